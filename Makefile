@@ -1,0 +1,55 @@
+# The commands of this project. `make up` and `make test` are all that a newcomer needs.
+PYTHON ?= python3
+BIN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+
+.PHONY: setup up test test-kubernetes lint format types generated check bench model lock clean help
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+setup: .venv/.ready ## Make .venv and install what `up` and `test` need; quick when nothing changed
+
+.venv/.ready: requirements/dev.txt requirements/setup.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setup: installing the pinned packages into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
+	@touch $@
+
+up: setup ## Run the platform on 127.0.0.1:8080 (ARGS="--port 9000 --offline")
+	@exec $(BIN)/komputer up $(ARGS)
+
+test: setup ## Every test that needs no other control plane, a few minutes
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver (builds it once: Go, about 8 minutes)
+	@hack/kubernetes/test.sh
+
+lint: setup ## Formatter, linter, strict types, floors, generated files
+	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m komputer.resources.crds --check
+	@$(BIN)/mypy
+
+format: setup ## Format and mend what the linter can
+	@$(BIN)/ruff format src tests benchmarks
+	@$(BIN)/ruff check --fix src tests benchmarks
+
+generated: setup ## Make the generated files anew
+	@$(BIN)/python -m komputer.resources.crds
+
+bench: setup ## Measure; writes benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks
+
+model: setup ## The protocol's model, at length (minutes)
+	@$(BIN)/python -m tests.model
+
+lock: setup ## Pin all requirements anew
+	@hack/lock.sh
+
+clean: ## Remove .venv and caches
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,56 @@
+"""python -m benchmarks [--quick]: measures, prints and, without --quick, writes `benchmarks/RESULTS.md`."""
+
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.measures import Row, idle, lists, machine, starts, tasks
+from tests.e2e.laptop import Laptop
+
+BOUNDS = """
+## What bounds it
+
+- **Ready.** Importing FastAPI, kopf and the clients, once in the parent; each part is a fork of it.
+- **A new agent's start.** The sandbox and the imports of the runtime; the Claude CLI starts beside the hello.
+- **A warm task.** The Claude CLI: it is started for each task (0.3 to 0.5 s with resume) and stopped after it, so that
+  an idle agent costs one small process. What we add is two writes to disk (ledger, log), one patch and one push.
+- **`GET /agents`.** Copying the answer to the socket: it is made once per change and kept as bytes.
+- **Idle.** Heartbeats every ten seconds; nothing polls.
+"""
+
+
+def table(title: str, rows: list[Row]) -> str:
+    lines = [f"## {title}", "", "| what | measured | target |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {row.what} | {row.figure} | {row.target} |" for row in rows), ""])
+
+
+def main(arguments: list[str]) -> int:
+    quick = "--quick" in arguments
+    with tempfile.TemporaryDirectory(prefix="komputer-bench-") as name:
+        folder = Path(name)
+        parts = [("Start", starts(folder, 2 if quick else 5))]
+        laptop = Laptop(folder / "main").start()
+        try:
+            parts.append(("Idle, no agents", idle(laptop, 0, 2 if quick else 5)))
+            parts.append(("Tasks", tasks(laptop, 3 if quick else 10)))
+            parts.append(("Lists", lists(laptop, (10, 100) if quick else (10, 100, 1000), 2 if quick else 6)))
+        finally:
+            laptop.stop()
+        if not quick:
+            laptop = Laptop(folder / "crowded").start()
+            try:
+                parts.append(("Idle, 20 agents", idle(laptop, 20, 5)))
+            finally:
+                laptop.stop()
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    head = f"# Results\n\nMade by `make bench` on {day}: {machine()}. The load comes from the same cores."
+    text = "\n".join([head, "", *(table(title, rows) for title, rows in parts), BOUNDS.lstrip()])
+    print(text)
+    if not quick:
+        (Path(__file__).parent / "RESULTS.md").write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

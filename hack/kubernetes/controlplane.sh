@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# A real Kubernetes control plane without nodes, on loopback: etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
+#   controlplane.sh start DIR [PORT]   starts it, waits until it serves, prints the path of the admin's kubeconfig
+#   controlplane.sh stop DIR           stops what start started; DIR keeps data, keys and logs
+# DIR is made with mode 0700 and holds everything. etcd and the parts behind the API server take no TCP port; PORT 0, the
+# default, picks a free one. The binaries come from build.sh, etcd from Debian (etcd-server, installed if we are root).
+set -euo pipefail
+umask 077
+here=$(cd "$(dirname "$0")" && pwd)
+parts=(etcd kube-apiserver kube-controller-manager kube-scheduler)
+
+say() { echo "controlplane.sh: $*" >&2; }
+usage() { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+
+running() { # PART: prints its pid if the process of its pid file is still the one that was started in DIR
+  local pid
+  pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
+  [[ $(readlink "/proc/$pid/cwd" 2>/dev/null) == "$dir" ]] && echo "$pid"
+}
+
+run() { # PART COMMAND...: in the background, in a session of its own (Ctrl-C is for the caller), with DIR as its folder
+  local part=$1; shift
+  (cd "$dir" && exec setsid "$@") >>"$dir/$part.log" 2>&1 </dev/null &
+  echo $! >"$dir/$part.pid"
+}
+
+stop() { # in the opposite order, so that nobody loses what it talks to
+  local i part pid
+  for ((i = ${#parts[@]} - 1; i >= 0; i--)); do
+    part=${parts[i]}
+    if pid=$(running "$part"); then
+      kill "$pid" 2>/dev/null || true
+      for _ in {1..150}; do running "$part" >/dev/null || break; sleep 0.1; done
+      if pid=$(running "$part"); then say "$part did not stop in 15 s and was killed"; kill -9 "$pid" || true; fi
+    fi
+    rm -f "$dir/$part.pid"
+  done
+  rm -f "$dir"/*.sock:0
+}
+
+give_up() { say "$*"; exit 1; } # what start has started is stopped by its trap
+
+await() { # SECONDS WHAT COMMAND...: until the command succeeds; a part that ended ends the wait
+  local end=$((SECONDS + $1)) what=$2 part; shift 2
+  until "$@" >/dev/null 2>&1; do
+    for part in "${parts[@]}"; do
+      if [[ -f $dir/$part.pid ]] && ! running "$part" >/dev/null; then
+        tail -n 15 "$dir/$part.log" >&2
+        give_up "$part ended before there was a $what"
+      fi
+    done
+    ((SECONDS < end)) || give_up "there was no $what in time, see the logs in $dir"
+    sleep 0.1
+  done
+}
+
+certificate() { # NAME SUBJECT [SUBJECT_ALT_NAMES]: a key and a certificate signed by the cluster's authority, once
+  [[ ! -s $dir/$1.crt ]] || return 0
+  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$2" \
+    -keyout "$dir/$1.key" -out "$dir/$1.csr" 2>/dev/null
+  openssl x509 -req -in "$dir/$1.csr" -CA "$dir/ca.crt" -CAkey "$dir/ca.key" -set_serial "0x$(openssl rand -hex 8)" \
+    -days 365 -out "$dir/$1.crt" 2>/dev/null -extfile <(
+      printf '%s\n' authorityKeyIdentifier=keyid keyUsage=critical,digitalSignature extendedKeyUsage=serverAuth,clientAuth
+      [[ -z ${3:-} ]] || echo "subjectAltName=$3")
+  rm "$dir/$1.csr"
+}
+
+kubeconfig() { # NAME: a kubeconfig that holds its certificate, so that one file can be passed on
+  cat >"$dir/$1.kubeconfig" <<END
+{"apiVersion": "v1", "kind": "Config", "current-context": "controlplane",
+ "contexts": [{"name": "controlplane", "context": {"cluster": "controlplane", "user": "$1"}}],
+ "clusters": [{"name": "controlplane", "cluster": {"server": "https://127.0.0.1:$port",
+   "certificate-authority-data": "$(base64 -w0 "$dir/ca.crt")"}}],
+ "users": [{"name": "$1", "user": {"client-certificate-data": "$(base64 -w0 "$dir/$1.crt")",
+   "client-key-data": "$(base64 -w0 "$dir/$1.key")"}}]}
+END
+}
+
+ask() { # PATH: as the admin
+  curl -sf --max-time 3 --noproxy '*' --cacert "$dir/ca.crt" --cert "$dir/admin.crt" --key "$dir/admin.key" "https://127.0.0.1:$port$1"
+}
+
+need_etcd() {
+  command -v etcd >/dev/null && return
+  [[ $(id -u) == 0 ]] || { say "etcd is not installed and we are not root: apt-get install --no-install-recommends etcd-server"; exit 1; }
+  say "installing etcd-server"
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends etcd-server; } >"$dir/apt.log" 2>&1 \
+    || { tail -n 5 "$dir/apt.log" >&2; say "etcd-server could not be installed"; exit 1; }
+}
+
+keys() {
+  [[ -s $dir/ca.crt ]] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=controlplane \
+    -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$dir/ca.key" -out "$dir/ca.crt" 2>/dev/null
+  [[ -s $dir/sa.key ]] || openssl ecparam -name prime256v1 -genkey -noout -out "$dir/sa.key"
+  certificate kube-apiserver /CN=kube-apiserver DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1
+  certificate admin /O=system:masters/CN=admin
+  certificate controller-manager /CN=system:kube-controller-manager
+  certificate scheduler /CN=system:kube-scheduler
+  kubeconfig admin; kubeconfig controller-manager; kubeconfig scheduler
+}
+
+start() {
+  local bin part
+  for part in "${parts[@]}"; do
+    if running "$part" >/dev/null; then say "$part is already running in $dir"; exit 1; fi
+  done
+  bin=$("$here/build.sh")
+  need_etcd
+  rm -f "$dir"/*.pid "$dir"/*.sock:0
+  ((port)) || port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  trap stop EXIT
+  trap 'give_up interrupted' INT TERM
+  keys
+
+  # Progress notifications are what bookmarks are made of; Debian's etcd sends none unless asked to.
+  run etcd etcd --name cp --data-dir etcd --unsafe-no-fsync --experimental-watch-progress-notify-interval=5s \
+    --listen-client-urls unix://etcd.sock:0 --advertise-client-urls unix://etcd.sock:0 --listen-peer-urls unix://peer.sock:0 \
+    --initial-advertise-peer-urls unix://peer.sock:0 --initial-cluster cp=unix://peer.sock:0
+  await 20 "socket of etcd" test -S "$dir/etcd.sock:0"
+  # Without nodes nothing is to be reached at the "kubernetes" Service, and 127.0.0.1 may not be its endpoint: no reconciler.
+  run kube-apiserver "$bin/kube-apiserver" --etcd-servers=unix://etcd.sock:0 --bind-address=127.0.0.1 --secure-port="$port" \
+    --advertise-address=127.0.0.1 --endpoint-reconciler-type=none --cert-dir=. --client-ca-file=ca.crt --anonymous-auth=false \
+    --tls-cert-file=kube-apiserver.crt --tls-private-key-file=kube-apiserver.key --authorization-mode=Node,RBAC \
+    --enable-admission-plugins=NodeRestriction --service-cluster-ip-range=10.96.0.0/16 \
+    --service-account-issuer=https://kubernetes.default.svc.cluster.local \
+    --service-account-key-file=sa.key --service-account-signing-key-file=sa.key
+  await 60 "ready API server" ask /readyz
+  # With its default of 20 requests a second the controller manager needs 8 s for its own start.
+  run kube-controller-manager "$bin/kube-controller-manager" --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
+    --secure-port=0 --kube-api-qps=200 --kube-api-burst=400 --use-service-account-credentials \
+    --service-account-private-key-file=sa.key --root-ca-file=ca.crt
+  run kube-scheduler "$bin/kube-scheduler" --kubeconfig=scheduler.kubeconfig --leader-elect=false --secure-port=0
+  await 60 "default ServiceAccount" ask /api/v1/namespaces/default/serviceaccounts/default
+  trap - EXIT INT TERM
+  echo "$dir/admin.kubeconfig"
+}
+
+[[ $# -ge 2 && ${3:-0} =~ ^[0-9]+$ ]] || usage
+verb=$1 port=${3:-0}
+mkdir -p "$2"
+dir=$(cd "$2" && pwd)
+case $verb in start) start ;; stop) stop ;; *) usage ;; esac

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs the Kubernetes contract tests against a real kube-apiserver: builds it if it is not cached, starts it on loopback,
+# always stops it, and ends with one line that says how it went. Arguments are passed on to pytest.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+python=.venv/bin/python
+[[ -x $python ]] || { echo "test-kubernetes: there is no .venv here: run make setup first" >&2; exit 1; }
+
+"$here/build.sh" >/dev/null
+dir=$(mktemp -d)
+finish() {
+  local code=$?
+  trap - EXIT INT TERM
+  "$here/controlplane.sh" stop "$dir" || code=1
+  if ((code == 0)); then rm -rf "$dir"; else echo "test-kubernetes: the control plane's logs are in $dir" >&2; fi
+  echo "test-kubernetes: $( ((code == 0)) && echo passed || echo failed) against kube-apiserver $version, ${counts:-the tests did not run}"
+  exit "$code"
+}
+version=$(sed -n 's/^require k8s\.io\/kubernetes v//p' "$here/go.mod")
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+kubeconfig=$("$here/controlplane.sh" start "$dir")
+code=0
+"$python" -m pytest tests/contract/kubernetes --kubeconfig "$kubeconfig" -o console_output_style=count "$@" | tee "$dir/pytest.log" || code=$?
+counts=$(tail -n 1 "$dir/pytest.log" | sed 's/^=* *//; s/ *=*$//')
+exit "$code"

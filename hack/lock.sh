@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Pins all requirements with hashes and without addresses, for Python 3.11 to 3.13 on every platform.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pin() { # FILE ARGUMENTS...
+  local file=$1; shift
+  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header "$@" -o "requirements/$file.txt"
+}
+pin setup requirements/setup.in
+pin local pyproject.toml --extra local
+for extra in runtime server; do pin $extra pyproject.toml --extra $extra -c requirements/local.txt; done
+pin dev pyproject.toml --extra local --group dev -c requirements/local.txt

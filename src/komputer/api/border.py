@@ -1,0 +1,84 @@
+"""What is refused before any route sees it: strangers' web pages, and bodies that are too large."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from komputer.api.errors import answer
+
+BODY_LIMIT_BYTES = 1024 * 1024
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a Host header or an Origin's host names this machine: `localhost`, `*.localhost`, 127/8, ::1."""
+    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class LoopbackOnly:
+    """Without authentication only this machine's own programs may call: a web page that rebinds its name to 127.0.0.1
+    still sends its own Host, and one of another origin sends its Origin."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (sentence := self._refusal(scope)):
+            await answer(403, sentence, "foreign-origin")(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def _refusal(scope: Scope) -> str | None:
+        headers = {key: value.decode("latin-1") for key, value in scope["headers"] if key in (b"host", b"origin")}
+        try:
+            if not is_loopback(headers.get(b"host", "")):
+                return (
+                    "without authentication the API answers only to loopback names; call it as 127.0.0.1 or localhost"
+                )
+            origin = headers.get(b"origin")
+            if origin is not None and not is_loopback(urlsplit(origin).netloc):
+                return "without authentication the API answers no web page of another origin"
+        except ValueError:
+            return "the Host or Origin header cannot be read"
+        return None
+
+
+class BodyLimit:
+    """Answers 413 to bodies over 1 MiB, also to those that do not say their length."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int = BODY_LIMIT_BYTES) -> None:
+        self.app = app
+        self.limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            await self.app(scope, receive, send)
+            return
+        too_large = answer(413, f"the body is larger than {self.limit_bytes // 1024} KiB", "body-too-large")
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if not told.isdigit() or int(told) > self.limit_bytes:
+            await too_large(scope, receive, send)
+            return
+        messages: list[Message] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            messages.append(message)
+            size += len(message.get("body", b""))
+            more = message.get("more_body", False)
+            if size > self.limit_bytes:
+                await too_large(scope, receive, send)
+                return
+        replay = iter(messages)
+
+        async def replayed() -> Message:
+            return next(replay, None) or await receive()
+
+        await self.app(scope, replayed, send)

@@ -1,0 +1,57 @@
+"""The one border where our errors become HTTP: `{"error": sentence, "code": slug}`."""
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from komputer.api.bodies import explain
+from komputer.resources import errors
+
+log = structlog.get_logger(__name__)
+
+STATUS: tuple[tuple[type[errors.KomputerError], int], ...] = (
+    (errors.Invalid, 400),
+    (errors.Unauthorized, 401),
+    (errors.Forbidden, 403),
+    (errors.NotFound, 404),
+    (errors.Conflict, 409),
+    (errors.Unavailable, 503),
+)
+PLAIN = {404: ("there is no such route", "no-route"), 405: ("this route does not take {method}", "wrong-method")}
+
+
+def answer(status: int, error: str, code: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": error, "code": code}, status, headers=headers)
+
+
+def translated(error: errors.KomputerError) -> JSONResponse:
+    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    if status == 500:
+        log.error("request failed", exc_info=error)
+        return answer(500, "internal error", "internal")
+    retry = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else None
+    return answer(status, error.message, error.code, retry)
+
+
+def install(app: FastAPI) -> None:
+    """Registers the translation on `app`."""
+
+    @app.exception_handler(errors.KomputerError)
+    async def ours(request: Request, error: errors.KomputerError) -> JSONResponse:
+        return translated(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        sentence, _ = explain(error.errors())
+        return answer(400, sentence, "invalid")
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        text, code = PLAIN.get(error.status_code, (str(error.detail), f"http-{error.status_code}"))
+        return answer(error.status_code, text.format(method=request.method), code, dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        return answer(500, "internal error", "internal")

@@ -1,0 +1,161 @@
+"""`/api/v1/agents`."""
+
+import re
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from komputer.api.agents import Agents, settings_given, with_defaults
+from komputer.api.bodies import (
+    AgentCreated,
+    AgentList,
+    AgentResponse,
+    CreateAgent,
+    Done,
+    ErrorBody,
+    EventPage,
+    PatchAgent,
+)
+from komputer.api.view import encoded
+from komputer.events.log import Log
+from komputer.resources import names
+from komputer.resources.errors import Invalid
+
+EVENTS_DEFAULT, EVENTS_MAX = 50, 200
+WHOLE_NUMBER = re.compile(r"\s*\+?0*([0-9]{1,9})\s*")
+
+
+class Json(Response):
+    """Bytes that are JSON already."""
+
+    media_type = "application/json"
+
+
+def agents(request: Request) -> Agents:
+    return request.app.state.agents  # type: ignore[no-any-return]
+
+
+def event_log(request: Request) -> Log:
+    return request.app.state.log  # type: ignore[no-any-return]
+
+
+def namespace_or_default(request: Request, namespace: Annotated[str | None, Query()] = None) -> str:
+    """The namespace of a call about one object; without one, the server's default."""
+    return checked_namespace(namespace) or request.app.state.settings.default_namespace
+
+
+def checked_namespace(namespace: str | None) -> str | None:
+    if namespace and not names.is_agent_name(namespace):
+        raise Invalid(f"{namespace[:100]!r} is not the name of a namespace", field="namespace")
+    return namespace or None
+
+
+Namespace = Annotated[str, Depends(namespace_or_default)]
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "Something in the request is wrong; the sentence names the field."},
+    403: {"model": ErrorBody, "description": "The caller may not do this."},
+    503: {"model": ErrorBody, "description": "Something we need is away; come again after Retry-After seconds."},
+}
+GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such agent."}}
+BUSY: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "The agent's state forbids it."}}
+LARGE: dict[int | str, dict[str, Any]] = {413: {"model": ErrorBody, "description": "The body is over 1 MiB."}}
+
+router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
+
+
+def refuse_idempotency_key(request: Request) -> None:
+    if "idempotency-key" in request.headers:
+        raise Invalid("Idempotency-Key is not supported by this version; leave it out", code="not-supported")
+
+
+@router.post(
+    "",
+    operation_id="create_agent",
+    status_code=201,
+    response_model=AgentCreated,
+    responses={200: {"model": AgentCreated, "description": "The agent existed and has the task now."}, **BUSY, **LARGE},
+    dependencies=[Depends(refuse_idempotency_key)],
+)
+async def create_agent(request: Request, body: CreateAgent, namespace: Annotated[str | None, Query()] = None) -> Json:
+    """Start an agent, or give an idle one its next task. A busy one answers 409."""
+    body.refuse_what_is_not_built()
+    where = body.namespace or checked_namespace(namespace) or request.app.state.settings.default_namespace
+    agents(request).refuse_unknown_connectors(where, body.connectors)
+    given = settings_given(body)
+    assigned = await agents(request).create_or_assign(where, body.name, body.instructions, with_defaults(given), given)
+    return Json(orjson.dumps(assigned.body), 201 if assigned.is_new else 200)
+
+
+@router.get("", operation_id="list_agents", response_model=AgentList)
+async def list_agents(request: Request, namespace: Annotated[str | None, Query()] = None) -> Json:
+    """Every agent, or those of one namespace, ordered by namespace and name."""
+    return Json(agents(request).list(checked_namespace(namespace)))
+
+
+@router.get("/{name}", operation_id="get_agent", response_model=AgentResponse, responses=GONE)
+async def get_agent(request: Request, name: str, namespace: Namespace) -> Json:
+    """One agent as it is now."""
+    return Json(await agents(request).get(namespace, name))
+
+
+@router.patch("/{name}", operation_id="patch_agent", response_model=AgentResponse, responses={**GONE, **BUSY, **LARGE})
+async def patch_agent(request: Request, name: str, body: PatchAgent, namespace: Namespace) -> Json:
+    """Change an agent: all or nothing, at its next task. `instructions` assign a task (409 where it has one)."""
+    body.refuse_what_is_not_built()
+    agents(request).refuse_unknown_connectors(namespace, body.connectors)
+    given = settings_given(body)
+    if body.instructions is not None:
+        await agents(request).assign(namespace, name, body.instructions, given)
+    elif given:
+        await agents(request).change(namespace, name, given)
+    else:
+        agents(request).cached(namespace, name)
+        raise Invalid("there is nothing to change: name at least one field")
+    return Json(await agents(request).get(namespace, name))
+
+
+@router.delete("/{name}", operation_id="delete_agent", response_model=Done, responses=GONE)
+async def delete_agent(request: Request, name: str, namespace: Namespace) -> Json:
+    """Delete an agent with its pod, disk, settings and events. Its name can be used again at once."""
+    await agents(request).delete(namespace, name)
+    return Json(encoded({"status": "deleted", "name": name}))
+
+
+@router.post("/{name}/cancel", operation_id="cancel_agent_task", response_model=Done, responses={**GONE, **BUSY})
+async def cancel_agent_task(request: Request, name: str, namespace: Namespace) -> Json:
+    """End the running task gracefully; the agent stays for the next one."""
+    await agents(request).cancel(namespace, name)
+    return Json(encoded({"status": "cancelling", "name": name}))
+
+
+@router.get("/{name}/events", operation_id="get_agent_events", response_model=EventPage, responses=GONE)
+async def get_agent_events(
+    request: Request,
+    name: str,
+    namespace: Namespace,
+    limit: Annotated[str, Query(description="1 to 200; more is taken as 200.")] = str(EVENTS_DEFAULT),
+    before: Annotated[str | None, Query(description="An event id or an RFC 3339 time.")] = None,
+    after: Annotated[str | None, Query(description="An event id or an RFC 3339 time.")] = None,
+    around: Annotated[str | None, Query(description="An event id or an RFC 3339 time.")] = None,
+    types: Annotated[str | None, Query(description="Only these, separated by commas.")] = None,
+) -> Json:
+    """The agent's most recent events, oldest first; or those before, after or around a cursor."""
+    count = WHOLE_NUMBER.fullmatch(limit)
+    if count is None or int(count[1]) < 1:
+        raise Invalid("limit must be a whole number, 1 or more", field="limit")
+    if sum(cursor is not None for cursor in (before, after, around)) > 1:
+        raise Invalid("give one of before, after and around", field="after")
+    uid = agents(request).cached(namespace, name)["metadata"]["uid"]
+    page = await event_log(request).page(
+        namespace,
+        name,
+        uid=uid,
+        limit=min(int(count[1]), EVENTS_MAX),
+        before=before,
+        after=after,
+        around=around,
+        types=frozenset(part.strip() for part in types.split(",") if part.strip()) if types is not None else None,
+    )
+    gap = b',"gap":true' if page.gap else b""
+    return Json(b'{"agent":' + orjson.dumps(name) + b',"events":[' + b",".join(page.entries) + b"]" + gap + b"}")

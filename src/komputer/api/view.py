@@ -1,0 +1,78 @@
+"""How an agent looks to clients: the resource's status, made newer by the log's live hash. Pure."""
+
+from typing import Any
+
+import orjson
+
+from komputer.events.log import Live
+from komputer.resources.agent import Agent, LiveTask, Wanted, is_idle, wanted
+from komputer.resources.base import Manifest
+
+
+def live_task(agent: Agent, live: Live | None) -> LiveTask:
+    """The log's word about this very agent; what an earlier agent of its name left there counts for nothing."""
+    if live is None or live.uid != agent.metadata.uid:
+        return LiveTask(None, True)
+    return live.task
+
+
+def running_task(agent: Agent, live: Live | None) -> str | None:
+    """The id of the task that is open or about to be, or None where the agent is idle."""
+    task = live_task(agent, live)
+    if task.id and not task.has_ended and task.id not in agent.status.ended_tasks:
+        return task.id
+    found = wanted(agent.spec, agent.status, [task.id] if task.id and task.has_ended else [])
+    return found.id if isinstance(found, Wanted) else None
+
+
+def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
+    """AgentResponse. Fields without a value are left out; costs are decimal strings."""
+    agent = Agent.model_validate(manifest)
+    spec, status = agent.spec, agent.status
+    mine = live if live and live.uid == agent.metadata.uid else None
+    busy = not is_idle(spec, status, live_task(agent, live))
+    task_status = mine.task_status if mine and mine.task_status else status.task_status
+    if busy:
+        task_status = task_status if task_status == "Compacting" else "InProgress"
+    body: dict[str, Any] = {
+        "name": agent.metadata.name,
+        "namespace": agent.metadata.namespace,
+        "model": spec.model,
+        "status": status.phase or "Pending",
+        "createdAt": agent.metadata.creation_timestamp,
+        "priority": spec.priority,
+        "role": spec.role,
+        "templateRef": spec.template_ref,
+        "taskStatus": task_status,
+        "lastTaskMessage": (mine.message if mine and mine.message else None) or status.last_task_message,
+        "lastTaskOutcome": None if busy else (mine.outcome if mine and mine.outcome else status.last_task_outcome),
+        "lastTaskCostUSD": status.last_task_cost_usd,
+        "totalCostUSD": status.total_cost_usd,
+        "totalTokens": status.total_tokens,
+        "modelContextWindow": status.model_context_window,
+        "lastActivityAt": (mine.last_at if mine else None) or status.last_activity_at,
+        "completionTime": status.completion_time,
+        "taskID": running_task(agent, live),
+        "sessionId": status.session_id,
+        "instructions": spec.task.instructions if spec.task else spec.instructions,
+        "systemPrompt": spec.system_prompt,
+        "connectors": spec.connectors,
+        "conditions": [condition.to_wire() for condition in status.conditions],
+    }
+    return {key: value for key, value in body.items() if value not in (None, [], {})} | {"priority": spec.priority}
+
+
+def created_body(manifest: Manifest, status: str | None = None) -> dict[str, Any]:
+    """The short answer to `POST /agents`."""
+    agent = Agent.model_validate(manifest)
+    return {
+        "name": agent.metadata.name,
+        "namespace": agent.metadata.namespace,
+        "model": agent.spec.model,
+        "status": status or agent.status.phase or "Pending",
+        "createdAt": agent.metadata.creation_timestamp,
+    }
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    return orjson.dumps(body)

@@ -1,0 +1,68 @@
+"""Commands that run something: `up`, `offline-model`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class SandboxChoice(StrEnum):
+    AUTO = "auto"
+    BUBBLEWRAP = "bubblewrap"
+    NONE = "none"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+def up(
+    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where everything is kept.  [default: ~/.local/share/komputer]", show_default=False),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use the built-in offline model, even with a key.")
+    ] = False,
+    sandbox: Annotated[SandboxChoice, typer.Option(help="What contains an agent's processes.")] = SandboxChoice.AUTO,
+    log_level: Annotated[LogLevel, typer.Option(help="Of the files in DATA_DIR/logs.")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option(help="Of the files in DATA_DIR/logs.")] = LogFormat.TEXT,
+) -> None:
+    """Run the whole platform on this machine until Ctrl-C.
+
+    The model's credential comes from ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN (address: ANTHROPIC_BASE_URL). Without
+    one the built-in offline model answers.
+
+    Example: `komputer up --port 0 --data-dir /tmp/try --offline`
+    """
+    from komputer.local.up import Options, up
+
+    raise typer.Exit(up(Options(host, port, data_dir, offline, sandbox.value, log_level.value, log_format.value)))
+
+
+def offline_model(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8099,
+) -> None:
+    """Serve the offline model by itself, for any client of the Messages API.
+
+    Example: `komputer offline-model --port 8099`, then point ANTHROPIC_BASE_URL at it.
+    """
+    from komputer import offline
+
+    offline.serve(port, ready=lambda taken: typer.echo(f"http://127.0.0.1:{taken}"))
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(up)
+    app.command("offline-model")(offline_model)

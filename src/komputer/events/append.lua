@@ -1,0 +1,208 @@
+-- The only way into the log of an agent. What each call means, and the order of the checks, is told in log.py.
+-- All numbers called `us` are microseconds of this server's clock; entry ids are made of them.
+local live, stream, ends, started, ended, terms, bell, dead = unpack(KEYS)
+local op, uid, who = ARGV[1], ARGV[2], ARGV[3]
+local floor, retention, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local REMEMBERED_TASKS, REMEMBERED_TERMS, BELL_LENGTH = 1000, 32, 1000
+local DAY = 86400
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+local function whole(us) return string.format('%.0f', us) end
+local function id_of(us) return whole((us - us % 1000) / 1000) .. '-' .. whole(us % 1000) end
+local function ring() redis.call('XADD', bell, 'MAXLEN', '~', BELL_LENGTH, '*', 'k', who) end
+local function number(field) return tonumber(redis.call('HGET', live, field) or 0) or 0 end
+
+-- Nothing of this agent vanishes before the rest: all keys expire at one moment. Moved at most once a day, since each
+-- move is written to the append-only file, unless a key may be new.
+local function keep(has_new_keys)
+  local wanted = time[1] + ttl
+  if not has_new_keys and number('until') > wanted - DAY then return end
+  redis.call('HSET', live, 'until', wanted)
+  for i = 1, 6 do redis.call('EXPIREAT', KEYS[i], wanted) end
+end
+
+local function bury(name, last)
+  redis.call('ZADD', dead, whole(math.max(now, last)), name)
+  redis.call('ZREMRANGEBYSCORE', dead, '-inf', whole(now - ttl * 1000000))
+end
+
+-- The status has seen more than this log has: it lost its tail. What lay there is gone.
+local function catch_up()
+  if floor > number('last') then redis.call('HSET', live, 'last', whole(floor), 'lost', whole(floor)) end
+end
+
+-- Makes the log this uid's, where it is not yet: false if the uid is dead. Ids go on increasing over everything seen.
+local function enter()
+  if redis.call('ZSCORE', dead, uid) then return false end
+  local holder = redis.call('HGET', live, 'uid')
+  if holder == uid then
+    catch_up()
+    return true
+  end
+  local last = number('last')
+  if holder then bury(holder, last) end
+  for i = 1, 6 do redis.call('DEL', KEYS[i]) end
+  local newest = redis.call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
+  local born = whole(math.max(now, last, floor, tonumber(newest or 0)))
+  redis.call('HSET', live, 'uid', uid, 'born', born, 'last', born, 'term', 0, 'gen', 0)
+  if floor > 0 then redis.call('HSET', live, 'lost', born) end
+  keep(true)
+  ring()
+  return true
+end
+
+-- Writes one event and what it changes of the live state, which `state` collects for one HSET.
+local function write(state, i)
+  local kind, task, name, payload = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 5]
+  state.last = math.max(now, state.last + 1)
+  local id = id_of(state.last)
+  redis.call('XADD', stream, id, 't', name, 'p', payload)
+  if kind == 'start' then redis.call('ZADD', started, whole(state.last), task) end
+  if kind == 'end' then
+    redis.call('XADD', ends, id, 't', name, 'p', payload)
+    redis.call('ZADD', ended, whole(state.last), task)
+  end
+  if ARGV[i + 4] ~= '' then state.gen = math.max(state.gen, tonumber(ARGV[i + 4])) end
+  if kind == 'end' and state.task ~= task and state.task ~= '' and state.ended == '0' then return end
+  state.task, state.ended = task, kind == 'end' and '1' or '0'
+  state.status, state.outcome = ARGV[i + 7], ARGV[i + 8]
+  if ARGV[i + 6] ~= '' then state.message = ARGV[i + 6] end
+  if ARGV[i + 9] ~= '' then state.session = ARGV[i + 9] end
+end
+
+local function read_state()
+  catch_up()
+  local f = redis.call('HMGET', live, 'last', 'gen', 'task', 'ended', 'status', 'outcome', 'message', 'session')
+  return {
+    last = tonumber(f[1] or 0), gen = tonumber(f[2] or 0), task = f[3] or '', ended = f[4] or '1',
+    status = f[5] or '', outcome = f[6] or '', message = f[7] or '', session = f[8] or '',
+  }
+end
+
+-- Exactly `retention` entries stay; the highest id that is gone is remembered.
+local function trim()
+  local length = redis.call('XLEN', stream)
+  while length > retention do
+    local gone = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.min(length - retention, 100))
+    local ms, us = string.match(gone[#gone][1], '(%d+)-(%d+)')
+    redis.call('HSET', live, 'lost', whole(ms * 1000 + us))
+    length = length - #gone
+    redis.call('XTRIM', stream, 'MAXLEN', length)
+  end
+end
+
+-- After events were written. What falls out of `ended` leaves `started` too: it must not look open again.
+local function settle(state, has_new_keys)
+  redis.call('HSET', live, 'last', whole(state.last), 'gen', whole(state.gen), 'task', state.task, 'ended', state.ended,
+    'status', state.status, 'outcome', state.outcome, 'message', state.message, 'session', state.session)
+  if has_new_keys then
+    for _, task in ipairs(redis.call('ZRANGE', ended, 0, -REMEMBERED_TASKS - 1)) do
+      redis.call('ZREM', ended, task)
+      redis.call('ZREM', started, task)
+    end
+    redis.call('ZREMRANGEBYRANK', started, 0, -REMEMBERED_TASKS - 1)
+  end
+  trim()
+  keep(has_new_keys or redis.call('XLEN', stream) == 1)
+  ring()
+end
+
+local calls = {}
+
+-- ARGV: old term, then the tasks asked about. Answers: term, taken, started, ended, open.
+function calls.hello()
+  if not enter() then return { 'fenced' } end
+  local old = tonumber(ARGV[7])
+  local term = whole(math.max(now, number('term') + 1, old + 1))
+  local taken = tonumber(redis.call('HGET', terms, ARGV[7]) or 0)
+  redis.call('HSET', terms, term, 0)
+  redis.call('HSET', live, 'term', term, 'seen', whole(now))
+  local known = redis.call('HKEYS', terms)
+  table.sort(known, function(a, b) return tonumber(a) > tonumber(b) end)
+  for i = REMEMBERED_TERMS + 1, #known do redis.call('HDEL', terms, known[i]) end
+  local was_started, was_ended = {}, {}
+  for i = 8, #ARGV do
+    if redis.call('ZSCORE', started, ARGV[i]) then was_started[#was_started + 1] = ARGV[i] end
+    if redis.call('ZSCORE', ended, ARGV[i]) then was_ended[#was_ended + 1] = ARGV[i] end
+  end
+  keep(true)
+  return { 'ok', term, taken, was_started, was_ended, redis.call('ZDIFF', 2, started, ended) }
+end
+
+-- ARGV: term, then ten fields for each event. Answers in order, none after the first refusal.
+function calls.append()
+  local term, held = ARGV[7], redis.call('HMGET', live, 'uid', 'term')
+  if held[1] ~= uid or held[2] ~= term or term == '0' then return { 'fenced' } end
+  local taken, state, answers, writes, has_new_keys = tonumber(redis.call('HGET', terms, term) or 0), nil, {}, 0, false
+  for i = 8, #ARGV, 10 do
+    local n, kind, task, generation = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 4])
+    state = state or read_state()
+    local answer = 'ok'
+    if n <= taken then answer = 'duplicate'
+    elseif n ~= taken + 1 then answer = 'hole'
+    elseif redis.call('ZSCORE', ended, task) then answer = 'ended'
+    elseif kind == 'start' and redis.call('ZSCORE', started, task) then answer = 'started'
+    elseif kind == 'start' and generation and generation < state.gen then answer = 'stale'
+    else
+      write(state, i)
+      taken, writes, has_new_keys = n, writes + 1, has_new_keys or kind ~= ''
+    end
+    answers[#answers + 1] = answer
+    if answer ~= 'ok' and answer ~= 'duplicate' then break end
+  end
+  -- Written in any case: waiting for the disk waits for this connection's last write, also to answer a duplicate.
+  redis.call('HSET', live, 'seen', whole(now))
+  if writes > 0 then
+    redis.call('HSET', terms, term, taken)
+    settle(state, has_new_keys)
+  end
+  return answers
+end
+
+-- ARGV: '1' to refuse a task that has started, then the ten fields. The operator's: no term, no number.
+calls['end'] = function()
+  if not enter() then return { 'fenced' } end
+  local task = ARGV[10]
+  redis.call('HSET', live, 'uid', uid) -- so that also an answer without effect waits for the disk
+  if redis.call('ZSCORE', ended, task) then return { 'ended' } end
+  if ARGV[7] == '1' and redis.call('ZSCORE', started, task) then return { 'started' } end
+  local state = read_state()
+  write(state, 8)
+  settle(state, true)
+  return { 'ok' }
+end
+
+-- ARGV: term (0: of the newest, without a sign of its life), then the tasks asked about. Makes nothing: a log that is
+-- gone or another's answers with term 0.
+function calls.pulse()
+  local held = redis.call('HMGET', live, 'uid', 'term')
+  if held[1] ~= uid then return { '0', 0, {} } end
+  if held[2] == ARGV[7] then redis.call('HSET', live, 'seen', whole(now)) end
+  local was_ended = {}
+  for i = 8, #ARGV do
+    if redis.call('ZSCORE', ended, ARGV[i]) then was_ended[#was_ended + 1] = ARGV[i] end
+  end
+  local spoken_of = ARGV[7] == '0' and held[2] or ARGV[7]
+  return { held[2], tonumber(redis.call('HGET', terms, spoken_of) or 0), was_ended }
+end
+
+-- ARGV: the id up to which ends are accounted.
+function calls.trim()
+  if redis.call('HGET', live, 'uid') ~= uid then return 0 end
+  local us = tonumber(ARGV[7])
+  return redis.call('XTRIM', ends, 'MINID', id_of(us + 1))
+end
+
+function calls.bury()
+  local is_holder = redis.call('HGET', live, 'uid') == uid
+  bury(uid, is_holder and number('last') or 0)
+  if is_holder then
+    for i = 1, 6 do redis.call('DEL', KEYS[i]) end
+    ring()
+  end
+  return is_holder and 1 or 0
+end
+
+return calls[op]()

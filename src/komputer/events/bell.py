@@ -1,0 +1,61 @@
+"""Who listens for changes: one short stream of the names of logs, shared by all readers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+EVERYTHING: Final[frozenset[tuple[str, str]]] = frozenset()
+"""Any log may have changed: look at all that matter."""
+LENGTH: Final = 1000
+"""As in `append.lua`. A reader that finds as many at once may have missed some."""
+BLOCK_S: Final = 5.0
+PAUSE_S: Final = (0.05, 5.0)
+"""Between attempts to reach a server that is away: doubled from the first to the second."""
+
+
+async def listen(url: str, name: str) -> AsyncIterator[frozenset[tuple[str, str]]]:
+    """Sets of `(namespace, name)`; `EVERYTHING` first and after each time that the server was away. Never ends."""
+    client: Any = Redis.from_url(url, socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
+    position: bytes | None = None
+    pause = PAUSE_S[0]
+    try:
+        while True:
+            try:
+                if position is None:
+                    position = await _newest(client, name)
+                    rung = EVERYTHING
+                else:
+                    entries = await client.xread({name: position}, block=int(BLOCK_S * 1000))
+                    if not entries:
+                        continue
+                    position, rung = _read(entries[0][1])
+                pause = PAUSE_S[0]
+            except (RedisError, OSError, TimeoutError):
+                position = None
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE_S[1])
+                continue
+            yield rung
+    finally:
+        await client.aclose()
+
+
+async def _newest(client: Any, name: str) -> bytes:
+    entries = await client.xrevrange(name, count=1)
+    newest: bytes = entries[0][0] if entries else b"0-0"
+    return newest
+
+
+def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[tuple[str, str]]]:
+    last = entries[-1][0]
+    if len(entries) >= LENGTH:
+        return last, EVERYTHING
+    return last, frozenset(_pair(fields[b"k"]) for _, fields in entries)
+
+
+def _pair(value: bytes) -> tuple[str, str]:
+    namespace, _, name = value.decode().partition("/")
+    return namespace, name

@@ -1,0 +1,166 @@
+"""What goes into the log and comes out of it, as values: no Redis here.
+
+The script's argument lists and the live hash's fields have their order here and in `append.lua`, nowhere else.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, get_args
+
+import orjson
+
+from komputer.events import types
+from komputer.events.ids import id_of, timestamp_of
+from komputer.resources.agent import LiveTask, Outcome, TaskStatus
+from komputer.resources.door import Answer
+
+LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
+
+
+@dataclass(frozen=True)
+class LogKey:
+    """One agent's log. A re-created agent has another uid, and so another log."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class Numbered(NamedTuple):
+    """An event as its producer numbered it: from 1 in each term. A start carries its assignment's generation."""
+
+    n: int
+    event: types.Event
+    generation: int | None = None
+
+
+class Entry(NamedTuple):
+    """An event as the log has it. `id` is its cursor."""
+
+    id: str
+    type: str
+    timestamp: str
+    payload: dict[str, Any]
+
+    def to_json(self, namespace: str, name: str) -> bytes:
+        return to_json(namespace, name, self.id, self.type, orjson.dumps(self.payload))
+
+
+class Live(NamedTuple):
+    """What the log knows of an agent now. `last_id` is of its newest event, `seen_us` when its runtime last spoke."""
+
+    uid: str
+    task_id: str | None
+    has_ended: bool
+    task_status: TaskStatus | None
+    outcome: Outcome | None
+    message: str | None
+    last_id: str | None
+    last_at: str | None
+    seen_us: int
+    term: int
+    session_id: str | None
+
+    @property
+    def task(self) -> LiveTask:
+        """As `is_idle` wants it."""
+        return LiveTask(self.task_id, self.has_ended)
+
+
+class Page(NamedTuple):
+    """Events, oldest first, each a JSON object. `gap`: the cursor points to what is no longer there."""
+
+    entries: list[bytes]
+    gap: bool
+    last_id: str | None = None
+    """Of the newest of `entries`: the cursor from which to read on."""
+
+
+class Row(NamedTuple):
+    id: str
+    type: str
+    payload: bytes
+
+
+class State(NamedTuple):
+    """Whose log a page was read from, since when it exists, and the highest id that is gone; 0 where there is none."""
+
+    uid: str | None
+    born: int
+    lost: int
+
+
+def is_gone(state: State, micros: int, is_id: bool) -> bool:
+    """Whether what lay just below `micros` is no longer there.
+
+    An id from before the log's birth was given by one that is lost; a time from then need not mean any event.
+    """
+    if state.uid is None:
+        return is_id
+    return micros <= max(state.lost, state.born if is_id else 0)
+
+
+def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes) -> bytes:
+    return (
+        (
+            f'{{"id":"{event_id}","agentName":"{name}","namespace":"{namespace}","type":"{kind}",'
+            f'"timestamp":"{timestamp_of(event_id)}","payload":'
+        ).encode()
+        + payload
+        + b"}"
+    )
+
+
+def fields_of(n: int, event: types.Event, generation: int | None) -> list[str | bytes | int]:
+    """What the script is told of an event, in the order in which it reads them."""
+    kind, payload = types.to_wire(event)
+    role = "start" if isinstance(event, types.TaskStarted) else "end" if isinstance(event, types.End) else ""
+    status, outcome = _standing(event)
+    return [
+        *(n, role, event.task_id, kind, "" if generation is None else generation),
+        *(orjson.dumps(payload), types.line(event) or "", status, outcome),
+        getattr(event, "session_id", None) or "",
+    ]
+
+
+def _standing(event: types.Event) -> tuple[TaskStatus, Outcome | str]:
+    """`taskStatus` and outcome after this event."""
+    match event:
+        case types.TaskCompleted():
+            return "Complete", "completed"
+        case types.TaskCancelled():
+            return "Complete", "cancelled"
+        case types.TaskFailed():
+            return "Error", "error"
+        case types.Compaction(tokens_after=None):
+            return "Compacting", ""
+        case _:
+            return "InProgress", ""
+
+
+def live_of(row: Sequence[bytes | None]) -> Live:
+    text = dict(zip(LIVE_FIELDS, (value.decode() if value else None for value in row), strict=True))
+    status, outcome = text["status"], text["outcome"]
+    last_id = id_of(int(text["last"])) if text["last"] and text["status"] else None
+    return Live(
+        uid=text["uid"] or "",
+        task_id=text["task"],
+        has_ended=text["ended"] == "1",
+        task_status=next((known for known in get_args(TaskStatus) if known == status), None),
+        outcome=next((known for known in get_args(Outcome) if known == outcome), None),
+        message=text["message"],
+        last_id=last_id,
+        last_at=timestamp_of(last_id) if last_id else None,
+        seen_us=int(text["seen"] or 0),
+        term=int(text["term"] or 0),
+        session_id=text["session"],
+    )
+
+
+def texts_of(values: Iterable[bytes]) -> list[str]:
+    return [value.decode() for value in values]
+
+
+def answers_of(values: Iterable[bytes]) -> list[Answer]:
+    known: dict[str, Answer] = {answer: answer for answer in get_args(Answer)}
+    return [known[value.decode()] for value in values]

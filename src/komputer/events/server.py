@@ -1,0 +1,120 @@
+"""The connection to Redis or Valkey: one script, errors translated, answers that wait for the disk."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Any, Final, Literal, TypeVar
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from komputer.resources.errors import Unavailable
+
+CONNECTIONS: Final = 64
+"""At most, of one process; a caller beyond them waits. A guess, unmeasured: one that waits for the disk holds one."""
+ANSWER_TIMEOUT_S: Final = 10.0
+"""Above `DISK_TIMEOUT_S`, so that a slow disk is told as such."""
+DISK_TIMEOUT_S: Final = 5.0
+
+Durability = Literal["waits", "always", "none"]
+"""How a start or an end gets to the disk before it is answered: the server is asked to wait (`WAITAOF`), it writes
+through at every command (`appendfsync always`), or not at all."""
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+_SOURCE: Final = files(__package__).joinpath("append.lua").read_bytes()
+_SHA: Final = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
+
+
+class Server:
+    """One Redis or Valkey, and the script."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.redis: Any = Redis.from_pool(
+            BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=ANSWER_TIMEOUT_S,
+                socket_timeout=ANSWER_TIMEOUT_S,
+                socket_connect_timeout=3.0,
+                retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
+                protocol=2,
+            )
+        )
+        self.durability: Durability | None = None
+        """None until the first start or end."""
+
+    async def close(self) -> None:
+        await self.redis.aclose()
+
+    async def run(self, keys: list[str], args: list[str | bytes | int], *, durable: bool = False) -> Any:
+        """The script's answer; with `durable` not before what it wrote is on the server's disk, where it can be."""
+        if durable and self.durability != "waits" and self.durability is not None:
+            durable = False
+        answer, on_disk = await self.translated(lambda: self._run(b"EVALSHA", _SHA, keys, args, durable))
+        if isinstance(answer, NoScriptError):
+            answer, on_disk = await self.translated(lambda: self._run(b"EVAL", _SOURCE, keys, args, durable))
+        if isinstance(answer, Exception):
+            raise unavailable(answer) from answer
+        if durable:
+            await self._check(on_disk)
+        return answer
+
+    async def _run(
+        self, command: bytes, script: str | bytes, keys: list[str], args: list[str | bytes | int], durable: bool
+    ) -> tuple[Any, Any]:
+        if not durable:
+            try:
+                return await self.redis.execute_command(command, script, len(keys), *keys, *args), None
+            except NoScriptError as unknown:
+                return unknown, None
+        async with self.redis.pipeline(transaction=False) as both:
+            both.execute_command(command, script, len(keys), *keys, *args)
+            both.execute_command("WAITAOF", 1, 0, int(DISK_TIMEOUT_S * 1000))
+            answer, on_disk = await both.execute(raise_on_error=False)
+            return answer, on_disk
+
+    async def _check(self, on_disk: Any) -> None:
+        """Of WAITAOF's answer. A server that does not know it, or writes no file, is told once."""
+        if isinstance(on_disk, ResponseError):
+            if self.durability is None:
+                self.durability = await self._without_waiting()
+                if self.durability == "none":
+                    log.warning("event log may lose its last second in a crash", reason=str(on_disk))
+            return
+        if isinstance(on_disk, Exception):
+            raise unavailable(on_disk) from on_disk
+        self.durability = "waits"
+        if on_disk[0] < 1:
+            raise Unavailable(
+                f"the event log did not reach its disk within {DISK_TIMEOUT_S:.0f} s; try again", code="log-unavailable"
+            )
+
+    async def _without_waiting(self) -> Durability:
+        try:
+            found = await self.redis.config_get("appendonly", "appendfsync")
+        except ResponseError:  # a managed server may not tell
+            return "none"
+        except (RedisError, OSError) as down:
+            raise unavailable(down) from down
+        text = {_text(key): _text(value) for key, value in found.items()}
+        return "always" if text.get("appendonly") == "yes" and text.get("appendfsync") == "always" else "none"
+
+    async def translated(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` returns; the library's errors become `Unavailable` (`log-unavailable`)."""
+        try:
+            return await call()
+        except (RedisError, OSError, TimeoutError) as down:
+            raise unavailable(down) from down
+
+
+def unavailable(error: BaseException) -> Unavailable:
+    return Unavailable(f"the event log does not answer ({type(error).__name__}); try again", code="log-unavailable")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,12 @@
+"""What pods talk to, and all that they talk to: the assignment out, events in, the model with our credential.
+
+Here belongs what stands between a pod and everything else: who it is (`identity.py`), what it is told (`assignment.py`,
+`streams.py`), what is taken from it (`intake.py`), what it may ask of the model (`requests.py`, `headers.py`,
+`model.py`). Nothing is kept that a restart loses. What a task is and when it ends is decided by `resources/` and the
+log, not here.
+"""
+
+from komputer.gateway.app import Gateway, app
+from komputer.gateway.settings import Credential, Settings
+
+__all__ = ["Credential", "Gateway", "Settings", "app"]

@@ -1,0 +1,208 @@
+"""The gateway as one ASGI app, made of explicit parts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from komputer.events.log import Log
+from komputer.gateway import bodies
+from komputer.gateway.errors import door_answer, door_error, model_answer
+from komputer.gateway.identity import Caller, Identity
+from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
+from komputer.gateway.metrics import Metrics
+from komputer.gateway.model import ModelProxy
+from komputer.gateway.settings import Settings
+from komputer.gateway.streams import Streams
+from komputer.gateway.upstream import Upstream
+from komputer.kube import AGENTS, CONFIGS, PODS, Cache, Change, Cluster
+from komputer.resources import door, names
+from komputer.resources.base import Manifest, Part
+from komputer.resources.config import Config
+from komputer.resources.errors import KomputerError, Unavailable
+
+KINDS = {
+    "/v1/hello": "hello",
+    "/v1/assignment": "assignment",
+    "/v1/events": "events",
+    "/v1/heartbeat": "heartbeat",
+    "/model/v1/messages": "messages",
+    "/model/v1/messages/count_tokens": "count_tokens",
+}
+"""Of requests, for the counter; all others are `other`, so that nobody's paths become labels."""
+B = TypeVar("B", bound=Part)
+
+
+def app(settings: Settings, cluster: Cluster, log: Log) -> "Gateway":
+    """The app; its background work lives as long as its lifespan. `cluster` and `log` stay the caller's to close."""
+    return Gateway(settings, cluster, log)
+
+
+class Gateway:
+    """See `app`. `drain` before the server stops, so that it need not cut the assignment streams."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, log: Log) -> None:
+        self._log = log
+        self._agents = Cache(cluster, AGENTS)
+        self._pods = Cache(cluster, PODS, labels=names.AGENT_LABEL, strip=_of_a_pod)
+        self._configs = Cache(cluster, CONFIGS)
+        self._identity = Identity(settings, cluster, self._agents, self._pods)
+        self._intake = Intake(log)
+        self._streams = Streams(self._identity, log, self._config, settings.max_streams, settings.heartbeat_s)
+        self._upstream = Upstream(settings)
+        self.metrics = Metrics()
+        self.metrics.streams.set_function(lambda: len(self._streams))
+
+        def model(path: str) -> Route:
+            proxy = ModelProxy(path, settings, self._identity, log, self._upstream, self.metrics)
+            return Route(f"/model{path}", _Endpoint(proxy), methods=["POST"])
+
+        self._app = Starlette(
+            routes=[
+                Route("/v1/hello", self._call(door.Hello, self._intake.hello), methods=["POST"]),
+                Route("/v1/events", self._call(door.Post, self._intake.post), methods=["POST"]),
+                Route("/v1/heartbeat", self._call(door.Heartbeat, self._intake.heartbeat), methods=["POST"]),
+                Route("/v1/assignment", _Endpoint(self._assignment), methods=["GET"]),
+                model("/v1/messages"),
+                model("/v1/messages/count_tokens"),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
+            ],
+            exception_handlers={
+                KomputerError: _ours,
+                bodies.ClientLeft: _left,
+                HTTPException: _no_route,
+                Exception: _unexpected,
+            },
+            lifespan=self._lifespan,
+        )
+
+        self._app.router.redirect_slashes = False
+
+    def drain(self) -> None:
+        self._streams.drain()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.metrics.requests.labels(KINDS.get(scope["path"], "other"), message["status"]).inc()
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        caches = (self._agents, self._pods, self._configs)
+        unsubscribe = [
+            self._agents.subscribe(self._agent_changed),
+            self._pods.subscribe(self._streams.pod_changed),
+            self._configs.subscribe(self._streams.config_changed),
+        ]
+        await self._upstream.start()
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(cache.run()) for cache in caches]
+            yield
+            for task in running:
+                task.cancel()
+        for stop in unsubscribe:
+            stop()
+        await self._upstream.close()
+
+    def _agent_changed(self, change: Change) -> None:
+        if change.type == "DELETED":
+            metadata = change.manifest["metadata"]
+            self._identity.forget(metadata["namespace"], metadata["name"])
+        self._streams.agent_changed(change)
+
+    def _config(self) -> Config | None:
+        manifest = self._configs.get(None, names.CONFIG_NAME)
+        try:
+            return Config.model_validate(manifest) if manifest else None
+        except ValidationError as error:
+            structlog.get_logger(__name__).warning("config not understood, defaults count", error=error.error_count())
+            return None
+
+    def _call(
+        self, kind: type[B], answer: Callable[[Caller, B], Awaitable[Part]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            headers = request.scope["headers"]
+            caller = await self._identity.caller(headers)
+            raw = await bodies.read(request.receive, headers, POST_LIMIT_BYTES)
+            answered = await answer(caller, bodies.understood(kind, raw))
+            return Response(answered.model_dump_json(by_alias=True), media_type="application/json")
+
+        return endpoint
+
+    async def _assignment(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._streams.answer(await self._identity.caller(scope["headers"]), receive, send)
+
+    async def _healthz(self, _: Request) -> Response:
+        return Response("ok", media_type="text/plain")
+
+    async def _readyz(self, _: Request) -> Response:
+        unsynced = [c.kind.plural for c in (self._agents, self._pods, self._configs) if not c.is_synced]
+        if unsynced:
+            raise Unavailable(f"The gateway has not read {', '.join(unsynced)} yet.", code="not-ready")
+        await self._log.ping()
+        return Response("ok", media_type="text/plain")
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+class _Endpoint:
+    """Tells starlette that `serve` speaks ASGI itself."""
+
+    def __init__(self, serve: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(scope, receive, send)
+
+
+def _of_a_pod(manifest: Manifest) -> Manifest:
+    """What `identity` looks at: a pod's spec is large, and there may be thousands."""
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp")
+    metadata: dict[str, Any] = {key: value for key, value in manifest["metadata"].items() if key in kept}
+    phase = (manifest.get("status") or {}).get("phase")
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": phase}}
+
+
+async def _ours(_: Request, error: Exception) -> Response:
+    assert isinstance(error, KomputerError)
+    return door_error(error)
+
+
+async def _left(_: Request, error: Exception) -> Response:
+    return Response(status_code=400)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status, of_the_model = error.status_code, request.url.path.startswith("/model/")
+    sentence, code = (
+        ("There is no such route.", "no-route")
+        if status == 404
+        else (f"This route does not take {request.method}.", "wrong-method")
+    )
+    return (model_answer if of_the_model else door_answer)(status, sentence, code)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    of_the_model = request.url.path.startswith("/model/")
+    return (model_answer if of_the_model else door_answer)(500, "internal error", "internal")

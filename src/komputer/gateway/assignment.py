@@ -1,0 +1,35 @@
+"""What an agent is to do, as its runtime is told: the whole of it, again whenever the resource changes. Pure."""
+
+from komputer.resources.agent import Agent, Unrecorded, wanted
+from komputer.resources.config import Config
+from komputer.resources.door import AssignedTask, Assignment
+
+ACCOUNTED_LIMIT = 4096
+"""As `door.TaskIds`; status keeps fewer."""
+
+
+def assignment(agent: Agent, config: Config | None) -> Assignment:
+    """The desired state of `agent`. Which task that is, is decided by `wanted` alone; a task that the operator has not
+    recorded yet is none. Without a `config` its defaults count."""
+    task = wanted(agent.spec, agent.status)
+    limits = (
+        {}
+        if config is None
+        else {
+            "stall_seconds": config.spec.stall_seconds,
+            "max_attempts": config.spec.max_attempts,
+        }
+    )
+    return Assignment(
+        uid=agent.metadata.uid,
+        name=agent.metadata.name,
+        namespace=agent.metadata.namespace or "",
+        generation=agent.metadata.generation,
+        task=None if task is None or isinstance(task, Unrecorded) else AssignedTask(**task._asdict()),
+        cancel_task_id=agent.spec.cancel_task_id,
+        accounted=agent.status.ended_tasks[-ACCOUNTED_LIMIT:],
+        model=agent.spec.model,
+        role=agent.spec.role,
+        system_prompt=agent.spec.system_prompt,
+        **limits,
+    )

@@ -1,0 +1,50 @@
+"""Reading what a caller sends, within bounds."""
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+from starlette.types import Receive
+
+from komputer.gateway.errors import TooLarge
+from komputer.resources.base import Part
+from komputer.resources.errors import Invalid
+
+B = TypeVar("B", bound=Part)
+
+
+class ClientLeft(Exception):
+    """The caller is gone; nobody is to be answered."""
+
+
+async def read(receive: Receive, headers: list[tuple[bytes, bytes]], limit_bytes: int) -> bytes:
+    """The whole body. Raises `TooLarge`, as soon as that is known, and `ClientLeft`."""
+    told = next((value for name, value in headers if name == b"content-length"), b"0")
+    if not told.isdigit() or int(told) > limit_bytes:
+        raise _too_large(limit_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks) if len(chunks) > 1 else chunk
+
+
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit_bytes // 2**20} MiB.")
+
+
+def understood(kind: type[B], raw: bytes) -> B:
+    """The body as `kind`. Raises `Invalid` with the path of the first thing that is wrong, and not its value."""
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as wrong:
+        first = wrong.errors(include_input=False, include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"]) or "body"
+        raise Invalid(f"{path}: {first['msg']}", field=path) from None

@@ -1,0 +1,32 @@
+"""What the gateway counts, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Of one app; two apps of one process share nothing."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "komputer_gateway_requests", "Requests answered.", ["kind", "status"], registry=self.registry
+        )
+        self.model_seconds = Histogram(
+            "komputer_gateway_model_seconds",
+            "From a model request's arrival to the last byte of its answer.",
+            ["status"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.model_first_byte_seconds = Histogram(
+            "komputer_gateway_model_first_byte_seconds",
+            "From a model request's arrival to the head of its answer.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.streams = Gauge("komputer_gateway_assignment_streams", "Open assignment streams.", registry=self.registry)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

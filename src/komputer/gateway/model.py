@@ -1,0 +1,183 @@
+"""The way to the model: for an agent's current pod, while a task of its is open, with the platform's credential."""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import aiohttp
+import orjson
+import structlog
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from komputer.events.entries import Live
+from komputer.events.log import Log
+from komputer.gateway import bodies, headers, requests
+from komputer.gateway.errors import Overloaded, Unreachable, model_error
+from komputer.gateway.identity import Caller, Identity
+from komputer.gateway.metrics import Metrics
+from komputer.gateway.settings import Credential, Settings
+from komputer.gateway.upstream import ERROR_LIMIT_BYTES, Upstream, cleaned
+from komputer.resources.agent import Agent, Wanted, wanted
+from komputer.resources.errors import Forbidden, Invalid, KomputerError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+BODY_LIMIT_BYTES: Final = 32 * 2**20
+"""What Anthropic accepts."""
+QUERIES: Final = (b"", b"beta=true")
+STARTS_KEPT: Final = 10_000
+
+
+def open_task(agent: Agent, live: Live | None) -> str:
+    """The task that the log shows open. Raises `Forbidden` (`no-open-task`) where there is none; `Unavailable` where
+    one is wanted that the log does not show: it may have lost the start, which its runtime then repeats."""
+    own = live if live and live.uid == agent.metadata.uid and live.task_id else None
+    if own and own.task_id and not own.has_ended and own.task_id not in agent.status.ended_tasks:
+        return own.task_id
+    over = [own.task_id] if own and own.task_id and own.has_ended else []
+    if isinstance(wanted(agent.spec, agent.status, over), Wanted):
+        raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no-open-task")
+    raise Forbidden(f"Agent {agent.key} has no open task; the model is there for tasks only.", code="no-open-task")
+
+
+class ModelProxy:
+    """An ASGI app for one path of the Messages API. Its errors have that API's shape."""
+
+    def __init__(
+        self, path: str, settings: Settings, identity: Identity, log: Log, upstream: Upstream, metrics: Metrics
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._identity = identity
+        self._log = log
+        self._upstream = upstream
+        self._metrics = metrics
+        self._under_way = 0
+        self._starts: dict[str, str] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        self._under_way += 1
+        try:
+            status = await self._serve(scope, receive, send, began)
+        finally:
+            self._under_way -= 1
+        self._metrics.model_seconds.labels(status).observe(time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, began: float) -> str:
+        try:
+            body = await self._admitted(scope, receive)
+        except bodies.ClientLeft:
+            return "left"
+        except KomputerError as error:
+            return await _answer(model_error(error), scope, receive, send)
+        answering = asyncio.create_task(self._pass_on(scope, receive, send, body, began))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not (has_answered := answering.done()):
+                answering.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+        return answering.result() if has_answered else "left"
+
+    async def _admitted(self, scope: Scope, receive: Receive) -> bytes:
+        """The body of a request that may pass. Raises our errors for all others."""
+        caller = await self._identity.caller(scope["headers"])
+        if self._under_way > self._settings.max_model_requests:
+            raise Overloaded("The platform's gateway has too many model requests under way; try again.")
+        if scope["query_string"] not in QUERIES:
+            raise Invalid("Of the query only beta=true is passed on.", code="query-not-allowed")
+        if any(name == b"content-encoding" and value != b"identity" for name, value in scope["headers"]):
+            raise Invalid("The request must not be compressed.", code="encoding-not-allowed")
+        looking = asyncio.create_task(self._log.live(caller.key.namespace, caller.key.name))
+        try:  # the log answers while the body is read and parsed
+            raw = await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES)
+            body = requests.parsed(raw)
+            task = open_task(caller.agent, await looking)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        requests.admit(body, await self._assigned(caller, task, body.get("model")))
+        return raw
+
+    async def _assigned(self, caller: Caller, task: str, asked: Any) -> set[str]:
+        """The agent's model; where another is asked for, also the one that the open task was started with, since a
+        model that is changed meanwhile is the next task's."""
+        models = {caller.agent.spec.model}
+        if isinstance(asked, str) and not requests.serves(caller.agent.spec.model, asked):
+            if task not in self._starts and (model := await self._started_with(caller, task)):
+                self._remember(task, model)
+            models.update({self._starts[task]} if task in self._starts else ())
+        return models
+
+    async def _started_with(self, caller: Caller, task: str) -> str | None:
+        key = caller.key
+        page = await self._log.page(key.namespace, key.name, limit=1, types={"task_started"}, uid=key.uid)
+        for entry in page.entries:
+            payload = orjson.loads(entry)["payload"]
+            if payload["task_id"] == task:
+                return str(payload["model"])
+        return None
+
+    def _remember(self, task: str, model: str) -> None:
+        while len(self._starts) >= STARTS_KEPT:
+            del self._starts[next(iter(self._starts))]
+        self._starts[task] = model
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, body: bytes, began: float) -> str:
+        sent = headers.to_model(scope["headers"], self._settings.model_credential)
+        has_begun = False
+        try:
+            async with self._upstream.post(self._path, scope["query_string"].decode(), sent, body) as answer:
+                self._metrics.model_first_byte_seconds.observe(time.perf_counter() - began)
+                if answer.status >= 300:
+                    return await _answer(await self._refused(answer), scope, receive, send)
+                await send(_head(answer, self._settings.model_credential))
+                has_begun = True
+                async for chunk in answer.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+            return str(answer.status)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            log.warning("model broke off its answer", error=type(error).__name__, has_begun=has_begun)
+            if has_begun:
+                return "broken"  # without a last chunk: the server cuts the connection, so that Claude sees it
+            failure = Unreachable("The model's address broke off its answer.")
+            return await _answer(model_error(failure), scope, receive, send)
+        except Unreachable as error:
+            log.warning("model not reached", error=error.message)
+            return await _answer(model_error(error), scope, receive, send)
+
+    async def _refused(self, answer: aiohttp.ClientResponse) -> Response:
+        """An error as it came, but for the credential; a redirect, which would lead the pod elsewhere, as an error."""
+        log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
+        if answer.status < 400:
+            raise Unreachable("The model's address answers with a redirect; the platform follows none.")
+        credential = self._settings.model_credential
+        body = bytearray()
+        async for chunk in answer.content.iter_any():
+            body += chunk
+            if len(body) > ERROR_LIMIT_BYTES:
+                break
+        response = Response(cleaned(bytes(body), answer.headers.get("content-encoding", ""), credential), answer.status)
+        passed = headers.to_pod(answer.headers.items(), credential.value if credential else None)
+        response.raw_headers += [pair for pair in passed if pair[0] not in (b"content-length", b"content-encoding")]
+        return response
+
+
+def _head(answer: aiohttp.ClientResponse, credential: Credential | None) -> Message:
+    passed = headers.to_pod(answer.headers.items(), credential.value if credential else None)
+    return {"type": "http.response.start", "status": answer.status, "headers": passed}
+
+
+async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> str:
+    await response(scope, receive, send)
+    return str(response.status_code)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,100 @@
+"""Which model requests pass: the agent's own model, and nothing that reaches stored files or other servers. Pure."""
+
+import json
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+import orjson
+
+from komputer.resources.errors import Forbidden, Invalid
+
+REFUSED_FIELDS: Final = ("container", "fallbacks", "files", "mcp_servers")
+"""Of the top level: they name stored files, servers that the model's side would call, or other models."""
+CLIENT_TOOLS: Final = ("bash_", "computer_", "memory_", "text_editor_", "tool_search_tool_")
+"""Tool types with a version that reach nothing but the request and the agent's own machine. All other types run on the
+model's side (web_search_…, web_fetch_…, code_execution_…, mcp_toolset) and are refused, unknown ones too."""
+INLINE_SOURCES: Final = frozenset({"base64", "content", "text"})
+"""Sources that stand in the request itself. `file` and `url`, and unknown ones, are refused."""
+SERVER_BLOCKS: Final = frozenset({"container_upload"})
+ALIASES: Final = frozenset({"haiku", "opus", "sonnet"})
+LONG_CONTEXT: Final = "[1m]"
+"""Claude takes it off a model's name before it asks."""
+
+
+def parsed(raw: bytes) -> dict[str, Any]:
+    """The body, which the model's side reads as we do. Raises `Invalid` for what is not one JSON object, and for names
+    that occur twice in an object: of these one reader takes the first and another the last."""
+    try:
+        body = orjson.loads(raw)
+        if orjson.dumps(body) != raw:  # true of what Claude sends; else the names are looked at one by one
+            json.loads(raw, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise Invalid("The request is not JSON that every reader reads alike.", code="invalid-json") from error
+    if not isinstance(body, dict):
+        raise Invalid("The request must be a JSON object.", code="invalid-json")
+    return body
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return found
+
+
+def admit(body: dict[str, Any], assigned: Collection[str]) -> None:
+    """Raises `Forbidden` with a sentence for the first thing in `body` that an agent may not ask for; `assigned` are
+    the models that it may ask."""
+    model = body.get("model")
+    if not isinstance(model, str) or not any(serves(name, model) for name in assigned):
+        raise Forbidden(
+            f"This agent may not use the model {_shown(model)}; it is assigned {' or '.join(sorted(assigned))}.",
+            code="model-not-assigned",
+        )
+    for field in REFUSED_FIELDS:
+        if body.get(field) is not None:
+            raise _refused(f"the field {field}")
+    tools = body.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if kind not in (None, "custom") and not str(kind).startswith(CLIENT_TOOLS):
+            raise _refused(f"the tool type {_shown(kind)}")
+    for block in _blocks(body):
+        source, kind = block.get("source"), block.get("type")
+        if kind in SERVER_BLOCKS or block.get("file_id") is not None:
+            raise _refused(f"content of type {_shown(kind)}")
+        if isinstance(source, dict) and source.get("type") not in INLINE_SOURCES:
+            raise _refused(f"a content source of type {_shown(source.get('type'))}")
+
+
+def serves(assigned: str, asked: str) -> bool:
+    """Whether `asked` is what Claude asks for when it was told the model `assigned`."""
+    name = assigned.removesuffix(LONG_CONTEXT)
+    return asked in (assigned, name) or (name in ALIASES and asked.startswith(f"claude-{name}-"))
+
+
+def _blocks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every content block: of the system prompt, of messages, of tool results and documents within them. Not what
+    stands in a tool's input, which is the agent's own and may look like anything."""
+    messages = body.get("messages")
+    waiting: list[Any] = [body.get("system")]
+    waiting += (
+        [part.get("content") for part in messages if isinstance(part, dict)] if isinstance(messages, list) else []
+    )
+    while waiting:
+        content = waiting.pop()
+        for block in content if isinstance(content, list) else [content]:
+            if isinstance(block, dict):
+                yield block
+                source = block.get("source")
+                waiting += [block.get("content"), source.get("content") if isinstance(source, dict) else None]
+
+
+def _refused(what: str) -> Forbidden:
+    return Forbidden(
+        f"The platform does not pass on {what}: it reaches stored files or other servers.", code="field-not-allowed"
+    )
+
+
+def _shown(value: object) -> str:
+    return repr(value[:80]) if isinstance(value, str) else "that is missing" if value is None else "that is no text"

@@ -1,0 +1,48 @@
+"""What one gateway process is told."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+from komputer.resources import names
+from komputer.resources.door import HEARTBEAT_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credential:
+    """The platform's own access to the model. Its value never appears in a repr, a log line or an answer."""
+
+    kind: Literal["api_key", "bearer"]
+    value: str = field(repr=False)
+
+    @property
+    def header(self) -> tuple[str, str]:
+        """`x-api-key` for an API key, `authorization` for a token."""
+        if self.kind == "api_key":
+            return "x-api-key", self.value
+        return "authorization", f"Bearer {self.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`model_base_url` is what `/v1/messages` is put behind; `model_credential` None is for the offline model."""
+
+    model_base_url: str
+    model_credential: Credential | None
+    audience: str = names.GATEWAY_AUDIENCE
+    token_trusted_for: timedelta = timedelta(seconds=60)
+    """How long a reviewed token counts without asking again. Its pod and agent are looked at each time, so this is how
+    long a token of a living pod may outlive its own expiry."""
+    token_refused_for: timedelta = timedelta(seconds=5)
+    """How long a bad token is refused without asking again: a pod that retries costs one review in 5 s. A guess."""
+    connect_timeout: timedelta = timedelta(seconds=10)
+    """Of a connection to the model's address."""
+    silence_timeout: timedelta = timedelta(minutes=15)
+    """How long the model may say nothing at all. Above the CLI's own limit of 10 min (`x-stainless-timeout: 600`), so
+    that it decides; this only frees what nobody will ever answer."""
+    heartbeat_s: float = HEARTBEAT_S
+    """Between lines of an assignment stream on which nothing happens. Runtimes expect the default."""
+    max_streams: int = 10_000
+    """Assignment streams of one process; each holds a socket. A guess, unmeasured."""
+    max_model_requests: int = 1_000
+    """Under way at once in one process; more are told to come again (529). A guess, unmeasured."""

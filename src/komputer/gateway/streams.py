@@ -1,0 +1,156 @@
+"""The assignment streams: one of each agent, woken when its resource changes; only the newest line waits."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+from starlette.types import Receive, Send
+
+from komputer.events.log import Log
+from komputer.gateway.assignment import assignment
+from komputer.gateway.identity import Caller, Identity, PodRef
+from komputer.kube import Change
+from komputer.resources import names
+from komputer.resources.base import Part
+from komputer.resources.config import Config
+from komputer.resources.door import HEARTBEAT_S
+from komputer.resources.errors import KomputerError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+SEND_TIMEOUT_S: Final = 3 * HEARTBEAT_S
+"""A reader that takes nothing for so long is taken for dead, as it takes us."""
+Place = tuple[str, str]
+
+
+class Stream:
+    """One runtime's. `wake` says that something may have changed, `end` that nothing is to follow."""
+
+    def __init__(self, pod: PodRef) -> None:
+        self.pod = pod
+        self.has_ended = False
+        self._rung = asyncio.Event()
+
+    def wake(self) -> None:
+        self._rung.set()
+
+    def end(self) -> None:
+        self.has_ended = True
+        self._rung.set()
+
+    async def rung(self, within_s: float) -> bool:
+        """Whether it was woken within that time. Several wakes are one."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+
+class Streams:
+    """All open streams. Of an agent the newest connection has the stream; the one before it ends."""
+
+    def __init__(
+        self, identity: Identity, log: Log, config: Callable[[], Config | None], limit: int, heartbeat_s: float
+    ) -> None:
+        self._identity = identity
+        self._log = log
+        self._config = config
+        self._limit = limit
+        self._heartbeat_s = heartbeat_s
+        self._open: dict[Place, Stream] = {}
+        self._is_draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def agent_changed(self, change: Change) -> None:
+        """Of an agent: wake its stream."""
+        metadata = change.manifest["metadata"]
+        self._wake([(metadata["namespace"], metadata["name"])])
+
+    def pod_changed(self, change: Change) -> None:
+        """Of a pod: another one under the name, or none, ends the stream of the one before."""
+        metadata = change.manifest["metadata"]
+        place = (metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)
+        self._wake([place])
+
+    def config_changed(self, change: Change) -> None:
+        if change.manifest["metadata"]["name"] == names.CONFIG_NAME:
+            self._wake(list(self._open))
+
+    def drain(self) -> None:
+        """End all streams and open no more: the process is about to stop."""
+        self._is_draining = True
+        for stream in self._open.values():
+            stream.end()
+
+    def _wake(self, places: Iterable[Place]) -> None:
+        for place in places:
+            if stream := self._open.get(place):
+                stream.wake()
+
+    async def answer(self, caller: Caller, receive: Receive, send: Send) -> None:
+        """Serve GET /v1/assignment until the reader leaves or the stream ends. `Unavailable` for one too many."""
+        stream, place = Stream(caller.pod), (caller.pod.namespace, caller.agent.metadata.name)
+        before = self._open.get(place)
+        if self._is_draining or (before is None and len(self._open) >= self._limit):
+            raise Unavailable("This gateway takes no more assignment streams now; try again.", code="too-many-streams")
+        if before:
+            before.end()
+        self._open[place] = stream
+        headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
+        leaving = asyncio.create_task(_left(receive))
+        leaving.add_done_callback(lambda _: stream.end())
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._feed(stream, caller, send)
+            if not leaving.done():
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            log.info("assignment stream given up", agent=caller.agent.key, pod=caller.pod.name)
+            raise ConnectionResetError("the reader of an assignment stream takes nothing") from None
+        finally:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            if self._open.get(place) is stream:
+                del self._open[place]
+
+    async def _feed(self, stream: Stream, caller: Caller, send: Send) -> None:
+        said = b""
+        while not stream.has_ended:
+            if (line := _line(assignment(caller.agent, self._config()))) != said:
+                await _say(send, line)
+                said = line
+            if not await stream.rung(self._heartbeat_s):
+                await _say(send, await self._pulse(caller))
+            try:
+                caller = self._identity.known(stream.pod)
+            except KomputerError as error:
+                log.info("assignment stream ended", agent=caller.agent.key, pod=stream.pod.name, code=error.code)
+                return
+
+    async def _pulse(self, caller: Caller) -> bytes:
+        """What the log holds of the newest term; that does not count as a sign of the runtime's life. An empty line,
+        which keeps the stream alive all the same, while the log does not answer."""
+        try:
+            return _line(await self._log.pulse(caller.key, 0, []))
+        except Unavailable:
+            return b"\n"
+
+
+async def _say(send: Send, line: bytes) -> None:
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        await send({"type": "http.response.body", "body": line, "more_body": True})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _line(part: Part) -> bytes:
+    return part.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"

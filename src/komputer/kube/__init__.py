@@ -1,0 +1,55 @@
+"""The only door to the Kubernetes API: the client (`Cluster`), the cache of one kind (`Cache`: list and watch), and the
+translation of what the API refuses into our errors.
+
+Manifests are plain dicts here and for everybody who calls: what they mean belongs to `resources/`. Nothing here knows
+whether the API is a cluster's or the laptop's, and nothing here decides what should exist.
+"""
+
+from komputer.kube.cache import Cache
+from komputer.kube.cluster import Cluster, ListResult, WatchEvent
+from komputer.kube.kinds import (
+    AGENTS,
+    CLUSTER_TEMPLATES,
+    CONFIG_MAPS,
+    CONFIGS,
+    CONNECTORS,
+    CRDS,
+    EVENTS,
+    NAMESPACES,
+    PODS,
+    PVCS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    TEMPLATES,
+    Kind,
+    Manifest,
+)
+from komputer.kube.refusals import Gone
+from komputer.kube.reviews import IssuedToken, TokenIdentity
+from komputer.kube.store import Change
+
+__all__ = [
+    "AGENTS",
+    "CLUSTER_TEMPLATES",
+    "CONFIGS",
+    "CONFIG_MAPS",
+    "CONNECTORS",
+    "CRDS",
+    "EVENTS",
+    "NAMESPACES",
+    "PODS",
+    "PVCS",
+    "SECRETS",
+    "SERVICE_ACCOUNTS",
+    "TEMPLATES",
+    "Cache",
+    "Change",
+    "Cluster",
+    "Gone",
+    "IssuedToken",
+    "Kind",
+    "ListResult",
+    "Manifest",
+    "TokenIdentity",
+    "WatchEvent",
+]

@@ -1,0 +1,57 @@
+"""Where the API server is and how we prove who we are: lightkube reads the configuration, httpx2 carries the bytes."""
+
+import socket
+from pathlib import Path
+from typing import Final
+
+import httpx2
+from lightkube.config import client_adapter
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.models import User
+from lightkube.core.exceptions import ConfigError
+
+from komputer.resources.errors import Invalid
+
+TIMEOUT: Final = httpx2.Timeout(20, connect=5, pool=None)
+"""Seconds. A server under load answers a list of thousands in a few seconds; a guess beyond that, unmeasured."""
+LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30)
+"""No limit on connections: each watch holds one for good. Idle ones are left after 30 s, before servers close them
+(kube-apiserver after 90 s), so that no request is sent into a closing connection."""
+
+
+def open_connection(kubeconfig: Path | None) -> httpx2.AsyncClient:
+    """A client of the API server that `kubeconfig` names, or with None of the cluster this pod is in, whose token is
+    read anew when it was rotated. Proxies of the environment are not used. Raises Invalid (`kubeconfig`)."""
+    try:
+        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
+        chosen = config.get()
+        if chosen is None:
+            raise ConfigError("no context is chosen in it")
+        user = chosen.user or User()
+        server = chosen.cluster.server
+        verify = (
+            client_adapter.verify_cluster(chosen.cluster, user, chosen.abs_file, trust_env=False)
+            if server.startswith("https:")
+            else False
+        )
+        auth = client_adapter.user_auth(user)
+    except Exception as error:  # border: lightkube fails in its own way for each way in which the file can be wrong
+        where = f"the kubeconfig {kubeconfig}" if kubeconfig else "the pod's service account"
+        raise Invalid(f"Cannot find a Kubernetes API in {where}: {error!r}", code="kubeconfig") from error
+    return httpx2.AsyncClient(
+        base_url=server,
+        auth=auth,
+        timeout=TIMEOUT,
+        # Compressing costs both sides more than the bytes do inside a cluster or a machine.
+        headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "komputer"},
+        transport=httpx2.AsyncHTTPTransport(verify=verify, limits=LIMITS, socket_options=_keepalive()),
+    )
+
+
+def _keepalive() -> list[tuple[int, int, int]]:
+    """A peer that vanished without a word is noticed within about 30 s, also by a watch on which nothing happens."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options

@@ -1,0 +1,32 @@
+"""Label selectors, read as the API server reads them: the equality-based ones, which are all that we use."""
+
+from collections.abc import Callable
+
+from komputer.kube.kinds import Manifest
+from komputer.resources.errors import Invalid
+
+
+def selects(labels: str | None) -> Callable[[Manifest], bool]:
+    """Whether an object matches the selector `labels` (`a=b,c!=d,e,!f`; None: all). Raises Invalid for set-based ones
+    (`a in (b, c)`)."""
+    terms = [_term(text.strip()) for text in labels.split(",")] if labels else []
+
+    def matches(manifest: Manifest) -> bool:
+        has = manifest["metadata"].get("labels") or {}
+        return all(term(has) for term in terms)
+
+    return matches
+
+
+def _term(text: str) -> Callable[[dict[str, str]], bool]:
+    if not text or any(sign in text for sign in " ()"):
+        raise Invalid(f"{text!r} is not an equality-based label selector", field="labelSelector")
+    if text.startswith("!"):
+        return lambda has: text[1:] not in has
+    if "!=" in text:
+        key, value = text.split("!=", 1)
+        return lambda has: has.get(key) != value
+    if "=" in text:
+        key, value = text.replace("==", "=").split("=", 1)
+        return lambda has: has.get(key) == value
+    return lambda has: text in has

@@ -1,0 +1,142 @@
+"""Errors as Kubernetes says them: a `Status` object with code, reason, message and, for invalid fields, their paths."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class ApiError(Exception):
+    """A request that is refused; `status()` is the body of the answer and `code` its HTTP status."""
+
+    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+
+    def status(self) -> dict[str, Any]:
+        """The `Status` object (v1) that goes over the wire."""
+        status: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+        }
+        if self.reason:
+            status["reason"] = self.reason
+        if self.details:
+            status["details"] = self.details
+        status["code"] = self.code
+        return status
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: `reason` is a Kubernetes cause (`FieldValueInvalid`, …), `message` its text without the path."""
+
+    reason: str
+    field: str
+    message: str
+
+
+def invalid_value(field: str, value: Any, detail: str) -> FieldError:
+    return FieldError("FieldValueInvalid", field, f"Invalid value: {shown(value)}: {detail}")
+
+
+def required(field: str, detail: str = "") -> FieldError:
+    return FieldError("FieldValueRequired", field, f"Required value: {detail}" if detail else "Required value")
+
+
+def forbidden_field(field: str, detail: str) -> FieldError:
+    return FieldError("FieldValueForbidden", field, f"Forbidden: {detail}")
+
+
+def unsupported(field: str, value: Any, supported: Sequence[Any]) -> FieldError:
+    names = ", ".join(shown(one) for one in supported)
+    return FieldError("FieldValueNotSupported", field, f"Unsupported value: {shown(value)}: supported values: {names}")
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: JSON, cut to a readable length."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def unauthorized() -> ApiError:
+    return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def forbidden(resource: str, name: str, why: str, causes: list[dict[str, str]] | None = None) -> ApiError:
+    details = _details(resource, name)
+    if causes:
+        details["causes"] = causes
+    return ApiError(403, "Forbidden", f"{_title(resource, name)} is forbidden: {why}", details)
+
+
+def not_found(resource: str, name: str) -> ApiError:
+    return ApiError(404, "NotFound", f"{_title(resource, name)} not found", _details(resource, name))
+
+
+def no_such_path() -> ApiError:
+    return ApiError(404, "NotFound", "the server could not find the requested resource")
+
+
+def not_allowed(message: str) -> ApiError:
+    return ApiError(405, "MethodNotAllowed", message)
+
+
+def already_exists(resource: str, name: str) -> ApiError:
+    return ApiError(409, "AlreadyExists", f"{_title(resource, name)} already exists", _details(resource, name))
+
+
+def conflict(resource: str, name: str, why: str) -> ApiError:
+    message = f"Operation cannot be fulfilled on {_title(resource, name)}: {why}"
+    return ApiError(409, "Conflict", message, _details(resource, name))
+
+
+STALE = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def not_acceptable() -> ApiError:
+    message = "only the following media types are accepted: application/json"
+    return ApiError(406, "NotAcceptable", message)
+
+
+def expired(message: str) -> ApiError:
+    return ApiError(410, "Expired", message)
+
+
+def unsupported_media(message: str) -> ApiError:
+    return ApiError(415, "UnsupportedMediaType", message)
+
+
+def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> ApiError:
+    """422 with every wrong field in `details.causes`; `kind` without its group, as the real server words it."""
+    texts = [f"{error.field}: {error.message}" if error.field else error.message for error in errors]
+    listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    causes = [{"reason": error.reason, "message": error.message, "field": error.field} for error in errors]
+    details: dict[str, Any] = {"name": name, "kind": kind, "causes": causes}
+    if group:
+        details["group"] = group
+    return ApiError(
+        422, "Invalid", f"{_title(f'{kind}.{group}' if group else kind, name)} is invalid: {listed}", details
+    )
+
+
+def _title(resource: str, name: str) -> str:
+    return f'{resource} "{name}"'
+
+
+def _details(resource: str, name: str) -> dict[str, Any]:
+    plural, _, group = resource.partition(".")
+    details: dict[str, Any] = {"name": name, "kind": plural}
+    if group:
+        details["group"] = group
+    return details

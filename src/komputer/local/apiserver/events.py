@@ -1,0 +1,37 @@
+"""Events are one resource under two APIs: v1, as which they are stored, and events.k8s.io/v1 with other field names."""
+
+from typing import Any
+
+from komputer.local.apiserver.kinds import EVENT, NEW_EVENT, Kind
+
+Object = dict[str, Any]
+
+_NEW_NAMES = {
+    "involvedObject": "regarding",
+    "message": "note",
+    "source": "deprecatedSource",
+    "firstTimestamp": "deprecatedFirstTimestamp",
+    "lastTimestamp": "deprecatedLastTimestamp",
+    "count": "deprecatedCount",
+    "reportingComponent": "reportingController",
+}
+_OLD_NAMES = {new: old for old, new in _NEW_NAMES.items()}
+
+
+def stored_as(kind: Kind) -> Kind:
+    """The kind under which objects of `kind` are stored."""
+    return EVENT if kind is NEW_EVENT else kind
+
+
+def to_served(kind: Kind, body: Object) -> Object:
+    """A stored object as its API shows it."""
+    if kind is not NEW_EVENT:
+        return body
+    return {_NEW_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": NEW_EVENT.api_version}
+
+
+def to_stored(kind: Kind, body: Object) -> Object:
+    """The reverse of `to_served`."""
+    if kind is not NEW_EVENT:
+        return body
+    return {_OLD_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": EVENT.api_version}

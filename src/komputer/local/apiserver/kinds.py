@@ -1,0 +1,158 @@
+"""Which resources there are: the built-in kinds, and a registry that CustomResourceDefinitions add to."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from komputer.local.apiserver.errors import no_such_path
+
+EVERY_VERB = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `kubectl get`: `type` as in CRDs, `priority` above 0 only with `-o wide`."""
+
+    name: str
+    type: str
+    path: str
+    priority: int = 0
+    description: str = ""
+    format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource one can ask for. `schema` is that of a custom one; built-in ones have theirs in `builtin_schema`."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    singular: str = ""
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = EVERY_VERB
+    has_status: bool = False
+    subresources: tuple[tuple[str, str, str, str], ...] = ()
+    """Others than status: (name, group, version, kind) of what is exchanged; group and version '' are the parent's."""
+    custom: bool = False
+    schema: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
+    list_kind: str = ""
+    is_terminating: bool = False
+
+    @property
+    def resource(self) -> str:
+        """`plural.group`, as messages and the store name it; the core group has no suffix."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def list_name(self) -> str:
+        return self.list_kind or f"{self.kind}List"
+
+
+POD = Kind(
+    "",
+    "v1",
+    "Pod",
+    "pods",
+    short_names=("po",),
+    categories=("all",),
+    has_status=True,
+    subresources=(("log", "", "", "Pod"),),
+)
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False, short_names=("ns",), has_status=True)
+SERVICE_ACCOUNT = Kind(
+    "",
+    "v1",
+    "ServiceAccount",
+    "serviceaccounts",
+    short_names=("sa",),
+    subresources=(("token", "authentication.k8s.io", "v1", "TokenRequest"),),
+)
+CRD = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    namespaced=False,
+    short_names=("crd", "crds"),
+    categories=("api-extensions",),
+    has_status=True,
+)
+EVENT = Kind("", "v1", "Event", "events", short_names=("ev",))
+NEW_EVENT = Kind("events.k8s.io", "v1", "Event", "events", short_names=("ev",))
+BUILT_IN = (
+    NAMESPACE,
+    POD,
+    Kind("", "v1", "ConfigMap", "configmaps", short_names=("cm",)),
+    Kind("", "v1", "Secret", "secrets"),
+    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",), has_status=True),
+    SERVICE_ACCOUNT,
+    EVENT,
+    NEW_EVENT,
+    Kind("coordination.k8s.io", "v1", "Lease", "leases"),
+    CRD,
+    Kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False, verbs=("create",)),
+    Kind("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False, verbs=("create",)),
+    Kind(
+        "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", namespaced=False, verbs=("create",)
+    ),
+    Kind(
+        "authorization.k8s.io",
+        "v1",
+        "SelfSubjectAccessReview",
+        "selfsubjectaccessreviews",
+        namespaced=False,
+        verbs=("create",),
+    ),
+    Kind(
+        "authorization.k8s.io",
+        "v1",
+        "SelfSubjectRulesReview",
+        "selfsubjectrulesreviews",
+        namespaced=False,
+        verbs=("create",),
+    ),
+    Kind("authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", verbs=("create",)),
+)
+
+
+class Registry:
+    """The kinds that are served now, by (group, version, plural). `generation` moves with every change."""
+
+    def __init__(self, kinds: Iterable[Kind] = BUILT_IN) -> None:
+        self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in kinds}
+        self.generation = 0
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._kinds.values())
+
+    def find(self, group: str, version: str, plural: str) -> Kind:
+        """The kind at that address; ApiError 404 where there is none."""
+        kind = self._kinds.get((group, version, plural))
+        if kind is None:
+            raise no_such_path()
+        return kind
+
+    def of_resource(self, resource: str) -> Kind | None:
+        """The kind stored under `plural.group`."""
+        return next((kind for kind in self if kind.resource == resource), None)
+
+    def of_object(self, api_version: str, kind_name: str) -> Kind | None:
+        """The kind that an ownerReference means."""
+        return next((kind for kind in self if kind.kind == kind_name and kind.api_version == api_version), None)
+
+    def add(self, kind: Kind) -> None:
+        self._kinds[kind.group, kind.version, kind.plural] = kind
+        self.generation += 1
+
+    def drop(self, resource: str) -> None:
+        self._kinds = {address: kind for address, kind in self._kinds.items() if kind.resource != resource}
+        self.generation += 1

@@ -1,0 +1,230 @@
+"""Server-side printing: objects as the rows of `kubectl get`."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from komputer.local.apiserver.kinds import Column, Kind
+
+Object = dict[str, Any]
+
+_NAME = Column("Name", "string", ".metadata.name", format="name")
+_AGE = Column("Age", "string", ".metadata.creationTimestamp", format="age")
+_COLUMNS: dict[str, tuple[Column, ...]] = {
+    "pods": (
+        Column("Ready", "string", "ready"),
+        Column("Status", "string", "status"),
+        Column("Restarts", "string", "restarts"),
+        _AGE,
+        Column("IP", "string", ".status.podIP", 1),
+        Column("Node", "string", ".spec.nodeName", 1),
+        Column("Nominated Node", "string", ".status.nominatedNodeName", 1),
+        Column("Readiness Gates", "string", ".spec.readinessGates", 1),
+    ),
+    "namespaces": (Column("Status", "string", ".status.phase"), _AGE),
+    "configmaps": (Column("Data", "integer", "data"), _AGE),
+    "secrets": (Column("Type", "string", ".type"), Column("Data", "integer", "data"), _AGE),
+    "persistentvolumeclaims": (
+        Column("Status", "string", ".status.phase"),
+        Column("Volume", "string", ".spec.volumeName"),
+        Column("Capacity", "string", ".status.capacity.storage"),
+        Column("Access Modes", "string", "modes"),
+        Column("StorageClass", "string", ".spec.storageClassName"),
+        Column("VolumeAttributesClass", "string", ".spec.volumeAttributesClassName"),
+        _AGE,
+        Column("VolumeMode", "string", ".spec.volumeMode", 1),
+    ),
+    "serviceaccounts": (Column("Secrets", "integer", "secrets"), _AGE),
+    "events": (
+        Column("Last Seen", "string", "seen"),
+        Column("Type", "string", ".type"),
+        Column("Reason", "string", ".reason"),
+        Column("Object", "string", "involved"),
+        Column("Message", "string", "message"),
+    ),
+    "leases.coordination.k8s.io": (Column("Holder", "string", ".spec.holderIdentity"), _AGE),
+    "customresourcedefinitions.apiextensions.k8s.io": (Column("Created At", "date", ".metadata.creationTimestamp"),),
+}
+_ACCESS_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+
+
+def rendered(kind: Kind, objects: Sequence[Object], metadata: Object, include: str, *, header: bool = True) -> Object:
+    """A `Table` (meta.k8s.io/v1); each row brings its object as `include` says: None, Metadata or Object."""
+    columns = [_NAME, *(kind.columns if kind.custom else _COLUMNS.get(kind.resource, (_AGE,)))]
+    now = datetime.now(UTC)
+    rows = []
+    for body in objects:
+        row: Object = {"cells": [_cell(column, kind, body, now) for column in columns]}
+        if include == "Object":
+            row["object"] = body
+        elif include != "None":
+            row["object"] = {
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": body["metadata"],
+            }
+        rows.append(row)
+    definitions = [
+        {
+            "name": column.name,
+            "type": column.type,
+            "format": column.format if column.format != "age" else "",
+            "description": column.description,
+            "priority": column.priority,
+        }
+        for column in columns
+    ]
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": metadata,
+        "columnDefinitions": definitions if header else None,
+        "rows": rows,
+    }
+
+
+def _cell(column: Column, kind: Kind, body: Object, now: datetime) -> Any:
+    if not column.path.startswith("."):
+        return _computed(column.path, body, now)
+    found = values_at(body, column.path)
+    if column.format == "age" or (kind.custom and column.type == "date"):
+        return age(found[0], now) if found else "<unknown>" if column.format == "age" else None
+    if kind.custom:
+        return _typed(column.type, found[0]) if found else None
+    return found[0] if found and found[0] is not None else "<none>" if kind.resource == "pods" else ""
+
+
+def _typed(wanted: str, value: Any) -> Any:
+    """A cell of a custom column: the value where it has the column's type, else None, as the real server has it."""
+    match wanted:
+        case "integer" if isinstance(value, int | float):
+            return int(value)
+        case "number" if isinstance(value, int | float):
+            return float(value)
+        case "boolean" if isinstance(value, bool):
+            return value
+        case "string":
+            return value if isinstance(value, str) else _as_text(value)
+    return None
+
+
+def _as_text(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return "[" + ",".join(f'"{one}"' if isinstance(one, str) else _as_text(one) for one in value) + "]"
+        case dict():
+            return "{" + ",".join(f'"{key}":{_as_text(one)}' for key, one in value.items()) + "}"
+    return "" if value is None else str(value)
+
+
+_STEP = re.compile(
+    r"\.?(?P<field>[^.\[\]'\"]+)|\['(?P<quoted>[^']*)'\]|\[(?P<index>-?\d+|\*)\]|\[\?\(@\.(?P<filter>[^)]*)\)\]"
+)
+
+
+def values_at(body: Any, path: str) -> list[Any]:
+    """What a JSONPath of a printer column finds: fields, ['keys'], [indexes], [*] and [?(@.field=="value")]."""
+    values = [body]
+    for step in _STEP.finditer(path.replace("\\.", "\0")):
+        field, index, condition = step["field"], step["index"], step["filter"]
+        name = step["quoted"] if step["quoted"] is not None else field and field.replace("\0", ".")
+        if name is not None:
+            values = [value[name] for value in values if isinstance(value, dict) and name in value]
+        elif index == "*":
+            values = [
+                one for value in values for one in (value.values() if isinstance(value, dict) else _listed(value))
+            ]
+        elif index is not None:
+            values = [value[int(index)] for value in values if -len(_listed(value)) <= int(index) < len(_listed(value))]
+        elif condition is not None:
+            key, operator, wanted = condition.partition("==") if "==" in condition else condition.partition("!=")
+            text = wanted.strip().strip("\"'")
+            values = [
+                one
+                for value in values
+                for one in _listed(value)
+                if isinstance(one, dict) and (_as_text(one.get(key.strip())) == text) is (operator == "==")
+            ]
+    return values
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def age(timestamp: Any, now: datetime) -> str:
+    """A time as `kubectl get` shows it: 42s, 3m10s, 5h, 12d; `<unknown>` or `<invalid>` otherwise."""
+    if not isinstance(timestamp, str):
+        return "<unknown>"
+    try:
+        seconds = int((now - datetime.fromisoformat(timestamp)).total_seconds())
+    except (ValueError, TypeError):
+        return "<invalid>"
+    if seconds < -1:
+        return "<invalid>"
+    seconds = max(seconds, 0)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < 120:
+        return f"{seconds}s"
+    if minutes < 10:
+        return f"{minutes}m{seconds % 60}s" if seconds % 60 else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    if days < 8:
+        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+    if days < 365 * 2:
+        return f"{days}d"
+    return f"{days // 365}y{days % 365}d" if days < 365 * 8 and days % 365 else f"{days // 365}y"
+
+
+def _computed(name: str, body: Object, now: datetime) -> Any:
+    match name:
+        case "data":
+            return len(body.get("data") or {}) + len(body.get("binaryData") or {})
+        case "secrets":
+            return len(body.get("secrets") or ())
+        case "modes":
+            return ",".join(
+                _ACCESS_MODES.get(mode, mode) for mode in (body.get("status") or {}).get("accessModes") or ()
+            )
+        case "seen":
+            moments = (body.get("lastTimestamp"), body.get("eventTime"), body.get("firstTimestamp"))
+            return age(next((moment for moment in moments if moment), None), now)
+        case "involved":
+            involved = body.get("involvedObject") or body.get("regarding") or {}
+            return f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}"
+        case "message":
+            return str(body.get("message") or body.get("note") or "").strip()
+    return _pod_cell(name, body, now)
+
+
+def _pod_cell(name: str, body: Object, now: datetime) -> str:
+    status = body.get("status") or {}
+    containers = status.get("containerStatuses") or []
+    match name:
+        case "ready":
+            ready = sum(bool(one.get("ready")) for one in containers)
+            return f"{ready}/{len((body.get('spec') or {}).get('containers') or ())}"
+        case "restarts":
+            return str(sum(one.get("restartCount", 0) for one in containers))
+    if "deletionTimestamp" in body["metadata"]:
+        return "Terminating"
+    reason = status.get("reason") or status.get("phase") or "Unknown"
+    for one in reversed(containers):
+        state = one.get("state") or {}
+        waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+        if waiting.get("reason"):
+            reason = waiting["reason"]
+        elif terminated:
+            signal = terminated.get("signal")
+            reason = terminated.get("reason") or (
+                f"Signal:{signal}" if signal else f"ExitCode:{terminated.get('exitCode')}"
+            )
+    return str(reason)

@@ -1,0 +1,44 @@
+"""What a cluster gets from the chart: our resource definitions, the default template and the configuration."""
+
+from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, Cluster, Kind
+from komputer.resources import crds, names
+from komputer.resources.base import Manifest
+from komputer.resources.errors import Conflict
+
+AGENT_IMAGE = "komputer-agent"
+"""The name that the kubelet of this machine maps to the runtime's command."""
+
+
+def default_template() -> Manifest:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "KomputerAgentClusterTemplate",
+        "metadata": {"name": names.DEFAULT_TEMPLATE},
+        "spec": {"podSpec": {"containers": [{"name": names.AGENT_CONTAINER, "image": AGENT_IMAGE}]}},
+    }
+
+
+def config(redis_address: str, api_url: str, gateway_url: str) -> Manifest:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "KomputerConfig",
+        "metadata": {"name": names.CONFIG_NAME},
+        "spec": {"redis": {"address": redis_address}, "apiURL": api_url, "gatewayURL": gateway_url},
+    }
+
+
+async def install(cluster: Cluster, wanted_config: Manifest) -> None:
+    """Brings the definitions up to date, makes what is missing, and tells agents where the gateway is now. A template
+    that exists is the owner's and stays as it is; so does every other setting of the configuration."""
+    for crd in crds.manifests():
+        await _created_or_patched(cluster, CRDS, crd, {"spec": crd["spec"]})
+    await _created_or_patched(cluster, CLUSTER_TEMPLATES, default_template(), None)
+    await _created_or_patched(cluster, CONFIGS, wanted_config, {"spec": wanted_config["spec"]})
+
+
+async def _created_or_patched(cluster: Cluster, kind: Kind, manifest: Manifest, patch: Manifest | None) -> None:
+    try:
+        await cluster.create(kind, manifest)
+    except Conflict:
+        if patch is not None:
+            await cluster.merge_patch(kind, manifest["metadata"]["name"], None, patch)

@@ -1,0 +1,150 @@
+"""One run of one container: its processes from the first to the last."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from komputer.local.kubelet import processes
+from komputer.local.kubelet.logs import LogFile
+from komputer.local.kubelet.sandbox import (
+    Mount,
+    Sandbox,
+    bubblewrap,
+    bubblewrap_command,
+    container_environment,
+    rewritten,
+)
+from komputer.local.kubelet.status import Exit
+
+SWEEPS = 20
+"""How often, 50 ms apart, what is left of a container is killed before we give up; each round catches its new forks."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run, as the container would say it."""
+
+    argv: list[str]
+    environment: Mapping[str, str]
+    working_dir: str | None
+    mounts: list[Mount]
+    pod_uid: str
+    own_folder: Path
+    """For HOME, TMPDIR and the working directory of a process without a sandbox."""
+
+
+class Run:
+    """A started container. `exit` is there when all of its processes are gone."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, command: Command, sandbox: Sandbox, init: int | None
+    ) -> None:
+        self._process = process
+        self._command = command
+        self._sandbox = sandbox
+        self._init = init
+        self.started = datetime.now(UTC)
+
+    @classmethod
+    async def start(cls, command: Command, sandbox: Sandbox, log: LogFile) -> "Run":
+        """Raises `OSError` where the program cannot be started."""
+        if sandbox is Sandbox.BUBBLEWRAP:
+            return await cls._in_bubblewrap(command, log)
+        home, temporary = command.own_folder / "home", command.own_folder / "tmp"
+        for folder in (home, temporary):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        declared = {key: rewritten(value, command.mounts) for key, value in command.environment.items()}
+        environment = container_environment(declared, str(home), str(temporary))
+        environment[processes.MARK] = command.pod_uid
+        process = await asyncio.create_subprocess_exec(
+            *(rewritten(part, command.mounts) for part in command.argv),
+            env=environment,
+            cwd=rewritten(command.working_dir, command.mounts) if command.working_dir else home,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=processes.end_with_parent,
+        )
+        run = cls(process, command, sandbox, None)
+        run._pump(log)
+        return run
+
+    @classmethod
+    async def _in_bubblewrap(cls, command: Command, log: LogFile) -> "Run":
+        told, tell = os.pipe()
+        try:
+            line = bubblewrap_command(
+                command.argv,
+                command.mounts,
+                working_dir=command.working_dir or "/tmp",
+                info_fd=tell,
+                program=bubblewrap() or "bwrap",
+            )
+            process = await asyncio.create_subprocess_exec(
+                *line,
+                env=container_environment(command.environment, "/tmp", "/tmp"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(tell,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(tell)
+        with os.fdopen(told, "rb") as pipe:
+            info = await asyncio.to_thread(pipe.read)
+        run = cls(process, command, Sandbox.BUBBLEWRAP, json.loads(info)["child-pid"] if info.strip() else None)
+        run._pump(log)
+        return run
+
+    def _pump(self, log: LogFile) -> None:
+        self._pumping = asyncio.get_running_loop().create_task(self._copy_output(log))
+
+    async def _copy_output(self, log: LogFile) -> None:
+        assert self._process.stdout is not None
+        while data := await self._process.stdout.read(65536):
+            log.write(data)
+
+    def main_pid(self) -> int | None:
+        """The container's own first process, in the host's numbers."""
+        if self._sandbox is Sandbox.NONE:
+            return self._process.pid
+        return next(iter(processes.children(self._init)), None) if self._init else None
+
+    async def exit(self) -> Exit:
+        """Waits for the main process, ends what it left behind, and tells how it ended."""
+        code = await self._process.wait()
+        await self._sweep()
+        self._pumping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._pumping
+        number = -code if code < 0 else code - 128 if 128 < code < 160 else None
+        return Exit(128 - code if code < 0 else code, number, self.started, datetime.now(UTC))
+
+    async def _sweep(self) -> None:
+        """Without a PID namespace the kernel does not end the tree with its root; what carries our mark is killed."""
+        for _ in range(SWEEPS if self._sandbox is Sandbox.NONE else 0):
+            left = processes.marked([self._command.pod_uid])
+            if not left:
+                return
+            processes.kill(left)
+            await asyncio.sleep(0.05)
+
+    async def stop(self, grace: timedelta) -> None:
+        """SIGTERM to the main process, SIGKILL to the tree after `grace`; returns when the root is gone."""
+        pid = self.main_pid()
+        processes.kill([pid] if pid else [], signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace.total_seconds()):
+                await self._process.wait()
+                return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()

@@ -1,0 +1,46 @@
+"""Trees of processes: who belongs to a container, and how the whole of it ends."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+MARK = "KOMPUTER_POD_UID"
+"""In the environment of every process of a container without a sandbox: what setsid or a double fork cannot shed."""
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Asks Linux to send `number` to this process when its parent's thread ends. Elsewhere it does nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of `pid`; empty where it is gone or /proc does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def marked(uids: Iterable[str] | None = None) -> list[int]:
+    """Processes of ours that carry the mark of one of these pods, or of any."""
+    wanted = {f"{MARK}={uid}".encode() for uid in uids} if uids is not None else None
+    found = []
+    for entry in os.scandir("/proc") if sys.platform == "linux" else ():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            variables = Path(entry.path, "environ").read_bytes().split(b"\0")
+            if any(v in wanted if wanted is not None else v.startswith(f"{MARK}=".encode()) for v in variables):
+                found.append(int(entry.name))
+    return found
+
+
+def kill(pids: Iterable[int], number: int = signal.SIGKILL) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)

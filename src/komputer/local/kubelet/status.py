@@ -1,0 +1,116 @@
+"""What a pod's status says of its containers. Pure."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from komputer.resources.base import Manifest, rfc3339
+
+BACK_OFF_FIRST = timedelta(seconds=10)
+BACK_OFF_MAX = timedelta(minutes=5)
+BACK_OFF_FORGIVEN = timedelta(minutes=10)
+"""Kubernetes' own: a crashed container starts again at once, then after 10 s, 20 s … 5 min; after ten minutes of good
+running the count starts anew."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    code: int
+    signal: int | None
+    started: datetime
+    finished: datetime
+    message: str = ""
+
+
+@dataclass
+class ContainerState:
+    """One container, as the kubelet has it."""
+
+    name: str
+    image: str
+    state: Literal["waiting", "running", "terminated"] = "waiting"
+    reason: str = "ContainerCreating"
+    message: str = ""
+    started: datetime | None = None
+    exit: Exit | None = None
+    last: Exit | None = None
+    restarts: int = 0
+    crashes: int = field(default=0)
+    """Since the container last ran well for a while; decides the back-off."""
+
+
+def back_off(crashes: int) -> timedelta:
+    """How long to wait before the container starts again after `crashes` of them in a row."""
+    return timedelta(0) if crashes <= 1 else min(BACK_OFF_FIRST * 2 ** min(crashes - 2, 10), BACK_OFF_MAX)
+
+
+def starts_again(policy: str, exit_code: int) -> bool:
+    """restartPolicy."""
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def _terminated(done: Exit) -> Manifest:
+    return {
+        "terminated": {
+            "exitCode": done.code,
+            **({"signal": done.signal} if done.signal else {}),
+            "reason": "Completed" if done.code == 0 else "Error",
+            **({"message": done.message} if done.message else {}),
+            "startedAt": rfc3339(done.started),
+            "finishedAt": rfc3339(done.finished),
+        }
+    }
+
+
+def container_status(container: ContainerState) -> Manifest:
+    """An entry of `status.containerStatuses`."""
+    if container.state == "running" and container.started:
+        state: Manifest = {"running": {"startedAt": rfc3339(container.started)}}
+    elif container.state == "terminated" and container.exit:
+        state = _terminated(container.exit)
+    else:
+        state = {
+            "waiting": {"reason": container.reason, **({"message": container.message} if container.message else {})}
+        }
+    return {
+        "name": container.name,
+        "image": container.image,
+        "imageID": "",
+        "ready": container.state == "running",
+        "started": container.state == "running",
+        "restartCount": container.restarts,
+        "state": state,
+        **({"lastState": _terminated(container.last)} if container.last else {}),
+    }
+
+
+def pod_status(pod: Manifest, containers: list[ContainerState], now: datetime) -> Manifest:
+    """`status` of the pod, with transition times kept where nothing changed."""
+    old = pod.get("status") or {}
+    policy = pod["spec"].get("restartPolicy", "Always")
+    if all(c.state == "terminated" and c.exit and not starts_again(policy, c.exit.code) for c in containers):
+        phase = "Succeeded" if all(c.exit and c.exit.code == 0 for c in containers) else "Failed"
+    elif any(c.state != "waiting" or c.last for c in containers):
+        phase = "Running"
+    else:
+        phase = "Pending"
+    ready = "True" if containers and all(c.state == "running" for c in containers) else "False"
+    conditions = []
+    for kind, value in (
+        ("PodScheduled", "True"),
+        ("Initialized", "True"),
+        ("ContainersReady", ready),
+        ("Ready", ready),
+    ):
+        before = next((c for c in old.get("conditions", ()) if c["type"] == kind and c["status"] == value), None)
+        conditions.append(before or {"type": kind, "status": value, "lastTransitionTime": rfc3339(now)})
+    return {
+        "phase": phase,
+        "conditions": conditions,
+        "hostIP": "127.0.0.1",
+        "podIP": "127.0.0.1",
+        "podIPs": [{"ip": "127.0.0.1"}],
+        "startTime": old.get("startTime") or rfc3339(now),
+        "qosClass": "BestEffort",
+        "containerStatuses": [container_status(c) for c in containers],
+    }

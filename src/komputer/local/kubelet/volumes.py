@@ -1,0 +1,167 @@
+"""The folders that a pod's volumes are, and what is written into them."""
+
+import os
+import shutil
+from base64 import b64decode
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from komputer.kube import CONFIG_MAPS, PVCS, SECRETS, Cluster
+from komputer.local.kubelet.sandbox import Mount
+from komputer.resources.base import Manifest
+from komputer.resources.errors import Invalid, KomputerError, NotFound
+
+TOKEN_SHARE = 0.8
+"""Of a projected token's life after which a new one is written: as the kubelet does."""
+
+
+class NotMounted(KomputerError):
+    """A volume cannot be made yet: the pod waits, and the message says for what."""
+
+    code = "not-mounted"
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    temporary.replace(path)
+
+
+class Volumes:
+    """One pod's volumes. `refresh` writes what has changed or expires and says when to look again."""
+
+    def __init__(self, cluster: Cluster, pod: Manifest, folder: Path, claims: Path) -> None:
+        self._cluster = cluster
+        self._pod = pod
+        self._folder = folder
+        self._claims = claims
+        self._namespace: str = pod["metadata"]["namespace"]
+        self._tokens: dict[Path, datetime] = {}
+
+    async def make(self) -> dict[str, Path]:
+        """Each volume's folder by its name. Raises `NotMounted` where something is missing."""
+        made: dict[str, Path] = {}
+        for volume in self._pod["spec"].get("volumes", ()):
+            name = volume["name"]
+            made[name] = path = self._folder / name
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if "persistentVolumeClaim" in volume:
+                made[name] = await self._claim(volume["persistentVolumeClaim"]["claimName"])
+            elif "configMap" in volume:
+                await self._write_config_map(path, volume["configMap"], volume["configMap"].get("name", ""))
+            elif "secret" in volume:
+                await self._write_secret(path, volume["secret"], volume["secret"].get("secretName", ""))
+            elif "projected" in volume:
+                for source in volume["projected"].get("sources", ()):
+                    await self._project(path, source)
+            elif "emptyDir" not in volume:
+                raise NotMounted(f"volume {name!r} is of a kind that this kubelet does not have")
+        return made
+
+    async def refresh(self, now: datetime) -> None:
+        """Writes tokens anew that are past four fifths of their life."""
+        if any(now >= due for due in self._tokens.values()):
+            await self.make()
+
+    async def _claim(self, name: str) -> Path:
+        try:
+            claim = await self._cluster.get(PVCS, name, self._namespace)
+        except NotFound as missing:
+            raise NotMounted(f'persistentvolumeclaim "{name}" not found') from missing
+        path = claim_folder(self._claims, claim)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    async def _write_config_map(self, path: Path, source: Manifest, name: str) -> None:
+        try:
+            data = (await self._cluster.get(CONFIG_MAPS, name, self._namespace)).get("data") or {}
+        except NotFound as missing:
+            if source.get("optional"):
+                return
+            raise NotMounted(f'configmap "{name}" not found') from missing
+        _write_items(path, source, {key: value.encode() for key, value in data.items()})
+
+    async def _write_secret(self, path: Path, source: Manifest, name: str) -> None:
+        try:
+            data = (await self._cluster.get(SECRETS, name, self._namespace)).get("data") or {}
+        except NotFound as missing:
+            if source.get("optional"):
+                return
+            raise NotMounted(f'secret "{name}" not found') from missing
+        _write_items(path, source, {key: b64decode(value) for key, value in data.items()})
+
+    async def _project(self, path: Path, source: Manifest) -> None:
+        if "configMap" in source:
+            await self._write_config_map(path, source["configMap"], source["configMap"].get("name", ""))
+        elif "secret" in source:
+            await self._write_secret(path, source["secret"], source["secret"].get("name", ""))
+        elif "serviceAccountToken" in source:
+            await self._write_token(path / source["serviceAccountToken"]["path"], source["serviceAccountToken"])
+        else:
+            raise NotMounted("a projected volume has a source of a kind that this kubelet does not have")
+
+    async def _write_token(self, path: Path, source: Manifest) -> None:
+        now = datetime.now(UTC)
+        if path in self._tokens and now < self._tokens[path]:
+            return
+        meta = self._pod["metadata"]
+        lifetime = timedelta(seconds=source.get("expirationSeconds", 3600))
+        try:
+            token, _ = await self._cluster.create_token(
+                self._pod["spec"].get("serviceAccountName", "default"),
+                self._namespace,
+                audience=source.get("audience", ""),
+                expiration_s=int(lifetime.total_seconds()),
+                pod_name=meta["name"],
+                pod_uid=meta["uid"],
+            )
+        except (NotFound, Invalid) as missing:
+            raise NotMounted(f"no token for the pod's service account: {missing.message}") from missing
+        write_atomically(path, token.encode())
+        self._tokens[path] = now + lifetime * TOKEN_SHARE
+
+    def mounts(self, container: Manifest, made: dict[str, Path]) -> list[Mount]:
+        """Where the container sees which folder. Raises `NotMounted` for a volume that the pod does not have."""
+        found = []
+        for mount in container.get("volumeMounts", ()):
+            if mount["name"] not in made:
+                raise NotMounted(f"the container mounts volume {mount['name']!r}, which the pod does not have")
+            source = made[mount["name"]]
+            if mount.get("subPath"):
+                source = inside(source, mount["subPath"])
+                source.mkdir(parents=True, exist_ok=True, mode=0o700)
+            found.append(Mount(source, mount["mountPath"], bool(mount.get("readOnly"))))
+        return found
+
+    def remove(self) -> None:
+        """All but the claims: those outlive the pod."""
+        shutil.rmtree(self._folder.parent, ignore_errors=True)
+
+
+def inside(folder: Path, part: str) -> Path:
+    """`folder/part`; raises `NotMounted` where that leads out of `folder`."""
+    path = (folder / part).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise NotMounted(f"{part!r} leads out of its volume")
+    return path
+
+
+def claim_folder(claims: Path, claim: Manifest) -> Path:
+    """A claim's disk. The uid is in its name, so that a new claim never finds the files of an old one."""
+    meta = claim["metadata"]
+    return claims / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
+
+
+def _write_items(path: Path, source: Manifest, data: dict[str, bytes]) -> None:
+    items: list[dict[str, Any]] = source.get("items") or [{"key": key, "path": key} for key in data]
+    for item in items:
+        if item["key"] not in data:
+            if source.get("optional"):
+                continue
+            raise NotMounted(f"key {item['key']!r} is not there")
+        write_atomically(inside(path, item["path"]), data[item["key"]])

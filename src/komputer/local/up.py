@@ -1,0 +1,113 @@
+"""`komputer up`: the whole platform on this machine, with one command."""
+
+import json
+import platform as machine
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from komputer import __version__
+from komputer.api.border import is_loopback
+from komputer.local import credential, parts
+from komputer.local.apiserver import write_kubeconfig
+from komputer.local.datadir import DataDir, default_path, listen
+from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
+from komputer.local.supervisor import Part, Supervisor
+from komputer.resources.errors import Invalid, KomputerError
+
+
+class NeedsDecision(KomputerError):
+    """Only the person who starts the platform may decide this; the message says how."""
+
+    code = "needs-decision"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of `komputer up`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one."""
+    data_dir: Path | None = None
+    """Default: `$XDG_DATA_HOME/komputer` or `~/.local/share/komputer`."""
+    offline: bool = False
+    sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
+    log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def choose_sandbox(wanted: str, missing: str | None, has_credential: bool) -> Sandbox:
+    """Which sandbox is used, given why bubblewrap does not work here (None: it does). Raises `NeedsDecision` where
+    containment would silently be lost."""
+    if wanted == "none":
+        return Sandbox.NONE
+    if missing is None:
+        return Sandbox.BUBBLEWRAP
+    if wanted == "bubblewrap":
+        raise NeedsDecision(f"there is no sandbox: {missing}; mend that, or accept it with --sandbox none")
+    if has_credential:
+        raise NeedsDecision(
+            f"there is no sandbox: {missing}. Agents could then read what you can read, and you gave a real "
+            "credential; mend that, or accept it with --sandbox none, or try the platform with --offline"
+        )
+    return Sandbox.NONE
+
+
+def up(options: Options) -> int:
+    """Runs until Ctrl-C or SIGTERM; the exit code. Raises `KomputerError` with a sentence where it cannot start."""
+    if not is_loopback(options.host):
+        raise Invalid(
+            f"--host {options.host}: there is no authentication yet, so the API listens on loopback only (127.0.0.1)"
+        )
+    has_credential = credential.handle() is not None and not options.offline
+    sandbox_missing = None if options.sandbox == "none" else why_no_sandbox()
+    sandbox = choose_sandbox(options.sandbox, sandbox_missing, has_credential)
+    data = DataDir(options.data_dir or default_path())
+    api = listen(options.host, options.port)
+    tell(f"komputer {__version__} on {machine.system()} {machine.machine()}, data in {data.path}")
+    if sandbox is Sandbox.NONE:
+        why = f" ({sandbox_missing})" if sandbox_missing else ""
+        tell(f"note: no sandbox{why}: agents can read and change what you can; use this for what you trust")
+    if shutil.which("kubectl") is None:
+        tell("note: kubectl is not installed: everything works, but you cannot look at the resources with it")
+
+    sockets = parts.Sockets(api, data.listen("kubernetes"), data.listen("gateway"), data.listen("model"))
+    data.save()
+    write_kubeconfig(data.kubeconfig, sockets.url(sockets.kubernetes), data.token)
+    supervisor: Supervisor
+    told = parts.Platform(
+        data, sockets, sandbox, not has_credential, options.log_level, options.log_format, lambda: supervisor.unready()
+    )
+    wanted = [
+        Part("valkey", partial(parts.run_valkey, told), stop_s=10),
+        Part("kubernetes", partial(parts.run_kubernetes, told)),
+        *([] if has_credential else [Part("model", partial(parts.run_model, told))]),
+        Part("gateway", partial(parts.run_gateway, told), after=("kubernetes",)),
+        Part("api", partial(parts.run_api, told)),
+        Part("operator", partial(parts.run_operator, told), after=("kubernetes", "valkey")),
+        Part("kubelet", partial(parts.run_kubelet, told), stop_s=27, after=("kubernetes",)),
+    ]
+    supervisor = Supervisor(wanted, tell)
+    code = supervisor.run(partial(_announce, told))
+    tell("stopped; tasks that ran are resumed at the next start")
+    return code
+
+
+def _announce(told: parts.Platform) -> None:
+    url = told.sockets.url(told.sockets.api)
+    if told.is_offline:
+        tell("model: the built-in offline model answers (set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN for Claude)")
+    else:
+        tell("model: Claude, with the credential from your environment; only the gateway has it")
+    tell(f"kubeconfig: {told.data.kubeconfig}")
+    tell(f"ready: {url}")
+    body = json.dumps({"name": "ada", "instructions": "Say hello."})
+    tell(f"try it: curl -s {url}/api/v1/agents -H 'Content-Type: application/json' -d '{body}'")
+    tell(f"        curl -s {url}/api/v1/agents/ada/events")

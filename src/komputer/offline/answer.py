@@ -1,0 +1,201 @@
+"""What to answer next: a pure function of the conversation.
+
+The position in a script is derived from what the conversation shows after the message with the script, so a client
+may be killed, restarted and resumed, and this process too. The rules, and why, stand in docs/offline.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from komputer.offline import conversation as talk
+from komputer.offline import script as play
+from komputer.offline.conversation import BadRequest, Entry, Text, ToolUse
+from komputer.offline.script import Fail, Hang, Say, Step, Think, Tool, Usage, Use, Wait
+
+QUOTED_CHARACTERS = 300
+"""How much of the task the answer without a script quotes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """One step to play. `key` names the step for counting its `times`: the same as long as the conversation has not
+    come past it."""
+
+    step: Say | Think | Tool | Wait | Hang | Fail
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One turn of the model. `id` is a digest of the conversation, `origin` of its first prompt: equal conversations
+    have equal ones."""
+
+    id: str
+    origin: str
+    moves: tuple[Move, ...]
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_input_tokens: int
+
+
+def answer(messages: object, tools: Sequence[object] = (), schema: object = None) -> Answer:
+    """The next turn. `messages` and `tools` are a request's; `schema` is the JSON schema of `output_config.format`.
+
+    BadRequest where the messages have the wrong shape, or where the newest prompt's script is wrong.
+    """
+    entries = talk.read(messages)
+    asked = next((entry.texts[-1] for entry in reversed(entries) if entry.role == "user" and entry.texts), "")
+    if _wants_title(schema):
+        return _turn(entries, [Say(say=json.dumps({"title": "Offline"}))])
+    script = _script(entries)
+    if _wants_summary(asked):
+        return _turn(entries, [Say(say=_summary(script))])
+    if script is None or not any(isinstance(step, Say | Tool) for step in script.steps[script.at :]):
+        return _turn(entries, [Say(say=plain(asked))])
+    begin, end = _segment(script.steps, script.at)
+    steps = script.steps[script.at : end]
+    if isinstance(steps[-1], Tool) and not tools:
+        text = f"The script's next step calls the tool {steps[-1].tool}, but this request offers no tools."
+        return _turn(entries, [Say(say=text)])
+    return _turn(entries, steps, script=script, usage=_usage(script.steps[begin:end]))
+
+
+def plain(asked: str) -> str:
+    """The answer where no script says anything."""
+    quoted = asked if len(asked) <= QUOTED_CHARACTERS else asked[:QUOTED_CHARACTERS] + "…"
+    return f"This is Komputer's offline model: no Claude was asked. The task was: {quoted}"
+
+
+def position(steps: Sequence[Step], visible: Iterable[Text | ToolUse], start: int = 0) -> int:
+    """The index of the first step that is still to be played, given what the model is seen to have said since.
+
+    A tool call, whatever became of it, puts the position behind the next `tool` step. A text that is exactly the next
+    `say`, or several up to the next `tool`, puts it behind them; a text that breaks off in one does not count that one.
+    Other texts are not the script's and change nothing.
+    """
+    at = start
+    for block in visible:
+        if isinstance(block, ToolUse):
+            at = next((i + 1 for i in range(at, len(steps)) if isinstance(steps[i], Tool)), at)
+        else:
+            at = _behind(block.text, steps, at)
+    return at
+
+
+def _behind(text: str, steps: Sequence[Step], at: int) -> int:
+    rest, behind = text.strip(), at
+    for i in range(at, _segment(steps, at)[1]):
+        step = steps[i]
+        if not isinstance(step, Say):
+            continue
+        said = step.say.strip()
+        if not rest.startswith(said):
+            return behind if said.startswith(rest) else at
+        rest, behind = rest[len(said) :].lstrip(), i + 1
+        if not rest:
+            return behind
+    return at
+
+
+def _segment(steps: Sequence[Step], at: int) -> tuple[int, int]:
+    """The turn that step `at` belongs to: from behind the tool before it up to and including the next tool."""
+    begin = next((i + 1 for i in range(at - 1, -1, -1) if isinstance(steps[i], Tool)), 0)
+    end = next((i + 1 for i in range(at, len(steps)) if isinstance(steps[i], Tool)), len(steps))
+    return begin, end
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Script:
+    """A script and the position in it. `ordinal`: the how-manyth of the conversation it is, from 1."""
+
+    steps: tuple[Step, ...]
+    at: int
+    ordinal: int
+
+
+def _script(entries: Sequence[Entry]) -> _Script | None:
+    """The script of the newest user text that has one. A wrong one is refused while it is the newest of all user
+    texts; later it is a script without steps, so that the next task is not refused for the sake of the last."""
+    texts = [(at, text) for at, entry in enumerate(entries) if entry.role == "user" for text in entry.texts]
+    newest, ordinal = None, 0
+    for index, (at, text) in enumerate(texts):
+        if block := play.find(text):
+            newest, ordinal = (index, at, block), block.bookmark.ordinal if block.bookmark else ordinal + 1
+    if newest is None:
+        return None
+    index, at, block = newest
+    try:
+        steps = play.parse(block)
+    except BadRequest:
+        if index == len(texts) - 1:
+            raise
+        steps = ()
+    visible = [block for entry in entries[at + 1 :] if entry.role == "assistant" for block in entry.blocks]
+    start = min(block.bookmark.step, len(steps)) if block.bookmark else 0
+    return _Script(steps=steps, at=position(steps, visible, start), ordinal=ordinal)
+
+
+def _usage(steps: Iterable[Step]) -> Usage:
+    given = [step.usage.model_dump(exclude_none=True) for step in steps if isinstance(step, Use)]
+    return Usage.model_validate({name: count for usage in given for name, count in usage.items()})
+
+
+def _turn(
+    entries: tuple[Entry, ...], steps: Sequence[Step], *, script: _Script | None = None, usage: Usage | None = None
+) -> Answer:
+    usage = usage or Usage()
+    at, ordinal = (script.at, script.ordinal) if script else (0, 0)
+    moves = tuple(
+        Move(step=step, key=f"{ordinal}:{at + offset}:{play.digest(step.model_dump())}")
+        for offset, step in enumerate(steps)
+        if not isinstance(step, Use)
+    )
+    counted = usage.input_tokens, usage.output_tokens
+    return Answer(
+        id=play.digest([[entry.role, *(_material(block) for block in entry.blocks)] for entry in entries]),
+        origin=play.digest(next((entry.texts for entry in entries if entry.role == "user"), ())),
+        moves=moves,
+        input_tokens=talk.size_tokens(entries) if counted[0] is None else counted[0],
+        output_tokens=_output_tokens(moves) if counted[1] is None else counted[1],
+        cache_read_input_tokens=usage.cache_read_input_tokens or 0,
+        cache_creation_input_tokens=usage.cache_creation_input_tokens or 0,
+    )
+
+
+def _material(block: Text | ToolUse) -> object:
+    return block.text if isinstance(block, Text) else [block.id, block.name, block.input]
+
+
+def _output_tokens(moves: Iterable[Move]) -> int:
+    texts: list[str] = []
+    for move in moves:
+        match move.step:
+            case Say(say=text) | Think(think=text):
+                texts.append(text)
+            case Tool(tool=name, input=given):
+                texts.extend((name, json.dumps(given)))
+            case Wait() | Hang() | Fail():
+                pass
+    return talk.tokens(*texts)
+
+
+def _wants_title(schema: object) -> bool:
+    """The Claude CLI names a session by a call of its own."""
+    return isinstance(schema, dict) and list(schema.get("properties") or ()) == ["title"]
+
+
+def _wants_summary(asked: str) -> bool:
+    """The Claude CLI compacts a conversation by asking for a summary of it."""
+    return "TEXT ONLY" in asked and "<summary>" in asked
+
+
+def _summary(script: _Script | None) -> str:
+    """What is left of the conversation is this text, so it carries the script and the position in it."""
+    rest = ""
+    if script:
+        rest = "\n" + play.write(script.steps, play.Bookmark(step=script.at, ordinal=script.ordinal))
+    return f"<summary>\nKomputer's offline model has summarised the conversation.{rest}\n</summary>"

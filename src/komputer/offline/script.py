@@ -1,0 +1,202 @@
+"""What a script may contain, and how one is found in a text and read.
+
+Pure. A script is a fenced block that opens with ```offline and holds a JSON array of steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from komputer.offline.conversation import MAX_DEPTH, BadRequest, is_deeper
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Times = Annotated[int, Field(ge=1, le=1_000_000)]
+Words = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Tokens = Annotated[int, Field(ge=0, le=1_000_000_000)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Say(_Model):
+    """A text block."""
+
+    say: Words
+
+
+class Think(_Model):
+    """A thinking block."""
+
+    think: Words
+
+
+class Tool(_Model):
+    """A tool call; the client runs the tool. Ends the turn."""
+
+    tool: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+    input: dict[str, Any] = {}
+
+
+class Wait(_Model):
+    """A model that thinks: nothing new comes for so many seconds, only pings."""
+
+    wait: Seconds
+    times: Times | None = None
+    """How many requests wait here; None: every one."""
+
+
+class Hang(_Model):
+    """A model that is stuck: not a byte comes for so many seconds."""
+
+    hang: Seconds
+    times: Times | None = None
+    """How many requests hang here; None: every one."""
+
+
+class Fail(_Model):
+    """An error of the API instead of what follows."""
+
+    fail: Annotated[int, Field(ge=400, le=599)]
+    times: Times = 1
+    """How many requests fail here before one goes on."""
+    message: str = "The script asked for this error."
+
+
+class Usage(_Model):
+    """Token counts; what is None is derived from the texts."""
+
+    input_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+    cache_read_input_tokens: Tokens | None = None
+    cache_creation_input_tokens: Tokens | None = None
+
+
+class Use(_Model):
+    """The token usage of the turn that it stands in."""
+
+    usage: Usage
+
+
+Step = Say | Think | Tool | Wait | Hang | Fail | Use
+
+KINDS: dict[str, type[Step]] = {
+    "say": Say,
+    "think": Think,
+    "tool": Tool,
+    "wait": Wait,
+    "hang": Hang,
+    "fail": Fail,
+    "usage": Use,
+}
+
+CLOSING = Say(say="The offline model's script ends here.")
+"""Said after a script whose last words are not a `say`: every turn of a model ends with something said."""
+
+MAX_STEPS = 10_000
+
+
+_OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})offline(?:[ \t]+bookmark=(\d{1,5}):(\d{1,9}))?(?=\s|\Z)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bookmark:
+    """Where a script goes on after a compaction: at which step, and how many scripts the conversation has had."""
+
+    step: int
+    ordinal: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A fenced block that opens with ```offline, not yet read. `end` is where what follows the opening begins."""
+
+    text: str
+    fence: str
+    end: int
+    bookmark: Bookmark | None
+
+
+def find(text: str) -> Block | None:
+    """The last such block in `text`."""
+    *_, opening = [None, *_OPENING.finditer(text)]
+    if opening is None:
+        return None
+    bookmark = Bookmark(step=int(opening[2]), ordinal=int(opening[3])) if opening[2] else None
+    return Block(text=text, fence=opening[1], end=opening.end(), bookmark=bookmark)
+
+
+def parse(block: Block) -> tuple[Step, ...]:
+    """The block's steps. BadRequest says what is wrong with it."""
+    array = block.text[block.end :].lstrip()
+    try:
+        value, end = _JSON.raw_decode(array)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The ```offline block is not JSON: {error}") from None
+    rest = array[end:].lstrip()
+    if not rest.startswith(block.fence):
+        raise BadRequest(f"The ```offline block must close after its JSON array, with {block.fence}, not {rest[:20]!r}")
+    return read(value)
+
+
+def write(steps: Sequence[Step], bookmark: Bookmark) -> str:
+    """The steps as a block, to be gone on with at the bookmark."""
+    array = json.dumps([step.model_dump(exclude_none=True) for step in steps])
+    return f"```offline bookmark={bookmark.step}:{bookmark.ordinal}\n{array}\n```"
+
+
+def read(array: object) -> tuple[Step, ...]:
+    """The steps of a script, given as parsed JSON, closed by a `say` if it does not end with one. An empty array is a
+    script without steps. BadRequest names the step, counted from 1, and what is wrong with it."""
+    if not isinstance(array, list):
+        raise BadRequest(f"The ```offline block must hold a JSON array of steps, not {_shown(array)}")
+    if len(array) > MAX_STEPS:
+        raise BadRequest(f"The ```offline block has {len(array)} steps; {MAX_STEPS} is the limit")
+    steps = tuple(_step(value, number) for number, value in enumerate(array, start=1))
+    outputs = [step for step in steps if isinstance(step, Say | Think | Tool)]
+    if steps and not (outputs and isinstance(outputs[-1], Say)):
+        return (*steps, CLOSING)
+    return steps
+
+
+def digest(value: object) -> str:
+    """Sixteen hex digits that are the same for the same JSON value, on every machine."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _step(value: object, number: int) -> Step:
+    if is_deeper(value, MAX_DEPTH):
+        raise BadRequest(f"Step {number} of the ```offline block nests more than {MAX_DEPTH} objects and arrays")
+    kinds = [kind for kind in KINDS if isinstance(value, dict) and kind in value]
+    if len(kinds) != 1:
+        raise BadRequest(
+            f"Step {number} of the ```offline block is unknown: {_shown(value)}. "
+            f"A step is an object with exactly one of: {', '.join(KINDS)}"
+        )
+    try:
+        return KINDS[kinds[0]].model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadRequest(
+            f"Step {number} of the ```offline block, {_shown(value)}, is wrong at {where}: {first['msg']}"
+        ) from None
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:80] + "…"
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse)

@@ -1,0 +1,129 @@
+"""The stand-in's answers in the wire form of the Messages API. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, assert_never
+
+from komputer.offline.answer import Answer
+from komputer.offline.script import Say, Think, Tool
+
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+DELTAS = 8
+"""Into how many pieces a block is cut, unless they would be shorter than `SHORTEST_DELTA` characters."""
+
+SHORTEST_DELTA = 12
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
+def error(status: int, message: str) -> dict[str, Any]:
+    """The body of an error answer, and of an `error` event."""
+    fallback = "invalid_request_error" if status < 500 else "api_error"
+    return {"type": "error", "error": {"type": _ERROR_TYPES.get(status, fallback), "message": message}}
+
+
+def encode(value: object) -> bytes:
+    """JSON in ASCII, so that a lone surrogate, which JSON may name, cannot break it."""
+    return json.dumps(value).encode()
+
+
+def message(answer: Answer, model: str) -> dict[str, Any]:
+    """The whole answer, as to a request without `stream`."""
+    content = [_block(move.step, answer) for move in answer.moves if isinstance(move.step, Say | Think | Tool)]
+    return {**_head(answer, model), "content": content, "stop_reason": _stop_reason(answer), "usage": _usage(answer)}
+
+
+def opening(answer: Answer, model: str) -> bytes:
+    """The events before the first block."""
+    head = {**_head(answer, model), "content": [], "stop_reason": None, "usage": {**_usage(answer), "output_tokens": 1}}
+    return event("message_start", message=head) + PING
+
+
+def block(answer: Answer, step: Say | Think | Tool, index: int) -> bytes:
+    """The events of one content block."""
+    whole = _block(step, answer)
+    empty: dict[str, Any]
+    match step:
+        case Say(say=text):
+            empty, deltas = {"text": ""}, [{"type": "text_delta", "text": piece} for piece in pieces(text)]
+        case Think(think=text):
+            empty = {"thinking": "", "signature": ""}
+            deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(text)]
+            deltas.append({"type": "signature_delta", "signature": whole["signature"]})
+        case Tool(input=given):
+            empty = {"input": {}}
+            deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces(json.dumps(given))]
+        case _:
+            assert_never(step)
+    return b"".join(
+        (
+            event("content_block_start", index=index, content_block={**whole, **empty}),
+            *(event("content_block_delta", index=index, delta=delta) for delta in deltas),
+            event("content_block_stop", index=index),
+        )
+    )
+
+
+def closing(answer: Answer) -> bytes:
+    """The events behind the last block."""
+    stop = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
+    return event("message_delta", delta=stop, usage=_usage(answer)) + event("message_stop")
+
+
+def event(kind: str, **data: Any) -> bytes:
+    """One Server-Sent Event."""
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), encode({"type": kind, **data}))
+
+
+def pieces(text: str) -> Iterator[str]:
+    size = max(SHORTEST_DELTA, -(-len(text) // DELTAS))
+    return (text[at : at + size] for at in range(0, len(text), size))
+
+
+def _head(answer: Answer, model: str) -> dict[str, Any]:
+    return {
+        "id": f"msg_offline_{answer.id}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "stop_sequence": None,
+    }
+
+
+def _block(step: Say | Think | Tool, answer: Answer) -> dict[str, Any]:
+    match step:
+        case Say(say=text):
+            return {"type": "text", "text": text}
+        case Think(think=text):
+            return {"type": "thinking", "thinking": text, "signature": "b2ZmbGluZQ=="}
+        case Tool(tool=name, input=given):
+            return {"type": "tool_use", "id": f"toolu_offline_{answer.id}", "name": name, "input": given}
+        case _:
+            assert_never(step)
+
+
+def _stop_reason(answer: Answer) -> str:
+    return "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
+
+
+def _usage(answer: Answer) -> dict[str, int]:
+    return {
+        "input_tokens": answer.input_tokens,
+        "cache_creation_input_tokens": answer.cache_creation_input_tokens,
+        "cache_read_input_tokens": answer.cache_read_input_tokens,
+        "output_tokens": answer.output_tokens,
+    }

@@ -1,0 +1,63 @@
+"""All decisions about one agent, in their order. Pure: one value in, one value out."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from komputer.operator import ends
+from komputer.operator.account import account
+from komputer.operator.seen import Seen
+from komputer.operator.status import observed, recorded
+from komputer.operator.steps import Steps, steps
+from komputer.operator.trouble import SILENCE, Trouble, moment, trouble
+from komputer.resources.agent import AgentStatus
+
+
+class Decision(NamedTuple):
+    """`status` is what it is to say, `endings` what the log is to be told before anybody waits longer."""
+
+    status: AgentStatus
+    steps: Steps
+    endings: list[ends.Ending]
+    in_the_way: Trouble | None
+    look_again: datetime | None
+
+
+def decide(seen: Seen, fresh_id: str, failed_before: int = 0) -> Decision:
+    """`fresh_id` is for the manifest's task, should it need one."""
+    spec, before = seen.agent.spec, seen.agent.status
+    status = account(recorded(before, spec, fresh_id), spec, seen.ends)
+    waiting = ends.waiting(seen, status) if seen.log_answers else {}
+    # An id that the status does not name yet may be another one after a write that failed: it cannot be ended.
+    waiting.pop(fresh_id, None)
+    in_the_way = trouble(seen, _asked_since(seen, waiting))
+    since = ends.since_not_ready(before, seen.now)
+    gives_up_at = since + ends.patience(seen.config, in_the_way.reason) if in_the_way else None
+    has_given_up = gives_up_at is not None and seen.now >= gives_up_at
+    late = ends.overdue(seen, waiting, in_the_way, since)
+    cancelled = ends.cancelled(seen, status) if seen.log_answers else ends.Verdict([], None)
+    plan = steps(seen, failed_before)
+    times = (
+        None if has_given_up else gives_up_at,
+        in_the_way.look_again if in_the_way else None,
+        late.look_again,
+        cancelled.look_again,
+        plan.look_again,
+        seen.now + SILENCE if _asked_since(seen, waiting) and seen.pod else None,
+        seen.now if status.manifest_task != before.manifest_task else None,
+    )
+    return Decision(
+        status=observed(seen, status, in_the_way, has_given_up=has_given_up),
+        steps=plan,
+        endings=[*cancelled.endings, *late.endings],
+        in_the_way=in_the_way,
+        look_again=min((at for at in times if at is not None), default=None),
+    )
+
+
+def _asked_since(seen: Seen, waiting: dict[str, datetime]) -> datetime | None:
+    """Since when a runtime should have been heard of: it has a task, or was silent before."""
+    if not seen.log_answers:
+        return None
+    silent = (c for c in seen.agent.status.conditions if c.type == "Ready" and c.reason == "RuntimeSilent")
+    known = next((c.last_transition_time for c in silent if c.last_transition_time), None)
+    return max(waiting.values(), default=None) or (moment(known) if known else None)

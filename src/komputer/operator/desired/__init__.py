@@ -1,0 +1,37 @@
+"""Resources to the objects that must exist. Pure: one file per object, no clock, no cluster."""
+
+from typing import NamedTuple
+
+from komputer.operator.desired.configmap import settings
+from komputer.operator.desired.pod import PodImpossible, digest, pod
+from komputer.operator.desired.pvc import grown, workspace
+from komputer.operator.desired.serviceaccount import service_account
+from komputer.resources.agent import Agent
+from komputer.resources.base import Manifest
+from komputer.resources.config import ConfigSpec
+from komputer.resources.template import TemplateSpec
+
+__all__ = [
+    "Children",
+    "PodImpossible",
+    "children",
+    "digest",
+    "grown",
+    "pod",
+    "service_account",
+    "settings",
+    "workspace",
+]
+
+
+class Children(NamedTuple):
+    """What an agent that may run has."""
+
+    pvc: Manifest
+    settings: Manifest
+    pod: Manifest
+
+
+def children(agent: Agent, template: TemplateSpec, config: ConfigSpec) -> Children:
+    """Everything that must exist for `agent`. Raises `PodImpossible` where the template makes no pod."""
+    return Children(workspace(agent, template), settings(agent, config), pod(agent, template))

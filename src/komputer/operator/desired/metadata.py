@@ -1,0 +1,29 @@
+"""What all children of an agent have in common: its labels, and it as their controller."""
+
+from komputer.resources import names
+from komputer.resources.agent import Agent
+from komputer.resources.base import Manifest
+
+
+def metadata(agent: Agent, name: str) -> Manifest:
+    """Metadata of a child. The person's own labels come along; ours win, and those we reserve are not theirs to set."""
+    own = {
+        key: value
+        for key, value in (agent.spec.labels or {}).items()
+        if not key.startswith(names.RESERVED_LABEL_PREFIX)
+    }
+    return {
+        "name": name,
+        "namespace": agent.metadata.namespace,
+        "labels": {**own, names.AGENT_LABEL: agent.metadata.name, names.MANAGED_BY_LABEL: names.MANAGED_BY},
+        "ownerReferences": [
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": Agent.kind_name,
+                "name": agent.metadata.name,
+                "uid": agent.metadata.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }

@@ -1,0 +1,131 @@
+"""Which tasks the operator ends itself, because no runtime will. Pure."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from ulid import ULID
+
+from komputer.events.types import End, TaskCancelled, TaskFailed
+from komputer.operator.seen import Seen, is_ours
+from komputer.operator.trouble import SILENCE, Trouble, moment
+from komputer.resources.agent import AgentStatus, Wanted, wanted
+from komputer.resources.config import ConfigSpec
+
+CODES: Final = {
+    "InvalidName": "invalid_name",
+    "ConfigMissing": "config_missing",
+    "ConfigInvalid": "config_invalid",
+    "TemplateMissing": "template_missing",
+    "TemplateInvalid": "template_invalid",
+    "ChildNotOurs": "child_not_ours",
+    "WaitingForOldPod": "old_pod_remains",
+    "WaitingForOldChildren": "old_children_remain",
+    "PodRefused": "pod_refused",
+    "PodMissing": "pod_not_started",
+    "PodStarting": "pod_not_started",
+    "PodFailed": "pod_failed",
+    "Unschedulable": "unschedulable",
+    "NodeLost": "runtime_lost",
+    "ImagePullFailed": "image_pull_failed",
+    "CreateContainerError": "container_create_failed",
+    "CrashLoopBackOff": "crash_loop",
+    "RuntimeSilent": "runtime_lost",
+}
+"""For each reason why no runtime can hold a task: the code of the error that ends the task when the reason has held
+for `startDeadlineSeconds`."""
+HOPELESS: Final = frozenset({"InvalidName"})
+"""Reasons that no waiting can change: the task ends at once."""
+DEFAULT_DEADLINE: Final = timedelta(seconds=600)
+"""Where there is no KomputerConfig to say it; as its own default."""
+
+
+class Ending(NamedTuple):
+    """An end to append. `unless_started`: only while no runtime has taken the task."""
+
+    event: End
+    unless_started: bool = False
+
+
+class Verdict(NamedTuple):
+    endings: list[Ending]
+    look_again: datetime | None
+    """When a task that still waits is due."""
+
+
+def waiting(seen: Seen, status: AgentStatus) -> dict[str, datetime]:
+    """Tasks that a runtime should hold now, and since when each may have been waited for."""
+    found = wanted(seen.agent.spec, status)
+    tasks = {found.id} if isinstance(found, Wanted) else set()
+    if seen.open_task and seen.open_task not in status.ended_tasks:
+        tasks.add(seen.open_task)
+    return {task: given_at(task, seen.now) for task in sorted(tasks)}
+
+
+def given_at(task: str, now: datetime) -> datetime:
+    """When a task was given: its ULID says so. Never in the future, whatever other clocks say."""
+    try:
+        return min(now, ULID.from_str(task).datetime.astimezone(UTC))
+    except ValueError:
+        return now
+
+
+def patience(config: ConfigSpec | None, reason: str) -> timedelta:
+    """How long a task waits for the reason to go away."""
+    if reason in HOPELESS:
+        return timedelta(0)
+    return timedelta(seconds=config.start_deadline_seconds) if config else DEFAULT_DEADLINE
+
+
+def overdue(seen: Seen, tasks: dict[str, datetime], in_the_way: Trouble | None, since: datetime) -> Verdict:
+    """Errors for tasks that have waited too long for what is in the way since `since`."""
+    if in_the_way is None:
+        return Verdict([], None)
+    limit = patience(seen.config, in_the_way.reason)
+    due = {task: max(since, given) + limit for task, given in tasks.items()}
+    late = [task for task, at in due.items() if at <= seen.now]
+    session = seen.live.session_id if seen.live else None
+    endings = [
+        Ending(
+            TaskFailed(
+                task_id=task,
+                error=f"No runtime could take the task: {in_the_way.message}",
+                code=CODES[in_the_way.reason],
+                session_id=session or seen.agent.status.session_id,
+            )
+        )
+        for task in late
+    ]
+    return Verdict(endings, min((at for task, at in due.items() if task not in late), default=None))
+
+
+def cancelled(seen: Seen, status: AgentStatus, *, has_started: bool = False) -> Verdict:
+    """The end of the task that is to be cancelled, where no runtime will write it (rule 15).
+
+    A task that nobody has started ends at once; one that was started is its runtime's to end, as long as that lives.
+    `has_started`: the log said so, though its live hash speaks of another task.
+    """
+    task = seen.agent.spec.cancel_task_id
+    if task is None or task in status.ended_tasks:
+        return Verdict([], None)
+    live, session = seen.live, seen.live.session_id if seen.live else None
+
+    def event(reason: str) -> TaskCancelled:
+        return TaskCancelled(task_id=task, reason=reason, session_id=session or status.session_id)
+
+    if not has_started and (live is None or live.task_id != task):
+        return Verdict([Ending(event("before it had started"), unless_started=True)], None)
+    if live and live.task_id == task and live.has_ended:
+        return Verdict([], None)
+    has_pod = seen.pod is not None and is_ours(seen.pod, seen.agent)
+    silent_at = datetime.fromtimestamp(live.seen_us / 1e6, UTC) + SILENCE if live else seen.now
+    if has_pod and seen.now < silent_at:
+        return Verdict([], silent_at)
+    return Verdict([Ending(event("its runtime was gone"))], None)
+
+
+def since_not_ready(status: AgentStatus, now: datetime) -> datetime:
+    """Since when no runtime could hold a task: the condition Ready remembers it over every restart."""
+    for condition in status.conditions:
+        if condition.type == "Ready" and condition.status != "True" and condition.last_transition_time:
+            return min(now, moment(condition.last_transition_time))
+    return now

@@ -1,0 +1,81 @@
+"""What stands around one agent now: from the store and the log, to one value."""
+
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from komputer.events.log import Entry, Live
+from komputer.kube.kinds import CLUSTER_TEMPLATES, CONFIG_MAPS, CONFIGS, PODS, PVCS, TEMPLATES
+from komputer.operator.seen import Fault, Seen, desired
+from komputer.operator.store import Store
+from komputer.resources import names
+from komputer.resources.agent import Agent
+from komputer.resources.base import Manifest
+from komputer.resources.config import Config, ConfigSpec
+from komputer.resources.template import Template, TemplateSpec
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class Heard(NamedTuple):
+    """What the log says of an agent. `answers` is False where it cannot be asked."""
+
+    live: Live | None
+    ends: tuple[Entry, ...]
+    answers: bool = True
+
+
+NOTHING_HEARD = Heard(None, (), answers=False)
+
+
+def look(store: Store, agent: Agent, heard: Heard, refused: str | None, now: datetime) -> Seen:
+    """`heard.live` of another agent of this name counts for nothing."""
+    namespace, name = agent.metadata.namespace, agent.metadata.name
+    config = _config(store)
+    return Seen(
+        agent=agent,
+        desired=desired(agent, _template(store, agent), config),
+        config=None if isinstance(config, Fault) else config,
+        pvc=store.get(PVCS, namespace, names.pvc_name(name)),
+        settings=store.get(CONFIG_MAPS, namespace, names.settings_name(name)),
+        pod=store.get(PODS, namespace, names.pod_name(name)),
+        live=heard.live if heard.live and heard.live.uid == agent.metadata.uid else None,
+        ends=heard.ends,
+        log_answers=heard.answers,
+        refused=refused,
+        now=now,
+    )
+
+
+def _template(store: Store, agent: Agent) -> TemplateSpec | Fault:
+    """A template of the agent's namespace wins over a cluster template of its name."""
+    name = agent.spec.template_ref
+    found = store.get(TEMPLATES, agent.metadata.namespace, name) or store.get(CLUSTER_TEMPLATES, None, name)
+    if found is None:
+        return Fault("TemplateMissing", f"there is no KomputerAgentTemplate or KomputerAgentClusterTemplate {name!r}")
+    read = _read(Template, found)
+    return Fault("TemplateInvalid", f"template {name!r}: {read}") if isinstance(read, str) else read.spec
+
+
+def _config(store: Store) -> ConfigSpec | Fault:
+    found = store.get(CONFIGS, None, names.CONFIG_NAME)
+    if found is None:
+        return Fault("ConfigMissing", f"there is no KomputerConfig {names.CONFIG_NAME!r}")
+    read = _read(Config, found)
+    return (
+        Fault("ConfigInvalid", f"KomputerConfig {names.CONFIG_NAME!r}: {read}") if isinstance(read, str) else read.spec
+    )
+
+
+def _read(kind: type[R], manifest: Manifest) -> R | str:
+    """The object, or what is wrong with it."""
+    try:
+        return kind.model_validate(manifest)
+    except ValidationError as wrong:
+        return first_error(wrong)
+
+
+def first_error(wrong: ValidationError) -> str:
+    first: Any = wrong.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

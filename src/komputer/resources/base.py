@@ -1,0 +1,108 @@
+"""What every custom resource of ours is made of."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as JSON."""
+
+CONDITION_LIMIT = 1024
+"""Characters of a condition's message; longer ones are cut. Kubernetes' own limit is 32768; a person reads one line."""
+
+
+class Part(BaseModel):
+    """A piece of a resource: camelCase on the wire, snake_case here, unknown fields ignored, never changed in place."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, serialize_by_alias=True
+    )
+
+    def to_wire(self) -> Manifest:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+Preserved = Annotated[
+    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "type": "object"})
+]
+"""A part that Kubernetes itself defines and checks (a PodSpec): kept as it comes."""
+
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1, json_schema_extra={"format": "int32"})]
+Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+Decimal4 = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", max_length=40)]
+"""US dollars as a decimal string; ours have at least four fraction digits."""
+
+
+class Condition(Part):
+    """As metav1.Condition. `reason` is CamelCase and stable, `message` is for people."""
+
+    type: Annotated[str, Field(max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(max_length=1024)] = ""
+    message: Annotated[str, Field(max_length=32768)] = ""
+    observed_generation: Int64 | None = None
+    last_transition_time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+
+
+class Metadata(Part):
+    """The fields of ObjectMeta that we read."""
+
+    name: str = ""
+    namespace: str | None = None
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Resource(Part):
+    """A custom resource. Subclasses say their names and columns; `crds.py` makes the manifests of them."""
+
+    kind_name: ClassVar[str]
+    plural: ClassVar[str]
+    namespaced: ClassVar[bool] = True
+    columns: ClassVar[tuple["Column", ...]] = ()
+
+    metadata: Metadata = Field(default_factory=Metadata)
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, as logs and Redis keys write it."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
+    def is_terminating(self) -> bool:
+        return self.metadata.deletion_timestamp is not None
+
+
+class Column(Part):
+    """A printer column of `kubectl get`. Priority 1 shows with `-o wide` only."""
+
+    name: str
+    type: Literal["string", "integer", "date", "boolean", "number"]
+    json_path: Annotated[str, Field(alias="jsonPath")]
+    priority: int = 0
+    description: str = ""
+
+
+AGE = Column(name="Age", type="date", json_path=".metadata.creationTimestamp")
+
+
+def rfc3339(moment: datetime) -> str:
+    """Whole seconds, UTC, `Z`: how Kubernetes writes times."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def with_condition(conditions: list[Condition], new: Condition, now: datetime) -> list[Condition]:
+    """The list with `new` in place of the one of its type; the transition time moves only with the status."""
+    old = next((c for c in conditions if c.type == new.type), None)
+    since = old.last_transition_time if old and old.status == new.status else None
+    message = new.message if len(new.message) <= CONDITION_LIMIT else new.message[: CONDITION_LIMIT - 1] + "…"
+    kept = new.model_copy(update={"last_transition_time": since or rfc3339(now), "message": message})
+    return [kept if c.type == new.type else c for c in conditions] if old else [*conditions, kept]

@@ -1,0 +1,48 @@
+"""KomputerConfig: the one object with what all agents share."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from komputer.resources.base import AGE, Column, Int32, Part, Resource
+from komputer.resources.template import SecretKeyRef
+
+
+class RedisRef(Part):
+    """Where the event log is. Pods never get this: only api, gateway and operator speak to Redis."""
+
+    address: str
+    db: Int32 = 0
+    stream_prefix: str = "komputer-events"
+    password_secret: SecretKeyRef | None = None
+
+
+class ConfigSpec(Part):
+    """Platform-wide settings."""
+
+    redis: RedisRef
+    api_url: Annotated[str | None, Field(alias="apiURL")] = "http://komputer-api.default.svc.cluster.local:8080"
+    gateway_url: Annotated[
+        str, Field(alias="gatewayURL", description="What agents' pods talk to, and all that they talk to.")
+    ] = "http://komputer-gateway.default.svc.cluster.local:8081"
+    start_deadline_seconds: Annotated[
+        Int32,
+        Field(ge=1, description="How long a task may wait for a pod that cannot run before it ends with an error."),
+    ] = 600
+    stall_seconds: Annotated[
+        Int32, Field(ge=1, description="How long the model's stream may be silent before the task is interrupted.")
+    ] = 300
+    max_attempts: Annotated[
+        Int32, Field(ge=1, description="How often a task is resumed without progress before it ends with an error.")
+    ] = 5
+
+
+class Config(Resource):
+    """The singleton `default`."""
+
+    kind_name: ClassVar[str] = "KomputerConfig"
+    plural: ClassVar[str] = "komputerconfigs"
+    namespaced: ClassVar[bool] = False
+    columns: ClassVar[tuple[Column, ...]] = (AGE,)
+
+    spec: ConfigSpec

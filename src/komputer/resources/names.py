@@ -1,0 +1,57 @@
+"""Every group, label and child name that we use. Nothing else spells them out."""
+
+import re
+from typing import Final
+
+GROUP: Final = "komputer.komputer.ai"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+AGENT_LABEL: Final = "komputer.ai/agent-name"
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "komputer"
+RESERVED_LABEL_PREFIX: Final = "komputer.ai/"
+
+MADE_FROM_ANNOTATION: Final = "komputer.ai/made-from"
+"""On a pod: a digest of all that its manifest was made from. A template that changes applies to the next pod only."""
+REMADE_ANNOTATION: Final = "komputer.ai/remade"
+"""On a pod: how many pods in a row failed before it; the back-off grows with it."""
+
+DEFAULT_NAMESPACE: Final = "default"
+DEFAULT_MODEL: Final = "claude-sonnet-4-6"
+DEFAULT_TEMPLATE: Final = "default"
+CONFIG_NAME: Final = "default"
+"""KomputerConfig is a singleton of this name; others are ignored."""
+
+SERVICE_ACCOUNT: Final = "komputer-agent"
+"""One per namespace, without any right: a pod's token says which pod it is, and nothing more."""
+GATEWAY_AUDIENCE: Final = "komputer-gateway"
+AGENT_CONTAINER: Final = "agent"
+
+WORKSPACE_PATH: Final = "/workspace"
+TOKEN_PATH: Final = "/var/run/secrets/komputer/token"
+SETTINGS_PATH: Final = "/etc/komputer"
+
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+
+
+def is_agent_name(name: str) -> bool:
+    """Lower-case letters, digits and hyphens, 1 to 63 characters, not beginning or ending with a hyphen."""
+    return len(name) <= 63 and _NAME.fullmatch(name) is not None
+
+
+def pod_name(agent: str) -> str:
+    return f"{agent}-pod"
+
+
+def pvc_name(agent: str) -> str:
+    return f"{agent}-pvc"
+
+
+def settings_name(agent: str) -> str:
+    """The ConfigMap with the runtime's settings; it holds no secret."""
+    return f"{agent}-config"
+
+
+def secrets_name(agent: str) -> str:
+    return f"{agent}-secrets"

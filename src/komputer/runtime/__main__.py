@@ -1,0 +1,5 @@
+import sys
+
+from komputer.runtime.main import main
+
+sys.exit(main())

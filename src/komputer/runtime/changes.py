@@ -1,0 +1,34 @@
+"""Waiting for something to have changed, without polling."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Changes:
+    """Rung when anything changed; those who wait look again. A ring is a hint and carries nothing."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def ring(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Return when `holds()` is true, or after `timeout_s`; the answer says whether it holds."""
+        deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        while not holds():
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.add(future)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await future
+            except TimeoutError:
+                return holds()
+            finally:
+                self._waiting.discard(future)
+        return True

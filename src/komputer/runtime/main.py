@@ -1,0 +1,131 @@
+"""The runtime's process: settings from the pod, parts wired together, signals, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from komputer.resources.errors import Invalid
+from komputer.runtime import logs, processes, sdk
+from komputer.runtime.changes import Changes
+from komputer.runtime.door import Door, Gone
+from komputer.runtime.options import executable
+from komputer.runtime.relay import Relay, Superseded
+from komputer.runtime.settings import STOP_GRACE_S, Settings, kept
+from komputer.runtime.store import Held, Store
+from komputer.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from komputer.runtime.forwarder import Forwarder
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_S: Final = 3.0
+"""How long a runtime that leaves waits for the log to take what the interrupted task still said. The rest stays in the
+ledger."""
+
+
+def main() -> int:
+    """Exit code 0: told to stop, or the agent is deleted. 1: cannot run here; the reason is among the last lines."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        logs.set_up(settings.log_level)
+        temporary = prepare(settings)
+    except (Invalid, OSError) as error:
+        print(f"komputer.runtime: {error}", file=sys.stderr)
+        return 1
+    try:
+        return asyncio.run(serve(settings))
+    except (Held, FileNotFoundError) as error:
+        print(f"komputer.runtime: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def prepare(settings: Settings) -> Path:
+    """Folders of the workspace, and an environment that the agent's commands may see. The answer is TMPDIR."""
+    for folder in (settings.state, settings.home, settings.claude):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = Path(tempfile.gettempdir()) / settings.temporary_name
+    temporary.mkdir(mode=0o700, exist_ok=True)
+    if temporary.is_symlink() or temporary.stat().st_uid != os.getuid():
+        temporary = Path(tempfile.mkdtemp(prefix="komputer-"))
+    environment = kept(os.environ)
+    os.environ.clear()
+    os.environ.update(environment, HOME=str(settings.home), TMPDIR=str(temporary))
+    return temporary
+
+
+async def serve(settings: Settings) -> int:
+    """Run the agent until SIGTERM, SIGINT or its deletion."""
+    loop = asyncio.get_running_loop()
+    changes = Changes()
+    cli = processes.dying_with_us(executable(), settings.state)
+    processes.adopt_orphans()
+    store = Store(settings.ledger, changes.ring)
+    if store.was_unreadable:
+        log.error("the ledger could not be read and was set aside", extra={"path": str(settings.ledger)})
+    gateway = Door(settings.gateway_url, settings.token_file)
+    relay = Relay(store, gateway, changes)
+    forwarding = loop.create_task(_forwarder(gateway))
+    worker = Worker(settings, store, relay, changes, forwarding, cli)
+    relaying, working = loop.create_task(relay.run()), loop.create_task(worker.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    try:
+        await asyncio.wait({relaying, working}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return await _let_go(relaying, worker, working)
+        working.result()
+        await changes.until(lambda: relay.is_quiet or relaying.done(), timeout_s=LAST_WORDS_S)
+        return 0
+    finally:
+        relaying.cancel()
+        working.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_GRACE_S):
+                await asyncio.gather(relaying, working, return_exceptions=True)
+                await processes.sweep()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await (await forwarding).close()
+        await gateway.close()
+        store.close()
+
+
+async def _let_go(relaying: asyncio.Task[None], worker: Worker, working: asyncio.Task[None]) -> int:
+    """The gateway has dismissed this runtime. A task that a newer pod may go on with is kept for it."""
+    try:
+        relaying.result()
+    except Gone:
+        log.info("the agent is deleted")
+        return 0
+    except Superseded as error:
+        log.warning("another pod is the agent's", extra={"error": error.message})
+        worker.stop()
+        await working
+    return 1
+
+
+async def _forwarder(gateway: Door) -> Forwarder:
+    """Import what is slow to import beside the hello, then open the model's loopback address."""
+
+    def load() -> None:
+        importlib.import_module("komputer.runtime.forwarder")
+        sdk.load()
+
+    await asyncio.to_thread(load)
+    from komputer.runtime.forwarder import Forwarder
+
+    forwarder = Forwarder(gateway)
+    await forwarder.start()
+    return forwarder

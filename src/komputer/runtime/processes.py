@@ -1,0 +1,123 @@
+"""The process tree below the runtime: nothing of it outlives Claude, and Claude does not outlive us. Linux; elsewhere
+the tree is left to Claude, which ends its own commands when it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+SWEEP_ROUNDS: Final = 50
+SWEEP_PAUSE_S: Final = 0.02
+FORMER_S: Final = 8.0
+"""Claude takes 2 to 4 s to leave after SIGTERM."""
+
+
+def adopt_orphans() -> bool:
+    """Processes whose parent dies below us become our children, so that `sweep` finds them. False where the system
+    cannot."""
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def dying_with_us(executable: Path, folder: Path) -> Path:
+    """A command that runs `executable` and gets SIGTERM when we die; `executable` itself where the system cannot.
+
+    Claude alone would work on until its turn is over.
+    """
+    setpriv = shutil.which("setpriv")
+    if sys.platform != "linux" or setpriv is None:
+        return executable
+    script = f'#!/bin/sh\nexec {_quoted(setpriv)} --pdeathsig TERM -- {_quoted(str(executable))} "$@"\n'
+    wrapper = folder / "claude"
+    if not wrapper.exists() or wrapper.read_text() != script:
+        new = folder / "claude.new"
+        new.write_text(script)
+        new.chmod(0o700)
+        new.replace(wrapper)
+    return wrapper
+
+
+def children() -> list[int]:
+    """Pids of our direct children, zombies included; empty where /proc is not there."""
+    me, found = os.getpid(), []
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit() and _parent(name) == me:
+                found.append(int(name))
+    return found
+
+
+def remember(pid: int | None, file: Path) -> None:
+    """Write down which process Claude is, for a later runtime."""
+    if pid is not None and (born := _born(pid)):
+        file.write_text(f"{pid} {born}")
+
+
+async def outwait(file: Path) -> None:
+    """Wait until the Claude of an earlier runtime has left, who may still write into the transcript; in the end kill
+    it. It got SIGTERM when that runtime died."""
+    try:
+        pid, born = (int(word) for word in file.read_text().split())
+    except (OSError, ValueError):
+        return
+    for _ in range(round(FORMER_S / SWEEP_PAUSE_S)):
+        if _born(pid) != born:
+            break
+        await asyncio.sleep(SWEEP_PAUSE_S)
+    else:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    file.unlink(missing_ok=True)
+
+
+async def sweep() -> None:
+    """Kill and reap everything below us. Only when no child of ours is wanted any more."""
+    for _ in range(SWEEP_ROUNDS):
+        left = children()
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(SWEEP_PAUSE_S)
+        reap_orphans(None)
+
+
+def reap_orphans(wanted: int | None) -> None:
+    """Take the exit status of dead children other than `wanted`, for whose status somebody else waits."""
+    for pid in children():
+        if pid != wanted:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _parent(pid: str) -> int:
+    stat = _stat(pid)
+    return int(stat[1]) if stat else -1
+
+
+def _born(pid: int) -> int | None:
+    """In the system's ticks since it started: with the pid, that names a process. None for one that is dead."""
+    stat = _stat(str(pid))
+    return int(stat[19]) if stat and stat[0] != "Z" else None
+
+
+def _stat(pid: str) -> list[str]:
+    """Fields of /proc/PID/stat from the state on (proc(5): the third); empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"

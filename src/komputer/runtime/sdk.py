@@ -1,0 +1,49 @@
+"""The Claude Agent SDK without the Python MCP library.
+
+The SDK imports that library for tools that a program serves inside its own process. The runtime serves none, and the
+library is five sixths of the import: 1.4 s of CPU and 68 MB against 0.25 s and 35 MB, at each start of each agent.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+_LEFT_OUT: Final = ("mcp", "mcp.types", "mcp.server", "mcp.shared", "mcp.shared.message", "mcp.shared.memory")
+
+
+class _LeftOut(ModuleType):
+    """Stands for a module while the SDK is imported: every name in it is an empty model."""
+
+    __path__: list[str] = []  # noqa: RUF012
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (BaseModel,), {})
+
+
+def load() -> None:
+    """Import the SDK; afterwards `import mcp` means the real library again. Where the SDK cannot be imported so, or
+    either is imported already, it is imported as it comes."""
+    if "mcp" in sys.modules or "claude_agent_sdk" in sys.modules:
+        importlib.import_module("claude_agent_sdk")
+        return
+    for name in _LEFT_OUT:
+        sys.modules[name] = module = _LeftOut(name)
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, module)
+    try:
+        importlib.import_module("claude_agent_sdk")
+    except Exception:  # the border to a library that may look closer at the other one in its next release
+        for name in [name for name in sys.modules if name.partition(".")[0] == "claude_agent_sdk"]:
+            del sys.modules[name]
+    finally:
+        for name in _LEFT_OUT:
+            del sys.modules[name]
+    importlib.import_module("claude_agent_sdk")

@@ -1,0 +1,65 @@
+"""The local Kubernetes API (or one that `--kubeconfig` names), Valkey, and a gateway of each test's own."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from komputer import gateway
+from komputer.events.log import Log
+from komputer.kube import Cluster
+from komputer.resources import crds
+from tests.contract.gateway.serving import Model, answers, serving
+from tests.contract.gateway.world import CREDENTIAL, World, installed
+from tests.contract.kubernetes.conftest import kubeconfig
+from tests.fixtures.valkey import LogServer
+
+__all__ = ["kubeconfig"]
+
+
+@pytest.fixture
+async def cluster(kubeconfig: Path) -> AsyncIterator[Cluster]:
+    cluster = Cluster.connect(kubeconfig)
+    try:
+        await installed(cluster, crds.manifests())
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+@pytest.fixture
+async def log(valkey: LogServer) -> AsyncIterator[Log]:
+    log = Log.connect(valkey.url, prefix=valkey.prefix())
+    yield log
+    await log.close()
+
+
+@pytest.fixture
+async def model() -> Model:
+    return Model(answers(200, {"type": "message"}))
+
+
+@pytest.fixture
+def heartbeat_s() -> float:
+    return 10.0
+
+
+@pytest.fixture
+async def world(cluster: Cluster, log: Log, model: Model, heartbeat_s: float) -> AsyncIterator[World]:
+    """Reviewed tokens are trusted for as long as the product does."""
+    async with serving(model, lifespan="off") as model_url:
+        settings = gateway.Settings(
+            model_base_url=model_url,
+            model_credential=gateway.Credential(kind="api_key", value=CREDENTIAL),
+            heartbeat_s=heartbeat_s,
+            token_refused_for=timedelta(0),
+        )
+        app = gateway.app(settings, cluster, log)
+        async with serving(app) as url, httpx.AsyncClient(timeout=30, verify=False) as http:
+            world = World(cluster, log, app, url, model, http)
+            await world.open()
+            yield world
+            app.drain()
+            await world.close()

@@ -1,0 +1,137 @@
+"""Who may call, and what is taken from them."""
+
+import pytest
+
+from komputer.kube import AGENTS
+from tests.contract.gateway.world import World
+
+
+async def test_a_runtime_says_hello_and_its_events_reach_the_log(world: World) -> None:
+    ada = await world.agent()
+    welcome = await ada.hello()
+    assert welcome.uid == ada.key.uid
+    assert welcome.term > 0
+    await ada.start()
+    answered = await ada.tell(ada.event("text", content="Hello."))
+    assert answered.json() == {"answers": ["ok"]}
+    assert [event["type"] for event in await ada.events()] == ["task_started", "text"]
+
+
+async def test_what_the_log_refuses_is_answered_and_not_an_error(world: World) -> None:
+    ada = await world.agent()
+    await ada.start()
+    await ada.end()
+    late = await ada.tell(ada.event("text", content="One more thing."))
+    assert (late.status_code, late.json()) == (200, {"answers": ["ended"]})
+    ada.term -= 1
+    fenced = await ada.tell(ada.event("text", content="I am old."))
+    assert (fenced.status_code, fenced.json()) == (200, {"answers": ["fenced"]})
+
+
+async def test_a_heartbeat_says_what_the_log_holds(world: World) -> None:
+    ada = await world.agent()
+    await ada.start()
+    await ada.end()
+    pulse = await ada.post("/v1/heartbeat", {"term": ada.term, "tasks": [ada.task]})
+    assert pulse.json() == {"type": "pulse", "term": ada.term, "taken": 2, "ended": [ada.task]}
+
+
+async def test_a_repeated_hello_tells_what_was_taken(world: World) -> None:
+    ada = await world.agent()
+    await ada.start()
+    welcome = await ada.hello(ada.task)
+    assert (welcome.taken, welcome.started, welcome.ended, welcome.open) == (1, [ada.task], [], [ada.task])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/events", b"{", 400, "invalid"),
+        ("/v1/events", {"term": 1, "events": []}, 400, "invalid"),
+        ("/v1/events", {"term": 1, "events": [{"n": 0, "type": "text", "payload": {}}]}, 400, "invalid"),
+        ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "text", "payload": {}}]}, 400, "invalid-event"),
+        ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "x", "payload": {}}] * 501}, 400, "invalid"),
+        ("/v1/events", b" " * (4 * 2**20 + 1), 413, "body-too-large"),
+        ("/v1/hello", {"formatVersion": 2}, 400, "format-version"),
+        ("/v1/heartbeat", {"term": -1}, 400, "invalid"),
+        ("/v1/nothing", {}, 404, "no-route"),
+        ("/v1/hello/", {}, 404, "no-route"),
+        ("/v1/assignment", {}, 405, "wrong-method"),
+    ],
+)
+async def test_what_cannot_be_taken_is_refused_in_one_shape(
+    world: World, path: str, body: object, status: int, code: str
+) -> None:
+    ada = await world.agent()
+    answered = await ada.post(path, body)
+    assert (answered.status_code, answered.json()["code"]) == (status, code)
+    assert set(answered.json()) == {"error", "code"}
+
+
+async def test_a_token_for_somebody_else_is_no_token(world: World) -> None:
+    ada = await world.agent()
+    for bad in ("nonsense", await ada.issue(audience="somebody-else")):
+        ada.token = bad
+        answered = await ada.post("/v1/hello", {})
+        assert (answered.status_code, answered.json()["code"]) == (401, "unauthorized")
+    assert (await world.http.post(f"{world.url}/v1/hello", content=b"{}")).status_code == 401
+
+
+async def test_a_pod_that_was_deleted_or_superseded_is_refused_though_its_token_was_good(world: World) -> None:
+    ada = await world.agent()
+    await ada.hello()
+    await world.delete_pod("ada-pod")
+    gone = await ada.post("/v1/hello", {})
+    assert (gone.status_code, gone.json()["code"]) == (403, "not-current-pod")
+    newer = type(ada)(world, ada.manifest, await world.pod(ada.manifest), ada.task)
+    await newer.hello()
+    assert (await ada.post("/v1/heartbeat", {"term": ada.term})).status_code == 403
+    assert (await ada.ask()).status_code == 403
+
+
+async def test_a_pod_speaks_for_its_own_agent_only(world: World) -> None:
+    ada, bob = await world.agent("ada"), await world.agent("bob")
+    await ada.start()
+    await bob.hello()
+    bob.task = ada.task
+    assert (await bob.tell(bob.event("text", content="I am Ada."))).json() == {"answers": ["ok"]}
+    assert [event["type"] for event in await ada.events()] == ["task_started"]
+
+
+async def test_an_agent_that_is_being_deleted_or_gone_is_told_as_gone(world: World) -> None:
+    ada = await world.agent()
+    await ada.hello()
+    await world.hold("ada")
+    await world.cluster.delete(AGENTS, "ada", world.namespace)
+    for path in ("/v1/hello", "/v1/heartbeat"):
+        going = await ada.post(path, {"term": 1})
+        assert (going.status_code, going.json()["code"]) == (410, "agent-gone")
+    await world.release("ada")
+    await world.until_gone("ada-pod")
+    gone = await ada.post("/v1/hello", {})
+    assert (gone.status_code, gone.json()["code"]) == (410, "agent-gone")
+
+
+async def test_a_runtime_of_an_agent_that_the_log_has_buried_is_told_as_gone(world: World) -> None:
+    ada = await world.agent()
+    await ada.hello()
+    await world.log.bury(ada.key)
+    answered = await ada.post("/v1/hello", {})
+    assert (answered.status_code, answered.json()["code"]) == (410, "agent-gone")
+
+
+async def test_it_is_ready_once_it_has_read_the_cluster_and_reaches_the_log(world: World) -> None:
+    assert (await world.http.get(f"{world.url}/healthz")).status_code == 200
+    for cache in (world.gateway._agents, world.gateway._pods, world.gateway._configs):
+        await cache.synced()
+    assert (await world.http.get(f"{world.url}/readyz")).status_code == 200
+
+
+async def test_requests_are_counted_by_kind_and_status(world: World) -> None:
+    ada = await world.agent()
+    await ada.hello()
+    await ada.post("/v1/anything/at/all", {})
+    told = (await world.http.get(f"{world.url}/metrics")).text
+    assert 'komputer_gateway_requests_total{kind="hello",status="200"} 1.0' in told
+    assert 'komputer_gateway_requests_total{kind="other",status="404"} 1.0' in told
+    assert "anything" not in told

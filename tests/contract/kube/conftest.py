@@ -1,0 +1,52 @@
+"""The local Kubernetes API (or one that `--kubeconfig` names) with our definitions, and a namespace for each test."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from komputer.kube import AGENTS, CRDS, NAMESPACES, Cluster, Kind
+from komputer.resources import crds
+from komputer.resources.errors import Unavailable
+from tests.contract.kubernetes.conftest import kubeconfig
+
+__all__ = ["kubeconfig"]
+
+DEADLINE_S = 30
+
+
+@pytest.fixture
+async def cluster(kubeconfig: Path) -> AsyncIterator[Cluster]:
+    cluster = Cluster.connect(kubeconfig)
+    try:
+        there = {each["metadata"]["name"] for each in (await cluster.list(CRDS)).items}
+        for definition in crds.manifests():
+            if definition["metadata"]["name"] not in there:
+                await cluster.create(CRDS, definition)
+        async with asyncio.timeout(DEADLINE_S):
+            while not await is_served(cluster, AGENTS):  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.05)
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+async def is_served(cluster: Cluster, kind: Kind) -> bool:
+    try:
+        await cluster.list(kind)
+    except Unavailable as missing:
+        if missing.code == "kind-missing":
+            return False
+        raise
+    return True
+
+
+@pytest.fixture
+async def team(cluster: Cluster) -> AsyncIterator[str]:
+    """A namespace. Its removal is asked for at the end and not awaited."""
+    name = f"kube-{uuid4().hex[:12]}"
+    await cluster.create(NAMESPACES, {"metadata": {"name": name}})
+    yield name
+    await cluster.delete(NAMESPACES, name)

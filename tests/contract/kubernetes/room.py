@@ -1,0 +1,90 @@
+"""One test's own namespace on the server, and the manifests that the tests put there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.contract.kubernetes.cluster import JSON, MERGE, Api, answered, eventually
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NAMESPACES = "/api/v1/namespaces"
+
+
+def established(api: Api, definition: str) -> JSON:
+    """The definition, once its kind is served."""
+
+    def is_established(crd: JSON) -> bool:
+        conditions = crd.get("status", {}).get("conditions") or []
+        return any((c["type"], c["status"]) == ("Established", "True") for c in conditions)
+
+    return eventually(lambda: answered(api.get(f"{CRDS}/{definition}")), is_established)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """One test's own namespace. Paths are `room.path("pods", "web", "status")`; the writes check that they worked."""
+
+    api: Api
+    namespace: str
+    group: str
+
+    def path(self, plural: str, *rest: str, namespace: str | None = None) -> str:
+        prefix = {
+            "widgets": f"/apis/{self.group}/v1",
+            "leases": "/apis/coordination.k8s.io/v1",
+        }.get(plural, "/api/v1")
+        return "/".join((prefix, "namespaces", namespace or self.namespace, plural, *rest))
+
+    def everywhere(self, plural: str) -> str:
+        """The path of a kind's objects in all namespaces."""
+        return self.path(plural).replace(f"/namespaces/{self.namespace}", "")
+
+    def create(self, plural: str, body: JSON) -> JSON:
+        return answered(self.api.post(self.path(plural), body), 201)
+
+    def read(self, plural: str, name: str) -> JSON:
+        return answered(self.api.get(self.path(plural, name)))
+
+    def listing(self, plural: str, **params: Any) -> JSON:
+        return answered(self.api.get(self.path(plural), **params))
+
+    def names(self, plural: str, **params: Any) -> list[str]:
+        return [item["metadata"]["name"] for item in self.listing(plural, **params)["items"]]
+
+    def merge(self, plural: str, name: str, patch: JSON, *subresource: str) -> JSON:
+        return answered(self.api.patch(self.path(plural, name, *subresource), patch, MERGE))
+
+    def exists(self, plural: str, name: str) -> bool:
+        return self.api.get(self.path(plural, name)).status_code == 200
+
+    def await_gone(self, plural: str, name: str) -> None:
+        eventually(lambda: self.exists(plural, name), lambda there: not there)
+
+    def widget(self, name: str, *, labels: JSON | None = None, metadata: JSON | None = None, **spec: Any) -> JSON:
+        """The manifest of a widget; red if nothing else is said."""
+        return {
+            "apiVersion": f"{self.group}/v1",
+            "kind": "Widget",
+            "metadata": {"name": name} | ({"labels": labels} if labels else {}) | (metadata or {}),
+            "spec": {"color": "red", **spec},
+        }
+
+    def config_map(self, name: str, data: JSON | None = None, **metadata: Any) -> JSON:
+        """The manifest of a ConfigMap."""
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}, "data": data or {}}
+
+    def pod(self, name: str, *, metadata: JSON | None = None, **spec: Any) -> JSON:
+        """The manifest of a pod with one container, whose ServiceAccount exists when this returns."""
+        account = spec.get("serviceAccountName", "default")
+        eventually(lambda: self.exists("serviceaccounts", account), bool)
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, **(metadata or {})},
+            "spec": {"containers": [{"name": "main", "image": "nothing"}], **spec},
+        }
+
+
+def owned_by(owner: JSON, **more: Any) -> JSON:
+    """The ownerReference that names `owner`."""
+    identity = {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+    return {**identity, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"], **more}

@@ -1,0 +1,270 @@
+"""Every kubectl that is found as an outside judge: what users type works, and says what they expect."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.contract.kubernetes.cluster import JSON, answered, eventually
+from tests.contract.kubernetes.kubectl import Kubectl, extremes, versions
+from tests.contract.kubernetes.room import Room
+
+pytestmark = pytest.mark.skipif(not versions(), reason="no kubectl is installed here")
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def of(program: Path, kubeconfig: Path, home: Path, room: Room) -> Kubectl:
+    """Versions do not share a home: each one discovers the server by itself."""
+    own = home / program.name
+    own.mkdir(exist_ok=True)
+    return Kubectl(program=program, kubeconfig=kubeconfig, home=own, namespace=room.namespace)
+
+
+@pytest.fixture(params=extremes(), ids=lambda program: program.name)
+def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, home: Path, room: Room) -> Kubectl:
+    """The oldest and the newest: what both do, those between do too."""
+    return of(request.param, kubeconfig, home, room)
+
+
+@pytest.fixture(params=versions(), ids=lambda program: program.name)
+def any_kubectl(request: pytest.FixtureRequest, kubeconfig: Path, home: Path, room: Room) -> Kubectl:
+    """Each one, for what users do all day."""
+    return of(request.param, kubeconfig, home, room)
+
+
+def columns(line: str) -> list[str]:
+    return line.split()
+
+
+def test_get_shows_our_columns(any_kubectl: Kubectl, room: Room) -> None:
+    """By plural, short name, kind and category; -o wide adds those of lower priority; -A the namespace."""
+    room.create("widgets", room.widget("ada", size=5, note="hi there", labels={"team": "red"}))
+    room.create("widgets", room.widget("bob"))
+    room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
+    plural, word = f"widgets.{room.group}", room.group.split(".")[0]
+    head, ada, bob = any_kubectl("get", plural).splitlines()
+    assert columns(head) == ["NAME", "COLOR", "SIZE", "PHASE", "AGE"]
+    assert columns(ada)[:4] == ["ada", "red", "5", "Ready"]
+    assert columns(bob)[:3] == ["bob", "red", "3"]
+    head, ada, bob = any_kubectl("get", f"{word}w", "-o", "wide").splitlines()
+    assert columns(head) == ["NAME", "COLOR", "SIZE", "PHASE", "NOTE", "AGE"]
+    assert columns(ada)[4:6] == ["hi", "there"]
+    head, _, _ = any_kubectl("get", word).splitlines()
+    assert columns(head)[:2] == ["NAME", "COLOR"]
+    everywhere = any_kubectl("get", f"{word}w", "-A", "-l", "team=red").splitlines()
+    assert columns(everywhere[0])[:2] == ["NAMESPACE", "NAME"]
+    assert [room.namespace, "ada"] in [columns(line)[:2] for line in everywhere[1:]]
+
+
+def test_get_gives_the_object(kubectl: Kubectl, room: Room) -> None:
+    """As YAML, JSON, name or path; a missing one is an error in words."""
+    created = room.create("widgets", room.widget("ada", size=5))
+    plural = f"widgets.{room.group}"
+    assert yaml.safe_load(kubectl("get", plural, "ada", "-o", "yaml"))["spec"] == created["spec"]
+    assert json.loads(kubectl("get", plural, "-o", "json"))["items"][0]["metadata"]["uid"] == created["metadata"]["uid"]
+    assert kubectl("get", plural, "-o", "name").strip() == f"widget.{room.group}/ada"
+    assert kubectl("get", plural, "ada", "-o", "jsonpath={.spec.size}") == "5"
+    assert f'widgets.{room.group} "nobody" not found' in kubectl.fails("get", plural, "nobody")
+    assert "No resources found" in kubectl.run("get", "pods").stderr
+
+
+def test_apply_creates_then_leaves_alone_then_edits(any_kubectl: Kubectl, room: Room) -> None:
+    """Re-applying the same manifest changes nothing; an edit changes what was edited and removes what was left out;
+    what others wrote stays."""
+    manifest = room.widget("ada", size=5, note="hi", labels={"by": "me"})
+    assert any_kubectl("apply", "-f", "-", stdin=manifest).strip().endswith("/ada created")
+    created = room.merge("widgets", "ada", {"spec": {"tags": ["theirs"]}})
+    assert any_kubectl("apply", "-f", "-", stdin=manifest).strip().endswith("/ada unchanged")
+    assert room.read("widgets", "ada") == created
+    edited = room.widget("ada", size=6, labels={"by": "me"})
+    assert any_kubectl("apply", "-f", "-", stdin=edited).strip().endswith("/ada configured")
+    assert room.read("widgets", "ada")["spec"] == {"color": "red", "size": 6, "tags": ["theirs"]}
+
+
+def test_apply_edits_what_is_built_in(kubectl: Kubectl, room: Room) -> None:
+    """By strategic merge: a container is found by its name, a label that was left out goes."""
+    containers = [{"name": "a", "image": "one"}, {"name": "b", "image": "two"}]
+    pod = room.pod("web", containers=containers, schedulerName="nobody", metadata={"labels": {"x": "1", "y": "2"}})
+    pod["metadata"]["namespace"] = room.namespace
+    assert kubectl("apply", "-f", "-", stdin=pod) == "pod/web created\n"
+    assert kubectl("apply", "-f", "-", stdin=pod) == "pod/web unchanged\n"
+    del pod["metadata"]["labels"]["y"]
+    containers[1]["image"] = "three"
+    assert kubectl("apply", "-f", "-", stdin=pod) == "pod/web configured\n"
+    read = room.read("pods", "web")
+    assert read["metadata"]["labels"] == {"x": "1"}
+    assert [(c["name"], c["image"]) for c in read["spec"]["containers"]] == [("a", "one"), ("b", "three")]
+    config = room.config_map("ada", {"a": "1", "b": "2"})
+    assert kubectl("apply", "-f", "-", stdin=config) == "configmap/ada created\n"
+    assert kubectl("apply", "-f", "-", stdin=config | {"data": {"a": "9"}}) == "configmap/ada configured\n"
+    assert room.read("configmaps", "ada")["data"] == {"a": "9"}
+
+
+def test_apply_refuses_what_is_wrong_and_says_where(kubectl: Kubectl, room: Room) -> None:
+    """A misspelt field, a wrong value, a name that is none, a kind that is unknown."""
+    assert "colour" in kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", colour="blue"))
+    said = kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", size=1000))
+    assert "spec.size" in said
+    assert "less than or equal to 100" in said
+    assert "metadata.name" in kubectl.fails("apply", "-f", "-", stdin=room.widget("Ada Lovelace"))
+    unknown = {**room.widget("ada"), "kind": "Gizmo"}
+    assert "no matches for kind" in kubectl.fails("apply", "-f", "-", stdin=unknown)
+    assert room.names("widgets") == []
+
+
+def test_diff_and_dry_run_show_and_do_nothing(kubectl: Kubectl, room: Room) -> None:
+    """`kubectl diff` exits with 1 where something would change."""
+    created = room.create("widgets", room.widget("ada", size=5))
+    assert (
+        kubectl("apply", "--dry-run=server", "-f", "-", stdin=room.widget("bob")).strip().endswith("(server dry run)")
+    )
+    done = kubectl.run("diff", "-f", "-", stdin=room.widget("ada", size=6))
+    assert done.returncode == 1, done.stderr
+    assert "+  size: 6" in done.stdout
+    assert room.listing("widgets")["items"] == [created]
+
+
+def test_explain_tells_what_a_field_means(any_kubectl: Kubectl, room: Room) -> None:
+    """From our schema's descriptions, down to a field."""
+    plural = f"widgets.{room.group}"
+
+    def explained() -> "subprocess.CompletedProcess[str]":
+        return any_kubectl.run("explain", f"{plural}.spec")
+
+    said = eventually(explained, lambda done: done.returncode == 0).stdout
+    assert "What the widget is to be." in said
+    assert "size" in said
+    assert "<integer>" in said
+    assert "Its only color." in any_kubectl("explain", f"{plural}.spec.color")
+    assert "<[]Container>" in any_kubectl("explain", "pods.spec")
+    assert "does not exist" in any_kubectl.fails("explain", f"{plural}.spec.nothing")
+
+
+def test_delete_waits_until_it_is_gone(kubectl: Kubectl, room: Room) -> None:
+    """By name, by selector, by manifest; a missing one is an error unless that is allowed."""
+    plural = f"widgets.{room.group}"
+    for name, team in (("ada", "red"), ("bob", "red"), ("eve", "blue")):
+        room.create("widgets", room.widget(name, labels={"team": team}))
+    assert "widget." in kubectl("delete", plural, "ada")
+    assert not room.exists("widgets", "ada")
+    kubectl("delete", plural, "-l", "team=red")
+    assert room.names("widgets") == ["eve"]
+    kubectl("delete", "-f", "-", stdin=room.widget("eve"))
+    assert room.names("widgets") == []
+    assert "not found" in kubectl.fails("delete", plural, "ada")
+    kubectl("delete", plural, "ada", "--ignore-not-found")
+
+
+def test_wait_sees_a_condition_come_true(kubectl: Kubectl, room: Room) -> None:
+    """Scripts wait for an agent's phase; a wait that is in vain ends with its time."""
+    room.create("widgets", room.widget("ada"))
+    plural = f"widgets.{room.group}/ada"
+    arguments = [str(kubectl.program), "-n", room.namespace, "--kubeconfig", str(kubectl.kubeconfig), "wait", plural]
+    with subprocess.Popen(
+        [*arguments, "--for=jsonpath={.status.phase}=Ready", "--timeout=40s"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={"HOME": str(kubectl.home)},
+        text=True,
+    ) as waiting:
+        room.merge("widgets", "ada", {"status": {"phase": "Pending"}}, "status")
+        room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
+        said, _ = waiting.communicate(timeout=50)
+    assert waiting.returncode == 0, said
+    assert "condition met" in said
+    assert "timed out" in kubectl.fails("wait", plural, "--for=jsonpath={.status.phase}=Gone", "--timeout=1s")
+
+
+def test_label_annotate_patch_and_replace_write(kubectl: Kubectl, room: Room) -> None:
+    """The small commands."""
+    plural = f"widgets.{room.group}"
+    created = room.create("widgets", room.widget("ada"))
+    kubectl("label", plural, "ada", "team=red")
+    kubectl("annotate", plural, "ada", "note=x")
+    kubectl("patch", plural, "ada", "--type=merge", "-p", '{"spec":{"size":7}}')
+    kubectl("patch", plural, "ada", "--type=merge", "--subresource=status", "-p", '{"status":{"phase":"Ready"}}')
+    read = room.read("widgets", "ada")
+    assert (read["metadata"]["labels"], read["metadata"]["annotations"]) == ({"team": "red"}, {"note": "x"})
+    assert (read["spec"]["size"], read["status"]["phase"]) == (7, "Ready")
+    kubectl("replace", "-f", "-", stdin={**read, "spec": {"color": "blue", "size": 8}})
+    assert room.read("widgets", "ada")["spec"] == {"color": "blue", "size": 8}
+    assert "modified" in kubectl.fails("replace", "-f", "-", stdin={**created, "spec": {"color": "green"}})
+
+
+def test_describe_shows_the_object_and_its_events(kubectl: Kubectl, room: Room) -> None:
+    """Where users look first when an agent does not run."""
+    widget = room.create("widgets", room.widget("ada", note="hi there"))
+    about = {"apiVersion": widget["apiVersion"], "kind": "Widget", "name": "ada", "uid": widget["metadata"]["uid"]}
+    moment = widget["metadata"]["creationTimestamp"]
+    event: JSON = {
+        "metadata": {"name": "ada.1"},
+        "involvedObject": {**about, "namespace": room.namespace},
+        "type": "Warning",
+    }
+    event |= {"reason": "Broken", "message": "It broke.", "firstTimestamp": moment, "lastTimestamp": moment, "count": 1}
+    room.create("events", event)
+    said = kubectl("describe", f"widgets.{room.group}", "ada")
+    assert "hi there" in said
+    assert "It broke." in said
+    assert "It broke." in kubectl("get", "events")
+    assert "It broke." in kubectl("events")
+
+
+def test_pods_are_shown_described_and_have_no_logs_yet(kubectl: Kubectl, room: Room) -> None:
+    """Logs of a pod that is not there, or has no such container, are an error in words."""
+    room.create("pods", room.pod("web", schedulerName="nobody"))
+    head, row = kubectl("get", "pods").splitlines()
+    assert columns(head) == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert columns(row)[:4] == ["web", "0/1", "Pending", "0"]
+    assert "web" in kubectl("describe", "pod", "web")
+    assert kubectl("logs", "web") == ""
+    assert 'pods "nobody" not found' in kubectl.fails("logs", "nobody")
+    assert "other" in kubectl.fails("logs", "web", "-c", "other")
+
+
+def test_tokens_are_made(kubectl: Kubectl, room: Room) -> None:
+    """For an audience and a time."""
+    kubectl("create", "serviceaccount", "agent")
+    token = kubectl("create", "token", "agent", "--audience", "gateway", "--duration", "20m").strip()
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token, "audiences": ["gateway"]},
+    }
+    status = answered(room.api.post("/apis/authentication.k8s.io/v1/tokenreviews", body), 201)["status"]
+    assert status["user"]["username"] == f"system:serviceaccount:{room.namespace}:agent"
+    assert "not found" in kubectl.fails("create", "token", "nobody")
+
+
+def test_rights_are_asked_for(kubectl: Kubectl, room: Room) -> None:
+    """Of our own, and of others."""
+    plural = f"widgets.{room.group}"
+    assert kubectl("auth", "can-i", "create", plural).strip() == "yes"
+    account = f"system:serviceaccount:{room.namespace}:default"
+    assert kubectl.run("auth", "can-i", "get", "secrets", "--as", account).stdout.strip() == "no"
+
+
+def test_a_namespace_is_made_and_deleted(kubectl: Kubectl, room: Room) -> None:
+    """Deletion waits until everything in it is gone."""
+    name = f"{room.namespace}-more"
+    kubectl("create", "namespace", name)
+    kubectl("--namespace", name, "create", "configmap", "ada", "--from-literal=a=1")
+    kubectl("create", "secret", "generic", "key", "--from-literal=token=x")
+    assert room.read("secrets", "key")["data"] == {"token": "eA=="}
+    kubectl("delete", "namespace", name)
+    assert "not found" in kubectl.fails("get", "namespace", name)
+
+
+def test_resources_and_version_are_told(kubectl: Kubectl, room: Room) -> None:
+    """What a user looks up."""
+    rows = [columns(line) for line in kubectl("api-resources", f"--api-group={room.group}").splitlines()]
+    assert [row[0] for row in rows[1:]] == ["gadgets", "widgets"]
+    assert rows[2][1:] == [f"{room.group.split('.')[0]}w", f"{room.group}/v1", "true", "Widget"]
+    assert "serverVersion" in json.loads(kubectl("version", "-o", "json"))
+    assert f"{room.group}/v1" in kubectl("api-versions").split()

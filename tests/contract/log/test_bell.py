@@ -1,0 +1,88 @@
+"""Who listens hears of each change, also after the server was away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from komputer.events.log import EVERYTHING, Log, LogKey
+from tests.contract.log.events import KEY, completed, producer, said, started
+from tests.fixtures.valkey import engines, server_of
+
+DEADLINE_S = 20.0
+
+
+async def heard(bell: AsyncIterator[frozenset[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
+    """Returns when all of `wanted` have rung."""
+    async with asyncio.timeout(DEADLINE_S):
+        while wanted:
+            wanted = wanted - await anext(bell)
+
+
+async def test_the_bell_first_says_that_everything_may_have_changed(log: Log) -> None:
+    bell = log.bell()
+    async with asyncio.timeout(DEADLINE_S):
+        assert await anext(bell) == EVERYTHING
+    await bell.aclose()  # type: ignore[attr-defined]
+
+
+async def test_each_kind_of_change_rings(log: Log) -> None:
+    bell, ada = log.bell(), {("team", "ada")}
+    await anext(bell)
+    runtime = await producer(log)
+    await heard(bell, ada)
+    await runtime.post(started("t1"))
+    await heard(bell, ada)
+    await log.end(KEY, completed("t1"), generation=1, floor=None)
+    await heard(bell, ada)
+    await log.bury(KEY)
+    await heard(bell, ada)
+    await bell.aclose()  # type: ignore[attr-defined]
+
+
+async def test_many_changes_come_as_one_set_and_none_is_missed(log: Log) -> None:
+    bell = log.bell()
+    await anext(bell)
+    agents = {("team", f"agent-{i}") for i in range(30)}
+    runtimes = [await producer(log, LogKey(namespace, name, "u")) for namespace, name in sorted(agents)]
+    await asyncio.gather(*(runtime.post(*(said("t") for _ in range(9))) for runtime in runtimes))
+    await heard(bell, agents)
+    await bell.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_reader_that_was_too_slow_is_told_that_everything_changed(log: Log) -> None:
+    bell = log.bell()
+    await anext(bell)
+    runtime = await producer(log)
+    for _ in range(1100):
+        await runtime.post(said("t"))
+    async with asyncio.timeout(DEADLINE_S):
+        assert await anext(bell) == EVERYTHING
+    await runtime.post(said("t"))
+    await heard(bell, {("team", "ada")})
+    await bell.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("engine", engines())
+async def test_the_bell_survives_a_restart_of_the_server(engine: str) -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:
+        server = server_of(engine, Path(folder) / "data").start()
+        log = Log.connect(server.url)
+        bell = log.bell()
+        assert await anext(bell) == EVERYTHING
+        waiting = asyncio.ensure_future(anext(bell))
+        await producer(log)
+        async with asyncio.timeout(DEADLINE_S):
+            assert await waiting == {("team", "ada")}
+        waiting = asyncio.ensure_future(anext(bell))
+        server.kill()
+        server.start()
+        async with asyncio.timeout(DEADLINE_S):
+            assert await waiting == EVERYTHING
+        await producer(log, LogKey("team", "bob", "u"))
+        await heard(bell, {("team", "bob")})
+        await bell.aclose()  # type: ignore[attr-defined]
+        await log.close()
+        server.stop()

@@ -1,0 +1,119 @@
+"""A Kubernetes API (the local one, or that of `--kubeconfig`), a log server, and the real operator between them."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from komputer.events.log import Log
+from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, NAMESPACES, Cluster
+from komputer.resources import crds, names
+from komputer.resources.errors import Conflict
+from tests.contract.operator.world import Operator, World
+from tests.fixtures.valkey import LogServer
+
+
+@pytest.fixture(scope="session")
+def kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The kubeconfig."""
+    if given := request.config.getoption("kubeconfig", default=None):
+        yield Path(given).resolve()
+        return
+    folder = tmp_path_factory.mktemp("kubernetes")
+    path = folder / "kubeconfig"
+    command = [sys.executable, "-m", "komputer.local.apiserver", "--database", str(folder / "objects.db")]
+    with (folder / "log").open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "--port", "0", "--kubeconfig", str(path)], stdout=subprocess.PIPE, stderr=output, text=True
+        )
+        assert server.stdout
+        try:
+            assert server.stdout.readline(), (folder / "log").read_text()
+            yield path
+        finally:
+            server.terminate()
+            server.wait(20)
+            server.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def prefix() -> str:
+    return f"operator-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def cluster(kubernetes: Path) -> AsyncIterator[Cluster]:
+    found = Cluster.connect(kubernetes)
+    try:
+        await install(found)
+        yield found
+    finally:
+        await found.close()
+
+
+@pytest.fixture
+async def log(valkey: LogServer, prefix: str) -> AsyncIterator[Log]:
+    found = Log.connect(valkey.url, prefix=prefix)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def world(cluster: Cluster, log: Log) -> World:
+    namespace = f"op-{uuid4().hex[:8]}"
+    await cluster.create(NAMESPACES, {"metadata": {"name": namespace}})
+    return World(cluster, log, namespace)
+
+
+@pytest.fixture(scope="session")
+def operator_process(
+    kubernetes: Path, valkey: LogServer, prefix: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operator]:
+    found = Operator(kubernetes, valkey.url, prefix, tmp_path_factory.mktemp("operator") / "log")
+    yield found
+    if found.is_running:
+        assert found.stop() == 0, found.output.read_text()[-3000:]
+    said = found.output.read_text()
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def operator(operator_process: Operator, cluster: Cluster) -> Operator:
+    """Running, whatever the test before did to it."""
+    if not operator_process.is_running:
+        operator_process.start()
+    return operator_process
+
+
+async def install(cluster: Cluster) -> None:
+    """What a chart brings."""
+    known = {crd["metadata"]["name"] for crd in (await cluster.list(CRDS)).items}
+    for definition in crds.manifests():
+        if definition["metadata"]["name"] not in known:
+            await cluster.create(CRDS, definition)
+    for definition in crds.manifests():
+        await _established(cluster, definition["metadata"]["name"])
+    pod_spec = {"containers": [{"name": "agent", "image": "komputer-agent"}]}
+    template = {"metadata": {"name": names.DEFAULT_TEMPLATE}, "spec": {"podSpec": pod_spec}}
+    config = {
+        "metadata": {"name": names.CONFIG_NAME},
+        "spec": {"redis": {"address": "unused"}, "gatewayURL": "http://gateway:8081"},
+    }
+    for kind, manifest in ((CLUSTER_TEMPLATES, template), (CONFIGS, config)):
+        with contextlib.suppress(Conflict):
+            await cluster.create(kind, manifest)
+
+
+async def _established(cluster: Cluster, name: str) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        found = await cluster.get(CRDS, name)
+        conditions = found.get("status", {}).get("conditions", [])
+        if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
+            return
+    raise TimeoutError(name)

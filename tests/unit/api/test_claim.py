@@ -1,0 +1,78 @@
+"""The writes that assign and cancel, as values."""
+
+from typing import Any
+
+from komputer.api import claim
+from komputer.api.view import agent_body, running_task
+from komputer.events.entries import Live
+from komputer.resources.agent import digest_of
+
+T1, T2, M1 = ("01ARZ3NDEKTSV4RRFFQ69G5FA" + end for end in "VWX")
+
+
+def agent(**status: Any) -> dict[str, Any]:
+    manifest = claim.new_agent("ada", "default", T1, "Do it.", {"model": "claude-sonnet-4-6"})
+    manifest["metadata"] |= {"uid": "u1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return manifest | ({"status": status} if status else {})
+
+
+def live(task: str, has_ended: bool, uid: str = "u1") -> Live:
+    at = "2026-01-01T00:00:00.000000Z"
+    if has_ended:
+        return Live(uid, task, True, "Complete", "completed", "Said.", "1-0", at, 1, 1, "s")
+    return Live(uid, task, False, "InProgress", None, "Said.", "1-0", at, 1, 1, "s")
+
+
+def checks_in(operations: list[dict[str, Any]]) -> dict[str, Any]:
+    return {op["path"]: op["value"] for op in operations if op["op"] == "test"}
+
+
+def test_a_new_agent_covers_its_own_instructions() -> None:
+    task = agent()["spec"]["task"]
+    assert task == {"id": T1, "instructions": "Do it.", "covers": {"digest": digest_of("Do it.")}}
+
+
+def test_test_mt_the_claim_tests_all_that_it_was_decided_on() -> None:
+    manifest = agent(manifestTask={"digest": digest_of("Do it."), "id": M1})
+    assert checks_in(claim.assign(manifest, T2, "Next.", {})) == {
+        "/metadata/uid": "u1",
+        "/spec/instructions": "Do it.",
+        "/spec/task/id": T1,
+        "/status/manifestTask/id": M1,
+    }
+
+
+def test_what_is_not_there_is_tested_as_null_at_the_first_missing_step() -> None:
+    bare = agent()
+    del bare["spec"]["task"]
+    tested = checks_in(claim.assign(bare, T2, "Next.", {}))
+    assert tested["/spec/task"] is None
+    assert tested["/status"] is None
+    assert checks_in(claim.assign(agent(phase="Running"), T2, "Next.", {}))["/status/manifestTask"] is None
+
+
+def test_the_claim_covers_the_manifests_task_that_it_saw() -> None:
+    manifest = agent(manifestTask={"digest": digest_of("Do it."), "id": M1})
+    written = claim.assign(manifest, T2, "Next.", {"model": "claude-opus-5-5"})
+    assert written[-1]["value"]["covers"] == {"digest": digest_of("Do it."), "manifestTaskID": M1}
+    assert {"op": "add", "path": "/spec/model", "value": "claude-opus-5-5"} in written
+
+
+def test_an_agent_is_busy_from_the_claim_on_and_until_its_task_has_ended() -> None:
+    recorded = {"digest": digest_of("Do it."), "id": T1}
+    assert agent_body(agent(), None)["taskStatus"] == "InProgress"
+    assert agent_body(agent(manifestTask=recorded), live(T1, False))["taskStatus"] == "InProgress"
+    assert agent_body(agent(manifestTask=recorded), live(T1, True))["taskStatus"] == "Complete"
+    assert running_task_of(agent(manifestTask=recorded), live(T1, True)) is None
+
+
+def test_what_an_earlier_agent_of_the_name_did_counts_for_nothing() -> None:
+    body = agent_body(agent(), live(T1, True, uid="u0"))
+    assert body["taskStatus"] == "InProgress"
+    assert "lastTaskMessage" not in body
+
+
+def running_task_of(manifest: dict[str, Any], seen: Live) -> str | None:
+    from komputer.resources.agent import Agent
+
+    return running_task(Agent.model_validate(manifest), seen)

@@ -1,0 +1,89 @@
+"""Which headers pass to the model and back."""
+
+import pytest
+
+from komputer.gateway.headers import takes_gzip, to_model, to_pod
+from komputer.gateway.settings import Credential
+
+KEY = Credential(kind="api_key", value="sk-platform")
+
+
+def sent(*headers: tuple[str, str], credential: Credential | None = KEY) -> dict[str, str]:
+    return dict(to_model([(name.encode(), value.encode()) for name, value in headers], credential))
+
+
+def test_the_pods_token_and_key_give_way_to_the_platforms_credential() -> None:
+    passed = sent(("authorization", "Bearer pod-token"), ("x-api-key", "task-key"))
+    assert passed == {"accept-encoding": "identity", "x-api-key": "sk-platform"}
+    bearer = sent(("authorization", "Bearer pod-token"), credential=Credential(kind="bearer", value="oauth"))
+    assert bearer == {"accept-encoding": "identity", "authorization": "Bearer oauth"}
+
+
+def test_without_a_credential_none_is_sent() -> None:
+    assert sent(("authorization", "Bearer pod-token"), credential=None) == {"accept-encoding": "identity"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("cookie", "connection", "te", "transfer-encoding", "upgrade", "keep-alive", "trailer", "expect", "host"),
+        *("proxy-authorization", "forwarded", "x-forwarded-for", "x-real-ip", "via", "content-length"),
+        *("anthropic-workspace-id", "x-anything"),
+    ],
+)
+def test_what_is_not_of_the_messages_api_stays_here(name: str) -> None:
+    assert name not in sent((name, "value"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("anthropic-version", "anthropic-beta", "content-type", "user-agent", "x-app", "accept"),
+        *("x-stainless-timeout", "x-claude-code-session-id"),
+    ],
+)
+def test_what_claude_tells_of_itself_passes(name: str) -> None:
+    assert sent((name, "value"))[name] == "value"
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ("gzip, deflate, br, zstd", True),
+        ("br, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+        ("br", False),
+        ("", False),
+    ],
+)
+def test_only_gzip_is_asked_for_and_only_where_it_is_taken(said: str, taken: bool) -> None:
+    assert takes_gzip(said) is taken
+    assert sent(("accept-encoding", said))["accept-encoding"] == ("gzip" if taken else "identity")
+
+
+def test_of_an_answer_all_passes_but_what_speaks_of_the_connection_or_the_account() -> None:
+    answered = [
+        ("Content-Type", "text/event-stream"),
+        ("Content-Length", "12"),
+        ("Request-Id", "req_1"),
+        ("Retry-After", "3"),
+        ("anthropic-ratelimit-requests-remaining", "9"),
+        ("Connection", "close, X-Hop"),
+        ("X-Hop", "1"),
+        ("Transfer-Encoding", "chunked"),
+        ("Set-Cookie", "session=1"),
+        ("anthropic-organization-id", "org"),
+        ("Via", "1.1 somewhere"),
+    ]
+    assert to_pod(answered, None) == [
+        (b"content-type", b"text/event-stream"),
+        (b"content-length", b"12"),
+        (b"request-id", b"req_1"),
+        (b"retry-after", b"3"),
+        (b"anthropic-ratelimit-requests-remaining", b"9"),
+    ]
+
+
+def test_a_header_that_quotes_the_credential_does_not_come_back() -> None:
+    assert to_pod([("x-echo", "key sk-platform"), ("x-other", "1")], "sk-platform") == [(b"x-other", b"1")]

@@ -1,0 +1,65 @@
+"""What the kubelet decides, on plain values."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from komputer.local.kubelet.sandbox import Mount, Sandbox, bubblewrap_command, rewritten
+from komputer.local.kubelet.status import ContainerState, Exit, back_off, pod_status, starts_again
+from komputer.local.kubelet.volumes import NotMounted, inside
+from komputer.local.up import NeedsDecision, choose_sandbox
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+POD = {"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never"}}
+
+
+def test_a_crashed_container_starts_again_at_once_then_ever_later() -> None:
+    seconds = [back_off(n).total_seconds() for n in (1, 2, 3, 4, 50)]
+    assert seconds == [0, 10, 20, 40, 300]
+    assert starts_again("Always", 0)
+    assert not starts_again("OnFailure", 0)
+    assert not starts_again("Never", 1)
+
+
+def test_a_pod_has_ended_when_all_its_containers_have() -> None:
+    def ended(code: int) -> ContainerState:
+        return ContainerState("c", "i", state="terminated", exit=Exit(code, None, NOW, NOW + timedelta(seconds=1)))
+
+    assert pod_status(POD, [ended(0)], NOW)["phase"] == "Succeeded"
+    assert pod_status(POD, [ended(0), ended(3)], NOW)["phase"] == "Failed"
+    assert (
+        pod_status(POD, [ended(0), ContainerState("d", "i", state="running", started=NOW)], NOW)["phase"] == "Running"
+    )
+    assert pod_status(POD, [ContainerState("c", "i")], NOW)["phase"] == "Pending"
+
+
+def test_a_path_of_the_container_becomes_the_hosts_where_there_are_no_mounts() -> None:
+    mounts = [Mount(Path("/data/v"), "/workspace"), Mount(Path("/data/t"), "/workspace/tmp")]
+    assert rewritten("/workspace/a", mounts) == "/data/v/a"
+    assert rewritten("/workspace/tmp/a", mounts) == "/data/t/a"
+    assert rewritten("/workspaces", mounts) == "/workspaces"
+    assert rewritten("http://x/workspace", mounts) == "http://x/workspace"
+
+
+def test_nothing_leads_out_of_a_volume(tmp_path: Path) -> None:
+    with pytest.raises(NotMounted):
+        inside(tmp_path, "../elsewhere")
+
+
+def test_the_sandbox_shows_no_home_and_ends_with_the_kubelet() -> None:
+    line = bubblewrap_command(["run"], [], working_dir="/workspace", info_fd=9, program="bwrap")
+    assert "--die-with-parent" in line
+    assert "--unshare-pid" in line
+    shown = {line[i + 2] for i, word in enumerate(line) if word in ("--bind", "--ro-bind")}
+    assert not shown & {"/", "/home", "/root"}
+
+
+def test_containment_is_never_lost_silently_where_a_credential_is_given() -> None:
+    assert choose_sandbox("auto", None, True) is Sandbox.BUBBLEWRAP
+    assert choose_sandbox("auto", "no user namespaces", False) is Sandbox.NONE
+    assert choose_sandbox("none", None, True) is Sandbox.NONE
+    with pytest.raises(NeedsDecision, match="--sandbox none"):
+        choose_sandbox("auto", "no user namespaces", True)
+    with pytest.raises(NeedsDecision):
+        choose_sandbox("bubblewrap", "no user namespaces", False)

@@ -1,0 +1,84 @@
+from datetime import timedelta
+
+import pytest
+
+from komputer.operator.seen import Seen
+from komputer.operator.steps import BACK_OFF, BACK_OFF_LIMIT, FORGIVEN_AFTER, back_off, failures, steps
+from tests.unit.operator.given import NOW, OLD_UID, agent, owned, pod, pvc, seen, settings, without_template
+
+
+def told(value: Seen, failed_before: int = 0) -> list[tuple[str, str]]:
+    plan = steps(value, failed_before)
+    return [(step.verb, step.name) for step in (*plan.first, *plan.then)]
+
+
+def test_a_new_agent_gets_disk_and_settings_and_then_its_pod() -> None:
+    plan = steps(seen(pvc=None, settings=None, pod=None), 0)
+    assert [step.name for step in plan.first] == ["ada-pvc", "ada-config"]
+    assert [step.name for step in plan.then] == ["ada-pod"]
+    assert {step.verb for step in (*plan.first, *plan.then)} == {"create"}
+
+
+def test_what_exists_is_left_alone() -> None:
+    assert told(seen()) == []
+
+
+def test_a_running_pod_is_left_alone_whatever_changes_around_it() -> None:
+    assert told(seen(desired=without_template(agent()))) == []
+    assert told(seen(agent(spec={"model": "claude-other", "systemPrompt": "p"}))) == []
+
+
+def test_settings_that_drifted_are_patched() -> None:
+    drifted = settings()
+    drifted["data"] = {"KOMPUTER_GATEWAY_URL": "http://elsewhere"}
+    [step] = steps(seen(settings=drifted), 0).first
+    assert (step.verb, step.name) == ("patch", "ada-config")
+    assert step.manifest["data"]["KOMPUTER_GATEWAY_URL"] == "http://gateway:8081"
+
+
+def test_a_disk_that_is_too_small_is_grown() -> None:
+    assert told(seen(pvc=pvc(size="1Gi"))) == [("patch", "ada-pvc")]
+
+
+@pytest.mark.parametrize(
+    "in_the_way",
+    [pvc(None), pvc(OLD_UID), owned("PersistentVolumeClaim", "ada-pvc", going_since=NOW)],
+    ids=["a stranger's", "an old agent's", "terminating"],
+)
+def test_nothing_is_made_beside_a_child_that_is_not_ours_to_use(in_the_way: dict[str, object]) -> None:
+    assert told(seen(pvc=in_the_way, settings=None, pod=None)) == []
+
+
+def test_a_terminating_pod_is_waited_for() -> None:
+    assert told(seen(pod=pod(going_since=NOW))) == []
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_ended_is_deleted_when_its_back_off_is_over(phase: str) -> None:
+    fresh = steps(seen(pod=pod(phase=phase, created=NOW)), 0)
+    assert (fresh.then, fresh.look_again) == ([], NOW + BACK_OFF)
+    assert told(seen(pod=pod(phase=phase, created=NOW - BACK_OFF))) == [("delete", "ada-pod")]
+
+
+def test_the_back_off_doubles_with_each_failure_up_to_a_limit() -> None:
+    waits = [steps(seen(pod=pod(phase="Failed", created=NOW, remade=n)), 0).look_again for n in range(8)]
+    assert waits == [NOW + timedelta(seconds=s) for s in (10, 20, 40, 80, 160, 300, 300, 300)]
+    assert back_off(10**6) == BACK_OFF_LIMIT
+
+
+def test_a_pod_that_lived_long_is_forgiven() -> None:
+    assert failures(pod(created=NOW - FORGIVEN_AFTER, remade=5), NOW) == 0
+    assert failures(pod(created=NOW, remade=5), NOW) == 5
+
+
+def test_the_new_pod_bears_how_many_failed_before_it() -> None:
+    [step] = steps(seen(pod=None), 3).then
+    assert step.manifest["metadata"]["annotations"]["komputer.ai/remade"] == "3"
+    [first] = steps(seen(pod=None), 0).then
+    assert "komputer.ai/remade" not in first.manifest["metadata"]["annotations"]
+
+
+def test_an_annotation_that_somebody_spoiled_counts_as_none() -> None:
+    spoiled = pod(created=NOW)
+    spoiled["metadata"]["annotations"] = {"komputer.ai/remade": "many"}
+    assert failures(spoiled, NOW) == 0

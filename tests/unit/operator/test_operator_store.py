@@ -1,0 +1,99 @@
+from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, PODS, TEMPLATES
+from komputer.operator.store import AgentKey, Store
+from komputer.resources.base import Manifest
+
+ADA, EVE = AgentKey("team", "ada"), AgentKey("crew", "eve")
+
+
+def manifest(name: str, version: int, uid: str = "", namespace: str | None = "team", **rest: object) -> Manifest:
+    metadata: Manifest = {"name": name, "uid": uid or f"uid-of-{name}", "resourceVersion": str(version)}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"metadata": metadata, **rest}
+
+
+def pod(name: str, version: int, owner: str) -> Manifest:
+    found = manifest(name, version)
+    found["metadata"]["labels"] = {"komputer.ai/agent-name": owner}
+    return found
+
+
+class Woken(list[AgentKey]):
+    def take(self) -> list[AgentKey]:
+        found = list(self)
+        self.clear()
+        return found
+
+
+def two_agents() -> tuple[Store, Woken]:
+    woken = Woken()
+    store = Store(woken.append)
+    store.put(AGENTS, manifest("ada", 1, spec={"templateRef": "mine"}))
+    store.put(AGENTS, manifest("eve", 2, namespace="crew", spec={}))
+    woken.clear()
+    return store, woken
+
+
+def test_a_change_wakes_whom_it_concerns() -> None:
+    store, woken = two_agents()
+    store.put(PODS, pod("ada-pod", 3, "ada"))
+    assert woken.take() == [ADA]
+    store.put(CONFIGS, manifest("default", 4, namespace=None))
+    assert woken.take() == [ADA, EVE]
+    store.put(TEMPLATES, manifest("mine", 5))
+    assert woken.take() == [ADA]
+    store.put(CLUSTER_TEMPLATES, manifest("default", 6, namespace=None))
+    assert woken.take() == [EVE]
+    store.put(TEMPLATES, manifest("mine", 7, uid="other", namespace="crew"))
+    assert woken.take() == []
+
+
+def test_what_we_wrote_ourselves_wakes_nobody_not_even_when_it_comes_back() -> None:
+    store, woken = two_agents()
+    ours = pod("ada-pod", 3, "ada")
+    store.put(PODS, ours, is_own_write=True)
+    store.put(PODS, dict(ours))
+    assert woken.take() == []
+    assert store.get(PODS, "team", "ada-pod") is ours
+
+
+def test_an_older_state_never_replaces_a_newer_one() -> None:
+    store, woken = two_agents()
+    store.put(AGENTS, manifest("ada", 9, spec={"n": 9}))
+    store.put(AGENTS, manifest("ada", 8, spec={"n": 8}))
+    found = store.get(AGENTS, *ADA)
+    assert found
+    assert found["spec"] == {"n": 9}
+    assert woken.take() == [ADA]
+
+
+def test_a_deleted_object_does_not_come_back_with_a_late_answer() -> None:
+    store, _ = two_agents()
+    store.put(PODS, pod("ada-pod", 3, "ada"))
+    store.drop(PODS, pod("ada-pod", 4, "ada"))
+    store.put(PODS, pod("ada-pod", 3, "ada"), is_own_write=True)
+    assert store.get(PODS, "team", "ada-pod") is None
+
+
+def test_the_deletion_of_an_old_agent_leaves_the_new_one_of_its_name() -> None:
+    """Each object has a worker of its own in kopf: these two may come in either order."""
+    store, _ = two_agents()
+    store.put(AGENTS, manifest("ada", 20, uid="new"))
+    store.drop(AGENTS, manifest("ada", 19))
+    found = store.get(AGENTS, *ADA)
+    assert found
+    assert found["metadata"]["uid"] == "new"
+    assert store.gone(ADA) == {"uid-of-ada"}
+    store.forget_gone(ADA, "uid-of-ada")
+    assert store.gone(ADA) == frozenset()
+
+
+def test_comparing_with_a_list_finds_what_a_broken_watch_has_missed() -> None:
+    store, woken = two_agents()
+    store.put(PODS, pod("ada-pod", 3, "ada"))
+    store.put(PODS, pod("late-pod", 50, "ada"))
+    woken.clear()
+    store.keep_only(PODS, [], 40)
+    assert store.get(PODS, "team", "ada-pod") is None
+    assert store.get(PODS, "team", "late-pod"), "made after the list was"
+    assert woken.take() == [ADA]

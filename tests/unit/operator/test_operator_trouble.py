@@ -1,0 +1,261 @@
+import dataclasses
+import inspect
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from komputer.operator import look as look_module
+from komputer.operator import seen as seen_module
+from komputer.operator import trouble as trouble_module
+from komputer.operator.decide import decide
+from komputer.operator.ends import CODES
+from komputer.operator.seen import Fault, Seen
+from komputer.operator.trouble import GOING_LIMIT, SILENCE, STEADY, Trouble, trouble
+from komputer.resources.base import Manifest
+from tests.unit.operator.given import (
+    NOW,
+    OLD_UID,
+    agent,
+    assigned,
+    completed,
+    live,
+    manifest_task,
+    owned,
+    pod,
+    pvc,
+    ready,
+    seen,
+    settings,
+    task_id,
+    without_template,
+)
+
+FRESH = task_id(99)
+
+
+def reason(value: Seen) -> str | None:
+    found = trouble(value, None)
+    return found.reason if found else None
+
+
+def state(kind: str, why: str) -> Manifest:
+    return {kind: {"reason": why, "message": "told"}}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (pod(), None),
+        (pod(phase="Pending", state={}), "PodStarting"),
+        (pod(phase="Pending", state=state("waiting", "ContainerCreating")), "PodStarting"),
+        (pod(phase="Pending", state=state("waiting", "ErrImagePull")), "ImagePullFailed"),
+        (pod(phase="Pending", state=state("waiting", "ImagePullBackOff")), "ImagePullFailed"),
+        (pod(phase="Pending", state=state("waiting", "InvalidImageName")), "ImagePullFailed"),
+        (pod(phase="Pending", state=state("waiting", "CreateContainerError")), "CreateContainerError"),
+        (pod(phase="Pending", state=state("waiting", "CreateContainerConfigError")), "CreateContainerError"),
+        (pod(state=state("waiting", "CrashLoopBackOff"), restarts=3), "CrashLoopBackOff"),
+        (pod(state=state("terminated", "Error"), restarts=2), "CrashLoopBackOff"),
+        (pod(state=state("terminated", "Error"), restarts=0), "PodStarting"),
+        (pod(restarts=1, created=NOW), None),
+        (pod(restarts=2, created=NOW - STEADY), None),
+        (pod(phase="Failed", state={}), "PodFailed"),
+        (pod(phase="Succeeded", state={}), "PodFailed"),
+        (pod(phase="Unknown"), "NodeLost"),
+        (pod(reason="NodeLost"), "NodeLost"),
+        (pod(going_since=NOW), "WaitingForOldPod"),
+        (pod(going_since=NOW - GOING_LIMIT), "NodeLost"),
+        (pod(uid=OLD_UID), "WaitingForOldPod"),
+        (pod(uid=None), "ChildNotOurs"),
+    ],
+)
+def test_a_pods_state_is_one_reason(found: Manifest, expected: str | None) -> None:
+    assert reason(seen(pod=found)) == expected
+
+
+def test_an_unschedulable_pod_says_what_the_scheduler_says() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    found = trouble(seen(pod=pod(phase="Pending", state={}, conditions=[condition])), None)
+    assert found == Trouble("Unschedulable", "0/3 nodes")
+
+
+def test_what_kubelet_says_of_containers_counts_more_than_what_the_scheduler_said_before() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    assert reason(seen(pod=pod(conditions=[condition]))) is None
+    waiting = pod(phase="Pending", state=state("waiting", "ErrImagePull"), conditions=[condition])
+    assert reason(seen(pod=waiting)) == "ImagePullFailed"
+
+
+def test_an_init_container_without_an_image_is_trouble_too() -> None:
+    inits = [{"name": "i", "state": state("waiting", "ErrImagePull")}]
+    assert reason(seen(pod=pod(phase="Pending", state={}, initContainerStatuses=inits))) == "ImagePullFailed"
+
+
+def test_a_container_that_crashed_counts_as_looping_until_it_has_run_steadily() -> None:
+    """Else each short life of a crash loop would begin the patience anew."""
+    found = trouble(seen(pod=pod(restarts=2, created=NOW)), None)
+    assert found
+    assert found.reason == "CrashLoopBackOff"
+    assert found.look_again == NOW + STEADY
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "PodMissing"),
+        ({"refused": "quota exceeded"}, "PodRefused"),
+        ({"desired": Fault("ConfigMissing", "none")}, "ConfigMissing"),
+        ({"desired": without_template(agent())}, "TemplateMissing"),
+        ({"pvc": pvc(None)}, "ChildNotOurs"),
+        ({"pvc": pvc(OLD_UID)}, "WaitingForOldChildren"),
+        ({"settings": settings(OLD_UID)}, "WaitingForOldChildren"),
+        ({"pvc": owned("PersistentVolumeClaim", "ada-pvc", going_since=NOW)}, "WaitingForOldChildren"),
+    ],
+)
+def test_without_a_pod_the_reason_is_what_keeps_it_from_being_made(changes: Any, expected: str) -> None:
+    assert reason(seen(**({"pod": None} | changes))) == expected
+
+
+def test_a_template_that_is_gone_is_no_trouble_for_a_pod_that_runs() -> None:
+    assert reason(seen(desired=without_template(agent()))) is None
+
+
+def test_another_kind_of_owner_of_our_name_is_a_stranger() -> None:
+    claim = pvc(OLD_UID)
+    claim["metadata"]["ownerReferences"][0]["kind"] = "StatefulSet"
+    assert reason(seen(pod=None, pvc=claim)) == "ChildNotOurs"
+
+
+def test_silence_of_a_runtime_matters_only_while_a_task_waits_or_runs() -> None:
+    quiet = live(task_id(1), seen=NOW - SILENCE)
+    assert trouble(seen(live=quiet), None) is None
+    found = trouble(seen(live=quiet), NOW - timedelta(hours=1))
+    assert found
+    assert found.reason == "RuntimeSilent"
+    assert trouble(seen(live=live(task_id(1), seen=NOW - SILENCE / 2)), NOW - timedelta(hours=1)) is None
+    assert trouble(seen(live=quiet), NOW) is None, "a task that was given this moment"
+    assert trouble(seen(live=quiet, pod=pod(created=NOW)), NOW - timedelta(hours=1)) is None, (
+        "a pod that has just begun"
+    )
+
+
+def after_deadline(reason_now: str, *, since: timedelta, given: timedelta, **changes: Any) -> Seen:
+    """An agent with a task, given a while ago, that was not ready for a while."""
+    status = {
+        "manifestTask": manifest_task(1, moment=NOW - given),
+        "conditions": [ready("False", reason_now, NOW - since)],
+    }
+    return seen(agent(status=status), **changes)
+
+
+BROKEN = {"pod": pod(phase="Pending", state=state("waiting", "ImagePullBackOff"))}
+LONG, SHORT = timedelta(seconds=600), timedelta(seconds=599)
+
+
+def test_a_task_ends_with_an_error_when_its_reason_has_held_for_the_deadline() -> None:
+    decision = decide(after_deadline("ImagePullFailed", since=LONG, given=LONG, **BROKEN), FRESH)
+    [ending] = decision.endings
+    assert ending.event.type == "error"
+    assert (ending.event.code, ending.event.task_id) == ("image_pull_failed", task_id(1, NOW - LONG))
+    assert ending.unless_started is False
+    assert decision.status.phase == "Failed"
+
+
+@pytest.mark.parametrize(("since", "given"), [(SHORT, LONG), (LONG, SHORT)])
+def test_the_deadline_counts_from_the_later_of_reason_and_task(since: timedelta, given: timedelta) -> None:
+    decision = decide(after_deadline("ImagePullFailed", since=since, given=given, **BROKEN), FRESH)
+    assert decision.endings == []
+    assert decision.look_again == NOW + timedelta(seconds=1)
+
+
+def test_a_started_task_is_ended_by_the_same_rule() -> None:
+    value = after_deadline("CrashLoopBackOff", since=LONG, given=LONG, pod=pod(state={}, restarts=4))
+    task = task_id(7)
+    [one, two] = decide(seen_with(value, live(task, seen=NOW - LONG)), FRESH).endings
+    assert {one.event.task_id, two.event.task_id} == {task, task_id(1, NOW - LONG)}
+
+
+def seen_with(value: Seen, heard: Any) -> Seen:
+    return dataclasses.replace(value, live=heard)
+
+
+def test_an_end_that_stands_in_the_log_is_not_written_again() -> None:
+    value = after_deadline("ImagePullFailed", since=LONG, given=LONG, **BROKEN)
+    ended = dataclasses.replace(value, ends=(completed(1, task_id(1, NOW - LONG)),))
+    assert decide(ended, FRESH).endings == []
+
+
+def test_a_task_without_a_recorded_id_is_not_ended_before_it_has_one() -> None:
+    """A write that fails would leave another id behind, and the end of a task that never was."""
+
+    def nameless(status: Manifest | None = None) -> Seen:
+        return seen(agent(name="ada.b", status=status), pod=None, pvc=None, settings=None)
+
+    first = decide(nameless(), FRESH)
+    assert first.endings == []
+    assert first.look_again == NOW
+    again = decide(nameless(first.status.to_wire()), task_id(98))
+    assert [ending.event.task_id for ending in again.endings] == [FRESH]
+
+
+def test_every_reason_has_a_code() -> None:
+    text = "".join(map(inspect.getsource, (look_module, seen_module, trouble_module)))
+    named = set(re.findall(r'(?:Trouble|Fault)\(\s*"(\w+)"', text)) | {"WaitingForOldPod", "WaitingForOldChildren"}
+    assert named == set(CODES)
+
+
+def test_a_cancelled_task_ends_at_once_where_nobody_has_started_it() -> None:
+    who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
+    [ending] = decide(seen(who), FRESH).endings
+    assert (ending.event.type, ending.unless_started) == ("task_cancelled", True)
+
+
+def test_a_cancelled_task_that_runs_is_its_runtimes_to_end() -> None:
+    who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
+    decision = decide(seen(who, live=live(task_id(1), seen=NOW - SILENCE / 2)), FRESH)
+    assert decision.endings == []
+    assert decision.look_again == NOW + SILENCE / 2
+
+
+@pytest.mark.parametrize("changes", [{"live": live(task_id(1), seen=NOW - SILENCE)}, {"pod": None}])
+def test_a_cancelled_task_that_no_runtime_holds_is_ended(changes: Any) -> None:
+    who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
+    value = seen(who, **({"live": live(task_id(1))} | changes))
+    [ending] = decide(value, FRESH).endings
+    assert (ending.event.type, ending.unless_started) == ("task_cancelled", False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"live": live(task_id(1), ended=True)},
+        {"ends": (completed(1, task_id(1)),)},
+        {"log_answers": False},
+    ],
+)
+def test_a_cancel_of_what_has_ended_writes_nothing(changes: Any) -> None:
+    who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
+    assert decide(seen(who, **changes), FRESH).endings == []
+
+
+def test_a_silent_runtime_stays_a_trouble_after_its_task_was_ended() -> None:
+    status = {
+        "manifestTask": manifest_task(1),
+        "endedTasks": [task_id(1)],
+        "conditions": [ready("False", "RuntimeSilent", NOW - LONG)],
+    }
+    quiet = live(task_id(1), ended=True, seen=NOW - 2 * LONG)
+    decision = decide(seen(agent(status=status), live=quiet), FRESH)
+    assert decision.in_the_way
+    assert decision.in_the_way.reason == "RuntimeSilent"
+    assert decide(seen(agent(status=status), live=live(task_id(1), ended=True)), FRESH).in_the_way is None
+
+
+def test_a_tasks_age_is_never_in_the_future() -> None:
+    ahead = NOW + timedelta(days=300)
+    spec = {"task": assigned(1) | {"id": task_id(1, ahead)}}
+    status = {"manifestTask": manifest_task(2), "conditions": [ready("False", "TemplateMissing", NOW - LONG)]}
+    who = agent(spec=spec, status=status)
+    decision = decide(seen(who, pod=None, desired=without_template(who)), FRESH)
+    assert decision.look_again == NOW + LONG

@@ -1,0 +1,102 @@
+"""What stands in the ledger is what a later runtime reads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from komputer.events.types import Said, TaskCompleted
+from komputer.resources import door
+from komputer.runtime import ledger as decide
+from komputer.runtime import store as stores
+from komputer.runtime.ledger import Ledger
+from komputer.runtime.store import Held, Store
+from tests.unit.runtime.reference import World
+from tests.unit.runtime.test_runtime_ledger import HAPPENINGS, PROGRESS, TASK
+
+WELCOME = door.Welcome(uid="uid-1", term=7, taken=0, started=[], ended=[], open=[])
+
+
+def reopened(path: Path) -> Ledger:
+    store = Store(path)
+    ledger = store.ledger
+    store.close()
+    return ledger
+
+
+def test_a_new_ledger_is_empty(tmp_path: Path) -> None:
+    assert reopened(tmp_path / "a" / "ledger.db") == Ledger()
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "ledger.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_all_of_a_ledger_is_read_again(tmp_path: Path) -> None:
+    ledger = decide.opened(decide.after_hello(Ledger(), WELCOME, ()), replace(TASK, baseline_usd=0.1, cause="x"))
+    ledger = decide.noted(ledger, Said(task_id="t1", content="ä\ud83d"))
+    end = TaskCompleted(task_id="t0", result="r", cost_usd=0.1, duration_ms=1, turns=1)
+    ledger = replace(ledger, owed={"t0": decide.noted(ledger, end).outbox[-1]}, closed=("t0",))
+    store = Store(tmp_path / "ledger.db")
+    store.save(ledger, durable=True)
+    store.update_task(phase="answered")
+    store.close()
+    assert ledger.task
+    assert reopened(tmp_path / "ledger.db") == replace(ledger, task=replace(ledger.task, phase="answered"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(st.one_of(PROGRESS, PROGRESS, PROGRESS, st.sampled_from(HAPPENINGS)), max_size=50))
+def test_every_change_is_written_as_it_is(tmp_path_factory: pytest.TempPathFactory, steps: list[int | str]) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    store, world = Store(path), World()
+    world.assign()
+    for step in steps:
+        if isinstance(step, int):
+            world.progress(step)
+        else:
+            getattr(world, step)()
+        store.save(world.ledger)
+    store.close()
+    assert reopened(path) == world.ledger
+
+
+def test_who_waits_for_changes_is_told(tmp_path: Path) -> None:
+    rings: list[int] = []
+    store = Store(tmp_path / "ledger.db", lambda: rings.append(1))
+    store.save(Ledger(n=1))
+    store.close()
+    assert rings == [1]
+
+
+def test_a_second_runtime_does_not_get_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "LOCK_WAIT_S", 0.1)
+    store = Store(tmp_path / "ledger.db")
+    with pytest.raises(Held, match="locked"):
+        Store(tmp_path / "ledger.db")
+    store.close()
+
+
+def test_a_newer_release_s_ledger_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path / "ledger.db").close()
+    monkeypatch.setattr(stores, "FORMAT_VERSION", 0)
+    with pytest.raises(Held, match="format 1"):
+        Store(tmp_path / "ledger.db")
+
+
+def test_what_is_no_ledger_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"nonsense" * 1000)
+    store = Store(tmp_path / "ledger.db")
+    assert store.was_unreadable
+    assert store.ledger == Ledger()
+    store.close()
+    assert (tmp_path / "ledger.db.unreadable").exists()
+
+
+def test_a_field_of_an_older_or_newer_release_does_not_lose_the_rest(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    store.save(replace(Ledger(uid="uid-1", n=4), task=TASK))
+    store._db.execute("""INSERT INTO facts VALUES ('task.colour', '"red"'), ('mood', '1')""")
+    store._db.execute("DELETE FROM facts WHERE name = 'task.crashes'")
+    store.close()
+    assert reopened(tmp_path / "ledger.db") == replace(Ledger(uid="uid-1", n=4), task=TASK)
