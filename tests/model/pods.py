@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tests.model.state import BUSY, Ghost, Ledger, Outgoing, Owed, Post, View, World
+from tests.model.state import BUSY, Ghost, How, Ledger, Outgoing, Owed, Post, View, World
 
 if TYPE_CHECKING:
     from tests.model.system import Step, System
@@ -129,12 +129,12 @@ def hello(system: System, world: World) -> World:
         if system.rule["owe"] and all(each.task != over for each in owed):
             owed += (Owed(over, "elsewhere"),)
     task = ledger.task if ledger.task not in closed else None
-    if task and kept not in now.started and all((event.kind, event.task) != ("start", kept) for event in out):
-        out.insert(0, Outgoing(0, "start", kept))  # taken once, and forgotten: no generation to check again
+    if task and task not in now.started and all((event.kind, event.task) != ("start", task) for event in out):
+        out.insert(0, Outgoing(0, "start", task))  # taken once, and forgotten: no generation to check again
     missing = tuple(each for each in owed if each.task not in now.ended and each.task not in accounted)
     out = [Outgoing(0, "end", each.task, each.how) for each in missing] + out
     if system.rule["adopt"]:
-        known = closed.union({kept}, accounted, (event.task for event in out))
+        known = closed.union({task}, accounted, (event.task for event in out))
         strays = sorted(now.started - now.ended - known)
         out += [Outgoing(0, "end", stray, "workspace_lost") for stray in strays]
     fresh = ledger._replace(
@@ -143,8 +143,8 @@ def hello(system: System, world: World) -> World:
         out=_renumbered(out),
         closed=closed,
         owed=tuple(each for each in owed if each not in missing),
-        task=kept,
-        phase=ledger.phase if kept else 0,
+        task=task,
+        phase=ledger.phase if task else 0,
     )
     return assigned(system, greeted._replace(is_up=True, ledger=fresh))
 
@@ -221,14 +221,14 @@ def _new_faults(system: System, world: World, then: World) -> Iterator[Step]:
     if not world.stale:
         yield "FAULT a gateway replica stops watching", False, then._replace(stale=world.resource._replace(counted=()))
     for count in (1, 2, 3):
-        kept, cut = world.log.tail[:-count], world.log.tail[-count:]
+        task, cut = world.log.tail[:-count], world.log.tail[-count:]
         if len(cut) == count:
             lost_ends = {post.task for post in cut if post.kind == "end"}
             yield (
                 f"FAULT the log loses its last {count}",
                 False,
                 then._replace(
-                    log=world.log._replace(tail=kept),
+                    log=world.log._replace(tail=task),
                     pending=tuple(task for task in world.pending if task not in lost_ends),
                     losses=then.losses | {"log"},
                 ),

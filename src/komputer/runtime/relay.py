@@ -27,8 +27,8 @@ REPEATED_HELLO_S: Final = 5.0
 as fast as the network allows."""
 
 FORBIDDEN_S: Final = 8.0
-"""A pod that the gateway does not take for the agent's for so long leaves. A second may pass until the gateway has seen a
-new pod; leaving too early costs a restart of the container, no more."""
+"""A pod that the gateway does not take for the agent's for so long leaves. A second may pass until the gateway has seen
+a new pod; leaving too early costs a restart of the container, no more."""
 
 
 class Superseded(KomputerError):
