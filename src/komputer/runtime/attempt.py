@@ -29,8 +29,8 @@ COST_PAUSE_S: Final = 0.25
 
 
 class Attempt:
-    """`run` once; `stop` at any time. `tells` gets each event as it happens, `steps` whenever the model has said
-    something or finished a step, `costs` what the session has cost since the attempt began, in US dollars."""
+    """`run` once; `stop` at any time. `tells` gets each event as it happens, `steps` is called whenever a tool has
+    answered, `costs` gets what the session has cost since the attempt began, in US dollars."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Attempt:
         stall_s: float,
         heard_at: Callable[[], float],
         tells: Callable[[Event], None],
-        steps: Callable[[Telling], None],
+        steps: Callable[[], None],
         costs: Callable[[float], None],
     ) -> None:
         self.asked: Asked | None = None
@@ -115,8 +115,8 @@ class Attempt:
             before, (self._telling, events) = self._telling, tell(self._telling, message, time.monotonic())
             for event in events:
                 self._tells(event)
-            if (self._telling.steps, self._telling.has_answered) != (before.steps, before.has_answered):
-                self._steps(self._telling)
+            if self._telling.steps != before.steps:
+                self._steps()
             if isinstance(message, ResultMessage) and self._is_ours(message):
                 return message
         raise ClaudeDied("Claude ended without a result")

@@ -19,8 +19,8 @@ CLOSED_KEPT: Final = 1000
 ASKED_LIMIT: Final = 4096
 """As many ids a hello or heartbeat may carry (door.TaskIds)."""
 
-Phase = Literal["written", "answered", "ended"]
-"""Of the open task: in the ledger; Claude has answered to it; its end stands in the outbox."""
+Phase = Literal["written", "acted", "ended"]
+"""Of the open task: in the ledger; the transcript has it and a tool may have run; its end stands in the outbox."""
 
 ENDS_SESSION: Final = frozenset({"prompt_too_long", "session_lost"})
 """Errors after which the next task begins a new conversation: every one in the old would fail the same way."""

@@ -6,6 +6,7 @@ import importlib.resources
 import importlib.util
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ do, and TaskStop ends a background command."""
 
 LINE_BYTES: Final = 64 * 2**20
 """Of one line that Claude may say; one picture is more than the SDK's default of 1 MiB."""
+HOOK_S: Final = 60
+"""How long a tool may wait for `before_tools`, which takes a fraction of a second; then it does not run."""
 RETRIES: Final = 10
 """Of one request to the model, with pauses that grow to 36 s: some three minutes, in which a gateway comes back."""
 _SETTINGS: Final = '{"cleanupPeriodDays":36500,"skipWebFetchPreflight":true}'
@@ -88,10 +91,22 @@ def environment(settings: Settings, assignment: door.Assignment, url: str, key: 
 
 
 def options(
-    settings: Settings, assignment: door.Assignment, start: Start, *, cli: Path, url: str, key: str
+    settings: Settings,
+    assignment: door.Assignment,
+    start: Start,
+    *,
+    cli: Path,
+    url: str,
+    key: str,
+    before_tools: Callable[[], Awaitable[None]],
 ) -> ClaudeAgentOptions:
-    """Options of the SDK for one attempt. The system prompt's file must be written before."""
-    from claude_agent_sdk import ClaudeAgentOptions
+    """Options of the SDK for one attempt. The system prompt's file must be written before. No tool runs before
+    `before_tools` has returned, nor where it raises."""
+    from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput, HookJSONOutput, HookMatcher
+
+    async def allowed(_: HookInput, __: str | None, ___: HookContext) -> HookJSONOutput:
+        await before_tools()
+        return {}
 
     return ClaudeAgentOptions(
         cwd=settings.workspace,
@@ -111,5 +126,6 @@ def options(
         # A task's text is a task's text: no slash commands, no files drawn in by an @.
         verbatim_prompts=True,
         max_buffer_size=LINE_BYTES,
+        hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},
         env=environment(settings, assignment, url, key),
     )

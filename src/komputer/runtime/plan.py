@@ -54,7 +54,7 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) ->
         return end
     if recorded.has_prompt:
         return Start(prompt=interrupted(task.cause), prompt_uuid=new_id, session_id=task.session_id, resume=True)
-    if task.phase == "answered":
+    if task.phase == "acted":
         return session_lost(task)
     if recorded.has_conversation and task.cause != "session_refused":
         return Start(prompt=task.instructions, prompt_uuid=task.prompt_uuid, session_id=task.session_id, resume=True)

@@ -23,13 +23,20 @@ def has_conversation(claude: Path, session_id: str) -> bool:
         return any(b'"user"' in line and _parsed(line).get("type") == "user" for line in lines)
 
 
-def has_prompt(claude: Path, session_id: str, prompt_uuid: str) -> bool:
+def size_bytes(claude: Path, session_id: str) -> int:
+    """Of the session's file; 0 where there is none."""
+    file = path(claude, session_id)
+    return file.stat().st_size if file else 0
+
+
+def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: int = 0) -> bool:
     """Whether the message of this uuid was taken in. A line that was cut off by a crash does not count."""
     file = path(claude, session_id)
     if file is None:
         return False
     needle = prompt_uuid.encode()
     with file.open("rb") as lines:
+        lines.seek(from_byte)
         for line in lines:
             if needle in line:
                 entry = _parsed(line)

@@ -38,8 +38,6 @@ class Telling:
     """Of the last answer, as its beginning gave it: the input is final, the output is not."""
     steps: int = 0
     """Tool results so far."""
-    has_answered: bool = False
-    """The model has said anything."""
 
 
 def tell(telling: Telling, message: Message, now_s: float) -> tuple[Telling, list[Event]]:
@@ -62,7 +60,7 @@ def _assistant(telling: Telling, message: AssistantMessage, now_s: float) -> tup
 
     if message.model == SYNTHETIC:
         return replace(telling, api_error=message.error or telling.api_error), []
-    telling = replace(telling, has_answered=True, api_error=None)
+    telling = replace(telling, api_error=None)
     if message.usage and message.parent_tool_use_id is None:
         telling = replace(telling, usage=message.usage)
     events: list[Event] = []

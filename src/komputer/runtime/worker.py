@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,6 @@ from komputer.runtime.options import options, system_prompt
 from komputer.runtime.relay import Relay
 from komputer.runtime.settings import Settings
 from komputer.runtime.store import Store
-from komputer.runtime.translate import Telling
 
 if TYPE_CHECKING:
     from komputer.runtime.forwarder import Forwarder
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REAP_S: Final = 10.0
+RECORDED_S: Final = 5.0
+"""How long a tool waits for Claude's own record of the task, which takes up to 0.1 s, and seconds on a busy machine. A
+disk on which nothing can be written does not stop the work: a crash then ends the task as `session_lost`."""
+RECORDED_LOOK_S: Final = 0.01
 
 
 class Worker:
@@ -168,7 +172,17 @@ class Worker:
         assert assignment is not None
         forwarder = await asyncio.shield(self._forwarder)
         self._settings.system_prompt.write_text(system_prompt(assignment))
-        given = options(self._settings, assignment, start, cli=self._cli, url=forwarder.url, key=forwarder.new_key())
+        given = options(
+            self._settings,
+            assignment,
+            start,
+            cli=self._cli,
+            url=forwarder.url,
+            key=forwarder.new_key(),
+            before_tools=partial(
+                self._recorded, task.id, transcript.size_bytes(self._settings.claude, start.session_id)
+            ),
+        )
         claude = Claude(given)
         attempt = Attempt(
             claude,
@@ -252,12 +266,21 @@ class Worker:
         if task and task.id == event.task_id and task.phase != "ended":
             self._store.save(decide.noted(self._store.ledger, event))
 
-    def _step(self, telling: Telling) -> None:
+    def _step(self) -> None:
         task = self._store.ledger.task
-        if task and task.id == telling.task_id and task.phase != "ended":
-            barren = 0 if telling.steps else task.barren
-            if (task.phase, task.barren) != ("answered", barren):
-                self._store.update_task(phase="answered", barren=barren)
+        if task and task.phase != "ended" and task.barren:
+            self._store.update_task(barren=0)
+
+    async def _recorded(self, task_id: str, from_byte: int) -> None:
+        """Before Claude's first tool does anything: its transcript, which it writes a little late, has the task. From
+        then on the task is never given from its start again; until then it may be, since nothing was done."""
+        deadline = time.monotonic() + RECORDED_S
+        while (task := self._store.ledger.task) and task.id == task_id and task.phase == "written":
+            known = transcript.has_prompt(self._settings.claude, task.session_id, task.prompt_uuid, from_byte=from_byte)
+            if known or time.monotonic() > deadline:
+                self._store.update_task(durable=True, phase="acted")
+                return
+            await asyncio.sleep(RECORDED_LOOK_S)
 
     def _cost(self, attempt_usd: float) -> None:
         task = self._store.ledger.task

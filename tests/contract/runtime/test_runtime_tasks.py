@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from komputer.runtime.worker import RECORDED_S
 from tests.contract.runtime.platform import Platform, Pod, eventually, script
 
 BASH_WAITS = {"tool": "Bash", "input": {"command": "echo begun; tail -f /dev/null", "description": "waits"}}
@@ -52,6 +53,20 @@ async def test_a_task_is_told_from_its_start_to_its_end(platform: Platform, pod:
         3e-6 * end["usage"]["input_tokens"] + 15e-6 * end["usage"]["output_tokens"], rel=1e-6
     )
     assert 1 < end["last_usage"]["output_tokens"] < end["usage"]["output_tokens"]
+
+
+async def test_the_first_tool_waits_for_claudes_own_record_of_the_task(platform: Platform, pod: Pod) -> None:
+    """Else a Claude that is killed in its first command would leave nothing to go on from. Where no record can be
+    written the wait comes to an end."""
+    (pod.workspace / ".claude").mkdir()
+    (pod.workspace / ".claude" / "projects").write_text("in the way of the folder")
+    command = {"tool": "Bash", "input": {"command": "echo ran", "description": "x"}}
+    await pod.start()
+    task = platform.assign(script(command, command, {"say": "Done."}))
+    assert (await platform.ended(task))["result"] == "Done."
+    first, second = [e["payload"] for e in await platform.events(task) if e["type"] == "tool_result"]
+    assert (first["output"], second["output"]) == ("ran", "ran")
+    assert first["duration_ms"] >= 1000 * RECORDED_S > second["duration_ms"]
 
 
 async def test_the_next_task_goes_on_with_the_conversation_and_costs_only_itself(platform: Platform, pod: Pod) -> None:

@@ -155,17 +155,17 @@ class World:
         task = self.ledger.task
         if self.is_introduced and task and task.phase == "written" and decide.is_started(self.ledger, task.id):
             self.prompted.append(task.id)
-            self.ledger = replace(self.ledger, task=replace(task, phase="answered"))
+            self.ledger = replace(self.ledger, task=replace(task, phase="acted"))
 
     def say(self) -> None:
         task = self.ledger.task
-        if task and task.phase == "answered":
+        if task and task.phase == "acted":
             self.said += 1
             self.ledger = decide.noted(self.ledger, Said(task_id=task.id, content=f"{self.said}"))
 
     def complete(self) -> None:
         task = self.ledger.task
-        if task and task.phase == "answered":
+        if task and task.phase == "acted":
             end = TaskCompleted(task_id=task.id, result="done", cost_usd=0.1, duration_ms=1, turns=1)
             self.ledger = decide.ended(self.ledger, end)
 

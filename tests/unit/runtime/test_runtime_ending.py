@@ -170,7 +170,7 @@ def test_a_session_that_claude_refused_is_left_for_a_new_one() -> None:
 
 
 def test_a_conversation_that_had_begun_and_is_gone_is_not_begun_again() -> None:
-    end = plan.again(replace(TASK, phase="answered"), recorded(file=False, conversation=False, prompt=False), 5, "new")
+    end = plan.again(replace(TASK, phase="acted"), recorded(file=False, conversation=False, prompt=False), 5, "new")
     assert isinstance(end, TaskFailed)
     assert end.code == "session_lost"
 

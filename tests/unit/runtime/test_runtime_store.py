@@ -39,10 +39,10 @@ def test_all_of_a_ledger_is_read_again(tmp_path: Path) -> None:
     ledger = replace(ledger, owed={"t0": decide.noted(ledger, end).outbox[-1]}, closed=("t0",))
     store = Store(tmp_path / "ledger.db")
     store.save(ledger, durable=True)
-    store.update_task(phase="answered")
+    store.update_task(phase="acted")
     store.close()
     assert ledger.task
-    assert reopened(tmp_path / "ledger.db") == replace(ledger, task=replace(ledger.task, phase="answered"))
+    assert reopened(tmp_path / "ledger.db") == replace(ledger, task=replace(ledger.task, phase="acted"))
 
 
 @settings(max_examples=40, deadline=None)

@@ -73,9 +73,9 @@ def test_a_result_nobody_called_for_is_still_told() -> None:
 def test_what_claude_s_own_process_made_up_is_no_event_but_its_error_is_kept() -> None:
     made_up = AssistantMessage(content=[TextBlock("API Error")], model="<synthetic>", error="rate_limit")
     telling, events = tell(NEW, made_up, 0.0)
-    assert (events, telling.api_error, telling.has_answered) == ([], "rate_limit", False)
+    assert (events, telling.api_error) == ([], "rate_limit")
     telling, _ = tell(telling, said(TextBlock("here again")), 1.0)
-    assert (telling.api_error, telling.has_answered) == (None, True)
+    assert telling.api_error is None
 
 
 def test_retries_and_compactions_are_told() -> None:
