@@ -221,14 +221,14 @@ def _new_faults(system: System, world: World, then: World) -> Iterator[Step]:
     if not world.stale:
         yield "FAULT a gateway replica stops watching", False, then._replace(stale=world.resource._replace(counted=()))
     for count in (1, 2, 3):
-        task, cut = world.log.tail[:-count], world.log.tail[-count:]
+        kept, cut = world.log.tail[:-count], world.log.tail[-count:]
         if len(cut) == count:
             lost_ends = {post.task for post in cut if post.kind == "end"}
             yield (
                 f"FAULT the log loses its last {count}",
                 False,
                 then._replace(
-                    log=world.log._replace(tail=task),
+                    log=world.log._replace(tail=kept),
                     pending=tuple(task for task in world.pending if task not in lost_ends),
                     losses=then.losses | {"log"},
                 ),
