@@ -132,6 +132,8 @@ def test_ctrl_c_cancels_the_task(laptop: Laptop) -> None:
         env={**os.environ, "KOMPUTER_API": laptop.url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A shell that runs the tests in the background has SIGINT ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     until(lambda: laptop.http.get("/agents/broken-off").status_code == 200, "it is made")
     laptop.event("broken-off", "tool_call")

@@ -21,7 +21,7 @@ def runtime(system: System, world: World) -> Iterator[Step]:
             yield "a pod starts, its runtime says hello", True, hello(system, world)
         return
     yield from _work(system, world)
-    yield from _heartbeat(system, world)
+    yield from heartbeat(system, world)
 
 
 def _work(system: System, world: World) -> Iterator[Step]:
@@ -83,7 +83,7 @@ def _deliver(system: System, world: World, event: Outgoing) -> Iterator[Step]:
     yield label, True, assigned(system, after._replace(ledger=ledger))
 
 
-def _heartbeat(system: System, world: World) -> Iterator[Step]:
+def heartbeat(system: System, world: World) -> Iterator[Step]:
     ledger, now, accounted = world.ledger, system.view(world), _accounted(system, world)
     if world.resource.uid in now.dead:
         return

@@ -1,10 +1,13 @@
 """What the kubelet decides, on plain values."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from komputer.local.kubelet.container import Command, Run
+from komputer.local.kubelet.logs import LogFile
 from komputer.local.kubelet.sandbox import Mount, Sandbox, bubblewrap_command, rewritten
 from komputer.local.kubelet.status import ContainerState, Exit, back_off, pod_status, starts_again
 from komputer.local.kubelet.volumes import NotMounted, inside
@@ -40,6 +43,27 @@ def test_a_path_of_the_container_becomes_the_hosts_where_there_are_no_mounts() -
     assert rewritten("/workspace/tmp/a", mounts) == "/data/t/a"
     assert rewritten("/workspaces", mounts) == "/workspaces"
     assert rewritten("http://x/workspace", mounts) == "http://x/workspace"
+
+
+async def test_the_image_s_program_is_found_though_a_mount_of_the_pod_has_its_path(tmp_path: Path) -> None:
+    """An installation below /tmp, where every agent's pod has a volume."""
+    (tmp_path / "f").write_text("of the volume")
+    python = Path(sys.executable)
+    command = Command(
+        entrypoint=[str(python), "-c", "import sys; print(open(sys.argv[1]).read())"],
+        argv=[f"{python.parent}/f"],
+        environment={},
+        working_dir=None,
+        mounts=[Mount(tmp_path, str(python.parent))],
+        pod_uid="u",
+        own_folder=tmp_path / "own",
+    )
+    log = LogFile(tmp_path / "log")
+    run = await Run.start(command, Sandbox.NONE, log)
+    done = await run.exit()
+    log.close()
+    assert done.code == 0
+    assert "of the volume" in (tmp_path / "log").read_text()
 
 
 def test_nothing_leads_out_of_a_volume(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ SWEEPS = 20
 class Command:
     """What to run, as the container would say it."""
 
+    entrypoint: list[str]
+    """The image's: what it stands for on this machine. Empty where the pod has a command of its own."""
     argv: list[str]
     environment: Mapping[str, str]
     working_dir: str | None
@@ -63,6 +65,7 @@ class Run:
         environment = container_environment(declared, str(home), str(temporary))
         environment[processes.MARK] = command.pod_uid
         process = await asyncio.create_subprocess_exec(
+            *command.entrypoint,
             *(rewritten(part, command.mounts) for part in command.argv),
             env=environment,
             cwd=rewritten(command.working_dir, command.mounts) if command.working_dir else home,
@@ -81,7 +84,7 @@ class Run:
         told, tell = os.pipe()
         try:
             line = bubblewrap_command(
-                command.argv,
+                [*command.entrypoint, *command.argv],
                 command.mounts,
                 working_dir=command.working_dir or "/tmp",
                 info_fd=tell,

@@ -78,12 +78,17 @@ class Kubelet:
         if self._work is None:
             return
         if change.type == "DELETED":
-            self._work.create_task(asyncio.to_thread(self._remove_claim, change.manifest))
+            self._work.create_task(self._remove_claim(claim_folder(self._claim_folder, change.manifest)))
         elif (change.manifest.get("status") or {}).get("phase") != "Bound":
             self._work.create_task(self._bind(change.manifest))
 
-    def _remove_claim(self, claim: Manifest) -> None:
-        shutil.rmtree(claim_folder(self._claim_folder, claim), ignore_errors=True)
+    async def _remove_claim(self, folder: Path) -> None:
+        """A pod that is just ending may still write into it: what that leaves is removed at the next look."""
+        while self._work is not None:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            if not folder.exists():
+                return
+            await asyncio.sleep(RETRY_S)
 
     async def _bind(self, claim: Manifest) -> None:
         meta, spec = claim["metadata"], claim["spec"]

@@ -158,7 +158,7 @@ class PodRunner:
             run = await Run.start(command, self._sandbox, output)
         except OSError as wrong:
             now = datetime.now(UTC)
-            output.write(f"{command.argv[0]}: {wrong.strerror}\n".encode())
+            output.write(f"{wrong.filename or state.name}: {wrong.strerror}\n".encode())
             output.close()
             return Exit(128, None, now, now, str(wrong.strerror))
         self._runs[state.name] = run
@@ -179,13 +179,14 @@ class PodRunner:
                 f"image {image!r} is not known here; this machine has {', '.join(sorted(self._images))}",
                 code="ErrImagePull",
             )
-        argv = [*(spec.get("command") or entrypoint or ()), *(spec.get("args") or ())]
+        own = spec.get("command")
         try:
             environment = await self._environment(spec)
         except NotFound as missing:
             raise NotMounted(missing.message, code="CreateContainerConfigError") from missing
         return Command(
-            argv,
+            [] if own else list(entrypoint or ()),
+            [*(own or ()), *(spec.get("args") or ())],
             environment,
             spec.get("workingDir"),
             self._volumes.mounts(spec, made),

@@ -1,0 +1,614 @@
+"""The real parts in one process, taken through the same things as the model and held to it.
+
+Real: the log's script on a real server, the API's claim and cancel, the operator's decisions, the gateway's assignment,
+the runtime's ledger. Only what they act on is made here: one resource that takes their patches, and time, which is the
+order in which a test lets them act. Every answer is compared with the model's, and after each step the model's
+invariants are asked of what the parts have become.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from ulid import ULID
+
+from komputer.api import claim, view
+from komputer.events.log import Entry, Live, Log, LogKey, Numbered
+from komputer.events.types import Said, TaskCancelled, TaskCompleted, from_wire
+from komputer.gateway.assignment import assignment
+from komputer.local.apiserver.errors import ApiError
+from komputer.local.apiserver.patch import json_patch, merge_patch
+from komputer.operator.decide import Decision, decide
+from komputer.operator.ends import Ending, cancelled
+from komputer.operator.seen import Seen
+from komputer.operator.status import merge_patch as status_patch
+from komputer.resources import door
+from komputer.resources.agent import Agent, AgentStatus, Unrecorded, digest_of, is_idle, wanted
+from komputer.resources.base import Manifest
+from komputer.resources.errors import Conflict
+from komputer.runtime import ledger as ledgers
+from komputer.runtime.ledger import OpenTask
+from tests.model import pods, referee
+from tests.model.invariants import broken
+from tests.model.state import (
+    BUSY,
+    TEXTS,
+    Claim,
+    How,
+    Kind,
+    Ledger,
+    Outgoing,
+    Owed,
+    Post,
+    Recorded,
+    Resource,
+    View,
+    World,
+)
+from tests.model.state import Log as ModelLog
+from tests.model.system import System
+from tests.unit.operator import given
+
+PLACE: Final = ("team", "ada")
+PHASES: Final = {"written": 0, "acted": 1, "ended": 2}
+OPERATORS: Final = 0
+"""The term of posts that carry none."""
+Step = Callable[["Parts"], Awaitable[None]]
+
+
+@dataclass
+class Pod:
+    """A runtime: its ledger, and whether the log knows it."""
+
+    uid: str
+    ledger: ledgers.Ledger = field(default_factory=ledgers.Ledger)
+    is_introduced: bool = False
+
+
+@dataclass
+class Decided:
+    """What an operator has computed from a copy of the resource and not written yet."""
+
+    manifest: Manifest
+    decision: Decision
+    ends: tuple[Entry, ...]
+
+
+class Parts:
+    """`make` one, let steps happen, `come_to_rest`, `check_at_rest`. Raises `AssertionError` where parts and model
+    differ, or where the model's invariants do not hold."""
+
+    def __init__(self, log: Log, redis: Redis, prefix: str, *, by_api: bool) -> None:
+        self.log, self._redis, self._prefix = log, redis, prefix
+        self.system = System()
+        self.names: dict[str, str] = {}
+        """The model's names of tasks, by their ids: `t1.2` is the second that the API gave to the first agent."""
+        self.known = View()
+        """What the model says that the log knows."""
+        self.saved: tuple[View, dict[bytes, bytes]] = (View(), {})
+        self.edits, self.incarnation = 0, 0
+        self.ghost: Pod | None = None
+        self.late: list[tuple[str, int, ledgers.Outgoing]] = []
+        self.wrong: str | None = None
+        self.losses: set[str] = set()
+        self.costs: dict[str, float] = {}
+        self._create(by_api=by_api)
+
+    def _create(self, *, by_api: bool) -> None:
+        self.incarnation += 1
+        self.edits = 0
+        self.claims: list[str] = []
+        self.recorded: list[str] = []
+        self.prompts: list[str] = []
+        self.counted: list[str] = []
+        self.reads: list[Manifest] = []
+        self.decided: Decided | None = None
+        name, task = PLACE[1], str(ULID())
+        made = claim.new_agent(name, PLACE[0], task, TEXTS[0], {"model": "m"})
+        if by_api:
+            self.names[task] = f"t{self.incarnation}.1"
+            self.claims.append(self.names[task])
+        else:
+            del made["spec"]["task"]
+        made["metadata"] |= {"uid": f"uid-{self.incarnation}", "generation": 1, "resourceVersion": "1"}
+        self.manifest: Manifest = made | {"status": {}}
+        self.seen = copy.deepcopy(self.manifest)
+        self.stale: Manifest | None = None
+        self.pod = Pod(self.uid)
+        self.losses.discard("workspace")
+
+    @property
+    def uid(self) -> str:
+        return str(self.manifest["metadata"]["uid"])
+
+    def _written(self, new: Manifest) -> None:
+        """The API server's part."""
+        metadata = new["metadata"]
+        if new["spec"] != self.manifest["spec"]:
+            metadata["generation"] += 1
+        metadata["resourceVersion"] = str(int(self.manifest["metadata"]["resourceVersion"]) + 1)
+        self.manifest = new
+
+    # ---- people ----------------------------------------------------------------------------------------------------
+    async def a_post_reads(self) -> None:
+        if len(self.reads) < 2:
+            self.reads.append(copy.deepcopy(self.manifest))
+
+    async def a_post_claims(self) -> None:
+        """On what it read a while ago, or now."""
+        read = self.reads.pop(0) if self.reads else copy.deepcopy(self.manifest)
+        agent, live = Agent.model_validate(read), await self._live()
+        idle = is_idle(agent.spec, agent.status, view.live_task(agent, live))
+        assert idle == self.system.is_idle(self._resource(read), self._world()), (read, live)
+        if not idle:
+            return
+        task = str(ULID())
+        try:
+            patched = json_patch(self.manifest, claim.assign(read, task, f"do {len(self.claims)}", {}))
+        except ApiError:
+            return
+        over = {*self._ended_ever(), *self._status().ended_tasks}
+        held = self.pod.ledger.task
+        runs = held.id if held and self.names[held.id] in self.known.started else None
+        want = wanted(Agent.model_validate(self.manifest).spec, self._status(), over)
+        before = runs if runs not in over else None if want is None or isinstance(want, Unrecorded) else want.id
+        if before:
+            self.wrong = f"(5) 2xx while {self.names[before]} is wanted or runs"
+        self._written(patched)
+        self.names[task] = f"t{self.incarnation}.{len(self.claims) + 1}"
+        self.claims.append(self.names[task])
+
+    async def the_manifest_is_edited(self) -> None:
+        if self.edits + 1 < len(TEXTS):
+            self.edits += 1
+            self._written(merge_patch(self.manifest, {"spec": {"instructions": TEXTS[self.edits]}}))
+
+    async def the_task_is_cancelled(self) -> None:
+        agent = Agent.model_validate(self.manifest)
+        task = view.running_task(agent, await self._live())
+        pending = agent.spec.cancel_task_id
+        if task and (pending is None or pending in agent.status.ended_tasks):
+            self._written(json_patch(self.manifest, claim.cancel(self.manifest, task)))
+
+    async def the_agent_is_made_again(self) -> None:
+        """Its old pod lives on."""
+        self.ghost = self.pod
+        self._create(by_api=self.incarnation % 2 == 0)
+
+    async def the_old_log_is_buried(self) -> None:
+        for old in range(1, self.incarnation):
+            await self.log.bury(LogKey(*PLACE, f"uid-{old}"))
+            self.known = self.known._replace(dead=self.known.dead | {old})
+            if self.known.uid == old:
+                self.known = View(dead=self.known.dead)
+
+    # ---- the operator ----------------------------------------------------------------------------------------------
+    async def the_operator_works(self) -> None:
+        await self.an_operator_decides()
+        await self.an_operator_writes()
+
+    async def an_operator_decides(self) -> None:
+        """And tells the log of ends that no runtime will write."""
+        manifest = copy.deepcopy(self.manifest)
+        agent = Agent.model_validate(manifest)
+        key = LogKey(*PLACE, agent.metadata.uid)
+        live, ends = await self._live(), tuple(await self.log.ends_after(key, agent.status.last_event_id))
+        pod = given.pod(uid=self.uid) if self.pod.is_introduced else None
+        mine = live if live and live.uid == agent.metadata.uid else None
+        seen = given.seen(agent, pod=pod, live=mine, ends=ends, now=datetime.now(UTC))
+        decision = decide(seen, str(ULID()))
+        for ending in decision.endings:
+            answer = await self._end(seen, ending)
+            if answer == "started":
+                for more in cancelled(seen, decision.status, has_started=True).endings:
+                    await self._end(seen, more)
+        self.decided = Decided(manifest, decision, ends)
+
+    async def _end(self, seen: Seen, ending: Ending) -> str:
+        task = self.names[ending.event.task_id]
+        generation, floor = seen.agent.metadata.generation, seen.agent.status.last_event_id
+        post = Post(self._number(seen.agent.metadata.uid), OPERATORS, 0, "end", task, _how(ending.event), generation)
+        expected = self._expected(post)
+        if expected == "ok" and ending.unless_started and task in self.known.started:
+            expected = "started"
+        key = LogKey(*PLACE, seen.agent.metadata.uid)
+        answer = await self.log.end(
+            key, ending.event, generation=generation, floor=floor, unless_started=ending.unless_started
+        )
+        if answer != expected and not (answer == "started" and expected == "ended"):
+            raise AssertionError(f"{post}: the log says {answer}, the model {expected}")
+        if answer == "ok":
+            self._accept(post)
+        return answer
+
+    async def an_operator_writes(self) -> None:
+        """What it had decided; the patch names the version that it was computed from."""
+        decided, self.decided = self.decided, None
+        if decided is None or decided.manifest["metadata"] != self.manifest["metadata"]:
+            return
+        old, new, found = self._status(), decided.decision.status, self.manifest["status"]
+        if new == old:
+            return
+        self._written(self.manifest | {"status": merge_patch(found, status_patch(found, new))})
+        fresh = [task for task in new.ended_tasks if task not in old.ended_tasks]
+        costs = {entry.payload["task_id"]: entry.payload["cost_usd"] for entry in reversed(decided.ends)}
+        counted = Decimal(new.total_cost_usd or 0) - Decimal(old.total_cost_usd or 0)
+        assert counted == sum(Decimal(str(costs[task])) for task in fresh), (decided.ends, old, new)
+        self.counted += [self.names[task] for task in fresh]
+        task, record = Agent.model_validate(self.manifest).spec.task, new.manifest_task
+        if task and record and not old.manifest_task and task.covers.digest == record.digest:
+            assert record.id == task.id, "rule create: the manifest's first task is the API's"
+        if record and record.id not in self.names:
+            self.names[record.id] = f"m{self.incarnation}.{self.edits + 1}"
+            self.recorded.append(str(self.edits))
+        if new.last_event_id and new.last_event_id != old.last_event_id:
+            await self.log.trim_ends(LogKey(*PLACE, self.uid), new.last_event_id)
+
+    # ---- the gateway -----------------------------------------------------------------------------------------------
+    async def the_gateway_sees(self) -> None:
+        self.seen = copy.deepcopy(self.manifest)
+        self._assigned()
+
+    async def a_gateway_stops_watching(self) -> None:
+        self.stale = self.stale or copy.deepcopy(self.manifest)
+
+    async def the_stale_gateway_takes_over(self) -> None:
+        if self.stale and self.stale["metadata"]["uid"] == self.uid:
+            self.seen, self.stale = self.stale, None
+
+    def _assignment(self) -> door.Assignment:
+        return assignment(Agent.model_validate(self.seen), None)
+
+    def _floor(self) -> str | None:
+        return Agent.model_validate(self.seen).status.last_event_id
+
+    # ---- the runtime -----------------------------------------------------------------------------------------------
+    def _assigned(self) -> None:
+        if self.pod.is_introduced:
+            self.pod.ledger = ledgers.after_assignment(self.pod.ledger, self._assignment())
+
+    async def the_runtime_introduces_itself(self) -> None:
+        if not self.pod.is_introduced:
+            await self.the_runtime_says_hello()
+
+    async def the_runtime_says_hello(self) -> None:
+        """Its new ledger is the model's."""
+        ledger = self.pod.ledger
+        body = ledgers.hello(ledger)
+        key = LogKey(*PLACE, self.uid)
+        try:
+            welcome = await self.log.hello(key, old_term=body.term, asked=body.tasks, floor=self._floor())
+        except Conflict:
+            assert self._number(self.uid) in self.known.dead
+            return
+        world = self._world()._replace(terms=welcome.term - 1)
+        greeted = referee.after(self.known, Post(self._number(self.uid), welcome.term, 0, "hello"), owns=True)
+        before = self.known if self.known.uid == self._number(self.uid) else greeted
+        assert welcome.taken == dict(before.last).get(body.term, 0)
+        assert self._named(welcome.started) == self._named(body.tasks) & before.started
+        assert self._named(welcome.ended) == self._named(body.tasks) & before.ended
+        assert self._named(welcome.open) == before.started - before.ended
+        own = self._assignment() if self.seen["metadata"]["uid"] == self.uid else None
+        after = ledgers.after_hello(ledger, welcome, own.accounted if own else ())
+        if own:
+            after = ledgers.after_assignment(after, own)
+        self._same(self._ledger(after), pods.hello(self.system, world).ledger)
+        self.pod.ledger, self.pod.is_introduced, self.known = after, True, greeted
+
+    @staticmethod
+    def _same(real: Ledger, model: Ledger) -> None:
+        def plain(ledger: Ledger) -> tuple[object, ...]:
+            owed = sorted(each.task for each in ledger.owed)
+            return ledger.term, ledger.n, ledger.task, ledger.generation, ledger.phase, owed, _order(ledger.out)
+
+        assert plain(real) == plain(model), (real, model)
+        assert model.closed <= real.closed
+
+    async def the_runtime_begins(self) -> None:
+        assigned = self._assignment()
+        task = ledgers.next_task(self.pod.ledger, assigned) if self.pod.is_introduced else None
+        if task is None:
+            return
+        new = OpenTask(
+            id=task.id,
+            instructions=task.instructions,
+            generation=assigned.generation,
+            model="m",
+            session_id="s",
+            is_resuming=False,
+            prompt_uuid="u",
+            started_at=0.0,
+        )
+        self.pod.ledger = ledgers.opened(self.pod.ledger, new)
+
+    async def the_prompt_is_given(self) -> None:
+        ledger = self.pod.ledger
+        task = ledger.task
+        if self.pod.is_introduced and task and task.phase == "written" and ledgers.is_started(ledger, task.id):
+            assert self.names[task.id] in self.known.started or "log" in self.losses, "rule wait_start"
+            self.prompts.append(self.names[task.id])
+            self.pod.ledger = replace(ledger, task=replace(task, phase="acted"))
+
+    async def claude_says_something(self) -> None:
+        task = self.pod.ledger.task
+        if task and task.phase == "acted":
+            self.pod.ledger = ledgers.noted(self.pod.ledger, Said(task_id=task.id, content="word"))
+
+    async def the_task_is_done(self) -> None:
+        task = self.pod.ledger.task
+        if self.pod.is_introduced and task and task.phase == "acted":
+            self.pod.ledger = ledgers.ended(self.pod.ledger, self._done(task.id))
+
+    def _done(self, task: str) -> TaskCompleted:
+        cost = self.costs.setdefault(task, float(2 ** len(self.costs)))
+        return TaskCompleted(task_id=task, result="done", cost_usd=cost, duration_ms=1, turns=1)
+
+    async def the_runtime_heeds_the_cancel(self) -> None:
+        task = self.pod.ledger.task
+        if self.pod.is_introduced and task and ledgers.is_cancelled(self.pod.ledger, self._assignment()):
+            end = TaskCancelled(task_id=task.id, reason="asked", cost_usd=self._done(task.id).cost_usd)
+            self.pod.ledger = ledgers.ended(self.pod.ledger, end)
+
+    async def the_runtime_posts(self) -> None:
+        if not self.pod.is_introduced:
+            return
+        for answer in await self._post(self.pod.uid, self.pod.ledger.term, self.pod.ledger.outbox):
+            self.pod.ledger = ledgers.after_post(self.pod.ledger, answer)
+            if answer in ledgers.SAYS_HELLO_AGAIN:
+                self.pod.is_introduced = False
+        self._assigned()
+
+    async def a_post_gets_no_answer(self) -> None:
+        if self.pod.is_introduced:
+            await self._post(self.pod.uid, self.pod.ledger.term, self.pod.ledger.outbox[:1])
+
+    async def the_runtime_sends_a_heartbeat(self) -> None:
+        if not self.pod.is_introduced:
+            return
+        claimed = ledgers.claim(self.pod.ledger)
+        pulse = await self.log.pulse(LogKey(*PLACE, self.uid), claimed.term, claimed.owed)
+        mine = self.known.uid == self._number(self.uid)
+        assert pulse.term == (self.known.term if mine else 0)
+        lacks = ledgers.lacks(claimed, pulse, self._assignment().accounted)
+        beats = list(pods.heartbeat(self.system, self._world()))
+        assert lacks == bool(beats) or not mine or self.seen["metadata"]["uid"] != self.uid, (pulse, self._world())
+        if lacks:
+            self.pod.is_introduced = False
+
+    # ---- what goes wrong -------------------------------------------------------------------------------------------
+    async def the_pod_dies(self) -> None:
+        self.pod = Pod(self.uid, self.pod.ledger)
+
+    async def the_pod_seems_dead_and_speaks_on(self) -> None:
+        self.ghost = Pod(self.pod.uid, self.pod.ledger)
+        await self.the_pod_dies()
+
+    async def the_workspace_is_lost(self) -> None:
+        if "log" not in self.losses:
+            self.pod = Pod(self.uid)
+            self.losses.add("workspace")
+
+    async def the_log_reaches_the_disk(self) -> None:
+        keys = [key async for key in self._redis.scan_iter(f"{self._prefix}*")]
+        dumps = {key: await self._redis.dump(key) for key in keys}
+        self.saved = (self.known, {key: dump for key, dump in dumps.items() if dump is not None})
+
+    async def the_log_loses_what_is_not_on_disk(self) -> None:
+        if "workspace" in self.losses:
+            return
+        self.known, dumps = self.saved
+        keys = [key async for key in self._redis.scan_iter(f"{self._prefix}*")]
+        if keys:
+            await self._redis.delete(*keys)
+        for key, dump in dumps.items():
+            await self._redis.restore(key, 0, dump)
+        self.losses.add("log")
+
+    async def a_post_is_delayed(self) -> None:
+        if self.pod.is_introduced and self.pod.ledger.outbox:
+            self.late.append((self.pod.uid, self.pod.ledger.term, self.pod.ledger.outbox[0]))
+
+    async def a_late_post_arrives(self) -> None:
+        if self.late:
+            uid, term, entry = self.late.pop(0)
+            await self._post(uid, term, (entry,))
+
+    async def the_old_pod_speaks(self) -> None:
+        """What it still had to send, a text, an end; until it is refused."""
+        ghost = self.ghost
+        if ghost is None:
+            return
+        task = ghost.ledger.task
+        if not ghost.ledger.outbox:
+            if task is None or task.phase != "acted":
+                self.ghost = None
+                return
+            is_last = ghost.ledger.n % 2 == 0
+            event = self._done(task.id) if is_last else Said(task_id=task.id, content="still here")
+            end = ledgers.ended if is_last else ledgers.noted
+            ghost.ledger = end(ghost.ledger, event)  # type: ignore[arg-type]
+        for answer in await self._post(ghost.uid, ghost.ledger.term, ghost.ledger.outbox[:1]):
+            ghost.ledger = ledgers.after_post(ghost.ledger, answer)
+            if answer not in ("ok", "duplicate"):
+                self.ghost = None
+
+    # ---- the log ---------------------------------------------------------------------------------------------------
+    async def _post(self, uid: str, term: int, entries: tuple[ledgers.Outgoing, ...]) -> list[door.Answer]:
+        """What the log answers, which must be what the model says."""
+        if not entries:
+            return []
+        events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation) for e in entries]
+        answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
+        for entry, answer in zip(entries, answers, strict=False):
+            post = Post(self._number(uid), term, *self._outgoing(entry))
+            assert answer == self._expected(post), (post, answer, self.known)
+            if answer == "ok":
+                self._accept(post)
+        assert len(answers) == len(entries) or answers[-1] not in ("ok", "duplicate")
+        return answers
+
+    def _expected(self, post: Post) -> str:
+        if post.term and self.known.uid != post.uid:
+            return "fenced"
+        return referee.decide(self.known, post, exact=True, fence=True, owns=True)
+
+    def _accept(self, post: Post) -> None:
+        self.known = referee.after(self.known, post, owns=True)
+        cancel = self.manifest["spec"].get("cancelTaskID")
+        if post.how == "cancelled" and post.uid == self._number(self.uid) and self.names.get(cancel) != post.task:
+            self.wrong = f"(6) {post.task} was cancelled, and not named"
+        if self.system.owner(post.task) != post.uid:
+            self.wrong = f"(8) {post.kind} of {post.task} in the log of agent {post.uid}"
+
+    async def _live(self) -> Live | None:
+        live = await self.log.live(*PLACE)
+        if live and self._number(live.uid) == self.known.uid:
+            assert (live.task_id and self.names[live.task_id]) == self.known.live[0]
+            assert live.task_id is None or live.has_ended == self.known.live[1]
+        return live
+
+    # ---- in the model's words --------------------------------------------------------------------------------------
+    @staticmethod
+    def _number(uid: str) -> int:
+        return int(uid.removeprefix("uid-"))
+
+    def _named(self, tasks: list[str]) -> set[str]:
+        return {self.names[task] for task in tasks}
+
+    def _status(self) -> AgentStatus:
+        return Agent.model_validate(self.manifest).status
+
+    def _ended_ever(self) -> set[str]:
+        return {task for task, name in self.names.items() if name in self.known.ended}
+
+    def _outgoing(self, entry: ledgers.Outgoing) -> Outgoing:
+        kind: Kind = "start" if entry.type == "task_started" else "end" if entry.is_end else "text"
+        how = _how(from_wire(entry.type, entry.payload)) if entry.is_end else None
+        return Outgoing(entry.n, kind, self.names[entry.task_id], how, entry.generation)
+
+    def _ledger(self, ledger: ledgers.Ledger) -> Ledger:
+        phase = PHASES[ledger.task.phase] if ledger.task else 0
+        return Ledger(
+            term=ledger.term,
+            n=ledger.n,
+            generation=ledger.generation,
+            task=self.names[ledger.task.id] if ledger.task else None,
+            phase=phase,  # type: ignore[arg-type]
+            out=tuple(self._outgoing(entry) for entry in ledger.outbox),
+            owed=tuple(
+                Owed(self.names[task], self._outgoing(entry).how or "done") for task, entry in ledger.owed.items()
+            ),
+            closed=frozenset(self._named(list(ledger.closed))),
+        )
+
+    def _resource(self, manifest: Manifest) -> Resource:
+        agent = Agent.model_validate(manifest)
+        task, recorded, cancel = agent.spec.task, agent.status.manifest_task, agent.spec.cancel_task_id
+        letters = {digest_of(text): text for text in TEXTS}
+        edits = self.edits if agent.spec.instructions == TEXTS[self.edits] else TEXTS.index(agent.spec.instructions)
+        covered = task.covers.manifest_task_id if task else None
+        return Resource(
+            uid=self._number(agent.metadata.uid),
+            generation=agent.metadata.generation,
+            edits=edits,
+            task=Claim(self.names[task.id], letters[task.covers.digest], self.names[covered] if covered else None)
+            if task
+            else None,
+            cancel=self.names[cancel] if cancel else None,
+            recorded=Recorded(letters[recorded.digest], self.names[recorded.id]) if recorded else None,
+            ended=tuple(self.names[each] for each in agent.status.ended_tasks),
+            counted=tuple(self.counted),
+        )
+
+    def _world(self) -> World:
+        return World(
+            resource=self._resource(self.manifest),
+            seen=self._resource(self.seen),
+            log=ModelLog(self.known),
+            is_up=True,
+            ledger=self._ledger(self.pod.ledger),
+            losses=frozenset(self.losses),
+            recorded=tuple(self.recorded),
+            claims=tuple(self.claims),
+            prompts=tuple(self.prompts),
+            wrong=self.wrong,
+        )
+
+    # ---- how it goes on --------------------------------------------------------------------------------------------
+    def check(self) -> None:
+        """After every step: the same task is wanted, and what the model promises holds."""
+        agent = Agent.model_validate(self.manifest)
+        want = wanted(agent.spec, agent.status)
+        told = BUSY if isinstance(want, Unrecorded) else want and self.names[want.id]
+        resource = self._resource(self.manifest)
+        assert told == self.system.wanted(resource, resource.ended), (told, resource)
+        assert (found := broken(self.system, self._world(), False)) is None, found
+
+    async def progress(self, first: int) -> str:
+        """The first of the steps that must happen in the end, from this one on in a circle, that changes anything: its
+        name, or nothing."""
+        for offset in range(len(PROGRESS)):
+            step, before = PROGRESS[(first + offset) % len(PROGRESS)], self._visible()
+            await step(self)
+            if self._visible() != before:
+                return step.__name__
+        return ""
+
+    async def come_to_rest(self) -> list[str]:
+        """Progress alone, until nothing changes any more: the steps that it took."""
+        taken: list[str] = []
+        while step := await self.progress(0):
+            taken.append(step)
+            self.check()
+            assert len(taken) < 500, ("does not come to rest", taken[-20:])
+        return taken
+
+    def _visible(self) -> str:
+        """All that a step may change, but for when that was."""
+        status = {key: value for key, value in self.manifest["status"].items() if key != "conditions"}
+        return json.dumps([self.manifest["spec"], status, self.seen["metadata"], *map(repr, (self.pod, self.known))])
+
+    def check_at_rest(self) -> None:
+        assert (found := broken(self.system, self._world(), True)) is None, found
+
+
+def _how(event: Any) -> How:
+    if isinstance(event, TaskCompleted):
+        return "done"
+    if isinstance(event, TaskCancelled):
+        return "cancelled"
+    return "workspace_lost" if event.code == "workspace_lost" else "elsewhere"
+
+
+def _order(out: tuple[Outgoing, ...]) -> list[tuple[object, ...]]:
+    return [(each.n, each.kind, each.task, each.generation) for each in out]
+
+
+PROGRESS: Final[tuple[Step, ...]] = (
+    Parts.the_runtime_introduces_itself,
+    Parts.the_operator_works,
+    Parts.the_gateway_sees,
+    Parts.the_runtime_begins,
+    Parts.the_runtime_posts,
+    Parts.the_prompt_is_given,
+    Parts.the_runtime_heeds_the_cancel,
+    Parts.the_task_is_done,
+    Parts.the_runtime_sends_a_heartbeat,
+)
+HAPPENINGS: Final[tuple[Step, ...]] = (
+    *(Parts.a_post_reads, Parts.a_post_claims, Parts.the_manifest_is_edited, Parts.the_task_is_cancelled),
+    *(Parts.the_agent_is_made_again, Parts.the_old_log_is_buried),
+    *(Parts.an_operator_decides, Parts.an_operator_writes),
+    *(Parts.a_gateway_stops_watching, Parts.the_stale_gateway_takes_over),
+    *(Parts.the_runtime_says_hello, Parts.claude_says_something, Parts.a_post_gets_no_answer),
+    *(Parts.the_pod_dies, Parts.the_pod_seems_dead_and_speaks_on, Parts.the_workspace_is_lost),
+    *(Parts.the_log_reaches_the_disk, Parts.the_log_loses_what_is_not_on_disk),
+    *(Parts.a_post_is_delayed, Parts.a_late_post_arrives, Parts.the_old_pod_speaks),
+)
