@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the Kubernetes contract tests against a real kube-apiserver: builds it if it is not cached, starts it on loopback,
-# always stops it, and ends with one line that says how it went. Arguments are passed on to pytest.
+# Runs the Kubernetes contract tests, and those of operator, gateway and API, against a real kube-apiserver: builds it if
+# it is not cached, starts it on loopback, always stops it, and ends with one line that says how it went. Arguments are passed on to pytest.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -24,6 +24,7 @@ trap 'exit 143' TERM
 
 kubeconfig=$("$here/controlplane.sh" start "$dir")
 code=0
-"$python" -m pytest tests/contract/kubernetes --kubeconfig "$kubeconfig" -o console_output_style=count "$@" | tee "$dir/pytest.log" || code=$?
+suites=(tests/contract/{kubernetes,kube,gateway,operator,api}) # in this order: the operator's, once started, sees all agents
+"$python" -m pytest "${suites[@]}" --kubeconfig "$kubeconfig" -o console_output_style=count "$@" | tee "$dir/pytest.log" || code=$?
 counts=$(tail -n 1 "$dir/pytest.log" | sed 's/^=* *//; s/ *=*$//')
 exit "$code"

@@ -15,10 +15,6 @@ from tests.contract.kubernetes.room import CRDS, NAMESPACES, Room, established
 from tests.contract.kubernetes.widgets import gadgets, widgets
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kubeconfig", type=Path, help="the API server to judge (default: the local one is started)")
-
-
 @pytest.fixture(scope="session")
 def kubeconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The kubeconfig of the server that is judged; a local one is stopped at the end and must have lived until then."""

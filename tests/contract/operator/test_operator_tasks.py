@@ -325,7 +325,7 @@ async def test_nothing_is_written_on_agents_but_their_status(operator: Operator,
     """No finalizer, no annotation: `kubectl delete` never waits for us."""
     before = await world.apply()
     await world.until_recorded()
-    await world.until_reason("PodStarting")
+    await world.until_status(lambda agent: reason_of(agent) in ("PodStarting", "Unschedulable"))
     after = await world.cluster.get(AGENTS, "ada", world.namespace)
     assert after["spec"] == before["spec"]
     changing = ("resourceVersion", "managedFields")
