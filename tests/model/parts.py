@@ -19,7 +19,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from ulid import ULID
 
-from komputer.api import claim, view
+from komputer.agents import claim, view
 from komputer.events.log import Entry, Live, Log, LogKey, Numbered
 from komputer.events.types import Said, TaskCancelled, TaskCompleted, from_wire
 from komputer.gateway.assignment import assignment
@@ -320,7 +320,7 @@ class Parts:
             id=task.id,
             instructions=task.instructions,
             generation=assigned.generation,
-            model="m",
+            settings=door.TaskSettings(model="m", role="worker"),
             session_id="s",
             is_resuming=False,
             prompt_uuid="u",

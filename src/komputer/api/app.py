@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from komputer import __version__
+from komputer.agents.agents import Agents
+from komputer.agents.overlay import Overlay
 from komputer.api import errors
-from komputer.api.agents import Agents
 from komputer.api.border import BodyLimit, LoopbackOnly
-from komputer.api.overlay import Overlay
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import health
+from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.kube import AGENTS, Cache, Change, Cluster
 from komputer.resources import names
@@ -36,7 +37,8 @@ class Settings:
 def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     """The app; its background work lives as long as its lifespan."""
     cache = Cache(cluster, AGENTS)
-    overlay = Overlay(log, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
+    bell = Bell(log.bell())
+    overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
     agents = Agents(cluster, cache, overlay)
 
     def forget_deleted(change: Change) -> None:
@@ -52,7 +54,11 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         unsubscribe = cache.subscribe(forget_deleted)
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(cache.run()), group.create_task(live_after_sync())]
+            running = [
+                group.create_task(cache.run()),
+                group.create_task(bell.run()),
+                group.create_task(live_after_sync()),
+            ]
             yield
             unsubscribe()
             for task in running:

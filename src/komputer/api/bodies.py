@@ -110,6 +110,18 @@ class PatchAgent(Body):
     connectors: Annotated[list[str] | None, Field(max_length=64)] = None
 
 
+def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
+    """The fields of spec that a body names."""
+    found = {
+        "systemPrompt": body.system_prompt,
+        "model": body.model,
+        "templateRef": body.template_ref,
+        "role": body.role,
+        "connectors": body.connectors,
+    }
+    return {field: value for field, value in found.items() if value is not None}
+
+
 class AgentCreated(BaseModel):
     """The answer to `POST /agents`."""
 

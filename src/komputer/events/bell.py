@@ -1,19 +1,55 @@
 """Who listens for changes: one short stream of the names of logs, shared by all readers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-EVERYTHING: Final[frozenset[tuple[str, str]]] = frozenset()
+Place = tuple[str, str]
+"""Namespace and name of an agent, and so of its log."""
+EVERYTHING: Final[frozenset[Place]] = frozenset()
 """Any log may have changed: look at all that matter."""
 LENGTH: Final = 1000
 """As in `append.lua`. A reader that finds as many at once may have missed some."""
 BLOCK_S: Final = 5.0
 PAUSE_S: Final = (0.05, 5.0)
 """Between attempts to reach a server that is away: doubled from the first to the second."""
+
+
+class Bell:
+    """One listener of a process, and all who wait for a change of some log. A ring is a hint: look again."""
+
+    def __init__(self, rings: AsyncIterator[frozenset[Place]]) -> None:
+        self._rings = rings
+        self._of_all: list[Callable[[frozenset[Place]], None]] = []
+        self._of_one: dict[Place, list[Callable[[], None]]] = {}
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        async for rung in self._rings:
+            for callback in tuple(self._of_all):
+                callback(rung)
+            for place in tuple(rung or self._of_one):
+                for wake in tuple(self._of_one.get(place, ())):
+                    wake()
+
+    def on_any(self, callback: Callable[[frozenset[Place]], None]) -> Callable[[], None]:
+        """Call `callback` with the logs that changed, or `EVERYTHING`. It must not block. Returns what ends that."""
+        self._of_all.append(callback)
+        return lambda: self._of_all.remove(callback)
+
+    def on(self, place: Place, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever the log at `place` may have changed. It must not block. Returns what ends that."""
+        self._of_one.setdefault(place, []).append(wake)
+
+        def end() -> None:
+            self._of_one[place].remove(wake)
+            if not self._of_one[place]:
+                del self._of_one[place]
+
+        return end
 
 
 async def listen(url: str, name: str) -> AsyncIterator[frozenset[tuple[str, str]]]:

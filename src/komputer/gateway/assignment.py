@@ -2,10 +2,24 @@
 
 from komputer.resources.agent import Agent, Unrecorded, wanted
 from komputer.resources.config import Config
-from komputer.resources.door import AssignedTask, Assignment
+from komputer.resources.door import AssignedTask, Assignment, TaskSettings
 
 ACCOUNTED_LIMIT = 4096
 """As `door.TaskIds`; status keeps fewer."""
+
+
+def settings(agent: Agent) -> TaskSettings:
+    """How the agent's next task is run."""
+    spec = agent.spec
+    return TaskSettings(
+        model=spec.model,
+        role=spec.role,
+        system_prompt=spec.system_prompt,
+        connectors=spec.connectors or [],
+        allowed_tools=spec.allowed_tools,
+        disallowed_tools=spec.disallowed_tools or [],
+        effort=spec.effort,
+    )
 
 
 def assignment(agent: Agent, config: Config | None) -> Assignment:
@@ -28,8 +42,6 @@ def assignment(agent: Agent, config: Config | None) -> Assignment:
         task=None if task is None or isinstance(task, Unrecorded) else AssignedTask(**task._asdict()),
         cancel_task_id=agent.spec.cancel_task_id,
         accounted=agent.status.ended_tasks[-ACCOUNTED_LIMIT:],
-        model=agent.spec.model,
-        role=agent.spec.role,
-        system_prompt=agent.spec.system_prompt,
+        settings=settings(agent),
         **limits,
     )

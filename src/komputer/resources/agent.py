@@ -15,6 +15,9 @@ INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
 PROMPT_LIMIT_BYTES = 128 * 1024
 
 Role = Literal["manager", "worker"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$", max_length=400)]
+"""A tool of Claude's or of a connector (`mcp__github__create_issue`), with or without a pattern (`Bash(rm:*)`)."""
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Sleeping", "Queued", "Archived"]
 TaskStatus = Literal["InProgress", "Compacting", "Complete", "Error"]
 Outcome = Literal["completed", "cancelled", "error"]
@@ -69,6 +72,13 @@ class AgentSpec(Part):
     connectors: Annotated[
         list[str] | None, Field(max_length=64, description="Names of KomputerConnectors of this namespace.")
     ] = None
+    allowed_tools: Annotated[
+        list[ToolName] | None, Field(max_length=256, description="What exists for the agent; without it, all tools.")
+    ] = None
+    disallowed_tools: Annotated[
+        list[ToolName] | None, Field(max_length=256, description="What does not; it wins over allowedTools.")
+    ] = None
+    effort: Annotated[Effort | None, Field(description="How much the model thinks.")] = None
     lifecycle: Literal["", "Sleep", "AutoDelete", "Archive"] | None = None
     office_manager: str | None = None
     priority: Int32 = 0

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from komputer.resources.agent import Model, Role
+from komputer.resources.agent import Effort, Model, Role
 from komputer.resources.base import Part
 
 FORMAT_VERSION = 1
@@ -48,6 +48,18 @@ class AssignedTask(Part):
     instructions: str
 
 
+class TaskSettings(Part):
+    """How a task is run. A task keeps what it began with, also when it is resumed: a change acts at the next one."""
+
+    model: Model
+    role: Role
+    system_prompt: str | None = None
+    connectors: list[str] = Field(default_factory=list)
+    allowed_tools: Annotated[list[str] | None, Field(description="None: all.")] = None
+    disallowed_tools: list[str] = Field(default_factory=list)
+    effort: Effort | None = None
+
+
 class Assignment(Part):
     """The whole desired state of an agent. Level-triggered: a lost or repeated one changes nothing."""
 
@@ -61,11 +73,23 @@ class Assignment(Part):
     accounted: Annotated[TaskIds, Field(description="Tasks whose ends the status shows as counted.")] = Field(
         default_factory=list
     )
-    model: Model
-    role: Role
-    system_prompt: str | None = None
+    settings: TaskSettings
+    environment: Annotated[
+        dict[str, str],
+        Field(repr=False, description="`SECRET_…` variables for the agent's tools: secret, never logged."),
+    ] = Field(default_factory=dict)
     stall_seconds: int = 300
     max_attempts: int = 5
+
+
+class Message(Part):
+    """What somebody said to the running task: a `user_message` of the agent's log. Sent at least once on each stream,
+    in the order of their ids."""
+
+    type: Literal["message"] = "message"
+    id: Annotated[str, Field(description="The event's.")]
+    task_id: str
+    content: str
 
 
 class Pulse(Part):

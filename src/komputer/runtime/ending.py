@@ -152,7 +152,7 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: float) -> TaskCompleted:
     models: Mapping[str, Any] = result.model_usage or {}
-    window = models.get(task.model, {}).get("contextWindow")
+    window = models.get(task.settings.model, {}).get("contextWindow")
     return TaskCompleted(
         task_id=task.id,
         result=fitting(result.result or ""),
@@ -164,7 +164,7 @@ def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: flo
         usage=usage_of(result.usage),
         last_usage=usage_of(outcome.last_usage),
         context_window=window if isinstance(window, int) else None,
-        model=task.model,
+        model=task.settings.model,
     )
 
 

@@ -50,7 +50,8 @@ class OpenTask:
     id: str
     instructions: str
     generation: int
-    model: str
+    settings: door.TaskSettings
+    """As they were when the task began."""
     session_id: str
     is_resuming: bool
     """The session existed before this task."""
@@ -144,7 +145,7 @@ def start_of(task: OpenTask) -> TaskStarted:
         task_id=task.id,
         instructions=fitting(task.instructions),
         resuming_session=task.is_resuming,
-        model=task.model,
+        model=task.settings.model,
         session_id=task.session_id,
     )
 

@@ -44,10 +44,10 @@ RETRIES: Final = 10
 _SETTINGS: Final = '{"cleanupPeriodDays":36500,"skipWebFetchPreflight":true}'
 
 
-def system_prompt(assignment: door.Assignment) -> str:
+def system_prompt(task: door.TaskSettings) -> str:
     """The caller's prompt, a blank line, the built-in one of the role."""
-    built_in = role_prompt(assignment.role)
-    return f"{assignment.system_prompt.strip()}\n\n{built_in}" if assignment.system_prompt else built_in
+    built_in = role_prompt(task.role)
+    return f"{task.system_prompt.strip()}\n\n{built_in}" if task.system_prompt else built_in
 
 
 def role_prompt(role: Role) -> str:
@@ -66,10 +66,12 @@ def executable() -> Path:
     raise FileNotFoundError("The Claude CLI was not found: neither in claude_agent_sdk nor on the PATH.")
 
 
-def environment(settings: Settings, assignment: door.Assignment, url: str, key: str) -> dict[str, str]:
+def environment(
+    settings: Settings, assignment: door.Assignment, task: door.TaskSettings, url: str, key: str
+) -> dict[str, str]:
     """What Claude gets beside what all of our processes have. `url` and `key` are the forwarder's."""
     stall_ms = assignment.stall_seconds * 1000
-    model = assignment.model
+    model = task.model
     given = {
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": key,
@@ -93,6 +95,7 @@ def environment(settings: Settings, assignment: door.Assignment, url: str, key: 
 def options(
     settings: Settings,
     assignment: door.Assignment,
+    task: door.TaskSettings,
     start: Start,
     *,
     cli: Path,
@@ -111,7 +114,7 @@ def options(
     return ClaudeAgentOptions(
         cwd=settings.workspace,
         cli_path=cli,
-        model=assignment.model,
+        model=task.model,
         resume=start.session_id if start.resume else None,
         session_id=None if start.resume else start.session_id,
         # By file, since an argument ends at 128 KiB; and not as it was when the session began, which the SDK can say
@@ -127,5 +130,5 @@ def options(
         verbatim_prompts=True,
         max_buffer_size=LINE_BYTES,
         hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},
-        env=environment(settings, assignment, url, key),
+        env=environment(settings, assignment, task, url, key),
     )

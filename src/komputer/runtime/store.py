@@ -10,6 +10,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from komputer.resources import door
 from komputer.runtime.ledger import Ledger, OpenTask, Outgoing
 
 FORMAT_VERSION: Final = 1
@@ -138,6 +139,7 @@ def _facts(ledger: Ledger) -> dict[str, Any]:
     facts["owed"] = ledger.owed
     if ledger.task:
         facts |= {f"task.{field.name}": getattr(ledger.task, field.name) for field in fields(ledger.task)}
+        facts["task.settings"] = ledger.task.settings.to_wire()
     return facts
 
 
@@ -145,6 +147,8 @@ def _read(db: sqlite3.Connection) -> Ledger:
     facts = {name: json.loads(value) for name, value in db.execute("SELECT name, value FROM facts")}
     known = {field.name for field in fields(OpenTask)}
     task = {name[5:]: value for name, value in facts.items() if name.startswith("task.") and name[5:] in known}
+    if task:
+        task["settings"] = door.TaskSettings.model_validate(task["settings"])
     empty = asdict(Ledger())
     return Ledger(
         **{name: facts.get(name, empty[name]) for name in _SCALARS},

@@ -116,7 +116,7 @@ class Worker:
             id=assigned.id,
             instructions=assigned.instructions,
             generation=assignment.generation,
-            model=assignment.model,
+            settings=assignment.settings,
             session_id=session_id if session_id and is_resuming else str(uuid.uuid4()),
             is_resuming=is_resuming,
             prompt_uuid=str(uuid.uuid4()),
@@ -171,10 +171,11 @@ class Worker:
         assert task is not None
         assert assignment is not None
         forwarder = await asyncio.shield(self._forwarder)
-        self._settings.system_prompt.write_text(system_prompt(assignment))
+        self._settings.system_prompt.write_text(system_prompt(task.settings))
         given = options(
             self._settings,
             assignment,
+            task.settings,
             start,
             cli=self._cli,
             url=forwarder.url,

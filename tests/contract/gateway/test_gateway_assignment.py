@@ -15,7 +15,7 @@ async def test_the_whole_assignment_comes_first(world: World) -> None:
         told = await lines.next_assignment()
     assert told.task is not None
     assert (told.uid, told.task.id, told.task.instructions) == (ada.key.uid, ada.task, "Say hello.")
-    assert (told.role, told.system_prompt) == ("worker", "Be brief.")
+    assert (told.settings.role, told.settings.system_prompt) == ("worker", "Be brief.")
 
 
 async def test_a_task_that_the_api_assigns_is_told_at_once(world: World) -> None:
@@ -51,7 +51,7 @@ async def test_a_change_that_changes_no_assignment_is_not_told(world: World) -> 
         await lines.next_assignment()
         await world.patch_status(lastTaskMessage="Calling Bash: ls")
         await world.patch_spec(model="claude-opus-5-5")
-        assert (await lines.next_assignment()).model == "claude-opus-5-5"
+        assert (await lines.next_assignment()).settings.model == "claude-opus-5-5"
 
 
 @pytest.mark.parametrize("heartbeat_s", [0.05])
@@ -98,7 +98,7 @@ async def test_of_two_connections_the_newer_one_has_the_stream(world: World) -> 
             await newer.next_assignment()
             await older.until_ended()
             await world.patch_spec(systemPrompt="Be brief.")
-            assert (await newer.next_assignment()).system_prompt == "Be brief."
+            assert (await newer.next_assignment()).settings.system_prompt == "Be brief."
 
 
 async def test_agents_are_told_their_own_only(world: World) -> None:
@@ -108,8 +108,8 @@ async def test_agents_are_told_their_own_only(world: World) -> None:
         assert (await bobs.next_assignment()).name == "bob"
         await world.patch_spec("bob", systemPrompt="For Bob.")
         await world.patch_spec("ada", systemPrompt="For Ada.")
-        assert (await adas.next_assignment()).system_prompt == "For Ada."
-        assert (await bobs.next_assignment()).system_prompt == "For Bob."
+        assert (await adas.next_assignment()).settings.system_prompt == "For Ada."
+        assert (await bobs.next_assignment()).settings.system_prompt == "For Bob."
 
 
 async def test_draining_ends_the_streams_and_opens_no_more(world: World) -> None:

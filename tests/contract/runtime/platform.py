@@ -55,7 +55,11 @@ class Platform:
         self.key = LogKey("team", "ada", str(uuid.uuid4()))
         self.changes = Changes()
         self.assignment = door.Assignment(
-            uid=self.key.uid, name="ada", namespace="team", generation=1, model="claude-sonnet-4-6", role="worker"
+            uid=self.key.uid,
+            name="ada",
+            namespace="team",
+            generation=1,
+            settings=door.TaskSettings(model="claude-sonnet-4-6", role="worker"),
         )
         self.is_gone = False
         self.is_other = False
@@ -81,7 +85,9 @@ class Platform:
     # ---- the resource ----
 
     def change(self, **changes: Any) -> None:
-        """A change of the spec: the generation moves."""
+        """A change of the spec: the generation moves. `changes` are of the assignment or of its settings."""
+        fields = {key: changes.pop(key) for key in list(changes) if key in door.TaskSettings.model_fields}
+        changes["settings"] = self.assignment.settings.model_copy(update=fields)
         changes = {"generation": self.assignment.generation + 1, **changes}
         self.assignment = self.assignment.model_copy(update=changes)
         self.changes.ring()

@@ -56,4 +56,8 @@ def test_the_cancelled_and_the_accounted_tasks_the_model_the_role_and_the_prompt
     told = assignment(agent(spec=spec, status={"endedTasks": [MANIFEST_TASK]}), CONFIG)
     assert told.cancel_task_id == API_TASK
     assert told.accounted == [MANIFEST_TASK]
-    assert (told.model, told.role, told.system_prompt) == ("claude-opus-5-5", "worker", "Be brief.")
+    assert (told.settings.model, told.settings.role, told.settings.system_prompt) == (
+        "claude-opus-5-5",
+        "worker",
+        "Be brief.",
+    )

@@ -99,8 +99,7 @@ class World:
             task=door.AssignedTask(id=self.assigned[-1], instructions="do it") if self.assigned else None,
             cancel_task_id=self.cancelled,
             accounted=self.accounted,
-            model="m",
-            role="worker",
+            settings=door.TaskSettings(model="m", role="worker"),
         )
 
     # ---- people and the operator ----
@@ -143,7 +142,7 @@ class World:
                 id=task.id,
                 instructions=task.instructions,
                 generation=self.generation,
-                model="m",
+                settings=door.TaskSettings(model="m", role="worker"),
                 session_id="s",
                 is_resuming=False,
                 prompt_uuid="u",

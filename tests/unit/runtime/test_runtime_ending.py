@@ -8,6 +8,7 @@ import pytest
 from claude_agent_sdk import ResultMessage
 
 from komputer.events.types import TaskCancelled, TaskCompleted, TaskFailed
+from komputer.resources import door
 from komputer.runtime import ending, plan
 from komputer.runtime.ending import Asked, Outcome, Verdict, judged
 from komputer.runtime.ledger import OpenTask
@@ -16,7 +17,7 @@ TASK = OpenTask(
     id="t1",
     instructions="do it",
     generation=1,
-    model="m",
+    settings=door.TaskSettings(model="m", role="worker"),
     session_id="s1",
     is_resuming=True,
     prompt_uuid="u1",

@@ -16,7 +16,7 @@ TASK = OpenTask(
     id="t1",
     instructions="do it",
     generation=3,
-    model="m",
+    settings=door.TaskSettings(model="m", role="worker"),
     session_id="s1",
     is_resuming=False,
     prompt_uuid="u1",
@@ -40,8 +40,8 @@ def running() -> Ledger:
 
 
 def assignment(**changes: object) -> door.Assignment:
-    given = {"uid": UID, "name": "ada", "namespace": "team", "generation": 3, "model": "m", "role": "worker", **changes}
-    return door.Assignment.model_validate(given)
+    given = {"uid": UID, "name": "ada", "namespace": "team", "generation": 3, **changes}
+    return door.Assignment.model_validate({"settings": {"model": "m", "role": "worker"}, **given})
 
 
 def kinds(ledger: Ledger) -> list[tuple[int, str, str]]:

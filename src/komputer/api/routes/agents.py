@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from komputer.api.agents import Agents, settings_given, with_defaults
+from komputer.agents.agents import Agents, with_defaults
+from komputer.agents.view import encoded
 from komputer.api.bodies import (
     AgentCreated,
     AgentList,
@@ -16,8 +17,8 @@ from komputer.api.bodies import (
     ErrorBody,
     EventPage,
     PatchAgent,
+    settings_given,
 )
-from komputer.api.view import encoded
 from komputer.events.log import Log
 from komputer.resources import names
 from komputer.resources.errors import Invalid

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from komputer.api import claim
-from komputer.api.view import agent_body, running_task
+from komputer.agents import claim
+from komputer.agents.view import agent_body, running_task
 from komputer.events.entries import Live
 from komputer.resources.agent import digest_of
 

@@ -9,27 +9,31 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from komputer.events.bell import EVERYTHING, Bell, Place
 from komputer.events.log import Live, Log
 from komputer.resources.errors import Unavailable
 
 logger = structlog.get_logger(__name__)
-Key = tuple[str, str]
 
 
 class Overlay:
     """Live hashes by (namespace, name)."""
 
-    def __init__(self, log: Log, every_agent: Callable[[], Iterable[Key]]) -> None:
+    def __init__(self, log: Log, bell: Bell, every_agent: Callable[[], Iterable[Place]]) -> None:
         self._log = log
+        self._bell = bell
+        self._changed: set[Place] = set()
+        self._is_all = False
+        self._has_rung = asyncio.Event()
         self._every_agent = every_agent
-        self._live: dict[Key, Live] = {}
+        self._live: dict[Place, Live] = {}
         self.version = 0
         """Grows with each change."""
 
-    def get(self, key: Key) -> Live | None:
+    def get(self, key: Place) -> Live | None:
         return self._live.get(key)
 
-    async def current(self, key: Key) -> Live | None:
+    async def current(self, key: Place) -> Live | None:
         """Straight from Redis, for decisions; raises `Unavailable`."""
         live = await self._log.live(*key)
         self._take(key, live)
@@ -37,14 +41,27 @@ class Overlay:
 
     async def run(self) -> None:
         """Follows the bell for ever."""
-        async for changed in self._log.bell():
-            await self._refresh(changed or frozenset(self._every_agent()))
+        stop = self._bell.on_any(self._rung)
+        try:
+            while True:
+                await self._has_rung.wait()
+                self._has_rung.clear()
+                changed, self._changed = self._changed, set()
+                everything, self._is_all = self._is_all, False
+                await self._refresh(frozenset(self._every_agent() if everything else changed))
+        finally:
+            stop()
+
+    def _rung(self, places: frozenset[Place]) -> None:
+        self._changed |= places
+        self._is_all = self._is_all or places == EVERYTHING
+        self._has_rung.set()
 
     async def fill(self) -> None:
         """All agents at once; called when the cache of agents is there."""
         await self._refresh(frozenset(self._every_agent()))
 
-    async def _refresh(self, keys: frozenset[Key]) -> None:
+    async def _refresh(self, keys: frozenset[Place]) -> None:
         while True:
             try:
                 found = await self._log.live_many(sorted(keys))
@@ -56,7 +73,7 @@ class Overlay:
                 self._take(key, found.get(key))
             return
 
-    def _take(self, key: Key, live: Live | None) -> None:
+    def _take(self, key: Place, live: Live | None) -> None:
         if self._live.get(key) != live:
             self.version += 1
             if live is None:
@@ -64,5 +81,5 @@ class Overlay:
             else:
                 self._live[key] = live
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: Place) -> None:
         self._take(key, None)

@@ -1,4 +1,4 @@
-"""What the API does with agents: create, assign, cancel, change, delete. It decides nothing: see `claim.py`."""
+"""What is done with agents: create, assign, cancel, change, delete. It decides nothing: see `claim.py`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from ulid import ULID
 
-from komputer.api import claim
-from komputer.api.overlay import Key, Overlay
-from komputer.api.view import agent_body, created_body, encoded, live_task, running_task
+from komputer.agents import claim
+from komputer.agents.overlay import Overlay
+from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
+from komputer.events.bell import Place
 from komputer.kube import AGENTS, Cache, Cluster
 from komputer.resources import names
 from komputer.resources.agent import Agent, is_idle
@@ -28,13 +29,13 @@ class Assigned(NamedTuple):
 
 
 class Agents:
-    """The agents of the cluster, as the API sees them."""
+    """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
     def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay) -> None:
         self._cluster = cluster
         self._cache = cache
         self._overlay = overlay
-        self._bytes: dict[Key, tuple[str, object, bytes]] = {}
+        self._bytes: dict[Place, tuple[str, object, bytes]] = {}
         self._lists: dict[str | None, tuple[tuple[int, int], bytes]] = {}
 
     # ---- reads ------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ class Agents:
         self._bytes[key] = (meta["resourceVersion"], live, made)
         return made
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: Place) -> None:
         """The agent is gone: nothing of it is kept in memory."""
         self._bytes.pop(key, None)
         self._overlay.forget(key)
@@ -227,18 +228,6 @@ class Agents:
                 code="unknown-connector",
                 field="connectors",
             )
-
-
-def settings_given(body: Any) -> Manifest:
-    """The fields of spec that a body names."""
-    found = {
-        "systemPrompt": body.system_prompt,
-        "model": body.model,
-        "templateRef": body.template_ref,
-        "role": body.role,
-        "connectors": body.connectors,
-    }
-    return {field: value for field, value in found.items() if value is not None}
 
 
 def with_defaults(given: Manifest) -> Manifest:
