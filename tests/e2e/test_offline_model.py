@@ -234,8 +234,16 @@ async def test_an_interrupted_tool_is_not_called_again(agent: Agent) -> None:
 
 async def test_a_killed_cli_goes_on_with_what_was_lost(agent: Agent) -> None:
     script = scripted(bash("echo x"), {"say": "One."}, {"wait": 600, "times": 1}, {"say": "Two."})
+
+    async def kill_when_recorded(client: ClaudeSDKClient) -> None:
+        """The CLI writes its transcript up to a tenth of a second late; what it had not written it has not done."""
+        (transcript,) = agent.home.glob(f".claude/projects/*/{agent.session_id}.jsonl")
+        while "tool_result" not in transcript.read_text():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await kill(client)
+
     with pytest.raises(ProcessError):
-        await agent.run(script, then=kill, at="One.")
+        await agent.run(script, then=kill_when_recorded, at="One.")
     seen = await agent.run(GO_ON)
     assert seen.words[-2:] == ["One.", "Two."] or seen.words == ["Two."]
     assert "calls Bash" not in seen.words
