@@ -1,6 +1,7 @@
 """How agents and events look in a terminal. Texts from outside never reach it with control characters."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -82,10 +83,10 @@ def print_event(event: Json) -> None:
 def print_agents(agents: list[Json], *, with_namespace: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in (*(("NAMESPACE",) if with_namespace else ()), "NAME", "STATUS", "TASK", "COST", "MODEL", "MESSAGE"):
-        table.add_column(column, no_wrap=column != "MESSAGE", overflow="ellipsis")
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=20 if column == "MESSAGE" else None)
     for agent in agents:
         where = (agent["namespace"],) if with_namespace else ()
-        cost = f"${agent['totalCostUSD']}" if agent.get("totalCostUSD") else ""
+        cost = f"${Decimal(agent['totalCostUSD']):.4f}" if agent.get("totalCostUSD") else ""
         task = agent.get("taskStatus", "")
         told = Text(_short(agent.get("lastTaskMessage", "")))
         table.add_row(*where, agent["name"], agent["status"], task, cost, agent["model"], told)
