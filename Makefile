@@ -29,18 +29,20 @@ test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver 
 	@hack/kubernetes/test.sh
 
 lint: setup ## Formatter, linter, strict types, floors, generated files
-	@$(BIN)/ruff format --check src tests benchmarks
-	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff format --check src tests benchmarks hack
+	@$(BIN)/ruff check src tests benchmarks hack
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m komputer.resources.crds --check
+	@$(BIN)/python hack/openapi.py --check
 	@$(BIN)/mypy
 
 format: setup ## Format and mend what the linter can
-	@$(BIN)/ruff format src tests benchmarks
-	@$(BIN)/ruff check --fix src tests benchmarks
+	@$(BIN)/ruff format src tests benchmarks hack
+	@$(BIN)/ruff check --fix src tests benchmarks hack
 
-generated: setup ## Make the generated files anew
+generated: setup ## Make the generated files anew: resource definitions, OpenAPI document
 	@$(BIN)/python -m komputer.resources.crds
+	@$(BIN)/python hack/openapi.py
 
 bench: setup ## Measure; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks

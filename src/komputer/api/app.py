@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from komputer import __version__
 from komputer.agents.agents import Agents
 from komputer.agents.overlay import Overlay
-from komputer.api import errors
+from komputer.api import errors, openapi
 from komputer.api.border import BodyLimit, LoopbackOnly
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import health
@@ -64,13 +65,14 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
             for task in running:
                 task.cancel()
 
-    made = FastAPI(
-        title="Komputer", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    made = FastAPIOffline(
+        title="Komputer", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
     made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
     made.include_router(agent_routes.router)
     made.include_router(health.router)
     errors.install(made)
+    openapi.install(made)
     made.add_middleware(BodyLimit)
     made.add_middleware(LoopbackOnly)
     return made

@@ -1,0 +1,29 @@
+"""Writes `docs/openapi.json`; with --check compares it with what the routes say."""
+
+import json
+import sys
+from pathlib import Path
+
+import httpx2
+
+from komputer import api
+from komputer.api.openapi import document
+from komputer.events.log import Log
+from komputer.kube import Cluster
+
+FILE = Path(__file__).parents[1] / "docs" / "openapi.json"
+
+
+def main() -> int:
+    app = api.app(api.Settings(), Cluster(httpx2.AsyncClient()), Log.connect("redis://127.0.0.1"))
+    wanted = json.dumps(document(app), indent=2, ensure_ascii=False) + "\n"
+    if "--check" not in sys.argv[1:]:
+        FILE.write_text(wanted, "utf-8")
+    elif not FILE.exists() or FILE.read_text("utf-8") != wanted:
+        print(f"{FILE} is not what the routes say: run make generated", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
