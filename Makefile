@@ -33,7 +33,7 @@ lint: setup ## Formatter, linter, strict types, floors, generated files
 	@$(BIN)/ruff check src tests benchmarks hack
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m komputer.resources.crds --check
-	@$(BIN)/python hack/openapi.py --check
+	@$(BIN)/python hack/openapi/generate.py --check
 	@$(BIN)/mypy
 
 format: setup ## Format and mend what the linter can
@@ -42,7 +42,7 @@ format: setup ## Format and mend what the linter can
 
 generated: setup ## Make the generated files anew: resource definitions, OpenAPI document
 	@$(BIN)/python -m komputer.resources.crds
-	@$(BIN)/python hack/openapi.py
+	@$(BIN)/python hack/openapi/generate.py
 
 bench: setup ## Measure; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks

@@ -11,7 +11,7 @@ from komputer.api.openapi import document
 from komputer.events.log import Log
 from komputer.kube import Cluster
 
-FILE = Path(__file__).parents[1] / "docs" / "openapi.json"
+FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def main() -> int:
