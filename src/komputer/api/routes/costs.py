@@ -1,0 +1,69 @@
+"""`/api/v1/agents/{name}/cost`."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict
+
+from komputer.api.costs import tasks
+from komputer.api.routes.agents import ERRORS, GONE, Json, Namespace, agents, event_log
+from komputer.events.log import Log
+
+router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
+PAGE = 1000
+
+
+class TaskCost(BaseModel):
+    """One task: what it was, how long it took, what it cost in US dollars."""
+
+    model_config = ConfigDict(extra="allow")
+
+    index: int
+    taskID: str
+    startedAt: str
+    costUSD: float
+    eventCount: int
+    completedAt: str | None = None
+    outcome: str | None = None
+    instruction: str | None = None
+
+
+class CostBreakdown(BaseModel):
+    """`totalCost` counts every task that ever ended; `tasks` are those of which there still are events."""
+
+    agent: str
+    totalCost: float
+    taskCount: int
+    tasks: list[TaskCost]
+
+
+@router.get("/{name}/cost", operation_id="get_agent_cost_breakdown", response_model=CostBreakdown, responses=GONE)
+async def get_agent_cost_breakdown(
+    request: Request,
+    name: str,
+    namespace: Namespace,
+    limit: Annotated[int | None, Query(ge=1, le=10_000, description="Only the newest so many tasks.")] = None,
+    events: Annotated[bool, Query(description="With the events of each task.")] = False,
+    refresh: Annotated[bool, Query(description="For older clients: nothing is cached.")] = False,
+) -> Json:
+    """What the agent has cost, task by task."""
+    manifest = agents(request).cached(namespace, name)
+    found = tasks(await _all(event_log(request), namespace, name, manifest["metadata"]["uid"]), with_events=events)
+    total = (manifest.get("status") or {}).get("totalCostUSD") or "0"
+    shown = found[-limit:] if limit else found
+    answer = {"agent": name, "totalCost": float(Decimal(total)), "taskCount": len(found), "tasks": shown}
+    return Json(orjson.dumps(answer))
+
+
+async def _all(log: Log, namespace: str, name: str, uid: str) -> list[dict[str, Any]]:
+    """Every event that is kept, oldest first."""
+    found: list[dict[str, Any]] = []
+    after = "0-0"
+    while True:
+        page = await log.page(namespace, name, limit=PAGE, after=after, uid=uid)
+        found += [orjson.loads(entry) for entry in page.entries]
+        if len(page.entries) < PAGE or page.last_id is None:
+            return found
+        after = page.last_id
