@@ -1,0 +1,16 @@
+"""Labels, search and pages: the answer says how many there are and where the next page begins."""
+
+import os
+
+from komputer_ai.client import KomputerClient
+
+with KomputerClient(os.environ.get("KOMPUTER_URL", "http://127.0.0.1:8080")) as komputer:
+    for n in range(3):
+        komputer.create_agent(f"finder-{n}", f"Say {n}.")
+        komputer.patch_agent(f"finder-{n}", labels={"example": "find"})
+    offset = 0
+    while offset is not None:
+        page = komputer.list_agents(label=["example=find"], sort="-name", limit=2, offset=offset)
+        print(f"{len(page.agents)} of {page.total}:", ", ".join(agent.name for agent in page.agents))
+        offset = page.next_offset
+    print("labels in use:", ", ".join(page.facets.labels))

@@ -1,0 +1,17 @@
+"""Another model, prompt and set of tools. A running task keeps what it has; the next one has the new settings."""
+
+import os
+
+from komputer_ai.client import KomputerClient
+
+with KomputerClient(os.environ.get("KOMPUTER_URL", "http://127.0.0.1:8080")) as komputer:
+    komputer.create_agent("careful", "Say what you are.", role="worker")
+    changed = komputer.patch_agent(
+        "careful",
+        model="claude-haiku-4-5",
+        system_prompt="You answer in one sentence.",
+        allowed_tools=["Read", "Glob", "Grep"],
+        effort="low",
+        labels={"team": "docs"},
+    )
+    print(changed.name, "has", changed.model, "and", ", ".join(changed.allowed_tools))
