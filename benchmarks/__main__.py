@@ -5,6 +5,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.gateway import model
 from benchmarks.measures import Row, idle, lists, machine, starts, tasks
 from tests.e2e.laptop import Laptop
 
@@ -45,6 +46,7 @@ def main(arguments: list[str]) -> int:
         try:
             parts.append(("Idle, no agents", idle(laptop, 0, 2 if quick else 5)))
             parts.append(("Tasks", tasks(laptop, 3 if quick else 10)))
+            parts.append(("Gateway", model(laptop, 30 if quick else 300)))
             parts.append(("Lists", lists(laptop, (10, 100) if quick else (10, 100, 1000), 2 if quick else 6)))
         finally:
             laptop.stop()

@@ -91,11 +91,10 @@ def tasks(laptop: Laptop, times: int) -> list[Row]:
 
 async def bare(laptop: Laptop, times: int) -> tuple[list[float], list[float]]:
     """The same task by the SDK alone, with the options that the runtime uses where they cost time."""
-    model = next(c.laddr.port for c in laptop.part("model").net_connections("tcp") if c.status == "LISTEN")
     home = laptop.data_dir / "bare"
     home.mkdir()
     environment = {
-        "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{model}",
+        "ANTHROPIC_BASE_URL": laptop.address("model"),
         "ANTHROPIC_API_KEY": "none",
         "IS_SANDBOX": "1",
         "HOME": str(home),

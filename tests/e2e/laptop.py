@@ -115,6 +115,10 @@ class Laptop:
                 return child
         raise LookupError(name)
 
+    def address(self, part: str) -> str:
+        """Where `kubernetes`, `gateway` or `model` listens."""
+        return f"http://127.0.0.1:{json.loads((self.data_dir / 'komputer.json').read_text())['ports'][part]}"
+
     def agent_processes(self, program: str) -> list[psutil.Process]:
         """Processes below the kubelet whose command line has `program` in it."""
         found = []
@@ -191,10 +195,13 @@ class Laptop:
 
     def manifest(self, name: str, namespace: str = "default") -> Json:
         """The resource itself, from the Kubernetes API."""
+        return self.kubernetes(f"/apis/komputer.komputer.ai/v1alpha1/namespaces/{namespace}/komputeragents/{name}")
+
+    def kubernetes(self, path: str) -> Json:
+        """What the Kubernetes API has there."""
         kubeconfig = yaml.safe_load((self.data_dir / "kubeconfig").read_text())
         server, token = kubeconfig["clusters"][0]["cluster"]["server"], kubeconfig["users"][0]["user"]["token"]
-        path = f"{server}/apis/komputer.komputer.ai/v1alpha1/namespaces/{namespace}/komputeragents/{name}"
-        answer = httpx.get(path, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+        answer = httpx.get(server + path, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
