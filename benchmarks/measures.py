@@ -30,8 +30,9 @@ class Row(NamedTuple):
 
 def milliseconds(values: list[float]) -> str:
     ordered = sorted(values)
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    return f"p50 {statistics.median(ordered) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms (n={len(ordered)})"
+    p50, p99 = statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    digits = 1 if p50 < 0.01 else 0
+    return f"p50 {p50 * 1000:.{digits}f} ms, p99 {p99 * 1000:.{digits}f} ms (n={len(ordered)})"
 
 
 def timed(work: Callable[[], object]) -> float:
