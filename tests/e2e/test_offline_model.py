@@ -237,8 +237,8 @@ async def test_a_killed_cli_goes_on_with_what_was_lost(agent: Agent) -> None:
 
     async def kill_when_recorded(client: ClaudeSDKClient) -> None:
         """The CLI writes its transcript up to a tenth of a second late; what it had not written it has not done."""
-        (transcript,) = agent.home.glob(f".claude/projects/*/{agent.session_id}.jsonl")
-        while "tool_result" not in transcript.read_text():  # noqa: ASYNC110
+        recorded = f".claude/projects/*/{agent.session_id}.jsonl"
+        while not any("tool_result" in file.read_text() for file in agent.home.glob(recorded)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await kill(client)
 
