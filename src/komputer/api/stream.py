@@ -202,7 +202,7 @@ async def _frames(follower: Follower, send: Send, ponged: Callable[[], Awaitable
             async with asyncio.timeout(TAKE_WITHIN_S):
                 for each in told:
                     await send({"type": "websocket.send", "text": each.text})
-                await follower.confirm(told, ponged)
+            await follower.confirm(told, ponged)
         except TimeoutError:
             raise TooSlow() from None
         await asyncio.sleep(0)  # `send` need not wait: others have their turn

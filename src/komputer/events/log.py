@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from komputer.events import types
-from komputer.events.bell import EVERYTHING, Place, Rings, listen, rings_since
+from komputer.events.bell import EVERYTHING, LENGTH, Place, Rings, listen, rings_since
 from komputer.events.entries import (
     LIVE_FIELDS,
     STATE_FIELDS,
@@ -70,6 +70,10 @@ class Log:
 
     async def ping(self) -> None:
         await self._server.translated(lambda: self._server.redis.execute_command("PING"))
+
+    @property
+    def server(self) -> Server:
+        return self._server
 
     @property
     def durability(self) -> Durability | None:
@@ -202,6 +206,17 @@ class Log:
         """Of every log there is."""
         found = await self._server.translated(self._all)
         return frozenset((namespace, name) for namespace, name, _ in found)
+
+    def stream_and_live(self, place: Place) -> tuple[str, str]:
+        """The keys of an agent's events and of its live hash."""
+        return self._name("", *place), self._name("-live", *place)
+
+    async def ring(self, place: Place) -> None:
+        """Something of this log is to be looked at again."""
+        ring = {"k": "/".join(place)}
+        await self._server.translated(
+            lambda: self._server.redis.xadd(self._prefix + "-bell", ring, maxlen=LENGTH, approximate=True)
+        )
 
     def bell(self) -> AsyncIterator[frozenset[tuple[str, str]]]:
         """`(namespace, name)` of the logs that changed since the last item. An empty set says that any may have: it

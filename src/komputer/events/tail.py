@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from komputer.events.bell import Bell, Place
+from komputer.events.groups import Member
 from komputer.events.log import Log
 from komputer.events.marks import Mark
 from komputer.events.sources import AllAgents, Fresh, OneAgent, Source, Told
@@ -247,7 +248,7 @@ class Tail:
         self._bell = bell
         self._feeds: dict[object, Feed] = {}
         self._running: dict[Feed, tuple[asyncio.Task[None], Callable[[], None]]] = {}
-        self._readers: dict[object, set[Reader]] = {}
+        self._readers: dict[object, set[Reader | Member]] = {}
 
     def __len__(self) -> int:
         """How many logs are read."""
@@ -260,12 +261,19 @@ class Tail:
     def follow_all(self, mark: Mark | None) -> Reader:
         return self._reader(ALL, AllAgents(self._log, mark))
 
+    def join(self, place: Place, uid: str, group: str, mark: Mark | None) -> Member:
+        """Of a group of one agent; `mark` is where a new group begins, None: now."""
+        key = (place, uid)
+        member = Member(self._log, self._bell, place, uid, group, mark, left=lambda: self.forget(key, member))
+        self._readers.setdefault(key, set()).add(member)
+        return member
+
     def _reader(self, key: object, source: Source) -> Reader:
         reader = Reader(self, key, source)
         self._readers.setdefault(key, set()).add(reader)
         return reader
 
-    def forget(self, key: object, reader: Reader) -> None:
+    def forget(self, key: object, reader: Reader | Member) -> None:
         readers = self._readers.get(key, set())
         readers.discard(reader)
         if not readers:

@@ -36,7 +36,7 @@ async def watch_agent(socket: WebSocket, name: str) -> None:
 
     def follow() -> Follower:
         manifest = found(socket.app.state.agents, name, given.get("namespace"), default)
-        return follower(streams, manifest, given.get("after"))
+        return follower(streams, manifest, given.get("after"), given.get("group"))
 
     await websocket(streams, follow, socket.scope, socket.receive, socket.send)
 
@@ -98,14 +98,15 @@ def mark_from(text: str | None) -> Mark | None:
     return mark_of(text) if "~" in text else Mark(cursor(text).low)
 
 
-def follower(streams: Streams, manifest: Manifest, after: str | None) -> Follower:
-    """Of one agent; raises `Invalid` for a cursor that is none."""
+def follower(streams: Streams, manifest: Manifest, after: str | None, group: str | None = None) -> Follower:
+    """Of one agent; raises `Invalid` for a cursor or a group's name that is none."""
     metadata = manifest["metadata"]
     place: Place = (metadata["namespace"], metadata["name"])
-    if after is None:
-        return streams.tail.follow(place, metadata["uid"], None)
-    where = cursor(after)
-    return streams.tail.follow(place, metadata["uid"], Mark(where.low), is_id=where.is_id)
+    where = cursor(after) if after is not None else None
+    mark = Mark(where.low) if where else None
+    if group:
+        return streams.tail.join(place, metadata["uid"], group, mark)
+    return streams.tail.follow(place, metadata["uid"], mark, is_id=where is None or where.is_id)
 
 
 def found(agents: Agents, name: str, namespace: str | None, default: str) -> Manifest:
