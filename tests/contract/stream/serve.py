@@ -1,4 +1,4 @@
-"""An API process as the product serves it: `python -m tests.contract.stream.serve <kubeconfig> <log> <prefix> <port>`."""
+"""An API process as the product serves it: `-m tests.contract.stream.serve <kubeconfig> <log> <prefix> <port>`."""
 
 import os
 import socket

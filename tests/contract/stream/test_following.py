@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from komputer.events.log import Log
-from komputer.kube import AGENTS, NAMESPACES
+from komputer.kube import NAMESPACES
 from tests.contract.log.events import Producer, completed, said, started
 from tests.contract.stream.world import WITHIN_S, World, narrow, numbers, publish
 
