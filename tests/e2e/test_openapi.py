@@ -19,7 +19,7 @@ from komputer.api.openapi import ABOUT
 from tests.e2e.laptop import Json, Laptop
 
 DOCUMENT: Json = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text("utf-8"))
-STREAMS = {"follow_agent_events", "follow_all_events"}
+STREAMS = {"follow_agent", "follow_all"}
 """They never end, so they have tests of their own."""
 schema = schemathesis.openapi.from_dict(DOCUMENT)
 

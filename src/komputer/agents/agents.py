@@ -47,6 +47,15 @@ class Agents:
             raise NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
         return manifest
 
+    def named(self, name: str) -> Sequence[Manifest]:
+        """The agents of that name, in all namespaces."""
+        self._require_synced()
+        return [
+            manifest
+            for manifest in self._cache.items()
+            if manifest["metadata"]["name"] == name and not manifest["metadata"].get("deletionTimestamp")
+        ]
+
     def _require_synced(self) -> None:
         """An empty cache says nothing: nobody is told that an agent is not there before all were read."""
         if not self._cache.is_synced:

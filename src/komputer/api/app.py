@@ -15,8 +15,11 @@ from komputer.api import errors, openapi
 from komputer.api.border import BodyLimit, LoopbackOnly
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import costs, health
+from komputer.api.routes import streams as stream_routes
+from komputer.api.stream import READERS, Streams
 from komputer.events.bell import Bell
 from komputer.events.log import Log
+from komputer.events.tail import Tail
 from komputer.kube import AGENTS, Cache, Change, Cluster
 from komputer.resources import names
 
@@ -33,6 +36,8 @@ class Settings:
     """Of calls about one object that name no namespace."""
     also_ready: Callable[[], Awaitable[None]] = _nothing
     """What else `/readyz` asks; raises `Unavailable`. The laptop's platform is ready when all its parts are."""
+    readers: int = READERS
+    """Streams that are open at once; one more is refused."""
 
 
 def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
@@ -41,6 +46,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     bell = Bell(log.bell())
     overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
     agents = Agents(cluster, cache, overlay)
+    streams = Streams(Tail(log, bell), settings.readers)
 
     def forget_deleted(change: Change) -> None:
         if change.type == "DELETED":
@@ -53,7 +59,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        unsubscribe = cache.subscribe(forget_deleted)
+        unsubscribe = [cache.subscribe(forget_deleted), cache.subscribe(streams.agent_changed)]
         async with asyncio.TaskGroup() as group:
             running = [
                 group.create_task(cache.run()),
@@ -61,7 +67,10 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
                 group.create_task(live_after_sync()),
             ]
             yield
-            unsubscribe()
+            streams.drain()
+            await streams.tail.close()
+            for stop in unsubscribe:
+                stop()
             for task in running:
                 task.cancel()
 
@@ -69,8 +78,10 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
         title="Komputer", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
     made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
+    made.state.streams = streams
     made.include_router(agent_routes.router)
     made.include_router(costs.router)
+    made.include_router(stream_routes.router)
     made.include_router(health.router)
     errors.install(made)
     openapi.install(made)

@@ -29,7 +29,8 @@ class LoopbackOnly:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (sentence := self._refusal(scope)):
+        if scope["type"] in ("http", "websocket") and (sentence := self._refusal(scope)):
+            # Before a WebSocket is accepted this answers its handshake: a stranger's page learns nothing more.
             await answer(403, sentence, "foreign-origin")(scope, receive, send)
             return
         await self.app(scope, receive, send)

@@ -47,7 +47,7 @@ def _follow_to_end(client: Client, name: str, after: str, as_json: bool) -> int:
     while True:
         try:
             for event in client.follow(name, after):
-                after = event["id"]
+                after = event.get("id", after)
                 show.print_json(event) if as_json else show.print_event(event)
                 if event["type"] in END_TYPES:
                     return EXIT_CODES[event["type"]]
@@ -102,16 +102,14 @@ def events(
 
     Example: `komputer events ada -f --types text,tool_call`
     """
-    wanted = frozenset(types.split(",")) if types else None
     with Client(api, namespace) as client:
         after = "0-0"
         for event in client.events(name, limit=limit, types=types):
             after = event["id"]
             show.print_json(event) if as_json else show.print_event(event)
         try:
-            for event in client.follow(name, after) if follow else ():
-                if wanted is None or event["type"] in wanted:
-                    show.print_json(event) if as_json else show.print_event(event)
+            for event in client.follow(name, after, types=types) if follow else ():
+                show.print_json(event) if as_json else show.print_event(event)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 

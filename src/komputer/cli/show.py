@@ -69,6 +69,8 @@ def _told(kind: str, payload: Json) -> str | None:
             return f"■ cancelled: {payload.get('reason')}, ${payload.get('cost_usd', 0):.4f}"
         case "error":
             return f"✗ {_short(payload.get('error', ''))} [{payload.get('code')}], ${payload.get('cost_usd', 0):.4f}"
+        case "gap":
+            return "! some events before this are no longer kept"
         case _:
             return f"· {kind}"
 

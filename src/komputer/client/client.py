@@ -1,16 +1,18 @@
 """`Client`: the REST API as Python calls."""
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 END_TYPES = frozenset({"task_completed", "task_cancelled", "error"})
-POLL_FIRST_S, POLL_LAST_S = 0.05, 0.5
-"""How often a follower asks for more: soon after something came, more slowly while nothing does."""
-PAGE = 200
+RETRY_FIRST_S, RETRY_LAST_S = 0.1, 2.0
+"""How soon a follower that was cut off comes back: doubled from the first to the second."""
+STREAM_TIMEOUT = httpx.Timeout(10.0, read=30.0)
+"""A stream says something every ten seconds; one that is silent for longer is dead."""
 
 Json = dict[str, Any]
 
@@ -54,11 +56,15 @@ class Client:
         try:
             answer = self._http.request(method, path, json=body, params=asked)
         except (httpx.HTTPError, httpx.InvalidURL) as wrong:
-            raise Unreachable(
-                f"no answer from {self._api} ({type(wrong).__name__}); is the platform running (komputer up)?",
-                "unreachable",
-                0,
-            ) from wrong
+            raise self._unreachable(wrong) from wrong
+        return self._checked(answer)
+
+    def _unreachable(self, wrong: Exception) -> Unreachable:
+        sentence = f"no answer from {self._api} ({type(wrong).__name__}); is the platform running (komputer up)?"
+        return Unreachable(sentence, "unreachable", 0)
+
+    def _checked(self, answer: httpx.Response) -> Json:
+        """The answer's JSON. Raises `ApiError` for one that is an error."""
         try:
             found = answer.json()
         except ValueError:
@@ -110,19 +116,49 @@ class Client:
             raise
         return str(newest[-1]["id"]) if newest else "0-0"
 
-    def follow(self, name: str, after: str) -> Iterator[Json]:
-        """Every event after the cursor, as it happens, for ever. Survives an API that is away for a while."""
-        pause = POLL_FIRST_S
+    def follow(self, name: str, after: str, *, types: str | None = None) -> Iterator[Json]:
+        """Every event after the cursor, as it happens, for ever; `ApiError` (404) when the agent is deleted. Survives an
+        API that is away for a while. Where retention took some, a notice of type `gap` comes first."""
+        pause = RETRY_FIRST_S
         while True:
             try:
-                page = self.events(name, limit=PAGE, after=after)
+                for event_id, event in self._streamed(f"/agents/{name}/events/stream", after, types):
+                    pause = RETRY_FIRST_S
+                    after = event_id or after
+                    if event is not None:
+                        yield event
             except ApiError as away:
                 if not isinstance(away, Unreachable) and away.status != 503:
                     raise
-                page = []
-            for event in page:
-                after = event["id"]
-                yield event
-            if len(page) < PAGE:
-                pause = POLL_FIRST_S if page else min(pause * 1.5, POLL_LAST_S)
-                time.sleep(pause)
+            time.sleep(pause)
+            pause = min(2 * pause, RETRY_LAST_S)
+
+    def _streamed(self, path: str, after: str, types: str | None) -> Iterator[tuple[str, Json | None]]:
+        """Cursors and what they are of; None where only the cursor moved. Ends when the connection does."""
+        query = {"namespace": self._namespace, "types": types}
+        asked = {key: value for key, value in query.items() if value is not None}
+        try:
+            with self._http.stream(
+                "GET", path, params=asked, headers={"Last-Event-ID": after}, timeout=STREAM_TIMEOUT
+            ) as answer:
+                if answer.is_error:
+                    answer.read()
+                    self._checked(answer)
+                yield from messages(answer.iter_lines())
+        except (httpx.HTTPError, httpx.InvalidURL) as wrong:
+            raise self._unreachable(wrong) from wrong
+
+
+def messages(lines: Iterable[str]) -> Iterator[tuple[str, Json | None]]:
+    """Of Server-Sent Events: the id and the JSON of each message, whole ones only."""
+    event_id, data, is_ours = "", list[str](), True
+    for line in lines:
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if line:
+            event_id = value if field == "id" else event_id
+            is_ours = value != "end" if field == "event" else is_ours
+            data += [value] if field == "data" else []
+        else:
+            yield event_id, json.loads("\n".join(data)) if data and is_ours else None
+            data, is_ours = [], True

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -77,6 +77,22 @@ async def listen(url: str, name: str) -> AsyncIterator[frozenset[tuple[str, str]
             yield rung
     finally:
         await client.aclose()
+
+
+class Rings(NamedTuple):
+    """`places` is None where some rings may have been missed. `last` is the newest ring, None where there was none."""
+
+    places: frozenset[Place] | None
+    last: str | None
+
+
+async def rings_since(client: Any, name: str, after: str | None) -> Rings:
+    """What rang after the ring `after`. That ring is read again: while it is there nothing behind it was dropped."""
+    entries = await client.xrange(name, after, "+", LENGTH) if after else []
+    if entries and entries[0][0].decode() == after and len(entries) < LENGTH:
+        return Rings(frozenset(_pair(fields[b"k"]) for _, fields in entries[1:]), entries[-1][0].decode())
+    newest = await client.xrevrange(name, count=1)
+    return Rings(None, newest[0][0].decode() if newest else None)
 
 
 async def _newest(client: Any, name: str) -> bytes:

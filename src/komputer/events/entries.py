@@ -17,6 +17,9 @@ from komputer.resources.door import Answer
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
 
 
+STATE_FIELDS: Final = ("uid", "born", "lost", "last")
+
+
 @dataclass(frozen=True)
 class LogKey:
     """One agent's log. A re-created agent has another uid, and so another log."""
@@ -88,6 +91,17 @@ class State(NamedTuple):
     uid: str | None
     born: int
     lost: int
+    last: int = 0
+    """Of the newest event that it ever had."""
+
+
+def state_of(held: Sequence[bytes | None]) -> State:
+    uid, born, lost, last = held
+    return State(uid.decode() if uid else None, int(born or 0), int(lost or 0), int(last or 0))
+
+
+def rows_of(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Row]:
+    return [Row(entry.decode(), fields[b"t"].decode(), fields[b"p"]) for entry, fields in entries]
 
 
 def is_gone(state: State, micros: int, is_id: bool) -> bool:

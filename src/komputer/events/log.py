@@ -6,16 +6,17 @@ ended), `started` (a start of a started task), `stale` (a start of an older gene
 A start and an end are answered when they are on the server's disk (`server.Durability`).
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 import orjson
 
 from komputer.events import types
-from komputer.events.bell import EVERYTHING, listen
+from komputer.events.bell import EVERYTHING, LENGTH, Place, Rings, listen, rings_since
 from komputer.events.entries import (
     LIVE_FIELDS,
+    STATE_FIELDS,
     Entry,
     Live,
     LogKey,
@@ -27,6 +28,8 @@ from komputer.events.entries import (
     fields_of,
     is_gone,
     live_of,
+    rows_of,
+    state_of,
     texts_of,
     to_json,
 )
@@ -67,6 +70,10 @@ class Log:
 
     async def ping(self) -> None:
         await self._server.translated(lambda: self._server.redis.execute_command("PING"))
+
+    @property
+    def server(self) -> Server:
+        return self._server
 
     @property
     def durability(self) -> Durability | None:
@@ -174,6 +181,43 @@ class Log:
             return []
         return [Entry(row.id, row.type, timestamp_of(row.id), orjson.loads(row.payload)) for row in rows]
 
+    async def state(self, place: Place) -> State:
+        """Whose log it is, and up to where it reaches."""
+        return state_of(
+            await self._server.translated(lambda: self._server.redis.hmget(self._name("-live", *place), STATE_FIELDS))
+        )
+
+    async def since(self, wanted: Mapping[Place, int], count: int) -> dict[Place, tuple[list[Row], State]]:
+        """Of each log its first `count` events above that many microseconds, in one round trip."""
+        async with self._server.redis.pipeline(transaction=True) as pipe:
+            for place, low in wanted.items():
+                pipe.hmget(self._name("-live", *place), STATE_FIELDS)
+                pipe.xrange(self._name("", *place), f"({id_of(low)}", _NEWEST, count)
+            answers = await self._server.translated(pipe.execute) if wanted else []
+        pairs = zip(answers[::2], answers[1::2], strict=True)
+        return {place: (rows_of(entries), state_of(held)) for place, (held, entries) in zip(wanted, pairs, strict=True)}
+
+    async def rings(self, after: str | None) -> Rings:
+        """What rang after the ring `after`."""
+        bell = self._prefix + "-bell"
+        return await self._server.translated(lambda: rings_since(self._server.redis, bell, after))
+
+    async def places(self) -> frozenset[Place]:
+        """Of every log there is."""
+        found = await self._server.translated(self._all)
+        return frozenset((namespace, name) for namespace, name, _ in found)
+
+    def stream_and_live(self, place: Place) -> tuple[str, str]:
+        """The keys of an agent's events and of its live hash."""
+        return self._name("", *place), self._name("-live", *place)
+
+    async def ring(self, place: Place) -> None:
+        """Something of this log is to be looked at again."""
+        ring = {"k": "/".join(place)}
+        await self._server.translated(
+            lambda: self._server.redis.xadd(self._prefix + "-bell", ring, maxlen=LENGTH, approximate=True)
+        )
+
     def bell(self) -> AsyncIterator[frozenset[tuple[str, str]]]:
         """`(namespace, name)` of the logs that changed since the last item. An empty set says that any may have: it
         comes first, and after each time that the server was away. Never ends, never raises."""
@@ -277,11 +321,10 @@ class Log:
         """Entries and whose they are, of one moment."""
         key = self._name(kind, namespace, name)
         async with self._server.redis.pipeline(transaction=True) as both:
-            both.hmget(self._name("-live", namespace, name), ("uid", "born", "lost"))
+            both.hmget(self._name("-live", namespace, name), STATE_FIELDS)
             if newest_first:
                 both.xrevrange(key, high, low, count)
             else:
                 both.xrange(key, low, high, count)
-            (uid, born, lost), entries = await self._server.translated(both.execute)
-        state = State(uid and uid.decode(), int(born or 0), int(lost or 0))
-        return [Row(entry.decode(), f[b"t"].decode(), f[b"p"]) for entry, f in entries], state
+            held, entries = await self._server.translated(both.execute)
+        return rows_of(entries), state_of(held)

@@ -1,5 +1,6 @@
 """The connection to Redis or Valkey: one script, errors translated, answers that wait for the disk."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -105,11 +106,20 @@ class Server:
         return "always" if text.get("appendonly") == "yes" and text.get("appendfsync") == "always" else "none"
 
     async def translated(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` returns; the library's errors become `Unavailable` (`log-unavailable`)."""
+        """What `call` returns; the library's errors become `Unavailable` (`log-unavailable`).
+
+        redis-py loses cancellations that come while it is busy with a pipeline: whoever waits for the end of a
+        cancelled task would wait for ever.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
         try:
             return await call()
         except (RedisError, OSError, TimeoutError) as down:
             raise unavailable(down) from down
+        finally:
+            if task and task.cancelling() > before:
+                raise asyncio.CancelledError
 
 
 def unavailable(error: BaseException) -> Unavailable:

@@ -16,6 +16,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from komputer import api, gateway, offline, operator
+from komputer.api.websockets import Protocol as WebSocketProtocol
 from komputer.events.log import Log
 from komputer.kube import Cluster
 from komputer.local import credential, valkey
@@ -25,6 +26,8 @@ from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
 from komputer.resources.errors import Unavailable
 
+WS_MESSAGE_LIMIT_BYTES = 64 * 1024
+"""Of what a client sends over a WebSocket; it is read and dropped."""
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 3
 Ready = Callable[[], None]
 
@@ -96,18 +99,23 @@ def log_to_file(platform: Platform, part: str) -> None:
 class Announcing(uvicorn.Server):
     """Says when it serves."""
 
-    def __init__(self, config: uvicorn.Config, ready: Ready) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Ready, drain: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._drain = drain
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._drain()
+        await super().shutdown(sockets)
 
-async def serve(app: ASGIApp, listening: socket.socket, ready: Ready) -> None:
-    """Serves until SIGTERM; connections are given two seconds to end."""
+
+async def serve(app: ASGIApp, listening: socket.socket, ready: Ready, drain: Callable[[], None] = lambda: None) -> None:
+    """Serves until SIGTERM; connections are given two seconds to end. `drain` is to end those that never do."""
     server = Announcing(
         uvicorn.Config(
             app,
@@ -118,9 +126,15 @@ async def serve(app: ASGIApp, listening: socket.socket, ready: Ready) -> None:
             timeout_graceful_shutdown=2,
             timeout_keep_alive=75,
             http="httptools",
+            ws=WebSocketProtocol,
+            ws_ping_interval=20,
+            ws_ping_timeout=20,
+            ws_max_size=WS_MESSAGE_LIMIT_BYTES,
+            ws_per_message_deflate=False,
             loop="none",
         ),
         ready,
+        drain,
     )
     await server.serve(sockets=[listening.dup()])
     if not server.started:
@@ -182,7 +196,8 @@ def run_api(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
-        await serve(api.app(api.Settings(also_ready=all_parts), cluster, log), platform.sockets.api, ready)
+        app = api.app(api.Settings(also_ready=all_parts), cluster, log)
+        await serve(app, platform.sockets.api, ready, app.state.streams.drain)
         await cluster.close()
         await log.close()
 

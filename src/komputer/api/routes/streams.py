@@ -1,0 +1,126 @@
+"""Following events: `/api/v1/agents/{name}/ws`, `/api/v1/agents/{name}/events/stream`, `/api/v1/events/stream`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
+
+from komputer.agents.agents import Agents
+from komputer.api.routes.agents import ERRORS, GONE, Namespace, agents, checked_namespace
+from komputer.api.stream import EventStream, Follower, Streams, websocket
+from komputer.events.bell import Place
+from komputer.events.ids import cursor
+from komputer.events.marks import Mark, mark_of
+from komputer.events.sources import GAP, Told
+from komputer.resources.base import Manifest
+from komputer.resources.errors import Invalid, NotFound
+
+router = APIRouter(prefix="/api/v1", tags=["streams"])
+
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-Sent Events without end.", "content": {"text/event-stream": {}}},
+    **ERRORS,
+}
+After = Annotated[str | None, Query(description="A cursor: begin behind it, not now.")]
+Types = Annotated[str | None, Query(description="Only these, separated by commas.")]
+LastEventID = Annotated[str | None, Header(description="As `after`; what a browser sends when it comes back.")]
+
+
+def streams_of(connection: Request | WebSocket) -> Streams:
+    return connection.app.state.streams  # type: ignore[no-any-return]
+
+
+@router.websocket("/agents/{name}/ws")
+async def watch_agent(socket: WebSocket, name: str) -> None:
+    """Every event of an agent as one text frame."""
+    given, streams, default = socket.query_params, streams_of(socket), socket.app.state.settings.default_namespace
+
+    def follow() -> Follower:
+        manifest = found(socket.app.state.agents, name, given.get("namespace"), default)
+        return follower(streams, manifest, given.get("after"), given.get("group"))
+
+    await websocket(streams, follow, socket.scope, socket.receive, socket.send)
+
+
+@router.get(
+    "/agents/{name}/events/stream", operation_id="follow_agent", response_class=Response, responses={**STREAM, **GONE}
+)
+async def follow_agent(
+    request: Request,
+    name: str,
+    namespace: Namespace,
+    after: After = None,
+    types: Types = None,
+    last_event_id: LastEventID = None,
+) -> Response:
+    """An agent's events as they happen. Without a cursor: from now on."""
+    manifest = agents(request).cached(namespace, name)
+    streams = streams_of(request)
+    chosen = last_event_id or after
+    return EventStream(streams, lambda: follower(streams, manifest, chosen), wanted(types, None))
+
+
+@router.get("/events/stream", operation_id="follow_all", response_class=Response, responses=STREAM)
+async def follow_all(
+    request: Request,
+    namespace: Annotated[str | None, Query(description="Only the agents of this one.")] = None,
+    after: After = None,
+    types: Types = None,
+    last_event_id: LastEventID = None,
+) -> Response:
+    """The events of all agents, each agent's in order. Without a cursor: from now on."""
+    where, streams = checked_namespace(namespace), streams_of(request)
+    mark = mark_from(last_event_id or after)
+    return EventStream(streams, lambda: streams.tail.follow_all(mark), wanted(types, where))
+
+
+def wanted(types: str | None, namespace: str | None) -> "Wanted":
+    return Wanted(
+        frozenset(part.strip() for part in types.split(",") if part.strip()) if types is not None else None, namespace
+    )
+
+
+class Wanted:
+    """Which events a reader asked for. A gap is always told."""
+
+    def __init__(self, types: frozenset[str] | None, namespace: str | None) -> None:
+        self._types, self._namespace = types, namespace
+
+    def __call__(self, told: Told) -> bool:
+        return (self._namespace is None or told.place[0] == self._namespace) and (
+            self._types is None or told.type in self._types or told.type == GAP
+        )
+
+
+def mark_from(text: str | None) -> Mark | None:
+    """Of the stream of all agents: its own cursors, an event id or a time. Raises `Invalid`."""
+    if text is None:
+        return None
+    return mark_of(text) if "~" in text else Mark(cursor(text).low)
+
+
+def follower(streams: Streams, manifest: Manifest, after: str | None, group: str | None = None) -> Follower:
+    """Of one agent; raises `Invalid` for a cursor or a group's name that is none."""
+    metadata = manifest["metadata"]
+    place: Place = (metadata["namespace"], metadata["name"])
+    where = cursor(after) if after is not None else None
+    mark = Mark(where.low) if where else None
+    if group:
+        return streams.tail.join(place, metadata["uid"], group, mark)
+    return streams.tail.follow(place, metadata["uid"], mark, is_id=where is None or where.is_id)
+
+
+def found(agents: Agents, name: str, namespace: str | None, default: str) -> Manifest:
+    """The agent of that name in `namespace`; without one that in the default, else the only one of that name. Raises
+    `NotFound`, and `Invalid` where several have it."""
+    if where := checked_namespace(namespace):
+        return agents.cached(where, name)
+    try:
+        return agents.cached(default, name)
+    except NotFound:
+        others = agents.named(name)
+        if not others:
+            raise
+    if len(others) > 1:
+        places = ", ".join(sorted(each["metadata"]["namespace"] for each in others)[:5])
+        raise Invalid(f"several namespaces have an agent {name!r}; name one: {places}", field="namespace")
+    return others[0]

@@ -1,0 +1,213 @@
+"""Whoever follows an agent sees each of its events once, in order, as REST tells them."""
+
+import asyncio
+import time
+
+import aiohttp
+import pytest
+
+from komputer.events.log import Log
+from komputer.kube import NAMESPACES
+from tests.contract.log.events import Producer, completed, said, started
+from tests.contract.stream.world import WITHIN_S, World, narrow, numbers, publish
+
+
+async def test_events_look_the_same_in_rest_websocket_and_sse(world: World) -> None:
+    ada = await world.writer()
+    async with (
+        world.ws() as ws,
+        world.sse("/agents/ada/events/stream", namespace=world.namespace) as sse,
+        world.sse("/events/stream", namespace=world.namespace) as all_sse,
+    ):
+        await ada.post(started("t"), said("t", "grüße"), completed("t"))
+        by_ws, by_sse, by_all = await ws.take(3), await sse.take(3), await all_sse.take(3)
+    events = (await world.rest())["events"]
+    assert by_ws == by_sse == by_all == events
+    assert [event["type"] for event in events] == ["task_started", "text", "task_completed"]
+    assert sse.last == events[-1]["id"]
+
+
+async def test_the_first_event_of_a_new_agent_arrives_at_once(world: World) -> None:
+    ada = await world.agent()
+    async with world.ws() as ws, world.sse("/events/stream", namespace=world.namespace) as sse:
+        await asyncio.sleep(0.5)
+        await ada.hello()
+        begun = time.monotonic()
+        await ada.post(started("t"))
+        assert (await ws.next())["type"] == (await sse.next())["type"] == "task_started"
+        assert time.monotonic() - begun < 1.0
+
+
+@pytest.mark.parametrize("after", ["0-0", "event", "time"])
+async def test_a_cursor_replays_what_lies_behind_it_and_goes_on_without_a_hole(world: World, after: str) -> None:
+    ada = await world.writer()
+    await publish(ada, 0, 700)
+    events = (await world.rest(limit="200"))["events"]
+    given = {"0-0": "0-0", "event": events[0]["id"], "time": events[0]["timestamp"]}[after]
+    first = 0 if after == "0-0" else 501
+    async with world.ws(after=given) as ws:
+        publishing = asyncio.create_task(publish(ada, 700, 300))
+        assert numbers(await ws.take(1000 - first)) == list(range(first, 1000))
+        await publishing
+
+
+async def test_a_cursor_from_before_retention_is_told_of_the_gap_first(world: World, log: Log) -> None:
+    ada = await world.agent()
+    short = Producer(Log(log.server, prefix=log._prefix, retention=10, expiry=log_expiry(log)), ada.key)
+    await short.hello()
+    await publish(short, 0, 5)
+    old = (await world.rest())["events"][0]["id"]
+    await publish(short, 5, 30)
+    async with (
+        world.ws(after=old) as ws,
+        world.sse("/agents/ada/events/stream", last=old, namespace=world.namespace) as sse,
+        world.sse("/events/stream", after=old, namespace=world.namespace) as all_sse,
+    ):
+        for stream in (ws, sse, all_sse):
+            notice = await stream.next()
+            assert (notice["type"], notice["agentName"], notice["payload"]["after"]) == ("gap", "ada", old)
+            assert numbers(await stream.take(10)) == list(range(25, 35))
+            assert notice["timestamp"] < (await world.rest(limit="10"))["events"][0]["timestamp"]
+
+
+def log_expiry(log: Log):  # type: ignore[no-untyped-def]
+    from datetime import timedelta
+
+    return timedelta(seconds=log._expiry_s)
+
+
+async def test_without_a_namespace_the_default_comes_first_then_the_only_one(world: World) -> None:
+    other = f"{world.namespace}-other"
+    await world.cluster.create(NAMESPACES, {"metadata": {"name": other}})
+    name = f"only-{world.namespace}"
+    here = await world.writer(name)
+    async with world.ws(name, namespace="") as ws:
+        await here.post(said("t", "1"))
+        assert numbers(await ws.take(1)) == [1]
+    there = await world.writer(name, other)
+    async with world.ws(name, namespace="") as ws:
+        assert await ws.code() == 4400
+    async with world.ws(name) as ws, world.ws(name, namespace=other) as ws_other:
+        await there.post(said("t", "2"))
+        await here.post(said("t", "3"))
+        assert numbers(await ws.take(1)) == [3]
+        assert numbers(await ws_other.take(1)) == [2]
+    await world.cluster.delete(NAMESPACES, other)
+
+
+async def test_what_is_wrong_is_told_by_a_code(world: World) -> None:
+    await world.writer()
+    for code, name, query in (
+        (4404, "nobody", {}),
+        (4400, "ada", {"after": "nonsense"}),
+        (4400, "ada", {"namespace": "No Name"}),
+        (4400, "ada", {"group": "no name"}),
+    ):
+        async with world.ws(name, **query) as ws:
+            assert await ws.code() == code
+    for status, path in (
+        (404, "/agents/nobody/events/stream"),
+        (400, f"/agents/ada/events/stream?namespace={world.namespace}&after=x"),
+        (400, "/events/stream?after=1-1~x"),
+    ):
+        assert await world.status(path) == status
+
+
+async def test_a_deleted_agent_s_readers_are_told_that_nothing_follows(world: World) -> None:
+    ada = await world.writer()
+    async with world.ws() as ws, world.sse("/agents/ada/events/stream", namespace=world.namespace) as sse:
+        await ada.post(said("t", "1"))
+        assert numbers(await ws.take(1)) == numbers(await sse.take(1)) == [1]
+        await world.http.delete(f"{world.api.url}/agents/ada", params={"namespace": world.namespace})
+        assert await ws.code() == 4410
+        with pytest.raises((EOFError, ValueError)):
+            await sse.next()
+    again = await world.writer()
+    async with world.ws(after="0-0") as ws:
+        await again.post(said("t", "2"))
+        assert numbers(await ws.take(1)) == [2]
+
+
+async def test_types_filter_and_a_stream_ends_with_its_reader(world: World) -> None:
+    ada = await world.writer()
+    async with world.sse("/agents/ada/events/stream", namespace=world.namespace, types="task_started,error") as sse:
+        await ada.post(said("t", "no"), started("t"))
+        assert (await sse.next())["type"] == "task_started"
+
+
+async def test_what_a_client_sends_is_read_and_dropped(world: World) -> None:
+    ada = await world.writer()
+    async with world.ws() as ws:
+        for _ in range(50):
+            await ws.ws.send_str("hello " * 100)
+        await ada.post(said("t", "1"))
+        assert numbers(await ws.take(1)) == [1]
+
+
+async def test_web_pages_of_others_get_no_websocket(world: World) -> None:
+    await world.agent()
+    for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+        url = f"{world.api.url}/agents/ada/ws?namespace={world.namespace}"
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await world.http.ws_connect(url, headers=headers)
+        assert refused.value.status == 403
+    origin = {"Origin": "http://localhost:3000"}
+    async with world.http.ws_connect(f"{world.api.url}/agents/ada/ws?namespace={world.namespace}", headers=origin):
+        pass
+
+
+async def test_polling_behind_the_newest_event_changes_nothing(world: World) -> None:
+    ada = await world.writer()
+    await publish(ada, 0, 5)
+    before = await world.rest()
+    last = before["events"][-1]["id"]
+    async with world.ws() as ws:
+        for _ in range(5):
+            assert (await world.rest(after=last))["events"] == []
+        await ada.post(said("t", "5"))
+        assert numbers(await ws.take(1)) == [5]
+    assert (await world.rest())["events"][:5] == before["events"]
+
+
+async def test_a_reader_that_takes_nothing_is_closed_and_the_others_do_not_notice(world: World) -> None:
+    ada = await world.writer()
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(socket_factory=lambda _: _narrow_socket())
+    ) as narrow_http:
+        url = f"{world.api.url}/agents/ada/ws?namespace={world.namespace}"
+        async with narrow_http.ws_connect(url, max_msg_size=0) as stuck, world.ws() as ws:
+            stuck._reader._protocol.pause_reading()  # type: ignore[union-attr, attr-defined]
+            slowest = 0.0
+            for n in range(600):
+                begun = time.monotonic()
+                await publish(ada, n, 1, size=16_000)
+                assert numbers(await ws.take(1)) == [n]
+                slowest = max(slowest, time.monotonic() - begun)
+            assert slowest < 5.0
+            await asyncio.sleep(12)
+            stuck._reader._protocol.resume_reading()  # type: ignore[union-attr, attr-defined]
+            got = 0
+            async with asyncio.timeout(WITHIN_S):
+                while (await stuck.receive()).type is aiohttp.WSMsgType.TEXT:
+                    got += 1
+            assert (stuck.close_code, got < 600) == (4408, True)
+
+
+def _narrow_socket():  # type: ignore[no-untyped-def]
+    import socket
+
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    made.setblocking(False)
+    return made
+
+
+async def test_one_reader_too_many_is_refused(world: World, api_process) -> None:  # type: ignore[no-untyped-def]
+    few = api_process(READERS="2")
+    await world.agent("bob", api=few)
+    async with world.ws("bob", api=few), world.ws("bob", api=few):
+        async with world.ws("bob", api=few) as third:
+            assert await third.code() == 4429
+        async with world.http.get(f"{few.url}/events/stream") as answer:
+            assert (answer.status, answer.headers.get("retry-after")) == (503, "2")
+    assert narrow

@@ -1,0 +1,132 @@
+"""A cursor over several logs loses nothing and repeats nothing, however their ids interleave."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from komputer.events.bell import Place
+from komputer.events.entries import Row
+from komputer.events.ids import id_of, micros_of
+from komputer.events.marks import Mark, mark_of, merge, settled
+from komputer.resources.errors import Invalid
+
+A, B, C = ("team", "ada"), ("team", "bob"), ("other", "ada")
+
+
+def row(micros: int) -> Row:
+    return Row(id_of(micros), "text", b"{}")
+
+
+def test_a_mark_covers_all_up_to_its_base_and_of_some_agents_more() -> None:
+    mark = Mark(10, {A: 15})
+    assert [mark.covers(A, 15), mark.covers(A, 16), mark.covers(B, 10), mark.covers(B, 11)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert mark.includes(Mark(9, {B: 10}))
+    assert not mark.includes(Mark(9, {B: 11}))
+    assert mark.joined(Mark(12, {B: 20})) == Mark(12, {A: 15, B: 20})
+
+
+@pytest.mark.parametrize("mark", [Mark(0), Mark(1795575071908179), Mark(5, {A: 7, C: 1795575071908179})])
+def test_a_mark_survives_its_text(mark: Mark) -> None:
+    assert mark_of(mark.to_text()) == mark
+
+
+@pytest.mark.parametrize("text", ["", "x", "1-1~", "1-1~a:1-1", "1-1~a/b", "1-1~a/B:1-1", "1-1~a/b:x", "~a/b:1-1"])
+def test_nonsense_is_no_mark(text: str) -> None:
+    with pytest.raises(Invalid):
+        mark_of(text)
+
+
+def test_a_mark_from_outside_is_cut_to_what_can_be_true() -> None:
+    assert Mark(99, {A: 200, B: 150, C: 120}).within(50, {A: 60, B: 300}) == Mark(50, {A: 60, B: 150})
+
+
+def test_events_of_one_microsecond_are_each_told_once() -> None:
+    first = merge(Mark(0), {A: [row(5)], B: [row(5)]}, set(), 10).told[0]
+    assert (first[0], first[2]) == (B if first[0] == B else A, Mark(4, {first[0]: 5}))
+
+
+def test_what_lies_beyond_an_unfinished_log_waits() -> None:
+    merged = merge(Mark(0), {A: [row(5)], B: [row(7)]}, {A}, 10)
+    assert [place for place, _, _ in merged.told] == [A]
+    assert (merged.left, merged.mark) == ({B: [row(7)]}, Mark(5))
+
+
+@dataclass
+class World:
+    """A log server: the clock in microseconds, logs, rings; and readers that come and go."""
+
+    now: int = 5000
+    logs: dict[Place, list[int]] = field(default_factory=lambda: {A: [], B: [], C: []})
+    rings: list[tuple[str, Place]] = field(default_factory=list)
+
+    def append(self, place: Place, count: int) -> None:
+        """As `append.lua` does."""
+        floor = int(self.rings[-1][0].split("-")[0]) * 1000 if self.rings else 0
+        for _ in range(count):
+            last = self.logs[place][-1] if self.logs[place] else 0
+            self.logs[place].append(max(self.now, floor, last + 1))
+        ms = max(self.now // 1000, floor // 1000)
+        self.rings.append((f"{ms}-{len(self.rings)}", place))
+
+
+def one_round(world: World, mark: Mark, seen: int, page: int, told: list[tuple[Place, int, Mark]]) -> tuple[Mark, int]:
+    """As `AllAgents` reads: what rang since `seen`, page by page."""
+    upto = len(world.rings)
+    safe = settled(world.rings[-1][0] if world.rings else None)
+    unfinished = {place for _, place in world.rings[seen:upto]}
+    pages: dict[Place, list[Row]] = {}
+    while True:
+        finished = set()
+        for place in unfinished:
+            low = micros_of(pages[place][-1].id) if place in pages else mark.reached(place)
+            new = [row(micros) for micros in world.logs[place] if micros > low][:page]
+            if new:
+                pages[place] = pages.get(place, []) + new
+            if len(new) < page:
+                finished.add(place)
+        unfinished -= finished
+        merged = merge(mark, pages, unfinished, safe)
+        told += [(place, micros_of(each.id), after) for place, each, after in merged.told]
+        mark, pages = merged.mark, merged.left
+        if not unfinished:
+            return mark, upto
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.sampled_from([A, B, C]), st.integers(1, 5)),
+        st.tuples(st.just("clock"), st.just(A), st.integers(-3000, 3000)),
+        st.tuples(st.just("read"), st.just(A), st.integers(1, 3)),
+        st.tuples(st.just("cut"), st.just(A), st.integers(0, 30)),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(STEPS)
+def test_no_event_is_lost_or_told_twice_whenever_a_reader_is_cut_off(steps: list[tuple[str, Place, int]]) -> None:
+    world, mark, seen = World(), Mark(0), 0
+    got: list[tuple[Place, int]] = []
+    for kind, place, number in [*steps, ("read", A, 2)]:
+        if kind == "append":
+            world.append(place, number)
+        elif kind == "clock":
+            world.now = max(1, world.now + number)
+        else:
+            told: list[tuple[Place, int, Mark]] = []
+            before = mark
+            mark, seen = one_round(world, mark, seen, max(1, number), told)
+            if kind == "cut":  # the client got only so many, and comes back with the cursor of the last
+                told = told[:number]
+                mark, seen = mark_of((told[-1][2] if told else before).to_text()), 0
+            got += [(place, micros) for place, micros, _ in told]
+    for place, log in world.logs.items():
+        assert [micros for where, micros in got if where == place] == log
