@@ -34,7 +34,7 @@ def _not_reserved(value: Any) -> Any:
 HeaderName = Annotated[str, BeforeValidator(_header)]
 DisplayName = Annotated[str, Field(max_length=256)]
 Url = Annotated[str, Field(min_length=1, max_length=URL_LIMIT)]
-Token = Annotated[str, Field(max_length=64 * 1024, repr=False)]
+Token = Annotated[str, Field(max_length=64 * 1024)]
 SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
 SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._-]+$")]
 
@@ -61,7 +61,7 @@ class CreateConnector(_ConnectorBody):
     header_name: HeaderName | None = None
     auth_secret_name: SecretName | None = None
     auth_secret_key: SecretKey | None = None
-    token: Token | None = None
+    token: Annotated[Token | None, Field(repr=False)] = None
     disabled: bool | None = None
     namespace: Name | None = None
 
@@ -106,7 +106,7 @@ class CreateConnector(_ConnectorBody):
 class PatchConnector(_ConnectorBody):
     """`PATCH /connectors/{name}`: all or nothing."""
 
-    token: Token | None = None
+    token: Annotated[Token | None, Field(repr=False)] = None
     disabled: bool | None = None
     url: Url | None = None
     display_name: DisplayName | None = None

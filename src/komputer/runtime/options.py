@@ -42,7 +42,7 @@ HOOK_S: Final = 60
 """How long a tool may wait for `before_tools`, which takes a fraction of a second; then it does not run."""
 RETRIES: Final = 10
 """Of one request to the model, with pauses that grow to 36 s: some three minutes, in which a gateway comes back."""
-SERVERS_S: Final = 10
+SERVERS_S: Final = 5
 """How long Claude waits for the connectors' servers before its first turn; one that hangs is then left out. Claude's
 own time is 30 s."""
 TOOL_S: Final = 24 * 3600
