@@ -136,7 +136,7 @@ class Forwarder:
     async def _answer(self, path: str, scope: Scope, headers: Headers, visitor: _Visitor, send: Send) -> None:
         query = scope["query_string"].decode("latin-1")
         url = path + (f"?{query}" if query else "")
-        heard = self._heard if path.startswith("/model/") else _nothing
+        is_model = path.startswith("/model/")
         try:
             passed = [pair for pair in end_to_end(headers) if pair[0] not in _OURS]
             passed += [(name.encode(), value.encode()) for name, value in self._door.authorization().items()]
@@ -151,11 +151,12 @@ class Forwarder:
             )
             response = await self._door.http.send(request, stream=True)
         except (httpx.HTTPError, Unavailable) as error:
-            log.warning("request not forwarded", extra={"path": path, "error": repr(error)})
+            what = "model" if is_model else "connector"
+            log.warning(f"{what} request not forwarded", extra={"path": path, "error": repr(error)})
             await _refuse(send, 502, "api_error", "The platform's gateway cannot be reached.")
             return
         try:
-            heard()
+            self._heard(is_model)
             answered = [(name.lower(), value) for name, value in response.headers.raw]
             start = {"type": "http.response.start", "status": response.status_code, "headers": end_to_end(answered)}
             if response.status_code in DISMISSALS:
@@ -168,7 +169,7 @@ class Forwarder:
                 return
             await send(start)
             async for chunk in response.aiter_raw():
-                heard()
+                self._heard(is_model)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except httpx.HTTPError as error:
@@ -177,8 +178,10 @@ class Forwarder:
         finally:
             await response.aclose()
 
-    def _heard(self) -> None:
-        self.heard_at = asyncio.get_running_loop().time()
+    def _heard(self, is_model: bool) -> None:
+        """A connector's bytes say nothing of the model."""
+        if is_model:
+            self.heard_at = asyncio.get_running_loop().time()
 
 
 class _Visitor:
@@ -205,10 +208,6 @@ class _Visitor:
         await self._has_said_all.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
-
-
-def _nothing() -> None:
-    """A connector's bytes say nothing of the model."""
 
 
 def end_to_end(headers: Headers) -> Headers:
