@@ -1,7 +1,10 @@
 """Connectors on one machine: agents that call the tools of a real MCP server through the gateway."""
 
 import json
+import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,12 +34,12 @@ def add(connector: str, a: int = 1, b: int = 2) -> Json:
 
 
 def test_an_agent_calls_a_tool_of_a_connector_and_gets_its_answer(laptop: Laptop, server: McpServer) -> None:
-    made = make(laptop, "sums", server.url, token=TOKEN)
+    made = make(laptop, "adder", server.url, token=TOKEN)
     assert TOKEN not in str(made)
-    laptop.assign("caller", script(add("sums", 20, 22), {"say": "done"}), connectors=["sums"])
+    laptop.assign("caller", script(add("adder", 20, 22), {"say": "done"}), connectors=["adder"])
     end = laptop.end("caller")
     result = laptop.event("caller", "tool_result")["payload"]
-    assert result["tool"] == "mcp__sums__add"
+    assert result["tool"] == "mcp__adder__add"
     assert "sum=42" in result["output"]
     assert result["is_error"] is False
     assert end["type"] == "task_completed"
@@ -232,3 +235,49 @@ def test_a_connector_that_never_existed_in_a_manifest_is_a_condition_and_the_tas
     refused = laptop.post("api-made", "x", connectors=["never-made"])
     assert (refused.status_code, refused.json()["code"]) == (400, "unknown-connector")
     assert "never-made" in refused.json()["error"]
+
+
+def test_the_page_about_connectors_works_as_it_stands(laptop: Laptop, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "connectors.md").read_text()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    server, first, offline, last = (
+        block.replace("9000", port).replace("http://127.0.0.1:8080", laptop.url).replace("curl -s", CURL)
+        for block in re.findall(r"^```(?:python|sh)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    )
+    (tmp_path / "sums.py").write_text(server)
+    with subprocess.Popen([sys.executable, "sums.py"], cwd=tmp_path, stderr=subprocess.DEVNULL) as own:
+        try:
+            until(lambda: is_open(int(port)), "the page's server")
+            told = shell(first)
+            assert '"tools":[{"name":"add","description":"Add two numbers."}]' in told
+            api = first.partition("\n")[0]
+            shell(f"{api}\n{offline}")
+            assert "20 + 22 = 42" in laptop.event("player", "tool_result")["payload"]["output"]
+            laptop.end("player")
+            assert '"agentNames":["reckoner"]' in shell(f"{api}\n{last}")
+        finally:
+            own.terminate()
+
+
+CURL = "curl -sS --fail-with-body --noproxy '*'"
+
+
+def shell(commands: str) -> str:
+    done = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_server_that_refuses_from_the_start_is_seen_and_the_task_runs(laptop: Laptop, server: McpServer) -> None:
+    make(laptop, "locked", server.url, token="a-wrong-token-0123")
+    laptop.assign("outside", script(add("locked"), {"say": "alone"}), connectors=["locked"])
+    assert laptop.end("outside")["payload"]["result"] == "alone"
+    assert laptop.event("outside", "tool_result")["payload"]["is_error"]
+    health = laptop.http.get("/connectors/locked").json()["health"]
+    assert (health["state"], health["code"]) == ("failed", "mcp_unauthorized")

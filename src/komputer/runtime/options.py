@@ -51,8 +51,14 @@ _SETTINGS: Final = '{"cleanupPeriodDays":36500,"skipWebFetchPreflight":true}'
 
 
 def system_prompt(task: door.TaskSettings) -> str:
-    """The caller's prompt, a blank line, the built-in one of the role."""
+    """The caller's prompt, a blank line, the built-in one of the role; what it can say of connectors is said last."""
     built_in = role_prompt(task.role)
+    if task.connectors:
+        built_in += (
+            f"\n\n# Connectors\n\nThis task has the connectors {', '.join(task.connectors)}. Their tools are named "
+            "mcp__<connector>__<tool>. Where those of one are missing, its server could not be reached or refused: say "
+            "so, and do not work around it."
+        )
     return f"{task.system_prompt.strip()}\n\n{built_in}" if task.system_prompt else built_in
 
 
