@@ -32,7 +32,7 @@ def open_task(laptop: Laptop, name: str, **fields: Any) -> dict[str, str]:
 
 
 def _owner(laptop: Laptop, pod_uid: str) -> str:
-    pods = laptop.kubernetes("/api/v1/pods")["items"]
+    pods = (laptop.kubernetes("GET", "/api/v1/pods") or {})["items"]
     return next(
         (json.dumps(pod["metadata"]["ownerReferences"]) for pod in pods if pod["metadata"]["uid"] == pod_uid), ""
     )

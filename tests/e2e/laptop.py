@@ -195,15 +195,27 @@ class Laptop:
 
     def manifest(self, name: str, namespace: str = "default") -> Json:
         """The resource itself, from the Kubernetes API."""
-        return self.kubernetes(f"/apis/komputer.komputer.ai/v1alpha1/namespaces/{namespace}/komputeragents/{name}")
+        path = f"/apis/komputer.komputer.ai/v1alpha1/namespaces/{namespace}/komputeragents/{name}"
+        found = self.kubernetes("GET", path)
+        assert found is not None
+        return found
 
-    def kubernetes(self, path: str) -> Json:
-        """What the Kubernetes API has there."""
+    def kubernetes_url(self) -> str:
         kubeconfig = yaml.safe_load((self.data_dir / "kubeconfig").read_text())
-        server, token = kubeconfig["clusters"][0]["cluster"]["server"], kubeconfig["users"][0]["user"]["token"]
-        answer = httpx.get(server + path, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
+        return str(kubeconfig["clusters"][0]["cluster"]["server"])
+
+    def kubernetes(self, method: str, path: str, body: Json | None = None, status: int = 200) -> Json | None:
+        """What the Kubernetes API answers with this status; None for another."""
+        kubeconfig = yaml.safe_load((self.data_dir / "kubeconfig").read_text())
+        token = kubeconfig["users"][0]["user"]["token"]
+        answer = httpx.request(
+            method,
+            self.kubernetes_url() + path,
+            json=body,
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
+        )
+        return dict(answer.json()) if answer.status_code == status else None
 
 
 def check_log(events: list[Json]) -> None:

@@ -1,6 +1,7 @@
 """What is done with agents: create, assign, cancel, change, delete. It decides nothing: see `claim.py`."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ from komputer.agents import claim
 from komputer.agents.overlay import Overlay
 from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
 from komputer.events.bell import Place
-from komputer.kube import AGENTS, Cache, Cluster
+from komputer.kube import AGENTS, CONNECTORS, Cache, Cluster
 from komputer.resources import names
 from komputer.resources.agent import Agent, is_idle
 from komputer.resources.base import Manifest
+from komputer.resources.connector import is_connector_name
 from komputer.resources.errors import Busy, Conflict, Invalid, NotFound, Unavailable
 
 ATTEMPTS = 8
@@ -31,9 +33,10 @@ class Assigned(NamedTuple):
 class Agents:
     """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay, connectors: Cache) -> None:
         self._cluster = cluster
         self._cache = cache
+        self._connectors = connectors
         self._overlay = overlay
         self._bytes: dict[Place, tuple[str, object, bytes]] = {}
         self._lists: dict[str | None, tuple[tuple[int, int], bytes]] = {}
@@ -229,14 +232,20 @@ class Agents:
         self._cache.forget(manifest)
         self.forget((namespace, name))
 
-    def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:
-        """Raises `Invalid` naming the first connector that does not exist."""
+    async def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:
+        """Raises `Invalid` naming the first connector that does not exist. What the cache lacks is asked for."""
         for connector in connectors or ():
-            raise Invalid(
-                f"there is no connector {connector[:100]!r} in namespace {namespace!r}",
-                code="unknown-connector",
-                field="connectors",
-            )
+            manifest = self._connectors.get(namespace, connector)
+            if manifest is None and is_connector_name(connector):
+                with contextlib.suppress(NotFound):
+                    manifest = await self._cluster.get(CONNECTORS, connector, namespace)
+                    self._connectors.put(manifest)
+            if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+                raise Invalid(
+                    f"there is no connector {connector[:100]!r} in namespace {namespace!r}",
+                    code="unknown-connector",
+                    field="connectors",
+                )
 
 
 def with_defaults(given: Manifest) -> Manifest:

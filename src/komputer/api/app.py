@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -14,14 +14,20 @@ from komputer.agents.overlay import Overlay
 from komputer.api import errors, openapi
 from komputer.api.border import BodyLimit, LoopbackOnly
 from komputer.api.routes import agents as agent_routes
+from komputer.api.routes import connectors as connector_routes
 from komputer.api.routes import costs, health
 from komputer.api.routes import streams as stream_routes
 from komputer.api.stream import READERS, Streams
+from komputer.connectors.addresses import AddressRules
+from komputer.connectors.connectors import Connectors
+from komputer.connectors.outward import Outward
+from komputer.connectors.tools import Tools
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.events.tail import Tail
-from komputer.kube import AGENTS, Cache, Change, Cluster
+from komputer.kube import AGENTS, CONFIGS, CONNECTORS, Cache, Change, Cluster
 from komputer.resources import names
+from komputer.resources.config import Config
 
 
 async def _nothing() -> None:
@@ -38,6 +44,8 @@ class Settings:
     """What else `/readyz` asks; raises `Unavailable`. The laptop's platform is ready when all its parts are."""
     readers: int = READERS
     """Streams that are open at once; one more is refused."""
+    addresses: AddressRules = field(default_factory=AddressRules)
+    """Where connectors may lead; the gateway's are the same."""
 
 
 def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
@@ -45,8 +53,16 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     cache = Cache(cluster, AGENTS)
     bell = Bell(log.bell())
     overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
-    agents = Agents(cluster, cache, overlay)
+    connector_cache, configs = Cache(cluster, CONNECTORS), Cache(cluster, CONFIGS)
+    agents = Agents(cluster, cache, overlay, connector_cache)
     streams = Streams(Tail(log, bell), settings.readers)
+    outward, seen = Outward(settings.addresses), log.health()
+
+    def every_config() -> list[Config]:
+        return Config.understood(configs.items())
+
+    connectors = Connectors(cluster, connector_cache, cache, seen, settings.addresses, every_config)
+    tools = Tools(cluster, outward, seen, every_config)
 
     def forget_deleted(change: Change) -> None:
         if change.type == "DELETED":
@@ -60,9 +76,10 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         unsubscribe = [cache.subscribe(forget_deleted), cache.subscribe(streams.agent_changed)]
+        await outward.start()
         async with asyncio.TaskGroup() as group:
             running = [
-                group.create_task(cache.run()),
+                *(group.create_task(each.run()) for each in (cache, connector_cache, configs)),
                 group.create_task(bell.run()),
                 group.create_task(live_after_sync()),
             ]
@@ -73,13 +90,16 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
                 stop()
             for task in running:
                 task.cancel()
+        await outward.close()
 
     made = FastAPIOffline(
         title="Komputer", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
     made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
     made.state.streams = streams
+    made.state.connectors, made.state.tools, made.state.connector_cache = connectors, tools, connector_cache
     made.include_router(agent_routes.router)
+    made.include_router(connector_routes.router)
     made.include_router(costs.router)
     made.include_router(stream_routes.router)
     made.include_router(health.router)

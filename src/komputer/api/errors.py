@@ -17,6 +17,7 @@ STATUS: tuple[tuple[type[errors.KomputerError], int], ...] = (
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
+    (errors.ServerFailed, 502),
     (errors.Unavailable, 503),
 )
 PLAIN = {404: ("there is no such route", "no-route"), 405: ("this route does not take {method}", "wrong-method")}

@@ -33,6 +33,7 @@ from komputer.events.entries import (
     texts_of,
     to_json,
 )
+from komputer.events.health import Health
 from komputer.events.ids import cursor, id_of, micros_of, timestamp_of
 from komputer.events.server import Durability, Server
 from komputer.resources.door import Answer, Pulse, Welcome
@@ -222,6 +223,10 @@ class Log:
         """`(namespace, name)` of the logs that changed since the last item. An empty set says that any may have: it
         comes first, and after each time that the server was away. Never ends, never raises."""
         return listen(self._server.url, self._prefix + "-bell")
+
+    def health(self) -> Health:
+        """What was seen of connectors' servers, on the same server."""
+        return Health(self._server, self._prefix)
 
     # ---- the operator's --------------------------------------------------------------------------------------------
     async def trim_ends(self, key: LogKey, upto_id: str) -> None:

@@ -14,8 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from komputer.connectors.outward import Outward
 from komputer.events.log import Log
 from komputer.gateway import bodies
+from komputer.gateway import connectors as connector_proxy
 from komputer.gateway.errors import door_answer, door_error, model_answer
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
@@ -24,7 +26,7 @@ from komputer.gateway.model import ModelProxy
 from komputer.gateway.settings import Settings
 from komputer.gateway.streams import Streams
 from komputer.gateway.upstream import Upstream
-from komputer.kube import AGENTS, CONFIGS, PODS, Cache, Change, Cluster
+from komputer.kube import AGENTS, CONFIGS, CONNECTORS, PODS, Cache, Change, Cluster
 from komputer.resources import door, names
 from komputer.resources.base import Manifest, Part
 from komputer.resources.config import Config
@@ -55,10 +57,15 @@ class Gateway:
         self._agents = Cache(cluster, AGENTS)
         self._pods = Cache(cluster, PODS, labels=names.AGENT_LABEL, strip=_of_a_pod)
         self._configs = Cache(cluster, CONFIGS)
+        self._connectors = Cache(cluster, CONNECTORS)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._intake = Intake(log)
         self._streams = Streams(self._identity, log, self._config, settings.max_streams, settings.heartbeat_s)
         self._upstream = Upstream(settings)
+        self._outward = Outward(settings.addresses, settings.connect_timeout)
+        connectors = connector_proxy.ConnectorProxy(
+            settings, cluster, self._identity, log, self._connectors, self._outward, self._every_config
+        )
         self.metrics = Metrics()
         self.metrics.streams.set_function(lambda: len(self._streams))
 
@@ -74,6 +81,7 @@ class Gateway:
                 Route("/v1/assignment", _Endpoint(self._assignment), methods=["GET"]),
                 model("/v1/messages"),
                 model("/v1/messages/count_tokens"),
+                Route("/connectors/{name}", _Endpoint(connectors), methods=list(connector_proxy.METHODS)),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -99,20 +107,22 @@ class Gateway:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.metrics.requests.labels(KINDS.get(scope["path"], "other"), message["status"]).inc()
+                kind = "connector" if scope["path"].startswith("/connectors/") else KINDS.get(scope["path"], "other")
+                self.metrics.requests.labels(kind, message["status"]).inc()
             await send(message)
 
         await self._app(scope, receive, counted)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        caches = (self._agents, self._pods, self._configs)
+        caches = (self._agents, self._pods, self._configs, self._connectors)
         unsubscribe = [
             self._agents.subscribe(self._agent_changed),
             self._pods.subscribe(self._streams.pod_changed),
             self._configs.subscribe(self._streams.config_changed),
         ]
         await self._upstream.start()
+        await self._outward.start()
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(cache.run()) for cache in caches]
             yield
@@ -121,6 +131,7 @@ class Gateway:
         for stop in unsubscribe:
             stop()
         await self._upstream.close()
+        await self._outward.close()
 
     def _agent_changed(self, change: Change) -> None:
         if change.type == "DELETED":
@@ -135,6 +146,9 @@ class Gateway:
         except ValidationError as error:
             structlog.get_logger(__name__).warning("config not understood, defaults count", error=error.error_count())
             return None
+
+    def _every_config(self) -> list[Config]:
+        return Config.understood(self._configs.items())
 
     def _call(
         self, kind: type[B], answer: Callable[[Caller, B], Awaitable[Part]]
@@ -155,7 +169,8 @@ class Gateway:
         return Response("ok", media_type="text/plain")
 
     async def _readyz(self, _: Request) -> Response:
-        unsynced = [c.kind.plural for c in (self._agents, self._pods, self._configs) if not c.is_synced]
+        caches = (self._agents, self._pods, self._configs, self._connectors)
+        unsynced = [cache.kind.plural for cache in caches if not cache.is_synced]
         if unsynced:
             raise Unavailable(f"The gateway has not read {', '.join(unsynced)} yet.", code="not-ready")
         await self._log.ping()

@@ -12,6 +12,7 @@ from komputer.resources.errors import (
     Invalid,
     KomputerError,
     NotFound,
+    ServerFailed,
     Unauthorized,
     Unavailable,
 )
@@ -52,6 +53,7 @@ STATUS: Final[tuple[tuple[type[KomputerError], int], ...]] = (
     (Conflict, 409),
     (Gone, 410),
     (Unreachable, 502),
+    (ServerFailed, 502),
     (Overloaded, 529),
     (Unavailable, 503),
 )

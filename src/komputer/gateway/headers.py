@@ -1,8 +1,10 @@
-"""Which headers pass between a pod and the model's address. Plain values; names are lower case."""
+"""Which headers pass between a pod and the model's address, or a connector's server. Plain values; names are lower
+case."""
 
 from collections.abc import Iterable
 from typing import Final
 
+from komputer.connectors.credentials import Credential as ServerCredential
 from komputer.gateway.settings import Credential
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -13,6 +15,10 @@ PASSED: Final = frozenset(
 PASSED_PREFIXES: Final = ("x-stainless-", "x-claude-code-")
 """What Claude tells the Messages API of itself. A list of what passes, not of what does not: a pod's token, cookies,
 proxies' and hop-by-hop headers, and whatever an account may be chosen by, stay here without being named."""
+
+MCP_PASSED: Final = frozenset({"accept", "content-type", "user-agent", "last-event-id"})
+MCP_PREFIX: Final = "mcp-"
+"""Session, protocol version, and what later versions repeat of the body."""
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -35,6 +41,7 @@ NOT_RETURNED: Final = HOP_BY_HOP | {
     "set-cookie",
     "strict-transport-security",
     "via",
+    "www-authenticate",
 }
 """They speak of the model's address, or of an account there, and not of the answer; `date` our own server adds."""
 
@@ -49,6 +56,17 @@ def to_model(headers: RawHeaders, credential: Credential | None) -> list[tuple[s
     codings = ",".join(value for name, value in text if name == "accept-encoding")
     passed.append(("accept-encoding", "gzip" if takes_gzip(codings) else "identity"))
     return [*passed, credential.header] if credential else passed
+
+
+def to_server(headers: RawHeaders, credential: ServerCredential | None) -> list[tuple[str, str]]:
+    """What goes to a connector's server, with the connector's credential. No coding is asked for, so that the answer
+    can be read as it passes."""
+    text = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    passed = [(name, value) for name, value in text if name in MCP_PASSED or name.startswith(MCP_PREFIX)]
+    passed.append(("accept-encoding", "identity"))
+    if credential is None:
+        return passed
+    return [pair for pair in passed if pair[0] != credential.name] + [(credential.name, credential.value)]
 
 
 def takes_gzip(accept_encoding: str) -> bool:

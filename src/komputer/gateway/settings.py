@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from komputer.connectors.addresses import AddressRules
 from komputer.resources import names
 from komputer.resources.door import HEARTBEAT_S
 
@@ -46,3 +47,7 @@ class Settings:
     """Assignment streams of one process; each holds a socket. A guess, unmeasured."""
     max_model_requests: int = 1_000
     """Under way at once in one process; more are told to come again (529). A guess, unmeasured."""
+    addresses: AddressRules = field(default_factory=AddressRules)
+    """Where connectors may lead."""
+    max_connector_requests: int = 2_000
+    """Under way at once in one process, open streams included; more are told to come again. A guess, unmeasured."""

@@ -1,6 +1,5 @@
 """The model's address: one long-lived client, bytes as they come, errors in words that name no address."""
 
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -9,9 +8,9 @@ from zlib import MAX_WBITS, decompressobj
 from zlib import error as ZlibError
 
 import aiohttp
-import certifi
 from yarl import URL
 
+from komputer.connectors.outward import session
 from komputer.gateway.errors import Unreachable
 from komputer.gateway.settings import Credential, Settings
 
@@ -21,7 +20,7 @@ REDACTED = b"[redacted]"
 
 
 class Upstream:
-    """Open between `start` and `close`. aiohttp rather than httpx: a third of the processor time per request."""
+    """Open between `start` and `close`."""
 
     def __init__(self, settings: Settings) -> None:
         self._base = settings.model_base_url.rstrip("/")
@@ -35,20 +34,7 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        trusted: ssl.SSLContext | bool = True
-        if self._base.startswith("https:"):
-            trusted = ssl.create_default_context()  # and what SSL_CERT_FILE adds
-            trusted.load_verify_locations(certifi.where())
-        # Idle connections are left after 15 s, so that no request is sent into one that the other side just closes.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ssl=trusted)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("accept", "accept-encoding", "user-agent", "content-type"),
-            timeout=self._timeout,
-            trust_env=False,
-        )
+        self._session = session(self._timeout)
 
     async def close(self) -> None:
         if self._session:

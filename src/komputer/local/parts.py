@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from komputer import api, gateway, offline, operator
 from komputer.api.websockets import Protocol as WebSocketProtocol
+from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import Cluster
 from komputer.local import credential, valkey
@@ -83,7 +84,7 @@ def log_to_file(platform: Platform, part: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(platform.log_level.upper())
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "asyncio", "kopf.objects"):
+    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "asyncio", "kopf.objects", "mcp"):
         logging.getLogger(noisy).setLevel("WARNING")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -196,7 +197,8 @@ def run_api(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
-        app = api.app(api.Settings(also_ready=all_parts), cluster, log)
+        settings = api.Settings(also_ready=all_parts, addresses=_addresses(platform))
+        app = api.app(settings, cluster, log)
         await serve(app, platform.sockets.api, ready, app.state.streams.drain)
         await cluster.close()
         await log.close()
@@ -220,11 +222,18 @@ def run_gateway(platform: Platform, ready: Ready) -> None:
 
 def _gateway_settings(platform: Platform) -> gateway.Settings:
     descriptor = credential.handle()
-    if platform.is_offline or descriptor is None:
-        return gateway.Settings(model_base_url=platform.sockets.url(platform.sockets.model), model_credential=None)
-    access = credential.read(descriptor)
-    given = gateway.Credential(kind=access.kind, value=access.value)
-    return gateway.Settings(model_base_url=access.base_url, model_credential=given)
+    base_url, given = platform.sockets.url(platform.sockets.model), None
+    if not platform.is_offline and descriptor is not None:
+        access = credential.read(descriptor)
+        base_url, given = access.base_url, gateway.Credential(kind=access.kind, value=access.value)
+    return gateway.Settings(model_base_url=base_url, model_credential=given, addresses=_addresses(platform))
+
+
+def _addresses(platform: Platform) -> AddressRules:
+    """This machine's own servers may be connectors, but no part of the platform."""
+    sockets = platform.sockets
+    ours = (sockets.api, sockets.kubernetes, sockets.gateway, sockets.model)
+    return AddressRules(loopback=True, own_ports=frozenset(each.getsockname()[1] for each in ours))
 
 
 def run_operator(platform: Platform, ready: Ready) -> None:

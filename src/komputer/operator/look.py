@@ -6,13 +6,14 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from komputer.events.log import Entry, Live
-from komputer.kube.kinds import CLUSTER_TEMPLATES, CONFIG_MAPS, CONFIGS, PODS, PVCS, TEMPLATES
+from komputer.kube.kinds import CLUSTER_TEMPLATES, CONFIG_MAPS, CONFIGS, CONNECTORS, PODS, PVCS, TEMPLATES
 from komputer.operator.seen import Fault, Seen, desired
 from komputer.operator.store import Store
 from komputer.resources import names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
 from komputer.resources.config import Config, ConfigSpec
+from komputer.resources.connector import Connector
 from komputer.resources.template import Template, TemplateSpec
 
 R = TypeVar("R", bound=BaseModel)
@@ -44,8 +45,19 @@ def look(store: Store, agent: Agent, heard: Heard, refused: str | None, now: dat
         ends=heard.ends,
         log_answers=heard.answers,
         refused=refused,
+        connectors=_connectors(store, agent),
         now=now,
     )
+
+
+def _connectors(store: Store, agent: Agent) -> dict[str, Connector | None]:
+    """Of those that the agent names; None for one that is not there, is going, or cannot be read."""
+    found: dict[str, Connector | None] = {}
+    for name in agent.spec.connectors or ():
+        manifest = store.get(CONNECTORS, agent.metadata.namespace, name)
+        read = _read(Connector, manifest) if manifest else "missing"
+        found[name] = None if isinstance(read, str) or read.is_terminating else read
+    return found
 
 
 def _template(store: Store, agent: Agent) -> TemplateSpec | Fault:

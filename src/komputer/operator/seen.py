@@ -1,6 +1,7 @@
 """What a decision is made from: one agent and everything around it, at one moment."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from komputer.resources import names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
 from komputer.resources.config import ConfigSpec
+from komputer.resources.connector import Connector
 from komputer.resources.template import TemplateSpec
 
 
@@ -35,6 +37,7 @@ class Seen:
     ends: tuple[Entry, ...] = ()
     log_answers: bool = True
     refused: str | None = None
+    connectors: Mapping[str, Connector | None] = field(default_factory=dict)
     now: datetime
 
     @property

@@ -1,6 +1,6 @@
 """What the status says next. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from komputer.resources.agent import (
     wanted,
 )
 from komputer.resources.base import Condition, Manifest, with_condition
+from komputer.resources.connector import missing
 
 CHATTY: Final = frozenset({"last_task_message", "last_activity_at"})
 """Fields that every event of a running task changes."""
@@ -112,6 +113,11 @@ def _conditions(seen: Seen, status: AgentStatus, in_the_way: Trouble | None) -> 
         yield condition("PodReady", False, why.reason, why.message)
     if seen.log_answers:
         yield condition("TaskStarted", *_task(seen, status))
+    wanted_connectors = seen.agent.spec.connectors or ()
+    if without := missing(wanted_connectors, seen.connectors):
+        yield condition("ConnectorsFound", False, *without_connectors(without))
+    elif wanted_connectors or any(known.type == "ConnectorsFound" for known in status.conditions):
+        yield condition("ConnectorsFound", True, "AllConnectorsFound")
     unsupported = not_built(seen.agent.spec)
     if unsupported:
         told = f"not built yet, without effect: {', '.join(f'spec.{field}' for field in unsupported)}"
@@ -127,6 +133,12 @@ def _task(seen: Seen, status: AgentStatus) -> tuple[bool, str, str]:
     if found is None or isinstance(found, Unrecorded):
         return False, "NoTask", "there is nothing to do"
     return False, "WaitingForRuntime", f"task {found.id} waits for the runtime to take it"
+
+
+def without_connectors(without: Sequence[str]) -> tuple[str, str]:
+    """Reason and message of an agent that has to do without connectors that it names."""
+    reason = "ConnectorDisabled" if all("is disabled" in each for each in without) else "ConnectorMissing"
+    return reason, f"{'; '.join(without)}: tasks run without"
 
 
 def not_built(spec: AgentSpec) -> list[str]:

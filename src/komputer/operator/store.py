@@ -4,11 +4,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from komputer.kube.kinds import AGENTS, CLUSTER_TEMPLATES, CONFIG_MAPS, CONFIGS, PODS, PVCS, TEMPLATES, Kind
+from komputer.kube.kinds import (
+    AGENTS,
+    CLUSTER_TEMPLATES,
+    CONFIG_MAPS,
+    CONFIGS,
+    CONNECTORS,
+    PODS,
+    PVCS,
+    TEMPLATES,
+    Kind,
+)
 from komputer.resources import names
 from komputer.resources.base import Manifest
 
-KINDS: Final = (AGENTS, TEMPLATES, CLUSTER_TEMPLATES, CONFIGS, PODS, PVCS, CONFIG_MAPS)
+KINDS: Final = (AGENTS, TEMPLATES, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, PVCS, CONFIG_MAPS)
 CHILDREN: Final = (PODS, PVCS, CONFIG_MAPS)
 """Watched by label: of all pods of a cluster we want to see ours only."""
 _BURIED: Final = 10_000
@@ -103,6 +113,12 @@ class Store:
             return [AgentKey(namespace, owner)] if owner else []
         if kind is CONFIGS:
             return self.agents()
+        if kind is CONNECTORS:
+            return [
+                AgentKey(where or "", who)
+                for (where, who), agent in list(self._objects[AGENTS].items())
+                if where == namespace and name in (agent.get("spec", {}).get("connectors") or ())
+            ]
         return [
             AgentKey(where or "", who)
             for (where, who), agent in list(self._objects[AGENTS].items())

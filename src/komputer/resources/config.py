@@ -1,10 +1,12 @@
 """KomputerConfig: the one object with what all agents share."""
 
+import contextlib
+from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from komputer.resources.base import AGE, Column, Int32, Part, Resource
+from komputer.resources.base import AGE, Column, Int32, Manifest, Part, Resource
 from komputer.resources.template import SecretKeyRef
 
 
@@ -46,3 +48,12 @@ class Config(Resource):
     columns: ClassVar[tuple[Column, ...]] = (AGE,)
 
     spec: ConfigSpec
+
+    @classmethod
+    def understood(cls, manifests: Iterable[Manifest]) -> "list[Config]":
+        """Those that are as we know them."""
+        found = []
+        for manifest in manifests:
+            with contextlib.suppress(ValidationError):
+                found.append(cls.model_validate(manifest))
+        return found

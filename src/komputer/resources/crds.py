@@ -10,10 +10,11 @@ from komputer.resources import names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest, Resource
 from komputer.resources.config import Config
+from komputer.resources.connector import Connector
 from komputer.resources.template import ClusterTemplate, Template
 
 FOLDER = Path(__file__).parent / "crds"
-KINDS: tuple[type[Resource], ...] = (Agent, Template, ClusterTemplate, Config)
+KINDS: tuple[type[Resource], ...] = (Agent, Template, ClusterTemplate, Config, Connector)
 DROPPED = {"title", "discriminator", "additionalProperties"}
 
 

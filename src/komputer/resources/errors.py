@@ -60,3 +60,9 @@ class Unavailable(KomputerError):
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: int = 2) -> None:
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
+
+
+class ServerFailed(KomputerError):
+    """A server that somebody named to us does not do its part. The code says how: `mcp_unauthorized`, …"""
+
+    code = "mcp_protocol"

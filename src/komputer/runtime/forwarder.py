@@ -1,4 +1,5 @@
-"""The model's address inside the pod: passes Claude's requests on to the gateway with the pod's present token.
+"""The model's address inside the pod, and that of the connectors: passes Claude's requests on to the gateway with the
+pod's present token.
 
 Claude gets a key that is good for one task and on this loopback port only; the pod's token never reaches its
 environment, and may be replaced while a request runs.
@@ -10,6 +11,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -30,6 +32,8 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
+CONNECTOR: Final = re.compile(r"/connectors/[a-z0-9-]{1,63}")
+CONNECTOR_METHODS: Final = ("POST", "GET", "DELETE")
 HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
@@ -103,19 +107,21 @@ class Forwarder:
         headers: Headers = scope["headers"]
         if not self._is_allowed(headers):
             await _refuse(send, 401, "authentication_error", "This key is not the present task's.")
-        elif scope["method"] != "POST" or scope["path"] not in PATHS:
-            await _refuse(send, 404, "not_found_error", "Only the Messages API is forwarded.")
+        elif scope["method"] == "POST" and scope["path"] in PATHS:
+            await self._forward(f"/model{scope['path']}", scope, headers, receive, send)
+        elif scope["method"] in CONNECTOR_METHODS and CONNECTOR.fullmatch(scope["path"]):
+            await self._forward(scope["path"], scope, headers, receive, send)
         else:
-            await self._forward(scope, headers, receive, send)
+            await _refuse(send, 404, "not_found_error", "Only the Messages API and connectors are forwarded.")
 
     def _is_allowed(self, headers: Headers) -> bool:
         given = [value.removeprefix(b"Bearer ") for name, value in headers if name in (b"x-api-key", b"authorization")]
         key = self._key.encode()
         return bool(key) and any(hmac.compare_digest(value, key) for value in given)
 
-    async def _forward(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _forward(self, path: str, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         visitor = _Visitor(receive)
-        answering = asyncio.ensure_future(self._answer(scope, headers, visitor, send))
+        answering = asyncio.ensure_future(self._answer(path, scope, headers, visitor, send))
         leaving = asyncio.ensure_future(visitor.left())
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,24 +133,30 @@ class Forwarder:
         if not answering.cancelled():
             answering.result()
 
-    async def _answer(self, scope: Scope, headers: Headers, visitor: _Visitor, send: Send) -> None:
+    async def _answer(self, path: str, scope: Scope, headers: Headers, visitor: _Visitor, send: Send) -> None:
         query = scope["query_string"].decode("latin-1")
-        url = f"/model{scope['path']}" + (f"?{query}" if query else "")
+        url = path + (f"?{query}" if query else "")
+        is_model = path.startswith("/model/")
         try:
             passed = [pair for pair in end_to_end(headers) if pair[0] not in _OURS]
             passed += [(name.encode(), value.encode()) for name, value in self._door.authorization().items()]
             # With its length the body travels as it came; without one httpx sends it in chunks.
             passed += [pair for pair in headers if pair[0] == b"content-length"]
             request = self._door.http.build_request(
-                "POST", url, headers=passed, content=visitor.body(), timeout=httpx.Timeout(None, connect=CONNECT_S)
+                scope["method"],
+                url,
+                headers=passed,
+                content=visitor.body(),
+                timeout=httpx.Timeout(None, connect=CONNECT_S),
             )
             response = await self._door.http.send(request, stream=True)
         except (httpx.HTTPError, Unavailable) as error:
-            log.warning("model request not forwarded", extra={"error": repr(error)})
+            what = "model" if is_model else "connector"
+            log.warning(f"{what} request not forwarded", extra={"path": path, "error": repr(error)})
             await _refuse(send, 502, "api_error", "The platform's gateway cannot be reached.")
             return
         try:
-            self._heard()
+            self._heard(is_model)
             answered = [(name.lower(), value) for name, value in response.headers.raw]
             start = {"type": "http.response.start", "status": response.status_code, "headers": end_to_end(answered)}
             if response.status_code in DISMISSALS:
@@ -157,17 +169,19 @@ class Forwarder:
                 return
             await send(start)
             async for chunk in response.aiter_raw():
-                self._heard()
+                self._heard(is_model)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except httpx.HTTPError as error:
             # Leaving without the last chunk tells Claude that this was not all.
-            raise ConnectionResetError(f"the model's answer broke off: {error!r}") from error
+            raise ConnectionResetError(f"the answer broke off: {error!r}") from error
         finally:
             await response.aclose()
 
-    def _heard(self) -> None:
-        self.heard_at = asyncio.get_running_loop().time()
+    def _heard(self, is_model: bool) -> None:
+        """A connector's bytes say nothing of the model."""
+        if is_model:
+            self.heard_at = asyncio.get_running_loop().time()
 
 
 class _Visitor:

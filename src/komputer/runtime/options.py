@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.resources
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from komputer.resources import door
 from komputer.resources.agent import Role
@@ -41,12 +42,23 @@ HOOK_S: Final = 60
 """How long a tool may wait for `before_tools`, which takes a fraction of a second; then it does not run."""
 RETRIES: Final = 10
 """Of one request to the model, with pauses that grow to 36 s: some three minutes, in which a gateway comes back."""
+SERVERS_S: Final = 5
+"""How long Claude waits for the connectors' servers before its first turn; one that hangs is then left out. Claude's
+own time is 30 s."""
+TOOL_S: Final = 24 * 3600
+"""How long a connector's tool may take: the task's limits end it, not ours."""
 _SETTINGS: Final = '{"cleanupPeriodDays":36500,"skipWebFetchPreflight":true}'
 
 
 def system_prompt(task: door.TaskSettings) -> str:
-    """The caller's prompt, a blank line, the built-in one of the role."""
+    """The caller's prompt, a blank line, the built-in one of the role; what it can say of connectors is said last."""
     built_in = role_prompt(task.role)
+    if task.connectors:
+        built_in += (
+            f"\n\n# Connectors\n\nThis task has the connectors {', '.join(task.connectors)}. Their tools are named "
+            "mcp__<connector>__<tool>. Where those of one are missing, its server could not be reached or refused: say "
+            "so, and do not work around it."
+        )
     return f"{task.system_prompt.strip()}\n\n{built_in}" if task.system_prompt else built_in
 
 
@@ -83,6 +95,8 @@ def environment(
         "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
         # Claude notices a request without an answer before our watchdog ends the task, and tries again.
         "API_TIMEOUT_MS": str(max(1000, stall_ms * 2 // 5)),
+        "MCP_TIMEOUT": str(SERVERS_S * 1000),
+        "MCP_TOOL_TIMEOUT": str(TOOL_S * 1000),
         "BASH_DEFAULT_TIMEOUT_MS": "120000",
         "BASH_MAX_TIMEOUT_MS": "3600000",
     }
@@ -90,6 +104,21 @@ def environment(
         # Claude refuses to skip permissions as root unless told that it is contained: the pod is.
         given["IS_SANDBOX"] = "1"
     return given
+
+
+def servers(task: door.TaskSettings, url: str, key: str) -> dict[str, Any]:
+    """Claude's MCP configuration: each connector under its name, at the forwarder's address. `key` is good there only,
+    and for this attempt."""
+    bearer = {"Authorization": f"Bearer {key}"}
+    found = {name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer} for name in task.connectors}
+    return {"mcpServers": found}
+
+
+def write_servers(path: Path, configuration: dict[str, Any]) -> None:
+    """Private to us: an argument could be read by everybody who sees the process."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(configuration, file)
 
 
 def options(
@@ -103,8 +132,8 @@ def options(
     key: str,
     before_tools: Callable[[], Awaitable[None]],
 ) -> ClaudeAgentOptions:
-    """Options of the SDK for one attempt. The system prompt's file must be written before. No tool runs before
-    `before_tools` has returned, nor where it raises."""
+    """Options of the SDK for one attempt. The files of the system prompt and of the servers must be written before. No
+    tool runs before `before_tools` has returned, nor where it raises."""
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput, HookJSONOutput, HookMatcher
 
     async def allowed(_: HookInput, __: str | None, ___: HookContext) -> HookJSONOutput:
@@ -120,7 +149,8 @@ def options(
         # By file, since an argument ends at 128 KiB; and not as it was when the session began, which the SDK can say
         # only of other kinds of prompts: so a kind that adds none of its own.
         system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
-        extra_args={"system-prompt-file": str(settings.system_prompt)},
+        # The connectors by file as well, beside what `mcp_servers` may say.
+        extra_args={"system-prompt-file": str(settings.system_prompt), "mcp-config": str(settings.servers)},
         tools=list(TOOLS),
         permission_mode="bypassPermissions",
         setting_sources=[],

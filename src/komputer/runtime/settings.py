@@ -63,6 +63,11 @@ class Settings:
         return self.state / "system-prompt.md"
 
     @property
+    def servers(self) -> Path:
+        """Of MCP: the connectors of the present attempt, and its key."""
+        return self.state / "servers.json"
+
+    @property
     def claude_process(self) -> Path:
         """Which process Claude is, or was."""
         return self.state / "claude.pid"

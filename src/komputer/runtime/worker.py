@@ -21,7 +21,7 @@ from komputer.runtime.changes import Changes
 from komputer.runtime.claude import Claude, ClaudeDied, SessionRefused
 from komputer.runtime.ending import Asked, Outcome, Verdict, judged
 from komputer.runtime.ledger import OpenTask
-from komputer.runtime.options import options, system_prompt
+from komputer.runtime.options import options, servers, system_prompt, write_servers
 from komputer.runtime.relay import Relay
 from komputer.runtime.settings import Settings
 from komputer.runtime.store import Store
@@ -172,6 +172,8 @@ class Worker:
         assert assignment is not None
         forwarder = await asyncio.shield(self._forwarder)
         self._settings.system_prompt.write_text(system_prompt(task.settings))
+        key = forwarder.new_key()
+        write_servers(self._settings.servers, servers(task.settings, forwarder.url, key))
         given = options(
             self._settings,
             assignment,
@@ -179,7 +181,7 @@ class Worker:
             start,
             cli=self._cli,
             url=forwarder.url,
-            key=forwarder.new_key(),
+            key=key,
             before_tools=partial(
                 self._recorded, task.id, transcript.size_bytes(self._settings.claude, start.session_id)
             ),

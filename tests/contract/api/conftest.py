@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from komputer import api
+from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import NAMESPACES, Cluster
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, serving
@@ -16,6 +17,9 @@ from tests.contract.operator.conftest import cluster, kubernetes, log, operator,
 from tests.contract.operator.world import Operator
 
 __all__ = ["cluster", "kubernetes", "log", "operator", "operator_process", "prefix"]
+
+
+LOOPBACK = AddressRules(loopback=True, own_ports=frozenset({6443}))
 
 
 @pytest.fixture
@@ -28,7 +32,8 @@ async def world(cluster: Cluster, log: Log, operator: Operator, model: Model) ->
     from komputer import gateway
 
     async with serving(model, lifespan="off") as model_url:
-        app = gateway.app(gateway.Settings(model_base_url=model_url, model_credential=None), cluster, log)
+        settings = gateway.Settings(model_base_url=model_url, model_credential=None, addresses=LOOPBACK)
+        app = gateway.app(settings, cluster, log)
         async with serving(app) as url, httpx.AsyncClient(timeout=30) as http:
             world = World(cluster, log, app, url, model, http)
             await cluster.create(NAMESPACES, {"metadata": {"name": world.namespace}})
@@ -40,7 +45,7 @@ async def world(cluster: Cluster, log: Log, operator: Operator, model: Model) ->
 @pytest.fixture
 async def rest(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
     """The REST API; calls without a namespace go to the test's."""
-    settings = api.Settings(default_namespace=world.namespace)
+    settings = api.Settings(default_namespace=world.namespace, addresses=LOOPBACK)
     async with (
         serving(api.app(settings, cluster, log)) as url,
         httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30) as client,

@@ -8,11 +8,12 @@ import httpx
 import pytest
 
 from komputer import gateway
+from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import Cluster
 from komputer.resources import crds
 from tests.contract.gateway.serving import Model, answers, serving
-from tests.contract.gateway.world import CREDENTIAL, World, installed
+from tests.contract.gateway.world import CREDENTIAL, OWN_PORT, World, installed
 from tests.contract.kubernetes.conftest import kubeconfig
 from tests.fixtures.valkey import LogServer
 
@@ -55,6 +56,7 @@ async def world(cluster: Cluster, log: Log, model: Model, heartbeat_s: float) ->
             model_credential=gateway.Credential(kind="api_key", value=CREDENTIAL),
             heartbeat_s=heartbeat_s,
             token_refused_for=timedelta(0),
+            addresses=AddressRules(loopback=True, own_ports=frozenset({OWN_PORT})),
         )
         app = gateway.app(settings, cluster, log)
         async with serving(app) as url, httpx.AsyncClient(timeout=30, verify=False) as http:

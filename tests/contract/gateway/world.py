@@ -15,7 +15,7 @@ from ulid import ULID
 
 from komputer import gateway
 from komputer.events.log import Log, LogKey
-from komputer.kube import AGENTS, CONFIGS, CRDS, NAMESPACES, PODS, SERVICE_ACCOUNTS, Cluster, Kind, Manifest
+from komputer.kube import AGENTS, CONFIGS, CONNECTORS, CRDS, NAMESPACES, PODS, SERVICE_ACCOUNTS, Cluster, Kind, Manifest
 from komputer.resources import door, names
 from komputer.resources.agent import digest_of
 from komputer.resources.errors import Unavailable
@@ -23,6 +23,8 @@ from tests.contract.gateway.serving import WITHIN_S, Model
 
 CREDENTIAL = "sk-platform-4711"
 MODEL = "claude-sonnet-4-6"
+OWN_PORT = 6443
+"""Of this machine, and the platform's: no connector may call it."""
 FINALIZER = "komputer.ai/test"
 
 
@@ -214,7 +216,7 @@ async def installed(cluster: Cluster, manifests: list[Manifest]) -> None:
         if manifest["metadata"]["name"] not in there:
             await cluster.create(CRDS, manifest)
     async with asyncio.timeout(WITHIN_S):
-        for kind in (AGENTS, CONFIGS):
+        for kind in (AGENTS, CONFIGS, CONNECTORS):
             while not await _is_served(cluster, kind):  # noqa: ASYNC110 - nobody tells when
                 await asyncio.sleep(0.02)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from komputer.gateway.headers import takes_gzip, to_model, to_pod
+from komputer.connectors.credentials import Credential as ServerCredential
+from komputer.gateway.headers import takes_gzip, to_model, to_pod, to_server
 from komputer.gateway.settings import Credential
 
 KEY = Credential(kind="api_key", value="sk-platform")
@@ -87,3 +88,38 @@ def test_of_an_answer_all_passes_but_what_speaks_of_the_connection_or_the_accoun
 
 def test_a_header_that_quotes_the_credential_does_not_come_back() -> None:
     assert to_pod([("x-echo", "key sk-platform"), ("x-other", "1")], "sk-platform") == [(b"x-other", b"1")]
+
+
+def to_a_server(*headers: tuple[str, str], credential: ServerCredential | None = None) -> dict[str, str]:
+    return dict(to_server([(name.encode(), value.encode()) for name, value in headers], credential))
+
+
+def test_a_connectors_server_gets_what_mcp_needs_and_the_connectors_credential() -> None:
+    own = ServerCredential("x-api-key", "secret", "secret")
+    passed = to_a_server(
+        ("Authorization", "Bearer pod-token"),
+        ("X-Api-Key", "the agent's"),
+        ("Accept", "text/event-stream"),
+        ("Mcp-Session-Id", "s"),
+        ("MCP-Protocol-Version", "2026-07-28"),
+        ("Last-Event-ID", "7"),
+        ("Cookie", "a=b"),
+        ("Accept-Encoding", "gzip"),
+        credential=own,
+    )
+    assert passed == {
+        "accept": "text/event-stream",
+        "mcp-session-id": "s",
+        "mcp-protocol-version": "2026-07-28",
+        "last-event-id": "7",
+        "accept-encoding": "identity",
+        "x-api-key": "secret",
+    }
+
+
+def test_an_agent_cannot_choose_a_credential_where_the_connector_has_none() -> None:
+    assert to_a_server(("authorization", "Bearer x"), ("x-api-key", "x")) == {"accept-encoding": "identity"}
+
+
+def test_a_servers_demand_to_sign_in_does_not_reach_the_agent() -> None:
+    assert to_pod([("WWW-Authenticate", "Bearer"), ("Mcp-Session-Id", "s")], None) == [(b"mcp-session-id", b"s")]

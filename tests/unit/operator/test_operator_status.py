@@ -5,6 +5,7 @@ from komputer.operator.seen import Seen
 from komputer.operator.status import CHATTY_EVERY, is_chatter, merge_patch, paced, recorded
 from komputer.resources.agent import AgentStatus, digest_of
 from komputer.resources.base import Condition
+from komputer.resources.connector import Connector
 from tests.unit.operator.given import (
     NOW,
     OLD_UID,
@@ -189,3 +190,24 @@ def test_a_strangers_child_is_not_named_as_ours() -> None:
     status = after(seen(pvc=pvc(None), pod=None))
     assert status.pvc_name is None
     assert condition(status, "Ready").reason == "ChildNotOurs"
+
+
+def connector(name: str, **spec: object) -> Connector:
+    return Connector.model_validate({"metadata": {"name": name}, "spec": {"service": "x", "url": "https://x", **spec}})
+
+
+def test_an_agent_says_which_connectors_it_does_without() -> None:
+    who = agent(spec={"connectors": ["git", "off", "never"]})
+    there = {"git": connector("git"), "off": connector("off", disabled=True), "never": None}
+    told = condition(after(seen(who, connectors=there)), "ConnectorsFound")
+    assert (told.status, told.reason) == ("False", "ConnectorMissing")
+    assert told.message == "connector 'off' is disabled; there is no connector 'never': tasks run without"
+    off = condition(after(seen(agent(spec={"connectors": ["off"]}), connectors=there)), "ConnectorsFound")
+    assert (off.status, off.reason) == ("False", "ConnectorDisabled")
+    found = condition(after(seen(agent(spec={"connectors": ["git"]}), connectors=there)), "ConnectorsFound")
+    assert (found.status, found.reason) == ("True", "AllConnectorsFound")
+    assert condition(after(seen(who, connectors=there)), "Ready").status == "True", "it works all the same"
+
+
+def test_an_agent_that_never_named_a_connector_says_nothing_of_them() -> None:
+    assert all(each.type != "ConnectorsFound" for each in after(seen()).conditions)

@@ -1,4 +1,4 @@
-from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, PODS, TEMPLATES
+from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES
 from komputer.operator.store import AgentKey, Store
 from komputer.resources.base import Manifest
 
@@ -46,6 +46,19 @@ def test_a_change_wakes_whom_it_concerns() -> None:
     assert woken.take() == [EVE]
     store.put(TEMPLATES, manifest("mine", 7, uid="other", namespace="crew"))
     assert woken.take() == []
+
+
+def test_a_connector_wakes_the_agents_of_its_namespace_that_name_it() -> None:
+    store, woken = two_agents()
+    store.put(AGENTS, manifest("ada", 3, spec={"connectors": ["git"]}))
+    store.put(AGENTS, manifest("eve", 4, namespace="crew", spec={"connectors": ["git"]}))
+    woken.clear()
+    store.put(CONNECTORS, manifest("git", 5))
+    assert woken.take() == [ADA]
+    store.put(CONNECTORS, manifest("mail", 6))
+    assert woken.take() == []
+    store.drop(CONNECTORS, manifest("git", 7))
+    assert woken.take() == [ADA]
 
 
 def test_what_we_wrote_ourselves_wakes_nobody_not_even_when_it_comes_back() -> None:

@@ -82,7 +82,7 @@ async def create_agent(request: Request, body: CreateAgent, namespace: Annotated
     """Start an agent, or give an idle one its next task. A busy one answers 409."""
     body.refuse_what_is_not_built()
     where = body.namespace or checked_namespace(namespace) or request.app.state.settings.default_namespace
-    agents(request).refuse_unknown_connectors(where, body.connectors)
+    await agents(request).refuse_unknown_connectors(where, body.connectors)
     given = settings_given(body)
     assigned = await agents(request).create_or_assign(where, body.name, body.instructions, with_defaults(given), given)
     return Json(orjson.dumps(assigned.body), 201 if assigned.is_new else 200)
@@ -104,7 +104,7 @@ async def get_agent(request: Request, name: str, namespace: Namespace) -> Json:
 async def patch_agent(request: Request, name: str, body: PatchAgent, namespace: Namespace) -> Json:
     """Change an agent: all or nothing, at its next task. `instructions` assign a task (409 where it has one)."""
     body.refuse_what_is_not_built()
-    agents(request).refuse_unknown_connectors(namespace, body.connectors)
+    await agents(request).refuse_unknown_connectors(namespace, body.connectors)
     given = settings_given(body)
     if body.instructions is not None:
         await agents(request).assign(namespace, name, body.instructions, given)

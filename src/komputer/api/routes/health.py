@@ -22,10 +22,11 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """Everything that a request needs answers."""
     state = request.app.state
-    if not state.cache.is_synced:
-        return JSONResponse(
-            {"status": "not ready", "error": "the agents have not been read yet", "code": "unavailable"}, 503
-        )
+    for cache, what in ((state.cache, "agents"), (state.connector_cache, "connectors")):
+        if not cache.is_synced:
+            return JSONResponse(
+                {"status": "not ready", "error": f"the {what} have not been read yet", "code": "unavailable"}, 503
+            )
     try:
         await state.log.ping()
         await state.settings.also_ready()

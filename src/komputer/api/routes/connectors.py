@@ -1,0 +1,104 @@
+"""`/api/v1/connectors` and `/api/v1/connector-templates`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from komputer.agents.view import encoded
+from komputer.api.bodies import Done, ErrorBody
+from komputer.api.connector_bodies import (
+    ConnectorList,
+    ConnectorResponse,
+    CreateConnector,
+    PatchConnector,
+    TemplateList,
+    ToolList,
+)
+from komputer.api.routes.agents import ERRORS, LARGE, Json, Namespace, checked_namespace, refuse_idempotency_key
+from komputer.connectors.connectors import Connectors
+from komputer.connectors.templates import TEMPLATES
+from komputer.connectors.tools import Tools
+
+GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such connector."}}
+TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "The connector's state forbids it."}}
+FAILED: dict[int | str, dict[str, Any]] = {
+    502: {"model": ErrorBody, "description": "The connector's server does not do its part; the code says how."}
+}
+
+router = APIRouter(prefix="/api/v1", tags=["connectors"], responses=ERRORS)
+
+
+def connectors(request: Request) -> Connectors:
+    return request.app.state.connectors  # type: ignore[no-any-return]
+
+
+@router.post(
+    "/connectors",
+    operation_id="create_connector",
+    status_code=201,
+    response_model=ConnectorResponse,
+    responses={**TAKEN, **LARGE},
+    dependencies=[Depends(refuse_idempotency_key)],
+)
+async def create_connector(
+    request: Request, body: CreateConnector, namespace: Annotated[str | None, Query()] = None
+) -> Json:
+    """Make a connector: an MCP server that agents may use. Its credential is a Secret; no answer ever holds it."""
+    body.refuse_what_is_not_built()
+    where = body.namespace or checked_namespace(namespace) or request.app.state.settings.default_namespace
+    made = await connectors(request).create(where, body.name, body.spec(), body.auth())
+    return Json(encoded(await connectors(request).body(made)), 201)
+
+
+@router.get("/connectors", operation_id="list_connectors", response_model=ConnectorList)
+async def list_connectors(request: Request, namespace: Annotated[str | None, Query()] = None) -> Json:
+    """Every connector, or those of one namespace, with the agents that name them now."""
+    return Json(encoded({"connectors": await connectors(request).bodies(checked_namespace(namespace))}))
+
+
+@router.get("/connectors/{name}", operation_id="get_connector", response_model=ConnectorResponse, responses=GONE)
+async def get_connector(request: Request, name: str, namespace: Namespace) -> Json:
+    """One connector as it is now."""
+    found = await connectors(request).one(namespace, name)
+    return Json(encoded(await connectors(request).body(found)))
+
+
+@router.patch(
+    "/connectors/{name}",
+    operation_id="update_connector",
+    response_model=ConnectorResponse,
+    responses={**GONE, **TAKEN, **LARGE},
+)
+async def update_connector(request: Request, name: str, body: PatchConnector, namespace: Namespace) -> Json:
+    """Change a connector: all or nothing, at once for requests that come after it."""
+    body.refuse_what_is_not_built()
+    where = body.namespace or namespace
+    before = await connectors(request).one(where, name)
+    changed = await connectors(request).change(where, name, body.changes(before), body.token)
+    return Json(encoded(await connectors(request).body(changed)))
+
+
+@router.delete("/connectors/{name}", operation_id="delete_connector", response_model=Done, responses=GONE)
+async def delete_connector(request: Request, name: str, namespace: Namespace) -> Json:
+    """Delete a connector, with the Secret that was made for it. The answer names the agents that lose it."""
+    losing = await connectors(request).delete(namespace, name)
+    told: dict[str, Any] = {"status": "deleted", "name": name}
+    return Json(encoded(told | ({"agentNames": losing} if losing else {})))
+
+
+@router.get(
+    "/connectors/{name}/tools",
+    operation_id="list_connector_tools",
+    response_model=ToolList,
+    responses={**GONE, **TAKEN, **FAILED},
+)
+async def list_connector_tools(request: Request, name: str, namespace: Namespace) -> Json:
+    """What the connector's server offers, asked now."""
+    tools: Tools = request.app.state.tools
+    return Json(encoded({"tools": await tools.of(await connectors(request).one(namespace, name))}))
+
+
+@router.get("/connector-templates", operation_id="list_connector_templates", response_model=TemplateList)
+async def list_connector_templates() -> Json:
+    """Servers that many people use, and what a form needs to ask for."""
+    return Json(encoded({"templates": TEMPLATES}))

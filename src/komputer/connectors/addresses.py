@@ -1,0 +1,119 @@
+"""Which addresses a connector may lead to. Pure.
+
+A URL is judged twice: as it is written (`check_url`), and by each address that a connection is about to be made to
+(`why_refused`), after DNS, so that a name which leads elsewhere the second time it is asked for gains nothing.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+from urllib.parse import SplitResult, urlsplit
+
+from komputer.resources.connector import URL_LIMIT
+from komputer.resources.errors import Invalid
+
+IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+CODE: Final = "address-not-allowed"
+CLUSTER_SUFFIXES: Final = (".svc", ".cluster.local", ".internal")
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressRules:
+    """The internet by https, unless more is configured here. Link-local addresses are never allowed."""
+
+    loopback: bool = False
+    """Whether this machine itself may be called, also by http: the laptop's own servers."""
+    own_ports: frozenset[int] = frozenset()
+    """Of this machine: the platform's parts, which no connector may call."""
+    networks: tuple[Network, ...] = ()
+    """Private or cluster-internal networks that may be called, also by http."""
+
+
+def check_url(url: str, rules: AddressRules) -> None:
+    """Raises `Invalid` where no connection to `url` could be allowed, with a sentence that says what to do."""
+    parts = _split(url)
+    host = (parts.hostname or "").rstrip(".").lower()
+    if parts.scheme not in ("https", "http"):
+        raise _wrong("url must begin with https://")
+    if not host:
+        raise _wrong("url names no host")
+    if parts.username is not None or parts.password is not None:
+        raise _wrong("url must not hold a user or password; give a token instead")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    ip = _ip(host)
+    is_local_name = host == "localhost" or host.endswith(".localhost")
+    if ip or is_local_name:
+        if why := why_refused(ip or ipaddress.ip_address("127.0.0.1"), port, rules, is_https=parts.scheme == "https"):
+            raise _refused(f"url: {why}")
+        return
+    if rules.networks:
+        return
+    if parts.scheme == "http":
+        raise _refused("url must be https: a credential is never sent in the clear")
+    if "." not in host or host.endswith(CLUSTER_SUFFIXES):
+        raise _refused(f"url: {host!r} is a name inside of the cluster; this platform lets connectors call none")
+
+
+def why_refused(ip: IP, port: int, rules: AddressRules, *, is_https: bool) -> str | None:
+    """Why no connection may be made to this address, or None where one may."""
+    ip = unwrapped(ip)
+    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        return "link-local, multicast and unspecified addresses are never called"
+    if ip.is_loopback:
+        if port in rules.own_ports:
+            return "that is a port of the platform itself"
+        return None if rules.loopback else "this platform lets connectors call no loopback address"
+    if any(ip.version == network.version and ip in network for network in rules.networks):
+        return None
+    if not ip.is_global:
+        return "this platform lets connectors call no private or cluster-internal address"
+    return None if is_https else "it must be https: a credential is never sent in the clear"
+
+
+def unwrapped(ip: IP) -> IP:
+    """The IPv4 address within an IPv6 one that only carries it (mapped, 6to4, NAT64)."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        if inner := ip.ipv4_mapped or ip.sixtofour:
+            return inner
+        if ip in _NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip
+
+
+def _ip(host: str) -> IP | None:
+    """Also in the old forms that a resolver takes for an address (`127.1`, `0x7f.1`, `2130706433`)."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    labels = host.split(".")
+    if len(labels) > 4 or not all(_is_number(label) for label in labels):
+        return None
+    raise _refused("url: write an IP address in its usual form")
+
+
+def _is_number(label: str) -> bool:
+    digits = "0123456789abcdef" if label.startswith("0x") else "0123456789"
+    return bool(label) and all(sign in digits for sign in label.removeprefix("0x"))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        if len(url) > URL_LIMIT or not url.isascii() or any(sign <= " " or sign in '\\"<>' for sign in url):
+            raise ValueError
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        raise _wrong(f"url is no address, or longer than {URL_LIMIT} characters") from None
+    return parts
+
+
+def _wrong(sentence: str) -> Invalid:
+    return Invalid(sentence, code="invalid", field="url")
+
+
+def _refused(sentence: str) -> Invalid:
+    return Invalid(sentence, code=CODE, field="url")

@@ -1,0 +1,166 @@
+"""What a connector's server offers, asked by the `mcp` library: both generations of the protocol, JSON and streams."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+import aiohttp
+import httpx2
+import mcp_types
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from komputer.connectors.credentials import Credential, Credentials
+from komputer.connectors.failures import of_status
+from komputer.connectors.outward import Outward
+from komputer.events.health import Health
+from komputer.kube import Cluster
+from komputer.resources.config import Config
+from komputer.resources.connector import Connector
+from komputer.resources.errors import Conflict, ServerFailed, Unavailable
+
+WITHIN_S: Final = 15.0
+"""All of it: the handshake and every page."""
+PAGES: Final = 50
+ANSWER_LIMIT_BYTES: Final = 8 * 2**20
+DESCRIPTION_LIMIT: Final = 8_000
+
+
+class Tools:
+    """Asks with the connector's credential, and writes down what came of it."""
+
+    def __init__(
+        self, cluster: Cluster, outward: Outward, health: Health, configs: Callable[[], Sequence[Config]]
+    ) -> None:
+        self._credentials = Credentials(cluster, kept_s=0.0)
+        self._outward = outward
+        self._health = health
+        self._configs = configs
+
+    async def of(self, connector: Connector) -> list[dict[str, Any]]:
+        """Raises `ServerFailed`; `Conflict` for a connector that is disabled."""
+        name = connector.metadata.name
+        if connector.spec.disabled:
+            raise Conflict(f"connector {name!r} is disabled; enable it first", code="connector-disabled")
+        try:
+            credential = await self._credentials.of(connector, self._configs())
+            tools = await tools_of(self._outward, connector.spec.url, credential)
+        except ServerFailed as failure:
+            await self._note(connector, failure.code, failure.message)
+            raise ServerFailed(f"connector {name!r}: {failure.message}", code=failure.code) from None
+        await self._note(connector, "", "")
+        return tools
+
+    async def _note(self, connector: Connector, code: str, reason: str) -> None:
+        place = (connector.metadata.namespace or "", connector.metadata.name)
+        with contextlib.suppress(Unavailable):
+            await self._health.note(place, connector.metadata.uid, code, reason)
+
+
+async def tools_of(outward: Outward, url: str, credential: Credential | None) -> list[dict[str, Any]]:
+    """Name and description of each tool. Raises `ServerFailed`."""
+    way = _Through(outward, credential)
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            return await _listed(way, url)
+    except TimeoutError:
+        if way.failure:
+            raise way.failure from None
+        raise ServerFailed(
+            f"The server has not told its tools within {WITHIN_S:.0f} s; see that it is well.", code="mcp_timeout"
+        ) from None
+    except Exception as error:  # the library's border: it raises groups of many kinds
+        if way.failure:
+            raise way.failure from None
+        raise _translated(error) from None
+
+
+async def _listed(way: "_Through", url: str) -> list[dict[str, Any]]:
+    async with (
+        httpx2.AsyncClient(transport=way, trust_env=False, timeout=WITHIN_S) as http,
+        Client(streamable_http_client(url, http_client=http), read_timeout_seconds=WITHIN_S) as client,
+    ):
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        for _ in range(PAGES):
+            page = await client.list_tools(cursor=cursor)
+            found += [_tool(tool) for tool in page.tools]
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        return found
+
+
+def _tool(tool: mcp_types.Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": (tool.description or "")[:DESCRIPTION_LIMIT]}
+
+
+def _translated(error: BaseException) -> ServerFailed:
+    """What the library says, in one sentence; of a group the first cause."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ServerFailed):
+        return error
+    if isinstance(error, MCPError):
+        return ServerFailed(
+            f"The server answers with an error of its own ({error.error.code}); see that the connector's url is that "
+            "of an MCP endpoint.",
+            code="mcp_protocol",
+        )
+    return ServerFailed(
+        f"The server does not speak MCP over streamable HTTP as we know it ({type(error).__name__}); see that the "
+        "connector's url is that of an MCP endpoint.",
+        code="mcp_protocol",
+    )
+
+
+class _Through(httpx2.AsyncBaseTransport):
+    """The library's requests by our way out. `failure` is the last that the library would tell in words of its own."""
+
+    def __init__(self, outward: Outward, credential: Credential | None) -> None:
+        self._outward = outward
+        self._credential = credential
+        self.failure: ServerFailed | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        headers = [
+            (name, value)
+            for name, value in request.headers.multi_items()
+            if name in ("accept", "content-type", "user-agent", "last-event-id") or name.startswith("mcp-")
+        ]
+        headers.append(("accept-encoding", "identity"))
+        if self._credential:
+            headers.append((self._credential.name, self._credential.value))
+        body = await request.aread()
+        exchange = self._outward.request(request.method, str(request.url), headers, body or None)
+        try:
+            answer = await exchange.__aenter__()
+        except ServerFailed as failure:
+            self.failure = failure
+            raise httpx2.ConnectError("not reached", request=request) from failure
+        if request.method == "POST":
+            self.failure = of_status(answer.status)
+        passed = [(name, value) for name, value in answer.headers.items() if name.lower() != "location"]
+        return httpx2.Response(answer.status, headers=passed, stream=_Stream(exchange, answer), request=request)
+
+
+class _Stream(httpx2.AsyncByteStream):
+    def __init__(self, exchange: Any, answer: aiohttp.ClientResponse) -> None:
+        self._exchange = exchange
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        try:
+            async for chunk in self._answer.content.iter_any():
+                size += len(chunk)
+                if size > ANSWER_LIMIT_BYTES:
+                    raise httpx2.ReadError("the answer is too large")
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx2.ReadError(type(error).__name__) from error
+
+    async def aclose(self) -> None:
+        await self._exchange.__aexit__(None, None, None)

@@ -1,0 +1,125 @@
+"""KomputerConnector: an MCP server that agents may use, and how to prove to it who we are."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from komputer.resources import names
+from komputer.resources.base import AGE, Column, Condition, Int32, Int64, Manifest, Part, Resource
+
+AuthType = Literal["token", "oauth", "header", "none"]
+DEFAULT_KEY: Final = "token"
+"""Of the Secret, where none is named."""
+RESERVED_NAMES: Final = frozenset({"komputer"})
+"""Servers that every agent may have anyway: a connector of this name would hide a manager's own tools."""
+SERVICE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+HEADER: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
+URL_LIMIT: Final = 2048
+
+_HEADERS_OF_OURS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "last-event-id",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class ConnectorSecretRef(Part):
+    """A key of a Secret of the connector's own namespace."""
+
+    name: Annotated[str, Field(max_length=253)]
+    key: Annotated[str, Field(max_length=253)]
+    optional: bool | None = None
+
+
+class ConnectorSpec(Part):
+    """Where the server is, and which credential the gateway adds. The credential itself stands in a Secret."""
+
+    type: Literal["remote"] = "remote"
+    service: Annotated[str, Field(pattern=SERVICE, description="What it is: github, slack, custom.")]
+    url: Annotated[str, Field(min_length=1, max_length=URL_LIMIT, description="Of its streamable HTTP endpoint.")]
+    display_name: Annotated[str | None, Field(max_length=256)] = None
+    auth_type: Annotated[
+        AuthType,
+        Field(description="token: `Authorization: Bearer`; header: as headerName; none. oauth has no effect yet."),
+    ] = "token"
+    header_name: Annotated[str | None, Field(pattern=HEADER, description="Of authType header.")] = None
+    auth_secret_key_ref: ConnectorSecretRef | None = None
+    disabled: Annotated[bool, Field(description="No agent can use it until this is false.")] = False
+
+
+class ConnectorStatus(Part):
+    """Written by nobody but the operator."""
+
+    attached_agents: Int32 | None = None
+    agent_names: list[str] = Field(default_factory=list)
+    observed_generation: Int64 | None = None
+    conditions: Annotated[
+        list[Condition],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = Field(default_factory=list)
+
+
+class Connector(Resource):
+    """An MCP server that agents of its namespace may use; the gateway adds the credential."""
+
+    kind_name: ClassVar[str] = "KomputerConnector"
+    plural: ClassVar[str] = "komputerconnectors"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(name="Service", type="string", json_path=".spec.service"),
+        Column(name="URL", type="string", json_path=".spec.url"),
+        Column(name="Agents", type="integer", json_path=".status.attachedAgents"),
+        AGE,
+    )
+
+    spec: ConnectorSpec
+    status: ConnectorStatus = Field(default_factory=ConnectorStatus)
+
+
+def is_connector_name(name: str) -> bool:
+    """As agents are named, since it becomes a part of tools' names (`mcp__<name>__<tool>`); and not one of ours."""
+    return names.is_agent_name(name) and name not in RESERVED_NAMES
+
+
+def may_be_set(header: str) -> bool:
+    """Whether a credential may be sent under this name: HTTP's and MCP's own are taken."""
+    name = header.lower()
+    return re.fullmatch(HEADER, header) is not None and name not in _HEADERS_OF_OURS and not name.startswith("mcp-")
+
+
+def attached(agents: Iterable[Manifest]) -> dict[tuple[str, str], list[str]]:
+    """For each connector, by namespace and name, the agents whose spec names it, in order."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for agent in agents:
+        metadata = agent["metadata"]
+        if metadata.get("deletionTimestamp"):
+            continue
+        for name in dict.fromkeys(agent.get("spec", {}).get("connectors") or ()):
+            found.setdefault((metadata["namespace"], name), []).append(metadata["name"])
+    return {place: sorted(who) for place, who in found.items()}
+
+
+def missing(wanted: Iterable[str], there: Mapping[str, Connector | None]) -> list[str]:
+    """Of the connectors that an agent names, those that it has to do without, each with the reason."""
+    told = []
+    for name in wanted:
+        connector = there.get(name)
+        if connector is None:
+            told.append(f"there is no connector {name!r}")
+        elif connector.spec.disabled:
+            told.append(f"connector {name!r} is disabled")
+    return told

@@ -1,0 +1,126 @@
+"""Which addresses a connector may lead to."""
+
+import ipaddress
+
+import pytest
+
+from komputer.connectors.addresses import AddressRules, check_url, why_refused
+from komputer.resources.errors import Invalid
+
+INTERNET = AddressRules()
+LAPTOP = AddressRules(loopback=True, own_ports=frozenset({8080, 6443}))
+OFFICE = AddressRules(networks=(ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00:1::/32")))
+
+
+def code(url: str, rules: AddressRules) -> str | None:
+    try:
+        check_url(url, rules)
+    except Invalid as refused:
+        return refused.code if refused.field == "url" else None
+    return None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://mcp.example.com/mcp",
+        "https://mcp.example.com:8443/v1/mcp?tenant=1",
+        "https://93.184.216.34/mcp",
+        "HTTPS://MCP.EXAMPLE.COM/",
+        "https://[2606:4700::1111]/mcp",
+    ],
+)
+def test_the_internet_may_be_called_by_https(url: str) -> None:
+    assert code(url, INTERNET) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://mcp.example.com/mcp",
+        "http://93.184.216.34/mcp",
+        "https://127.0.0.1/mcp",
+        "https://localhost/mcp",
+        "https://x.localhost/mcp",
+        "https://[::1]/mcp",
+        "https://[::ffff:127.0.0.1]/mcp",
+        "https://[64:ff9b::7f00:1]/mcp",
+        "https://[2002:7f00:1::]/mcp",
+        "https://0.0.0.0/mcp",
+        "https://[::]/mcp",
+        "https://10.0.0.5/mcp",
+        "https://172.16.0.1/mcp",
+        "https://192.168.1.1/mcp",
+        "https://100.64.0.1/mcp",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[fe80::1%25eth0]/mcp",
+        "https://[fd00::1]/mcp",
+        "https://224.0.0.1/",
+        "https://kubernetes/api",
+        "https://kubernetes.default.svc/api",
+        "https://redis.team.svc.cluster.local/",
+        "https://redis.team.svc.cluster.local./",
+        "https://metadata.google.internal/",
+        "https://127.1/",
+        "https://2130706433/",
+        "https://0x7f.0.0.1/",
+    ],
+)
+def test_nothing_inside_may_be_called_and_nothing_in_the_clear(url: str) -> None:
+    assert code(url, INTERNET) == "address-not-allowed"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "mcp.example.com",
+        "ftp://mcp.example.com",
+        "file:///etc/passwd",
+        "https://",
+        "https:///mcp",
+        "https://user:secret@mcp.example.com/",
+        "https://token@mcp.example.com/",
+        "https://mcp.example.com:99999/",
+        "https://mcp.example.com\\@127.0.0.1/",
+        "https://mcp.example.com/\r\nhost: x",
+        "https://mcp.example.com/ x",
+        "https://[::1/",
+        "https://mcp.exämple.com/",
+        "https://mcp.example.com/" + "x" * 3000,
+    ],
+)
+def test_what_is_no_address_is_told_as_such(url: str) -> None:
+    assert code(url, LAPTOP) == "invalid"
+
+
+def test_a_laptop_may_call_its_own_servers_but_no_part_of_the_platform() -> None:
+    assert code("http://127.0.0.1:9000/mcp", LAPTOP) is None
+    assert code("http://localhost:9000/mcp", LAPTOP) is None
+    assert code("http://[::1]:9000/mcp", LAPTOP) is None
+    for host in ("127.0.0.1", "127.8.9.10", "localhost", "[::1]", "[::ffff:127.0.0.1]"):
+        for port in (8080, 6443):
+            assert code(f"http://{host}:{port}/mcp", LAPTOP) == "address-not-allowed", host
+    assert code("https://192.168.1.1/mcp", LAPTOP) == "address-not-allowed"
+
+
+def test_networks_that_are_configured_may_be_called_and_no_others() -> None:
+    assert code("http://10.1.2.3:8000/mcp", OFFICE) is None
+    assert code("https://[fd00:1::5]/mcp", OFFICE) is None
+    assert code("http://tools.team.svc:8000/mcp", OFFICE) is None, "judged when it is connected to"
+    assert code("http://10.2.0.1/mcp", OFFICE) == "address-not-allowed"
+    assert code("https://127.0.0.1/mcp", OFFICE) == "address-not-allowed"
+    anything = AddressRules(networks=(ipaddress.ip_network("0.0.0.0/0"),))
+    assert code("https://169.254.169.254/", anything) == "address-not-allowed"
+    assert code("https://127.0.0.1/", anything) == "address-not-allowed"
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:10.0.0.1"])
+def test_each_address_is_judged_again_as_it_is_connected_to(text: str) -> None:
+    assert why_refused(ipaddress.ip_address(text), 443, INTERNET, is_https=True)
+
+
+def test_a_name_that_leads_to_the_internet_is_called_by_https_only() -> None:
+    public = ipaddress.ip_address("93.184.216.34")
+    assert why_refused(public, 443, INTERNET, is_https=True) is None
+    assert why_refused(public, 80, LAPTOP, is_https=False)

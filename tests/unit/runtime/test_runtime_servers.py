@@ -1,0 +1,31 @@
+"""How Claude is told of its connectors."""
+
+import json
+import stat
+from pathlib import Path
+
+from komputer.resources import door
+from komputer.runtime.options import servers, write_servers
+
+
+def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address() -> None:
+    task = door.TaskSettings(model="m", role="worker", connectors=["git", "mail"])
+    assert servers(task, "http://127.0.0.1:4711", "key") == {
+        "mcpServers": {
+            name: {
+                "type": "http",
+                "url": f"http://127.0.0.1:4711/connectors/{name}",
+                "headers": {"Authorization": "Bearer key"},
+            }
+            for name in ("git", "mail")
+        }
+    }
+
+
+def test_the_file_is_private_and_that_of_the_attempt_before_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "servers.json"
+    path.write_text("of before")
+    path.chmod(0o644)
+    write_servers(path, {"mcpServers": {}})
+    assert json.loads(path.read_text()) == {"mcpServers": {}}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
