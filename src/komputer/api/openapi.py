@@ -15,6 +15,13 @@ BUILT_IN_VALIDATION = ("HTTPValidationError", "ValidationError")
 EXAMPLES: dict[str, dict[str, Any]] = {
     "CreateAgent": {"name": "ada", "instructions": "Write a haiku about pods into haiku.txt."},
     "PatchAgent": {"model": "claude-opus-5-5", "connectors": ["github"]},
+    "CreateConnector": {
+        "name": "github",
+        "service": "github",
+        "url": "https://api.githubcopilot.com/mcp/",
+        "token": "ghp_…",
+    },
+    "PatchConnector": {"token": "ghp_…"},
 }
 """Of each body that one may send, by the name of its schema."""
 
