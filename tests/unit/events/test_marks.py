@@ -21,7 +21,12 @@ def row(micros: int) -> Row:
 
 def test_a_mark_covers_all_up_to_its_base_and_of_some_agents_more() -> None:
     mark = Mark(10, {A: 15})
-    assert [mark.covers(A, 15), mark.covers(A, 16), mark.covers(B, 10), mark.covers(B, 11)] == [True, False, True, False]
+    assert [mark.covers(A, 15), mark.covers(A, 16), mark.covers(B, 10), mark.covers(B, 11)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
     assert mark.includes(Mark(9, {B: 10}))
     assert not mark.includes(Mark(9, {B: 11}))
     assert mark.joined(Mark(12, {B: 20})) == Mark(12, {A: 15, B: 20})
