@@ -9,7 +9,7 @@ import pytest
 
 from komputer.events.log import Log
 from tests.contract.log.events import said
-from tests.contract.stream.world import WITHIN_S, Api, Json, Socket, World, numbers, publish
+from tests.contract.stream.world import WITHIN_S, Api, Json, Socket, World, cut, numbers, publish
 
 Start = Callable[..., Api]
 
@@ -56,7 +56,7 @@ async def test_what_a_member_did_not_take_goes_to_another_at_once(world: World) 
     async with world.ws(group="workers") as first:
         await publish(ada, 0, 20)
         assert numbers(await first.take(1)) == [0]
-        first.ws._reader._protocol.transport.abort()  # type: ignore[attr-defined]
+        cut(first.ws)
         async with world.ws(group="workers") as second:
             assert set(numbers(await second.take(20))) >= set(range(1, 20))
 
@@ -107,8 +107,7 @@ async def test_groups_vanish_with_the_agent(world: World, log: Log) -> None:
         await world.http.delete(f"{world.api.url}/agents/ada", params={"namespace": world.namespace})
         await log.bury(ada.key)
         assert await ws.code() == 4410
-    redis = log.server.redis
-    assert await redis.keys(f"{log._prefix}*{world.namespace}*") == []
+    assert await log.server.redis.keys(f"*:{world.namespace}:*") == []
 
 
 async def test_names_of_groups_are_checked_and_there_are_not_too_many(world: World, log: Log) -> None:
