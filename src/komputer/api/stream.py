@@ -127,7 +127,7 @@ async def until_any(pump: Coroutine[None, None, None], receive: Receive, ending:
             pumping.result()
         raise Draining
     except OSError:  # the client is gone
-        return None
+        return
     finally:
         pumping.cancel()
         leaving.cancel()
