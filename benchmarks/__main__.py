@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.gateway import model
 from benchmarks.measures import Row, idle, lists, machine, starts, tasks
+from benchmarks.streams import streams
 from tests.e2e.laptop import Laptop
 
 BOUNDS = """
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
             parts.append(("Tasks", tasks(laptop, 3 if quick else 10)))
             parts.append(("Gateway", model(laptop, 30 if quick else 300)))
             parts.append(("Lists", lists(laptop, (10, 100) if quick else (10, 100, 1000), 2 if quick else 6)))
+            parts.append(("Streams", streams(laptop, 100 if quick else 1000, 1 if quick else 5)))
         finally:
             laptop.stop()
         if not quick:

@@ -100,7 +100,7 @@ class Streams:
         self._is_draining = True
         for ending in self._open:
             if not ending.done():
-                ending.set_exception(Draining())
+                ending.set_result(None)
 
     @contextmanager
     def admitted(self) -> Iterator[asyncio.Future[None]]:
@@ -121,11 +121,13 @@ async def until_any(pump: Coroutine[None, None, None], receive: Receive, ending:
     pumping, leaving = asyncio.create_task(pump), asyncio.create_task(_left(receive))
     try:
         await asyncio.wait({pumping, leaving, ending}, return_when=asyncio.FIRST_COMPLETED)
-        for each in (leaving, pumping, ending):
-            if each.done():
-                return each.result()
+        if leaving.done():
+            return
+        if pumping.done():
+            pumping.result()
+        raise Draining
     except OSError:  # the client is gone
-        return None
+        return
     finally:
         pumping.cancel()
         leaving.cancel()

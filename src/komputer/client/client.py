@@ -117,8 +117,10 @@ class Client:
         return str(newest[-1]["id"]) if newest else "0-0"
 
     def follow(self, name: str, after: str, *, types: str | None = None) -> Iterator[Json]:
-        """Every event after the cursor, as it happens, for ever; `ApiError` (404) when the agent is deleted. Survives an
-        API that is away for a while. Where retention took some, a notice of type `gap` comes first."""
+        """Every event after the cursor, as it happens, for ever; `ApiError` (404) when the agent is deleted.
+
+        Survives an API that is away for a while. Where retention took some, a notice of type `gap` comes first.
+        """
         pause = RETRY_FIRST_S
         while True:
             try:

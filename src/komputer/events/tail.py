@@ -111,6 +111,11 @@ class Feed:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_S[1])
                 continue
+            except Exception:  # border: a defect here ends each reader by itself, it does not let them wait for ever
+                log.exception("tail failed")
+                self.is_broken = True
+                self._wake_all()
+                return
             pause = PAUSE_S[0]
             if not self._source.is_current:
                 self._has_rung.set()
@@ -124,8 +129,11 @@ class Feed:
                 self.ring.add(told)
                 self._is_wanted.clear()
             if told or self.is_broken:
-                for reader in self.readers:
-                    reader.wake()
+                self._wake_all()
+
+    def _wake_all(self) -> None:
+        for reader in self.readers:
+            reader.wake()
 
 
 class Reader:

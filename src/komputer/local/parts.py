@@ -29,6 +29,9 @@ from komputer.resources.errors import Unavailable
 
 WS_MESSAGE_LIMIT_BYTES = 64 * 1024
 """Of what a client sends over a WebSocket; it is read and dropped."""
+TAKE_WITHIN_MS = 60_000
+"""A client that takes nothing of what was sent for so long is cut off; else a stuck one would hold its connection for
+ever, also after its stream was given up."""
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 3
 Ready = Callable[[], None]
 
@@ -117,6 +120,8 @@ class Announcing(uvicorn.Server):
 
 async def serve(app: ASGIApp, listening: socket.socket, ready: Ready, drain: Callable[[], None] = lambda: None) -> None:
     """Serves until SIGTERM; connections are given two seconds to end. `drain` is to end those that never do."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKE_WITHIN_MS)
     server = Announcing(
         uvicorn.Config(
             app,

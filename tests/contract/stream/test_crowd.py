@@ -7,8 +7,10 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
+from komputer.events.log import Numbered
+from komputer.resources.errors import Unavailable
 from tests.contract.log.events import Producer, said
-from tests.contract.stream.world import WITHIN_S, Api, World, numbers, publish
+from tests.contract.stream.world import WITHIN_S, Api, World, cut, numbers, publish, stop_reading
 from tests.fixtures.valkey import LogServer
 
 COUNT = 5000
@@ -73,17 +75,17 @@ async def test_fifty_readers_each_see_all_of_5000_events_once_and_in_order(world
     async with aiohttp.ClientSession() as http:
         url = f"{world.api.url}/agents/ada/ws?namespace={world.namespace}"
         stuck, killed = await http.ws_connect(url), await http.ws_connect(url)
-        stuck._reader._protocol.pause_reading()  # type: ignore[union-attr, attr-defined]
+        stop_reading(stuck)
         async with asyncio.TaskGroup() as group:
             for got in healthy:
                 group.create_task(follow(world, got, COUNT))
             group.create_task(returning(world, comes_back, COUNT))
             await publish(ada, 0, COUNT // 2, batch=20)
-            killed._reader._protocol.transport.abort()  # type: ignore[union-attr, attr-defined]
+            cut(killed)
             await publish(ada, COUNT // 2, COUNT // 2, batch=20)
         for got in [*healthy, comes_back]:
             assert got == list(range(COUNT))
-        stuck._reader._protocol.transport.abort()  # type: ignore[union-attr, attr-defined]
+        cut(stuck)
 
 
 async def test_nothing_is_missed_or_repeated_when_log_and_api_die_in_mid_stream(
@@ -96,8 +98,8 @@ async def test_nothing_is_missed_or_repeated_when_log_and_api_die_in_mid_stream(
     of_all: list[dict[str, list[int]]] = [{name: [] for name in names} for _ in range(3)]
     of_ada: list[list[int]] = [[] for _ in range(4)]
     async with asyncio.TaskGroup() as group:
-        for got, cut in zip(of_all, (7, 100, 10_000), strict=True):
-            group.create_task(following_all(world, got, 1000, cut))
+        for got, cut_after in zip(of_all, (7, 100, 10_000), strict=True):
+            group.create_task(following_all(world, got, 1000, cut_after))
         for n, mine in enumerate(of_ada):
             group.create_task(follow(world, mine, 1000, other if n % 2 else None))
         for step in range(4):
@@ -119,9 +121,6 @@ async def test_nothing_is_missed_or_repeated_when_log_and_api_die_in_mid_stream(
 
 async def stubborn(writer: Producer, first: int, count: int) -> None:
     """As a runtime posts: the same numbers again until the log has answered."""
-    from komputer.events.log import Numbered
-    from komputer.resources.errors import Unavailable
-
     for n in range(first, first + count):
         while True:
             try:

@@ -2,14 +2,24 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import aiohttp
 import pytest
 
-from komputer.events.log import Log
+from komputer.events.log import EXPIRY, Log
 from komputer.kube import NAMESPACES
 from tests.contract.log.events import Producer, completed, said, started
-from tests.contract.stream.world import WITHIN_S, World, narrow, numbers, publish
+from tests.contract.stream.world import (
+    WITHIN_S,
+    Api,
+    World,
+    go_on_reading,
+    narrow,
+    numbers,
+    publish,
+    stop_reading,
+)
 
 
 async def test_events_look_the_same_in_rest_websocket_and_sse(world: World) -> None:
@@ -51,9 +61,9 @@ async def test_a_cursor_replays_what_lies_behind_it_and_goes_on_without_a_hole(w
         await publishing
 
 
-async def test_a_cursor_from_before_retention_is_told_of_the_gap_first(world: World, log: Log) -> None:
+async def test_a_cursor_from_before_retention_is_told_of_the_gap_first(world: World, log: Log, prefix: str) -> None:
     ada = await world.agent()
-    short = Producer(Log(log.server, prefix=log._prefix, retention=10, expiry=log_expiry(log)), ada.key)
+    short = Producer(Log(log.server, prefix=prefix, retention=10, expiry=EXPIRY), ada.key)
     await short.hello()
     await publish(short, 0, 5)
     old = (await world.rest())["events"][0]["id"]
@@ -68,12 +78,6 @@ async def test_a_cursor_from_before_retention_is_told_of_the_gap_first(world: Wo
             assert (notice["type"], notice["agentName"], notice["payload"]["after"]) == ("gap", "ada", old)
             assert numbers(await stream.take(10)) == list(range(25, 35))
             assert notice["timestamp"] < (await world.rest(limit="10"))["events"][0]["timestamp"]
-
-
-def log_expiry(log: Log):  # type: ignore[no-untyped-def]
-    from datetime import timedelta
-
-    return timedelta(seconds=log._expiry_s)
 
 
 async def test_without_a_namespace_the_default_comes_first_then_the_only_one(world: World) -> None:
@@ -103,7 +107,7 @@ async def test_what_is_wrong_is_told_by_a_code(world: World) -> None:
         (4400, "ada", {"namespace": "No Name"}),
         (4400, "ada", {"group": "no name"}),
     ):
-        async with world.ws(name, **query) as ws:
+        async with world.ws(name, None, **query) as ws:
             assert await ws.code() == code
     for status, path in (
         (404, "/agents/nobody/events/stream"),
@@ -171,12 +175,10 @@ async def test_polling_behind_the_newest_event_changes_nothing(world: World) -> 
 
 async def test_a_reader_that_takes_nothing_is_closed_and_the_others_do_not_notice(world: World) -> None:
     ada = await world.writer()
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(socket_factory=lambda _: _narrow_socket())
-    ) as narrow_http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=narrow)) as narrow_http:
         url = f"{world.api.url}/agents/ada/ws?namespace={world.namespace}"
         async with narrow_http.ws_connect(url, max_msg_size=0) as stuck, world.ws() as ws:
-            stuck._reader._protocol.pause_reading()  # type: ignore[union-attr, attr-defined]
+            stop_reading(stuck)
             slowest = 0.0
             for n in range(600):
                 begun = time.monotonic()
@@ -185,7 +187,7 @@ async def test_a_reader_that_takes_nothing_is_closed_and_the_others_do_not_notic
                 slowest = max(slowest, time.monotonic() - begun)
             assert slowest < 5.0
             await asyncio.sleep(12)
-            stuck._reader._protocol.resume_reading()  # type: ignore[union-attr, attr-defined]
+            go_on_reading(stuck)
             got = 0
             async with asyncio.timeout(WITHIN_S):
                 while (await stuck.receive()).type is aiohttp.WSMsgType.TEXT:
@@ -193,16 +195,7 @@ async def test_a_reader_that_takes_nothing_is_closed_and_the_others_do_not_notic
             assert (stuck.close_code, got < 600) == (4408, True)
 
 
-def _narrow_socket():  # type: ignore[no-untyped-def]
-    import socket
-
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    made.setblocking(False)
-    return made
-
-
-async def test_one_reader_too_many_is_refused(world: World, api_process) -> None:  # type: ignore[no-untyped-def]
+async def test_one_reader_too_many_is_refused(world: World, api_process: Callable[..., Api]) -> None:
     few = api_process(READERS="2")
     await world.agent("bob", api=few)
     async with world.ws("bob", api=few), world.ws("bob", api=few):
@@ -210,4 +203,3 @@ async def test_one_reader_too_many_is_refused(world: World, api_process) -> None
             assert await third.code() == 4429
         async with world.http.get(f"{few.url}/events/stream") as answer:
             assert (answer.status, answer.headers.get("retry-after")) == (503, "2")
-    assert narrow

@@ -195,9 +195,25 @@ def numbers(events: list[Json]) -> list[int]:
     return [int(event["payload"]["content"].rstrip("x")) for event in events]
 
 
-def narrow(port: int) -> socket.socket:
+def stop_reading(ws: aiohttp.ClientWebSocketResponse) -> None:
+    """As a program that hangs does."""
+    ws._reader._protocol.pause_reading()
+
+
+def go_on_reading(ws: aiohttp.ClientWebSocketResponse) -> None:
+    ws._reader._protocol.resume_reading()
+
+
+def cut(ws: aiohttp.ClientWebSocketResponse) -> None:
+    """As a program that is killed does."""
+    transport = ws._reader._protocol.transport
+    assert transport
+    transport.abort()
+
+
+def narrow(_: object) -> socket.socket:
     """A connection that holds little."""
     made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    made.connect(("127.0.0.1", port))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    made.setblocking(False)
     return made
