@@ -129,6 +129,13 @@ def test_deleting_a_connector_names_its_agents_whose_next_task_runs_without(lapt
     (mine,) = (each for each in listed if each["name"] == "brief")
     assert (mine["attachedAgents"], mine["agentNames"]) == (1, ["loser"])
     assert mine["health"]["state"] == "ok"
+    resource = "/apis/komputer.komputer.ai/v1alpha1/namespaces/default/komputerconnectors/brief"
+
+    def counted() -> bool:
+        status = (laptop.kubernetes("GET", resource) or {}).get("status", {})
+        return bool(status.get("agentNames") == ["loser"] and status.get("attachedAgents") == 1)
+
+    until(counted, "kubectl shows the count")
     until(lambda: condition(laptop, "loser").get("status") == "True", "the connector is found")
     answer = laptop.http.delete("/connectors/brief")
     assert answer.status_code == 200
