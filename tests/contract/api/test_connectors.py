@@ -232,6 +232,33 @@ async def test_a_patch_changes_what_it_names_and_nothing_else(rest: httpx.AsyncC
     assert (await rest.get("/connectors/git")).json() == before
 
 
+async def test_a_status_that_is_written_meanwhile_is_in_nobodys_way(rest: httpx.AsyncClient, world: World) -> None:
+    await make(rest)
+
+    async def writes() -> None:
+        for count in range(40):
+            status = {"status": {"attachedAgents": count}}
+            await world.cluster.merge_patch(CONNECTORS, "git", world.namespace, status, "status")
+
+    writing = asyncio.create_task(writes())
+    answers = [await rest.patch("/connectors/git", json={"displayName": f"Git {n}"}) for n in range(10)]
+    await writing
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_of_two_changes_of_the_credential_at_once_none_is_half_made(
+    rest: httpx.AsyncClient, world: World
+) -> None:
+    await make(rest, token="token-number-00000")
+    bodies = [{"token": f"token-number-{n:05}", "url": f"{URL}/{n}"} for n in range(1, 7)]
+    results = await asyncio.gather(*(rest.patch("/connectors/git", json=body) for body in bodies))
+    assert {answer.status_code for answer in results} <= {200, 409}
+    now = (await rest.get("/connectors/git")).json()
+    assert await value(world, now) == f"token-number-{int(now['url'].rpartition('/')[2]):05}"
+    ours = [s for s in (await world.cluster.list(SECRETS, world.namespace)).items if s["type"] == "Opaque"]
+    assert [secret["metadata"]["name"] for secret in ours] == [now["authSecretName"]], "no other is left behind"
+
+
 async def value(world: World, connector: dict[str, Any]) -> str:
     secret = await world.cluster.get(SECRETS, connector["authSecretName"], world.namespace)
     return base64.b64decode(secret["data"][connector["authSecretKey"]]).decode()
