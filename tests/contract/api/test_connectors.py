@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS
 from komputer.resources import names
@@ -320,6 +321,29 @@ async def test_a_server_that_fails_is_502_with_a_code_and_shown(
     listed = (await rest.get("/connectors")).json()["connectors"]
     assert health in [each["health"] for each in listed]
     assert TOKEN not in answer.text + json.dumps(health)
+
+
+async def test_no_log_line_holds_a_token(
+    rest: httpx.AsyncClient, world: World, new_mcp_server: McpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours and every library's, from DEBUG on."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory(), cache_logger_on_first_use=False)
+    with caplog.at_level(logging.DEBUG):
+        await make(rest, url=new_mcp_server.url, token=TOKEN)
+        assert (await rest.get("/connectors/git/tools")).status_code == 200
+        for gate in ("500", "401", "302"):
+            new_mcp_server.lets_in(gate)
+            assert (await rest.get("/connectors/git/tools")).status_code == 502
+        await rest.patch("/connectors/git", json={"token": TOKEN, "url": f"http://127.0.0.1:{free_port()}/"})
+        await rest.get("/connectors/git/tools")
+        await rest.patch("/connectors/git", json={"token": f"{TOKEN}\n{TOKEN}"})
+        await rest.delete("/connectors/git")
+    structlog.configure(**before)
+    assert "tools/list" in caplog.text or "httpcore" in caplog.text, "DEBUG lines of libraries are looked at"
+    encoded = base64.b64encode(TOKEN.encode()).decode()
+    for secret in (TOKEN, encoded, encoded.rstrip("=")):
+        assert secret not in caplog.text
 
 
 async def test_a_server_that_is_none_is_told_so(rest: httpx.AsyncClient) -> None:
