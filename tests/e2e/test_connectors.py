@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.laptop import Json, Laptop, script, until
+from tests.fixtures.mcp_generations import HEADER, TOKEN, old_python
 from tests.fixtures.mcp_servers import McpServer
 
-TOKEN = "tok-made-up-0123456789abcdef"
+__all__ = ["old_python"]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpServer]:
-    with McpServer(tmp_path_factory.mktemp("mcp"), f"authorization: Bearer {TOKEN}") as running:
+    with McpServer(tmp_path_factory.mktemp("mcp"), HEADER) as running:
         yield running
 
 
@@ -44,6 +45,20 @@ def test_an_agent_calls_a_tool_of_a_connector_and_gets_its_answer(laptop: Laptop
     assert result["is_error"] is False
     assert end["type"] == "task_completed"
     assert {request["status"] for request in server.seen} == {200}, "the header was there at every request"
+
+
+@pytest.mark.parametrize("form", ["stream", "json"])
+def test_a_server_of_the_older_generation_with_sessions_is_used_too(
+    laptop: Laptop, tmp_path: Path, old_python: str, form: str
+) -> None:
+    name = f"old-{form}"
+    with McpServer(tmp_path, HEADER, form, python=old_python) as server:
+        make(laptop, name, server.url, token=TOKEN)
+        laptop.assign(f"uses-{name}", script(add(name, 20, 22), {"say": "done"}), connectors=[name])
+        laptop.end(f"uses-{name}")
+        assert "sum=42" in laptop.event(f"uses-{name}", "tool_result")["payload"]["output"]
+        assert any("mcp-session-id" in request["headers"] for request in server.seen)
+        assert all(request["headers"]["authorization"] == f"Bearer {TOKEN}" for request in server.seen)
 
 
 def search(secret: str) -> str:
@@ -129,6 +144,13 @@ def test_deleting_a_connector_names_its_agents_whose_next_task_runs_without(lapt
     (mine,) = (each for each in listed if each["name"] == "brief")
     assert (mine["attachedAgents"], mine["agentNames"]) == (1, ["loser"])
     assert mine["health"]["state"] == "ok"
+    resource = "/apis/komputer.komputer.ai/v1alpha1/namespaces/default/komputerconnectors/brief"
+
+    def counted() -> bool:
+        status = (laptop.kubernetes("GET", resource) or {}).get("status", {})
+        return bool(status.get("agentNames") == ["loser"] and status.get("attachedAgents") == 1)
+
+    until(counted, "kubectl shows the count")
     until(lambda: condition(laptop, "loser").get("status") == "True", "the connector is found")
     answer = laptop.http.delete("/connectors/brief")
     assert answer.status_code == 200
@@ -147,7 +169,7 @@ def test_deleting_a_connector_names_its_agents_whose_next_task_runs_without(lapt
 
 
 def test_a_refused_token_is_told_to_the_agent_and_shown_until_it_is_replaced(laptop: Laptop, tmp_path: Path) -> None:
-    with McpServer(tmp_path, f"authorization: Bearer {TOKEN}") as server:
+    with McpServer(tmp_path, HEADER) as server:
         make(laptop, "expiring", server.url, token=TOKEN)
         laptop.assign(
             "expired",

@@ -1,5 +1,6 @@
 """Whatever is sent to the API: an answer of the documented shape, and never a 5xx."""
 
+import json
 from urllib.parse import quote
 
 import httpx
@@ -59,3 +60,53 @@ def test_any_bytes_may_be_sent(laptop: Laptop, data: bytes, method: str) -> None
 def test_any_path_and_query_may_be_asked(laptop: Laptop, name: str, query: dict[str, str]) -> None:
     fine(laptop.http.get(f"/agents/{quote(name, safe='')}/events", params=query))
     fine(laptop.http.get("/agents", params=query))
+
+
+CONNECTOR_FIELDS = (
+    "service",
+    "displayName",
+    "type",
+    "authType",
+    "headerName",
+    "authSecretName",
+    "authSecretKey",
+    "token",
+)
+CONNECTORS = st.fixed_dictionaries(
+    {},
+    optional={field: JSON | st.text(max_size=30) for field in (*CONNECTOR_FIELDS, "name", "url", "disabled")},
+)
+ALMOST = st.fixed_dictionaries(
+    {"name": st.just("fuzzed"), "service": st.just("x"), "url": st.text(max_size=30).map(lambda t: f"https://{t}")},
+    optional={field: st.text(max_size=30) for field in CONNECTOR_FIELDS if field != "service"},
+)
+
+
+@QUIET
+@given(CONNECTORS | ALMOST)
+def test_any_connector_may_be_posted(laptop: Laptop, body: dict[str, object]) -> None:
+    fine(laptop.http.post("/connectors", json={**body, "namespace": "fuzz"}))
+    fine(laptop.http.patch("/connectors/fuzzed", params={"namespace": "fuzz"}, json=body))
+    fine(laptop.http.patch("/connectors/nobody", json=body))
+    fine(laptop.http.delete("/connectors/fuzzed", params={"namespace": "fuzz"}))
+
+
+@QUIET
+@given(WORDS, WORDS)
+def test_any_connector_may_be_asked_for(laptop: Laptop, name: str, namespace: str) -> None:
+    for path in ("", "/tools"):
+        fine(laptop.http.get(f"/connectors/{quote(name, safe='')}{path}", params={"namespace": namespace}))
+    fine(laptop.http.get("/connectors", params={"namespace": namespace}))
+    fine(laptop.http.delete(f"/connectors/{quote(name, safe='')}", params={"namespace": namespace}))
+
+
+def test_half_a_character_is_400_in_every_field_of_a_connector(laptop: Laptop) -> None:
+    for field in (*CONNECTOR_FIELDS, "name", "url", "namespace"):
+        body = {"name": "half", "service": "x", "url": "https://mcp.example.com/", field: "REPLACED"}
+        raw = json.dumps(body).replace("REPLACED", "\\ud800")
+        answer = laptop.http.post("/connectors", content=raw, headers={"content-type": "application/json"})
+        assert answer.status_code == 400, (field, answer.text)
+        fine(answer)
+    raw = '{"name": "half", "instructions": "x", "connectors": ["\\ud800"]}'
+    answer = laptop.http.post("/agents", content=raw, headers={"content-type": "application/json"})
+    assert answer.status_code == 400, answer.text

@@ -146,7 +146,7 @@ class Connectors:
         """Sets fields of spec in one patch. A token alone replaces the one in the Secret that we made; with other
         fields, or where the Secret is somebody's own, it gets a new Secret, so that no address ever sees a token that
         was meant for another."""
-        before = await self.one(namespace, name)
+        before = await self._fresh(namespace, name)
         if "url" in fields:
             check_url(fields["url"], self._rules)
         clean = credentials.clean(token) if token is not None else None
@@ -156,25 +156,42 @@ class Connectors:
         if clean is not None and not fields and await self._replaced(before, clean):
             await self._forget_health(namespace, name)
             return before
-        changes = dict(fields)
+        changes, made = dict(fields), _secret_name(name)
         if clean is not None:
-            made = _secret_name(name)
             await self._cluster.create(SECRETS, _secret(before.to_wire(), made, clean))
             changes["authSecretKeyRef"] = {"name": made, "key": DEFAULT_KEY}
             if before.spec.auth_type in ("none", "oauth"):
                 changes["authType"] = "token"
-        patched = await self._patch(before, changes)
+        try:
+            patched = await self._patch(before, changes)
+        except KomputerError:
+            if clean is not None:
+                await self._drop_secret(before, made)
+            raise
         if clean is not None and ref:
             await self._drop_secret(before, ref.name)
         await self._forget_health(namespace, name)
         return _typed(patched)
 
-    async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
-        """Raises `Conflict` where the connector changed meanwhile: a url and a credential belong together."""
-        name, namespace = before.metadata.name, before.metadata.namespace
-        guard = {"uid": before.metadata.uid, "resourceVersion": before.metadata.resource_version}
+    async def _fresh(self, namespace: str, name: str) -> Connector:
+        """As `one`, but never from the cache: what is decided on it is tested by the patch."""
+        await self.one(namespace, name)
         try:
-            patched = await self._cluster.merge_patch(CONNECTORS, name, namespace, {"metadata": guard, "spec": changes})
+            manifest = await self._cluster.get(CONNECTORS, name, namespace)
+        except NotFound:
+            raise NotFound(f"connector {name!r} was deleted meanwhile", code="connector-not-found") from None
+        return _typed(manifest)
+
+    async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
+        """Raises `Conflict` where the connector's url or credential changed meanwhile: they belong together. Not for
+        its version, which every status write moves."""
+        name, spec = before.metadata.name, before.spec.to_wire()
+        operations: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": before.metadata.uid}]
+        for field in ("url", "authSecretKeyRef"):
+            operations.append({"op": "test", "path": f"/spec/{field}", "value": spec.get(field)})
+        operations += [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in changes.items()]
+        try:
+            patched = await self._cluster.json_patch(CONNECTORS, name, before.metadata.namespace, operations)
         except Conflict:
             raise Conflict(
                 f"connector {name!r} changed at the same time; look at it and try again", code="changed"

@@ -26,7 +26,7 @@ from komputer.gateway.redaction import Redaction
 from komputer.gateway.settings import Settings
 from komputer.kube import CONNECTORS, Cache, Cluster
 from komputer.resources.config import Config
-from komputer.resources.connector import Connector
+from komputer.resources.connector import Connector, is_connector_name
 from komputer.resources.errors import Forbidden, Invalid, KomputerError, NotFound, ServerFailed, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -130,7 +130,7 @@ class ConnectorProxy:
         """The connector, where the agent has an open task and its spec names the connector now."""
         open_task(caller.agent, await self._log.live(caller.key.namespace, caller.key.name))
         namespace = caller.key.namespace
-        if name not in (caller.agent.spec.connectors or ()):
+        if name not in (caller.agent.spec.connectors or ()) or not is_connector_name(name):
             raise Forbidden(
                 f"Connector {name[:100]!r} is not attached to agent {caller.agent.metadata.name!r} any more.",
                 code="connector-not-attached",

@@ -38,7 +38,9 @@ def open_task(agent: Agent, live: Live | None) -> str:
     over = [own.task_id] if own and own.task_id and own.has_ended else []
     if isinstance(wanted(agent.spec, agent.status, over), Wanted):
         raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no-open-task")
-    raise Forbidden(f"Agent {agent.key} has no open task; the model is there for tasks only.", code="no-open-task")
+    raise Forbidden(
+        f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no-open-task"
+    )
 
 
 class ModelProxy:

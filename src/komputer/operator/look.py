@@ -13,7 +13,7 @@ from komputer.resources import names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
 from komputer.resources.config import Config, ConfigSpec
-from komputer.resources.connector import Connector
+from komputer.resources.connector import Connector, is_connector_name
 from komputer.resources.template import Template, TemplateSpec
 
 R = TypeVar("R", bound=BaseModel)
@@ -54,7 +54,7 @@ def _connectors(store: Store, agent: Agent) -> dict[str, Connector | None]:
     """Of those that the agent names; None for one that is not there, is going, or cannot be read."""
     found: dict[str, Connector | None] = {}
     for name in agent.spec.connectors or ():
-        manifest = store.get(CONNECTORS, agent.metadata.namespace, name)
+        manifest = store.get(CONNECTORS, agent.metadata.namespace, name) if is_connector_name(name) else None
         read = _read(Connector, manifest) if manifest else "missing"
         found[name] = None if isinstance(read, str) or read.is_terminating else read
     return found

@@ -8,17 +8,19 @@ from datetime import timedelta
 import structlog
 
 from komputer.events.log import Log, LogKey
-from komputer.kube import AGENTS, Cluster
-from komputer.operator import handlers
+from komputer.kube import AGENTS, CONNECTORS, Cluster
+from komputer.operator import connectors, handlers
 from komputer.operator.queue import Queue
 from komputer.operator.reconcile import Reconciler
 from komputer.operator.settings import Settings
 from komputer.operator.status import CHATTY_EVERY, is_chatter
-from komputer.operator.store import CHILDREN, KINDS, AgentKey, Store
+from komputer.operator.store import CHILDREN, KINDS, AgentKey, ConnectorKey, Store
 from komputer.resources import names
 from komputer.resources.errors import KomputerError, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
+
+CONNECTORS_AT_ONCE = 4
 
 
 async def run(
@@ -42,7 +44,9 @@ class _Operator:
         self._cluster = cluster
         self._log = events
         self._queue: Queue[AgentKey] = Queue(at_once=settings.at_once)
-        self._store = Store(self._queue.wake)
+        self._connectors: Queue[ConnectorKey] = Queue(at_once=CONNECTORS_AT_ONCE)
+        self._store = Store(self._queue.wake, lambda key: self._connectors.wake(key, at_most_every=connectors.EVERY))
+        self._statuses = connectors.ConnectorStatuses(cluster, self._store)
         self._reconciler = Reconciler(settings, cluster, events, self._store)
         self._must_sweep = asyncio.Event()
 
@@ -52,6 +56,7 @@ class _Operator:
             return
         work = [
             asyncio.create_task(self._queue.run(self._turn), name="turns"),
+            asyncio.create_task(self._connectors.run(self._connector), name="connectors"),
             asyncio.create_task(self._listen(), name="bell"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
@@ -71,6 +76,12 @@ class _Operator:
         again = await self._reconciler.reconcile(key)
         if self._store.get(AGENTS, *key) is None:
             self._queue.forget(key)
+        return again
+
+    async def _connector(self, key: ConnectorKey) -> timedelta | None:
+        again = await self._statuses.turn(key)
+        if self._store.get(CONNECTORS, *key) is None:
+            self._connectors.forget(key)
         return again
 
     async def _first_look(self, stop: asyncio.Event) -> None:

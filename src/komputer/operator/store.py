@@ -17,6 +17,7 @@ from komputer.kube.kinds import (
 )
 from komputer.resources import names
 from komputer.resources.base import Manifest
+from komputer.resources.connector import attached
 
 KINDS: Final = (AGENTS, TEMPLATES, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, PVCS, CONFIG_MAPS)
 CHILDREN: Final = (PODS, PVCS, CONFIG_MAPS)
@@ -33,11 +34,24 @@ class AgentKey(NamedTuple):
     name: str
 
 
-class Store:
-    """Objects by kind, namespace and name. `wake` is called with each agent that a change may concern."""
+class ConnectorKey(NamedTuple):
+    namespace: str
+    name: str
 
-    def __init__(self, wake: Callable[[AgentKey], None]) -> None:
+
+def _nobody(_: ConnectorKey) -> None:
+    return None
+
+
+class Store:
+    """Objects by kind, namespace and name. `wake` is called with each agent that a change may concern, and
+    `wake_connector` with each connector."""
+
+    def __init__(
+        self, wake: Callable[[AgentKey], None], wake_connector: Callable[[ConnectorKey], None] = _nobody
+    ) -> None:
         self._wake = wake
+        self._wake_connector = wake_connector
         self._objects: dict[Kind, dict[Key, Manifest]] = {kind: {} for kind in KINDS}
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._gone: dict[AgentKey, set[str]] = {}
@@ -67,6 +81,7 @@ class Store:
         if uid in self._deleted or (before and _version(before) >= _version(manifest)):
             return
         self._objects[kind][key] = manifest
+        self._tell_connectors(kind, before, manifest)
         if before and before["metadata"].get("uid") != uid:
             self._bury(kind, key, before)
         if not is_own_write:
@@ -78,6 +93,7 @@ class Store:
         found = self._objects[kind].get(key)
         if found and found["metadata"].get("uid", "") == uid:
             del self._objects[kind][key]
+            self._tell_connectors(kind, found, None)
         self._bury(kind, key, manifest)
         self._tell(kind, manifest)
 
@@ -98,6 +114,19 @@ class Store:
             self._deleted.popitem(last=False)
         if kind is AGENTS:
             self._gone.setdefault(AgentKey(key[0] or "", key[1]), set()).add(uid)
+
+    def agents_of(self, connector: ConnectorKey) -> list[str]:
+        """The agents that name it, in order."""
+        return attached(self._objects[AGENTS].values()).get(connector, [])
+
+    def _tell_connectors(self, kind: Kind, before: Manifest | None, after: Manifest | None) -> None:
+        """A connector that changed; of an agent those that it names now or did before, unless that is the same."""
+        if kind is CONNECTORS and after is not None and not (before and _is_status_only(before, after)):
+            self._wake_connector(ConnectorKey(*_place(after)))
+        if kind is AGENTS:
+            old, new = (frozenset(attached([each])) if each else frozenset() for each in (before, after))
+            for place in old ^ new:
+                self._wake_connector(ConnectorKey(*place))
 
     def _tell(self, kind: Kind, manifest: Manifest) -> None:
         for key in self._concerned(kind, manifest):
@@ -125,6 +154,17 @@ class Store:
             if agent.get("spec", {}).get("templateRef", names.DEFAULT_TEMPLATE) == name
             and (kind is CLUSTER_TEMPLATES or where == namespace)
         ]
+
+
+def _place(manifest: Manifest) -> tuple[str, str]:
+    return manifest["metadata"].get("namespace") or "", manifest["metadata"]["name"]
+
+
+def _is_status_only(before: Manifest, after: Manifest) -> bool:
+    """Whether no more than the status changed, which is ours."""
+    return bool(
+        before["metadata"].get("uid") == after["metadata"].get("uid") and before.get("spec") == after.get("spec")
+    )
 
 
 def _key(manifest: Manifest) -> Key:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from komputer.resources import door
 from komputer.resources.agent import Role
+from komputer.resources.connector import is_connector_name
 from komputer.runtime.plan import Start
 from komputer.runtime.settings import Settings
 
@@ -110,8 +111,10 @@ def servers(task: door.TaskSettings, url: str, key: str) -> dict[str, Any]:
     """Claude's MCP configuration: each connector under its name, at the forwarder's address. `key` is good there only,
     and for this attempt."""
     bearer = {"Authorization": f"Bearer {key}"}
-    found = {name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer} for name in task.connectors}
-    return {"mcpServers": found}
+    named = filter(is_connector_name, task.connectors)
+    return {
+        "mcpServers": {name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer} for name in named}
+    }
 
 
 def write_servers(path: Path, configuration: dict[str, Any]) -> None:

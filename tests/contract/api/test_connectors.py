@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS
 from komputer.resources import names
@@ -232,6 +233,33 @@ async def test_a_patch_changes_what_it_names_and_nothing_else(rest: httpx.AsyncC
     assert (await rest.get("/connectors/git")).json() == before
 
 
+async def test_a_status_that_is_written_meanwhile_is_in_nobodys_way(rest: httpx.AsyncClient, world: World) -> None:
+    await make(rest)
+
+    async def writes() -> None:
+        for count in range(40):
+            status = {"status": {"attachedAgents": count}}
+            await world.cluster.merge_patch(CONNECTORS, "git", world.namespace, status, "status")
+
+    writing = asyncio.create_task(writes())
+    answers = [await rest.patch("/connectors/git", json={"displayName": f"Git {n}"}) for n in range(10)]
+    await writing
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_of_two_changes_of_the_credential_at_once_none_is_half_made(
+    rest: httpx.AsyncClient, world: World
+) -> None:
+    await make(rest, token="token-number-00000")
+    bodies = [{"token": f"token-number-{n:05}", "url": f"{URL}/{n}"} for n in range(1, 7)]
+    results = await asyncio.gather(*(rest.patch("/connectors/git", json=body) for body in bodies))
+    assert {answer.status_code for answer in results} <= {200, 409}
+    now = (await rest.get("/connectors/git")).json()
+    assert await value(world, now) == f"token-number-{int(now['url'].rpartition('/')[2]):05}"
+    ours = [s for s in (await world.cluster.list(SECRETS, world.namespace)).items if s["type"] == "Opaque"]
+    assert [secret["metadata"]["name"] for secret in ours] == [now["authSecretName"]], "no other is left behind"
+
+
 async def value(world: World, connector: dict[str, Any]) -> str:
     secret = await world.cluster.get(SECRETS, connector["authSecretName"], world.namespace)
     return base64.b64decode(secret["data"][connector["authSecretKey"]]).decode()
@@ -293,6 +321,29 @@ async def test_a_server_that_fails_is_502_with_a_code_and_shown(
     listed = (await rest.get("/connectors")).json()["connectors"]
     assert health in [each["health"] for each in listed]
     assert TOKEN not in answer.text + json.dumps(health)
+
+
+async def test_no_log_line_holds_a_token(
+    rest: httpx.AsyncClient, world: World, new_mcp_server: McpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours and every library's, from DEBUG on."""
+    before = structlog.get_config()
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory(), cache_logger_on_first_use=False)
+    with caplog.at_level(logging.DEBUG):
+        await make(rest, url=new_mcp_server.url, token=TOKEN)
+        assert (await rest.get("/connectors/git/tools")).status_code == 200
+        for gate in ("500", "401", "302"):
+            new_mcp_server.lets_in(gate)
+            assert (await rest.get("/connectors/git/tools")).status_code == 502
+        await rest.patch("/connectors/git", json={"token": TOKEN, "url": f"http://127.0.0.1:{free_port()}/"})
+        await rest.get("/connectors/git/tools")
+        await rest.patch("/connectors/git", json={"token": f"{TOKEN}\n{TOKEN}"})
+        await rest.delete("/connectors/git")
+    structlog.configure(**before)
+    assert "tools/list" in caplog.text or "httpcore" in caplog.text, "DEBUG lines of libraries are looked at"
+    encoded = base64.b64encode(TOKEN.encode()).decode()
+    for secret in (TOKEN, encoded, encoded.rstrip("=")):
+        assert secret not in caplog.text
 
 
 async def test_a_server_that_is_none_is_told_so(rest: httpx.AsyncClient) -> None:

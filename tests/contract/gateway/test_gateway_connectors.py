@@ -226,6 +226,12 @@ async def test_a_server_that_is_not_there_is_told_without_its_address(ada: Runne
     assert (notification.status_code, notification.json()["code"]) == (502, "mcp_unreachable")
 
 
+async def test_a_server_without_tls_behind_https_is_told_as_such(ada: Runner, world: World) -> None:
+    async with serving(Model(answers(200, {})), lifespan="off") as url:
+        await connect(world, url.replace("http:", "https:"))
+        assert "TLS" in await refused(ada, "mcp_unreachable")
+
+
 async def test_mcps_own_answers_pass_as_they_are(ada: Runner, world: World) -> None:
     upstream = Model(answers(404, {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no session"}}))
     async with serving(upstream, lifespan="off") as url:

@@ -1,5 +1,5 @@
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES
-from komputer.operator.store import AgentKey, Store
+from komputer.operator.store import AgentKey, ConnectorKey, Store
 from komputer.resources.base import Manifest
 
 ADA, EVE = AgentKey("team", "ada"), AgentKey("crew", "eve")
@@ -110,3 +110,30 @@ def test_comparing_with_a_list_finds_what_a_broken_watch_has_missed() -> None:
     assert store.get(PODS, "team", "ada-pod") is None
     assert store.get(PODS, "team", "late-pod"), "made after the list was"
     assert woken.take() == [ADA]
+
+
+def test_a_connector_has_a_turn_when_it_changes_and_when_an_agent_begins_or_ends_to_name_it() -> None:
+    woken: list[ConnectorKey] = []
+    store = Store(lambda _: None, woken.append)
+
+    def take() -> list[str]:
+        found = sorted(key.name for key in woken)
+        woken.clear()
+        return found
+
+    store.put(CONNECTORS, manifest("git", 1, spec={"url": "a"}))
+    assert take() == ["git"]
+    store.put(CONNECTORS, manifest("git", 2, spec={"url": "a"}, status={"attachedAgents": 0}))
+    assert take() == [], "our own word on it"
+    store.put(CONNECTORS, manifest("git", 3, spec={"url": "b"}))
+    assert take() == ["git"]
+    store.put(AGENTS, manifest("ada", 4, spec={"connectors": ["git", "mail"]}))
+    assert take() == ["git", "mail"]
+    assert store.agents_of(ConnectorKey("team", "git")) == ["ada"]
+    store.put(AGENTS, manifest("ada", 5, spec={"connectors": ["git", "mail"]}, status={"phase": "Running"}))
+    assert take() == []
+    store.put(AGENTS, manifest("ada", 6, spec={"connectors": ["mail"]}))
+    assert take() == ["git"]
+    store.drop(AGENTS, manifest("ada", 7))
+    assert take() == ["mail"]
+    assert store.agents_of(ConnectorKey("team", "mail")) == []

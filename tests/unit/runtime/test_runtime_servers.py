@@ -8,8 +8,8 @@ from komputer.resources import door
 from komputer.runtime.options import servers, write_servers
 
 
-def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address() -> None:
-    task = door.TaskSettings(model="m", role="worker", connectors=["git", "mail"])
+def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address_but_for_names_that_are_none() -> None:
+    task = door.TaskSettings(model="m", role="worker", connectors=["git", "mail", "komputer", "a/b"])
     assert servers(task, "http://127.0.0.1:4711", "key") == {
         "mcpServers": {
             name: {
