@@ -12,8 +12,10 @@ from komputer.agents.agents import Agents
 from komputer.agents.overlay import Overlay
 from komputer.api import errors
 from komputer.api.border import BodyLimit, LoopbackOnly
+from komputer.api.idempotency import OncePerKey
 from komputer.api.routes import agents as agent_routes
-from komputer.api.routes import health
+from komputer.api.routes import health, places
+from komputer.api.routes import secrets as secret_routes
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.kube import AGENTS, Cache, Change, Cluster
@@ -30,6 +32,9 @@ class Settings:
 
     default_namespace: str = names.DEFAULT_NAMESPACE
     """Of calls about one object that name no namespace."""
+    create_status: int | None = None
+    """What every accepted `POST /agents` is answered with, for published clients that take nothing but 200 for a
+    success. None: 201 for a new agent, 200 for one that existed."""
     also_ready: Callable[[], Awaitable[None]] = _nothing
     """What else `/readyz` asks; raises `Unavailable`. The laptop's platform is ready when all its parts are."""
 
@@ -67,10 +72,14 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     made = FastAPI(
         title="Komputer", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
+    made.state.cluster = cluster
     made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
     made.include_router(agent_routes.router)
+    made.include_router(secret_routes.router)
+    made.include_router(places.router)
     made.include_router(health.router)
     errors.install(made)
+    made.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)
     made.add_middleware(BodyLimit)
     made.add_middleware(LoopbackOnly)
     return made

@@ -54,6 +54,7 @@ class Platform:
     log_level: str
     log_format: str
     unready: Callable[[], list[str]]
+    create_status: int | None = None
 
 
 def log_to_file(platform: Platform, part: str) -> None:
@@ -182,7 +183,8 @@ def run_api(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
-        await serve(api.app(api.Settings(also_ready=all_parts), cluster, log), platform.sockets.api, ready)
+        settings = api.Settings(also_ready=all_parts, create_status=platform.create_status)
+        await serve(api.app(settings, cluster, log), platform.sockets.api, ready)
         await cluster.close()
         await log.close()
 
