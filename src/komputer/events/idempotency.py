@@ -59,7 +59,10 @@ class Idempotency:
     async def opened(self, key: str, digest: str) -> tuple[Record, bool]:
         """The record of this request, and whether it was made now. Raises `Mismatch`."""
         new = Record(digest, str(ULID()))
-        written = await self._redis("SET", self._name(key), _wire(new), "NX", "GET", "EX", KEPT_S)
+        redis = self._server.redis
+        written = await self._server.translated(
+            lambda: redis.set(self._name(key), _wire(new), nx=True, get=True, ex=KEPT_S)
+        )
         record = new if written is None else _record(written)
         if record.digest != digest:
             raise Mismatch("this Idempotency-Key was used for another request; use a new key for a new request")
