@@ -2,21 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ulid import ULID
 
-from komputer.agents import claim
+from komputer.agents import claim, listing
 from komputer.agents.overlay import Overlay
+from komputer.agents.secrets import Secrets
 from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
 from komputer.events.bell import Place
+from komputer.events.log import LogKey
 from komputer.kube import AGENTS, CONNECTORS, Cache, Cluster
 from komputer.resources import names
 from komputer.resources.agent import Agent, is_idle
 from komputer.resources.base import Manifest
 from komputer.resources.connector import is_connector_name
-from komputer.resources.errors import Busy, Conflict, Invalid, NotFound, Unavailable
+from komputer.resources.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
 
 ATTEMPTS = 8
 """How often a claim is decided anew when the agent changed under it. Each loser of a race sees a busy agent at the
@@ -28,6 +31,20 @@ CANCEL_WAIT_S = 5.0
 class Assigned(NamedTuple):
     body: dict[str, Any]
     is_new: bool
+    etag: str
+
+
+class Shown(NamedTuple):
+    body: bytes
+    etag: str
+
+
+@dataclass
+class Ordered:
+    """The agents of a namespace, or all; and what they may be filtered by, once somebody asked."""
+
+    rows: Sequence[listing.Row]
+    facets: listing.Facets | None = None
 
 
 class Agents:
@@ -38,8 +55,12 @@ class Agents:
         self._cache = cache
         self._connectors = connectors
         self._overlay = overlay
-        self._bytes: dict[Place, tuple[str, object, bytes]] = {}
-        self._lists: dict[str | None, tuple[tuple[int, int], bytes]] = {}
+        self.secrets = Secrets(cluster)
+        self._made: dict[Place, tuple[str, object, listing.Row]] = {}
+        self._version = (-1, -1)
+        """Of the cache and the overlay; what follows was made of."""
+        self._rows: dict[str | None, Ordered] = {}
+        self._lists: dict[str | None, bytes] = {}
 
     # ---- reads ------------------------------------------------------------------------------------------------
     def cached(self, namespace: str, name: str) -> Manifest:
@@ -47,17 +68,17 @@ class Agents:
         self._require_synced()
         manifest = self._cache.get(namespace, name)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-            raise NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
+            raise _gone(namespace, name)
         return manifest
+
+    def manifests(self) -> Sequence[Manifest]:
+        """All agents that are not terminating."""
+        self._require_synced()
+        return [m for m in self._cache.items() if not m["metadata"].get("deletionTimestamp")]
 
     def named(self, name: str) -> Sequence[Manifest]:
         """The agents of that name, in all namespaces."""
-        self._require_synced()
-        return [
-            manifest
-            for manifest in self._cache.items()
-            if manifest["metadata"]["name"] == name and not manifest["metadata"].get("deletionTimestamp")
-        ]
+        return [manifest for manifest in self.manifests() if manifest["metadata"]["name"] == name]
 
     def _require_synced(self) -> None:
         """An empty cache says nothing: nobody is told that an agent is not there before all were read."""
@@ -65,108 +86,194 @@ class Agents:
             raise Unavailable("the agents have not been read yet; try again", code="starting", retry_after_s=1)
 
     async def get(self, namespace: str, name: str) -> bytes:
+        return (await self.shown(namespace, name)).body
+
+    async def shown(self, namespace: str, name: str) -> Shown:
+        """The agent as it is now, and the `etag` of its spec."""
         manifest = self.cached(namespace, name)
         try:
             live = await self._overlay.current((namespace, name))
         except Unavailable:
             live = self._overlay.get((namespace, name))
-        return encoded(agent_body(manifest, live))
+        return Shown(encoded(agent_body(manifest, live)), claim.etag(manifest))
 
-    def list(self, namespace: str | None) -> bytes:
-        """The whole answer, made once per change."""
+    def list(self, asked: listing.Query) -> bytes:
+        """The whole answer; without filters it is made once per change."""
         self._require_synced()
         version = (self._cache.version, self._overlay.version)
-        known = self._lists.get(namespace)
-        if known and known[0] == version:
-            return known[1]
-        manifests = sorted(
-            (m for m in self._cache.items(namespace) if not m["metadata"].get("deletionTimestamp")),
-            key=lambda m: (m["metadata"]["namespace"], m["metadata"]["name"]),
-        )
-        answer = b'{"agents":[' + b",".join(self._encoded(m) for m in manifests) + b"]}"
-        if len(self._lists) > 256:
-            self._lists.clear()
-        self._lists[namespace] = (version, answer)
-        return answer
+        if self._version != version:
+            self._version, self._lists, self._rows = version, {}, {}
+        if not asked.is_plain:
+            rows = self._rows_of(asked.namespace)
+            return listing.answer(listing.matching(rows, asked), asked, self._facets(asked.namespace))
+        known = self._lists.get(asked.namespace)
+        if known is None:
+            known = listing.answer(self._rows_of(asked.namespace), asked, self._facets(asked.namespace))
+            self._lists[asked.namespace] = known
+        return known
 
-    def _encoded(self, manifest: Manifest) -> bytes:
+    def _rows_of(self, namespace: str | None) -> Sequence[listing.Row]:
+        """Ordered by namespace and name."""
+        known = self._rows.get(namespace)
+        if known is None:
+            here = (m for m in self._cache.items(namespace) if not m["metadata"].get("deletionTimestamp"))
+            known = Ordered(sorted((self._row(m) for m in here), key=lambda row: row[:2]))
+            self._rows[namespace] = known
+        return known.rows
+
+    def _facets(self, namespace: str | None) -> listing.Facets:
+        every = self._rows_of(None)
+        ordered = self._rows[namespace]
+        if ordered.facets is None:
+            ordered.facets = listing.facets(ordered.rows, every)
+        return ordered.facets
+
+    def _row(self, manifest: Manifest) -> listing.Row:
         meta = manifest["metadata"]
         key = (meta["namespace"], meta["name"])
         live = self._overlay.get(key)
-        known = self._bytes.get(key)
+        known = self._made.get(key)
         if known and known[0] == meta["resourceVersion"] and known[1] is live:
             return known[2]
-        made = encoded(agent_body(manifest, live))
-        self._bytes[key] = (meta["resourceVersion"], live, made)
+        made = listing.row(agent_body(manifest, live), meta.get("labels") or {})
+        self._made[key] = (meta["resourceVersion"], live, made)
         return made
 
     def forget(self, key: Place) -> None:
         """The agent is gone: nothing of it is kept in memory."""
-        self._bytes.pop(key, None)
+        self._made.pop(key, None)
         self._overlay.forget(key)
 
     # ---- tasks ------------------------------------------------------------------------------------------------
     async def create_or_assign(
-        self, namespace: str, name: str, instructions: str, settings: Manifest, given: Manifest
+        self,
+        namespace: str,
+        name: str,
+        instructions: str,
+        settings: Manifest,
+        given: Manifest,
+        *,
+        secrets: Mapping[str, str] | None = None,
+        request: str | None = None,
     ) -> Assigned:
         """A new agent with its first task, or the next task of an idle one. Raises `Busy`.
 
-        `settings` are those of a new agent, defaults included; `given` are those that the caller named.
+        `settings` are those of a new agent, defaults included; `given` are those that the caller named. `secrets`
+        become all that the agent's own Secret holds. `request` is a ULID that stands for the request and becomes the
+        task's id: a request that was carried out before, also half of it, is not carried out again.
         """
         self._require_synced()
         manifest = self._cache.get(namespace, name)
-        task_id = str(ULID())
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                manifest = await self._fresh(namespace, name)
-            if manifest is None:
-                try:
-                    made = await self._cluster.create(
-                        AGENTS, claim.new_agent(name, namespace, task_id, instructions, settings)
+        task_id = request or str(ULID())
+        given_uid: str | None = None
+        try:
+            for attempt in range(ATTEMPTS):
+                if attempt:
+                    manifest = await self._fresh(namespace, name)
+                if manifest is None:
+                    if secrets is not None:
+                        given_uid = await self.secrets.give(namespace, name, secrets, task_id, None)
+                        settings = settings | {"secretsUID": given_uid}
+                    made = await self._create(claim.new_agent(name, namespace, task_id, instructions, settings))
+                    if made is None:
+                        continue
+                    return Assigned(created_body(made, "Pending"), True, claim.etag(made))
+                if manifest["metadata"].get("deletionTimestamp"):
+                    if attempt == 0:
+                        continue
+                    raise Conflict(
+                        f"the former agent {name!r} is still being deleted; try again in a moment", code="terminating"
                     )
-                except Conflict:
-                    continue
-                self._cache.put(made)
-                return Assigned(created_body(made, "Pending"), True)
-            if manifest["metadata"].get("deletionTimestamp"):
-                if attempt == 0:
-                    continue
-                raise Conflict(
-                    f"the former agent {name!r} is still being deleted; try again in a moment", code="terminating"
-                )
-            assigned = await self._assign(manifest, task_id, instructions, given, is_fresh=attempt > 0)
-            if assigned is not None:
-                return Assigned(created_body(assigned), False)
+                if request and (done := await self._done_before(manifest, request)):
+                    return done
+                if secrets is not None:
+                    if not await self._is_idle(manifest, is_fresh=attempt > 0):
+                        continue
+                    given_uid = await self.secrets.give(namespace, name, secrets, task_id, manifest)
+                    given = given | {"secretsUID": given_uid}
+                assigned = await self._assign(manifest, task_id, instructions, given, [], is_fresh=attempt > 0)
+                if assigned is not None:
+                    return Assigned(created_body(assigned), False, claim.etag(assigned))
+        except (Invalid, Conflict, NotFound, Forbidden):
+            # Nothing of ours may be left of a request that is refused; after other errors it may have been carried out.
+            if manifest is None:
+                await self.secrets.discard(namespace, name, given_uid)
+            raise
         raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
 
-    async def assign(self, namespace: str, name: str, instructions: str, given: Manifest) -> Manifest:
-        """The next task of an agent that exists. Raises `Busy`, `NotFound`."""
+    async def _create(self, manifest: Manifest) -> Manifest | None:
+        """None where somebody was faster."""
+        try:
+            made = await self._cluster.create(AGENTS, manifest)
+        except Conflict:
+            return None
+        self._cache.put(made)
+        await self.secrets.adopt(made)
+        return made
+
+    async def _done_before(self, manifest: Manifest, request: str) -> Assigned | None:
+        """What an earlier try of this request came to."""
+        agent = Agent.model_validate(manifest)
+        is_new = agent.metadata.annotations.get(names.CREATED_BY_ANNOTATION) == request
+        is_assigned = agent.spec.task is not None and agent.spec.task.id == request
+        if not (is_new or is_assigned or request in agent.status.ended_tasks):
+            key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
+            if not await self._overlay.has_ended(key, request):
+                return None
+        await self.secrets.adopt(manifest)
+        return Assigned(created_body(manifest, "Pending" if is_new else None), is_new, claim.etag(manifest))
+
+    async def _is_idle(self, manifest: Manifest, *, is_fresh: bool) -> bool:
+        """False where only our copy may be busy; raises `Busy` where the agent is."""
+        agent = Agent.model_validate(manifest)
+        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
+        if is_idle(agent.spec, agent.status, live_task(agent, live)):
+            return True
+        if is_fresh:
+            raise Busy(f"agent {agent.metadata.name!r} has a task; wait for its end or cancel it")
+        return False
+
+    async def assign(
+        self,
+        namespace: str,
+        name: str,
+        instructions: str,
+        given: Manifest,
+        only_if: Collection[str] | None = None,
+    ) -> Manifest:
+        """The next task of an agent that exists. Raises `Busy`, `NotFound`, `PreconditionFailed`."""
         manifest: Manifest | None = self.cached(namespace, name)
         task_id = str(ULID())
         for attempt in range(ATTEMPTS):
             if attempt:
                 manifest = await self._fresh(namespace, name)
             if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-                raise NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
-            assigned = await self._assign(manifest, task_id, instructions, given, is_fresh=attempt > 0)
+                raise _gone(namespace, name)
+            if not _is_expected(manifest, only_if, is_fresh=attempt > 0):
+                continue
+            guard = claim.same_spec(manifest) if only_if else []
+            assigned = await self._assign(manifest, task_id, instructions, given, guard, is_fresh=attempt > 0)
             if assigned is not None:
                 return assigned
         raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
 
     async def _assign(
-        self, manifest: Manifest, task_id: str, instructions: str, given: Manifest, *, is_fresh: bool
+        self,
+        manifest: Manifest,
+        task_id: str,
+        instructions: str,
+        given: Manifest,
+        guard: Sequence[claim.Operation],
+        *,
+        is_fresh: bool,
     ) -> Manifest | None:
         """The claimed agent, or None where the decision was made on an old copy and is to be made anew."""
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
-        agent = Agent.model_validate(manifest)
-        live = await self._overlay.current((namespace, name))
-        if not is_idle(agent.spec, agent.status, live_task(agent, live)):
-            if not is_fresh:
-                return None
-            raise Busy(f"agent {name!r} has a task; wait for its end or cancel it")
+        if not await self._is_idle(manifest, is_fresh=is_fresh):
+            return None
         try:
             patched = await self._cluster.json_patch(
-                AGENTS, name, namespace, claim.assign(manifest, task_id, instructions, given)
+                AGENTS, name, namespace, [*guard, *claim.assign(manifest, task_id, instructions, given)]
             )
         except (Conflict, NotFound):
             return None
@@ -211,19 +318,31 @@ class Agents:
             else:
                 await asyncio.sleep(0.05)
             manifest, is_fresh = await self._fresh(namespace, name), True
-        raise NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
+        raise _gone(namespace, name)
 
     # ---- changes ----------------------------------------------------------------------------------------------
-    async def change(self, namespace: str, name: str, settings: Manifest) -> Manifest:
-        """Sets fields of spec in one patch; they act at the next task."""
-        uid = self.cached(namespace, name)["metadata"]["uid"]
-        operations = [{"op": "test", "path": "/metadata/uid", "value": uid}, *claim.change(settings)]
-        try:
-            patched = await self._cluster.json_patch(AGENTS, name, namespace, operations)
-        except Conflict as replaced:
-            raise NotFound(f"agent {name!r} was deleted meanwhile", code="agent-not-found") from replaced
-        self._cache.put(patched)
-        return patched
+    async def change(
+        self, namespace: str, name: str, given: Manifest, only_if: Collection[str] | None = None
+    ) -> Manifest:
+        """Sets fields of spec in one patch; they act at the next task. Raises `NotFound`, `PreconditionFailed`."""
+        manifest: Manifest | None = self.cached(namespace, name)
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                manifest = await self._fresh(namespace, name)
+            if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+                raise _gone(namespace, name)
+            if not _is_expected(manifest, only_if, is_fresh=attempt > 0):
+                continue
+            guard = claim.same_spec(manifest) if only_if else claim.same_agent(manifest)
+            try:
+                patched = await self._cluster.json_patch(
+                    AGENTS, name, namespace, [*guard, *claim.change(manifest, given)]
+                )
+            except (Conflict, NotFound):
+                continue
+            self._cache.put(patched)
+            return patched
+        raise Unavailable(f"agent {name!r} changed too often to be patched; try again", code="contended")
 
     async def delete(self, namespace: str, name: str) -> None:
         """The garbage collector takes pod, disk and settings with it."""
@@ -231,6 +350,7 @@ class Agents:
         await self._cluster.delete(AGENTS, name, namespace, uid=manifest["metadata"]["uid"], propagation="Background")
         self._cache.forget(manifest)
         self.forget((namespace, name))
+        await self.secrets.discard(namespace, name, manifest["spec"].get("secretsUID"))
 
     async def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:
         """Raises `Invalid` naming the first connector that does not exist. What the cache lacks is asked for."""
@@ -248,6 +368,23 @@ class Agents:
                 )
 
 
+def _gone(namespace: str, name: str) -> NotFound:
+    return NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
+
+
+def _is_expected(manifest: Manifest, only_if: Collection[str] | None, *, is_fresh: bool) -> bool:
+    """Whether the agent is in one of the states that the caller named (None: any). False where only our copy may be
+    older than what it read; raises `PreconditionFailed`."""
+    if only_if is None or claim.etag(manifest) in only_if:
+        return True
+    if is_fresh:
+        raise PreconditionFailed(
+            f"agent {manifest['metadata']['name']!r} was changed since it was read; read it again and decide anew"
+        )
+    return False
+
+
 def with_defaults(given: Manifest) -> Manifest:
     """The settings of a new agent."""
-    return {"model": names.DEFAULT_MODEL, "templateRef": names.DEFAULT_TEMPLATE, "role": "manager", **given}
+    defaults = {"model": names.DEFAULT_MODEL, "templateRef": names.DEFAULT_TEMPLATE, "role": "manager"}
+    return defaults | {field: value for field, value in given.items() if value is not None}

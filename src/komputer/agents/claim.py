@@ -20,8 +20,17 @@ def new_agent(name: str, namespace: str, task_id: str, instructions: str, settin
     return {
         "apiVersion": names.API_VERSION,
         "kind": "KomputerAgent",
-        "metadata": {"name": name, "namespace": namespace, "labels": {names.AGENT_LABEL: name}},
-        "spec": {"instructions": instructions, **settings, "task": task.to_wire()},
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {**(settings.get("labels") or {}), names.AGENT_LABEL: name},
+            "annotations": {names.CREATED_BY_ANNOTATION: task_id},
+        },
+        "spec": {
+            "instructions": instructions,
+            **{field: value for field, value in settings.items() if value is not None},
+            "task": task.to_wire(),
+        },
     }
 
 
@@ -50,12 +59,57 @@ def assign(manifest: Manifest, task_id: str, instructions: str, settings: Manife
     recorded = (manifest.get("status") or {}).get("manifestTask") or {}
     covers = Covers(digest=digest_of(manifest["spec"]["instructions"]), manifest_task_id=recorded.get("id"))
     task = Task(id=task_id, instructions=instructions, covers=covers)
-    return [*unchanged(manifest), *change(settings), {"op": "add", "path": "/spec/task", "value": task.to_wire()}]
+    changes = change(manifest, settings)
+    return [*unchanged(manifest), *changes, {"op": "add", "path": "/spec/task", "value": task.to_wire()}]
 
 
-def change(settings: Manifest) -> list[Operation]:
-    """Sets fields of spec; they act at the next task."""
-    return [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in settings.items()]
+def change(manifest: Manifest, settings: Manifest) -> list[Operation]:
+    """Sets fields of spec; they act at the next task. A field that is None is taken away, so that its default counts.
+    Of `labels` those that are named are set, or taken away where None; the others stay."""
+    operations: list[Operation] = []
+    for field, value in settings.items():
+        if field == "labels":
+            operations += _relabelled(manifest, value)
+        else:
+            operations += _put("/spec", field, value)
+    return operations
+
+
+def _put(parent: str, key: str, value: Any) -> list[Operation]:
+    path = f"{parent}/{key.replace('~', '~0').replace('/', '~1')}"
+    if value is not None:
+        return [{"op": "add", "path": path, "value": value}]
+    # What is not there cannot be removed: so it is put there first.
+    return [{"op": "add", "path": path, "value": ""}, {"op": "remove", "path": path}]
+
+
+def _relabelled(manifest: Manifest, labels: dict[str, str | None]) -> list[Operation]:
+    """Labels of spec, and their copies in metadata, which selectors see."""
+    before: dict[str, str] = manifest["spec"].get("labels") or {}
+    after = {key: value for key, value in {**before, **labels}.items() if value is not None}
+    copies: dict[str, str] | None = manifest["metadata"].get("labels")
+    operations = [_test(manifest, "spec", "labels"), *_put("/spec", "labels", after or None)]
+    if copies is None:
+        operations += [_test(manifest, "metadata", "labels"), *_put("/metadata", "labels", {})]
+    for key in labels:
+        if key in after or key in (copies or {}):
+            operations += _put("/metadata/labels", key, after.get(key))
+    return operations
+
+
+def etag(manifest: Manifest) -> str:
+    """Names the agent and the state of its spec. The status, which moves all the time, is no part of it."""
+    return f'"{manifest["metadata"]["uid"]}-{manifest["metadata"]["generation"]}"'
+
+
+def same_agent(manifest: Manifest) -> list[Operation]:
+    """Tests that it is not another agent of the same name."""
+    return [_test(manifest, "metadata", "uid")]
+
+
+def same_spec(manifest: Manifest) -> list[Operation]:
+    """Tests that the agent has the `etag` that it had."""
+    return [_test(manifest, "metadata", "uid"), _test(manifest, "metadata", "generation")]
 
 
 def cancel(manifest: Manifest, task_id: str) -> list[Operation]:

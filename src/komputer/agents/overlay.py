@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from komputer.events.bell import EVERYTHING, Bell, Place
-from komputer.events.log import Live, Log
+from komputer.events.log import Live, Log, LogKey
 from komputer.resources.errors import Unavailable
 
 logger = structlog.get_logger(__name__)
@@ -38,6 +38,10 @@ class Overlay:
         live = await self._log.live(*key)
         self._take(key, live)
         return live
+
+    async def has_ended(self, key: LogKey, task_id: str) -> bool:
+        """Whether the log knows that the task has ended; raises `Unavailable`."""
+        return task_id in (await self._log.pulse(key, 0, [task_id])).ended
 
     async def run(self) -> None:
         """Follows the bell for ever."""

@@ -57,9 +57,14 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
         "instructions": spec.task.instructions if spec.task else spec.instructions,
         "systemPrompt": spec.system_prompt,
         "connectors": spec.connectors,
+        "allowedTools": spec.allowed_tools,
+        "disallowedTools": spec.disallowed_tools,
+        "effort": spec.effort,
+        "labels": spec.labels,
+        "secrets": spec.secrets,
         "conditions": [condition.to_wire() for condition in status.conditions],
     }
-    return {key: value for key, value in body.items() if value not in (None, [], {})} | {"priority": spec.priority}
+    return {key: value for key, value in body.items() if value not in (None, "", [], {})} | {"priority": spec.priority}
 
 
 def created_body(manifest: Manifest, status: str | None = None) -> dict[str, Any]:

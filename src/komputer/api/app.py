@@ -13,9 +13,11 @@ from komputer.agents.agents import Agents
 from komputer.agents.overlay import Overlay
 from komputer.api import errors, openapi
 from komputer.api.border import BodyLimit, LoopbackOnly
+from komputer.api.idempotency import OncePerKey
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import connectors as connector_routes
-from komputer.api.routes import costs, health
+from komputer.api.routes import costs, health, places
+from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
 from komputer.api.stream import READERS, Streams
 from komputer.connectors.addresses import AddressRules
@@ -40,6 +42,9 @@ class Settings:
 
     default_namespace: str = names.DEFAULT_NAMESPACE
     """Of calls about one object that name no namespace."""
+    create_status: int | None = None
+    """What every accepted `POST /agents` is answered with, for published clients that take nothing but 200 for a
+    success. None: 201 for a new agent, 200 for one that existed."""
     also_ready: Callable[[], Awaitable[None]] = _nothing
     """What else `/readyz` asks; raises `Unavailable`. The laptop's platform is ready when all its parts are."""
     readers: int = READERS
@@ -95,16 +100,20 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     made = FastAPIOffline(
         title="Komputer", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
+    made.state.cluster = cluster
     made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
     made.state.streams = streams
     made.state.connectors, made.state.tools, made.state.connector_cache = connectors, tools, connector_cache
     made.include_router(agent_routes.router)
     made.include_router(connector_routes.router)
     made.include_router(costs.router)
+    made.include_router(places.router)
+    made.include_router(secret_routes.router)
     made.include_router(stream_routes.router)
     made.include_router(health.router)
     errors.install(made)
     openapi.install(made)
+    made.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)
     made.add_middleware(BodyLimit)
     made.add_middleware(LoopbackOnly)
     return made

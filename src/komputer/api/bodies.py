@@ -3,29 +3,23 @@
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 from pydantic.alias_generators import to_camel
 
-from komputer.resources import names
-from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Model, Role
+from komputer.resources import labels as labelling
+from komputer.resources import names, secret
+from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Effort, Model, Role, ToolName
 from komputer.resources.errors import Invalid
 
 NOT_BUILT_YET = (
-    "allowedTools",
     "archiveTTL",
     "budgetUSD",
     "deleteTTL",
-    "disallowedTools",
-    "effort",
-    "labels",
     "lifecycle",
     "memories",
     "officeManager",
     "podSpec",
     "priority",
-    "removeLabels",
-    "secretRefs",
-    "secrets",
     "skills",
     "sleepTTL",
     "storage",
@@ -33,6 +27,8 @@ NOT_BUILT_YET = (
     "taskTimeout",
 )
 """Fields that published clients know and that have no effect yet: refused, so that nobody believes they had one."""
+KEPT_WHERE_EMPTY = ("model", "templateRef", "role")
+"""Fields that an empty text in `POST /agents` leaves as they are."""
 
 
 def _text(value: Any) -> Any:
@@ -66,10 +62,43 @@ def _template_name(value: Any) -> Any:
     return value
 
 
+def _is_map_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+
+
+def _labels(value: Any) -> Any:
+    if _is_map_of_texts(value) and (wrong := labelling.fault(value)):
+        raise ValueError(wrong)
+    return value
+
+
+def _label_keys(value: Any) -> Any:
+    for key in value if isinstance(value, list) else ():
+        if isinstance(key, str) and (labelling.key_fault(key) or labelling.is_reserved(key)):
+            raise ValueError(labelling.key_fault(key) or f"{key!r} has a prefix that the platform keeps for itself")
+    return value
+
+
+def _secret_data(value: Any) -> Any:
+    if _is_map_of_texts(value) and (wrong := secret.fault({key: _text(text) for key, text in value.items()})):
+        raise ValueError(wrong)
+    return value
+
+
+def _object_name(value: Any) -> Any:
+    if isinstance(value, str) and not (len(value) <= 253 and all(names.is_agent_name(p) for p in value.split("."))):
+        raise ValueError(f"{value[:100]!r} is not the name of an object: lower-case letters, digits, hyphens and dots")
+    return value
+
+
 Name = Annotated[str, BeforeValidator(_agent_name)]
+ObjectName = Annotated[str, BeforeValidator(_object_name)]
 TemplateRef = Annotated[str, BeforeValidator(_template_name), Field(max_length=253)]
 Instructions = Annotated[str, _within(INSTRUCTIONS_LIMIT_BYTES), Field(min_length=1, pattern=r"\S")]
 SystemPrompt = Annotated[str, _within(PROMPT_LIMIT_BYTES)]
+Tools = Annotated[list[ToolName], Field(max_length=256)]
+SecretData = Annotated[dict[str, str], BeforeValidator(_secret_data)]
+Labels = Annotated[dict[str, str], BeforeValidator(_labels)]
 
 
 class Body(BaseModel):
@@ -86,40 +115,72 @@ class Body(BaseModel):
                 )
 
 
-class CreateAgent(Body):
+OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(value))
+"""An empty text is not checked: what it means is said where the field is used."""
+
+
+class AgentSettings(Body):
+    """What may be said of an agent, when it is made and later. "" clears a text, [] a list; a null says nothing."""
+
+    system_prompt: SystemPrompt | None = None
+    model: Annotated[Model | None, OrEmpty] = None
+    template_ref: Annotated[TemplateRef | None, OrEmpty] = None
+    role: Annotated[Role | None, OrEmpty] = None
+    connectors: Annotated[list[str] | None, Field(max_length=64)] = None
+    allowed_tools: Tools | None = None
+    disallowed_tools: Tools | None = None
+    effort: Annotated[Effort | None, OrEmpty] = None
+    secret_refs: Annotated[list[ObjectName] | None, Field(max_length=64)] = None
+    labels: Labels | None = None
+
+
+class CreateAgent(AgentSettings):
     """`POST /agents`: a new agent, or the next task of one that exists."""
 
     name: Name
     instructions: Instructions
-    system_prompt: SystemPrompt | None = None
-    model: Model | None = None
-    template_ref: TemplateRef | None = None
-    role: Role | None = None
-    connectors: Annotated[list[str] | None, Field(max_length=64)] = None
     namespace: Name | None = None
+    secrets: SecretData | None = None
 
 
-class PatchAgent(Body):
+class PatchAgent(AgentSettings):
     """`PATCH /agents/{name}`: all or nothing. `instructions` assign a task, as POST does."""
 
     instructions: Instructions | None = None
-    system_prompt: SystemPrompt | None = None
-    model: Model | None = None
-    template_ref: TemplateRef | None = None
-    role: Role | None = None
-    connectors: Annotated[list[str] | None, Field(max_length=64)] = None
+    remove_labels: Annotated[list[str] | None, BeforeValidator(_label_keys), Field(max_length=labelling.LIMIT)] = None
+
+    def refuse_what_is_not_built(self) -> None:
+        super().refuse_what_is_not_built()
+        if (self.model_extra or {}).get("secrets") is not None:
+            raise Invalid(
+                "secrets cannot be patched; POST /api/v1/agents gives an agent new ones with its next task, and "
+                "PATCH /api/v1/secrets/<agent>-secrets replaces them",
+                code="not-supported",
+                field="secrets",
+            )
 
 
 def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
-    """The fields of spec that a body names."""
-    found = {
+    """The fields of spec that a body names; None for one that it clears. See `agents.claim.change`."""
+    named: dict[str, Any] = {
         "systemPrompt": body.system_prompt,
         "model": body.model,
         "templateRef": body.template_ref,
         "role": body.role,
         "connectors": body.connectors,
+        "allowedTools": body.allowed_tools,
+        "disallowedTools": body.disallowed_tools,
+        "effort": body.effort,
+        "secrets": body.secret_refs,
     }
-    return {field: value for field, value in found.items() if value is not None}
+    given = {field: value if value not in ("", []) else None for field, value in named.items() if value is not None}
+    if isinstance(body, CreateAgent):
+        # Published clients send these empty where they mean nothing by it.
+        given = {field: given[field] for field in given if field not in KEPT_WHERE_EMPTY or given[field] is not None}
+    labels: dict[str, str | None] = dict(body.labels or {})
+    if isinstance(body, PatchAgent):
+        labels = dict.fromkeys(body.remove_labels or ()) | labels
+    return given | ({"labels": labels} if labels else {})
 
 
 class AgentCreated(BaseModel):
@@ -147,10 +208,25 @@ class AgentResponse(BaseModel):
     lastTaskOutcome: str | None = None
     lastTaskCostUSD: str | None = None
     totalCostUSD: str | None = None
+    allowedTools: list[str] | None = None
+    disallowedTools: list[str] | None = None
+    effort: str | None = None
+    labels: dict[str, str] | None = None
+    secrets: list[str] | None = None
+
+
+class AgentListFacets(BaseModel):
+    """What a list may be filtered by: `key=value` of the labels that people gave, and namespaces."""
+
+    labels: list[str]
+    namespaces: list[str]
 
 
 class AgentList(BaseModel):
     agents: list[AgentResponse]
+    total: int
+    nextOffset: int | None = None
+    facets: AgentListFacets
 
 
 class EventBody(BaseModel):

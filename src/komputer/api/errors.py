@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from komputer.api.bodies import explain
+from komputer.events.idempotency import Mismatch
 from komputer.resources import errors
 
 log = structlog.get_logger(__name__)
@@ -17,6 +18,8 @@ STATUS: tuple[tuple[type[errors.KomputerError], int], ...] = (
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
+    (errors.PreconditionFailed, 412),
+    (Mismatch, 422),
     (errors.ServerFailed, 502),
     (errors.Unavailable, 503),
 )

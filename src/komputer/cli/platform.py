@@ -38,6 +38,10 @@ def up(
     sandbox: Annotated[SandboxChoice, typer.Option(help="What contains an agent's processes.")] = SandboxChoice.AUTO,
     log_level: Annotated[LogLevel, typer.Option(help="Of the files in DATA_DIR/logs.")] = LogLevel.INFO,
     log_format: Annotated[LogFormat, typer.Option(help="Of the files in DATA_DIR/logs.")] = LogFormat.TEXT,
+    compat_create_status: Annotated[
+        int | None,
+        typer.Option(min=200, max=202, help="Of every accepted POST /agents; published SDKs want 200.", metavar="200"),
+    ] = None,
 ) -> None:
     """Run the whole platform on this machine until Ctrl-C.
 
@@ -48,7 +52,20 @@ def up(
     """
     from komputer.local.up import Options, up
 
-    raise typer.Exit(up(Options(host, port, data_dir, offline, sandbox.value, log_level.value, log_format.value)))
+    raise typer.Exit(
+        up(
+            Options(
+                host,
+                port,
+                data_dir,
+                offline,
+                sandbox.value,
+                log_level.value,
+                log_format.value,
+                create_status=compat_create_status,
+            )
+        )
+    )
 
 
 def offline_model(

@@ -34,6 +34,7 @@ from komputer.events.entries import (
     to_json,
 )
 from komputer.events.health import Health
+from komputer.events.idempotency import Idempotency
 from komputer.events.ids import cursor, id_of, micros_of, timestamp_of
 from komputer.events.server import Durability, Server
 from komputer.resources.door import Answer, Pulse, Welcome
@@ -71,6 +72,10 @@ class Log:
 
     async def ping(self) -> None:
         await self._server.translated(lambda: self._server.redis.execute_command("PING"))
+
+    def requests(self) -> Idempotency:
+        """The records of requests that are to be carried out once, on the same server."""
+        return Idempotency(self._server, self._prefix)
 
     @property
     def server(self) -> Server:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -23,6 +24,7 @@ from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
 from komputer.gateway.metrics import Metrics
 from komputer.gateway.model import ModelProxy
+from komputer.gateway.secrets import Secrets
 from komputer.gateway.settings import Settings
 from komputer.gateway.streams import Streams
 from komputer.gateway.upstream import Upstream
@@ -60,7 +62,9 @@ class Gateway:
         self._connectors = Cache(cluster, CONNECTORS)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._intake = Intake(log)
-        self._streams = Streams(self._identity, log, self._config, settings.max_streams, settings.heartbeat_s)
+        self._streams = Streams(
+            self._identity, log, self._config, partial(Secrets, cluster), settings.max_streams, settings.heartbeat_s
+        )
         self._upstream = Upstream(settings)
         self._outward = Outward(settings.addresses, settings.connect_timeout)
         connectors = connector_proxy.ConnectorProxy(

@@ -10,6 +10,7 @@ from starlette.types import Receive, Send
 from komputer.events.log import Log
 from komputer.gateway.assignment import assignment
 from komputer.gateway.identity import Caller, Identity, PodRef
+from komputer.gateway.secrets import AGAIN_S, Secrets
 from komputer.kube import Change
 from komputer.resources import names
 from komputer.resources.base import Part
@@ -54,11 +55,18 @@ class Streams:
     """All open streams. Of an agent the newest connection has the stream; the one before it ends."""
 
     def __init__(
-        self, identity: Identity, log: Log, config: Callable[[], Config | None], limit: int, heartbeat_s: float
+        self,
+        identity: Identity,
+        log: Log,
+        config: Callable[[], Config | None],
+        secrets: Callable[[], Secrets],
+        limit: int,
+        heartbeat_s: float,
     ) -> None:
         self._identity = identity
         self._log = log
         self._config = config
+        self._secrets = secrets
         self._limit = limit
         self._heartbeat_s = heartbeat_s
         self._open: dict[Place, Stream] = {}
@@ -121,8 +129,12 @@ class Streams:
 
     async def _feed(self, stream: Stream, caller: Caller, send: Send) -> None:
         said = b""
+        secrets = self._secrets()
         while not stream.has_ended:
-            if (line := _line(assignment(caller.agent, self._config()))) != said:
+            environment = await secrets.environment(caller.agent)
+            if environment is None:
+                asyncio.get_running_loop().call_later(AGAIN_S, stream.wake)
+            if (line := _line(assignment(caller.agent, self._config(), environment))) != said:
                 await _say(send, line)
                 said = line
             if not await stream.rung(self._heartbeat_s):

@@ -61,6 +61,7 @@ class Platform:
     log_level: str
     log_format: str
     unready: Callable[[], list[str]]
+    create_status: int | None = None
 
 
 def log_to_file(platform: Platform, part: str) -> None:
@@ -202,7 +203,9 @@ def run_api(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
-        settings = api.Settings(also_ready=all_parts, addresses=_addresses(platform))
+        settings = api.Settings(
+            also_ready=all_parts, addresses=_addresses(platform), create_status=platform.create_status
+        )
         app = api.app(settings, cluster, log)
         await serve(app, platform.sockets.api, ready, app.state.streams.drain)
         await cluster.close()

@@ -37,6 +37,8 @@ class Options:
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
+    create_status: int | None = None
+    """Of every accepted `POST /agents`; see `api.Settings`."""
 
 
 def tell(line: str) -> None:
@@ -83,7 +85,14 @@ def up(options: Options) -> int:
     write_kubeconfig(data.kubeconfig, sockets.url(sockets.kubernetes), data.token)
     supervisor: Supervisor
     told = parts.Platform(
-        data, sockets, sandbox, not has_credential, options.log_level, options.log_format, lambda: supervisor.unready()
+        data,
+        sockets,
+        sandbox,
+        not has_credential,
+        options.log_level,
+        options.log_format,
+        lambda: supervisor.unready(),
+        options.create_status,
     )
     wanted = [
         Part("valkey", partial(parts.run_valkey, told), stop_s=10),

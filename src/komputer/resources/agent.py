@@ -66,7 +66,10 @@ class AgentSpec(Part):
     system_prompt: Annotated[
         str | None, Field(max_length=PROMPT_LIMIT_BYTES, description="Put before the built-in prompt of the role.")
     ] = None
-    secrets: list[str] | None = None
+    secrets: Annotated[
+        list[str] | None,
+        Field(max_length=64, description="Names of Secrets of this namespace; SECRET_<NAME>_<KEY> for the tools."),
+    ] = None
     skills: list[str] | None = None
     memories: list[str] | None = None
     connectors: Annotated[
@@ -85,6 +88,12 @@ class AgentSpec(Part):
     pod_spec: Preserved | None = None
     storage: Storage | None = None
     labels: dict[str, str] | None = None
+    secrets_uid: Annotated[
+        str | None,
+        Field(
+            alias="secretsUID", max_length=64, description="Set by the API: of the agent's own Secret, SECRET_<KEY>."
+        ),
+    ] = None
     task: Annotated[Task | None, Field(description="Set by the API: the task that it assigned last.")] = None
     cancel_task_id: Annotated[
         TaskID | None, Field(alias="cancelTaskID", description="Set by the API: the task that is to be cancelled.")

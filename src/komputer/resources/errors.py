@@ -30,6 +30,12 @@ class Busy(Conflict):
     code = "busy"
 
 
+class PreconditionFailed(KomputerError):
+    """The object is no longer in the state that the caller named (If-Match): read it again and decide anew."""
+
+    code = "precondition-failed"
+
+
 class Invalid(KomputerError):
     """What was sent cannot be accepted; correct it. `field` is the path of what is wrong, where one is."""
 

@@ -22,6 +22,9 @@ MADE_FROM_ANNOTATION: Final = "komputer.ai/made-from"
 REMADE_ANNOTATION: Final = "komputer.ai/remade"
 """On a pod: how many pods in a row failed before it; the back-off grows with it."""
 
+CREATED_BY_ANNOTATION: Final = "komputer.ai/created-by-task"
+"""On an agent: its first task, so that a creation which is asked for again is recognised."""
+
 DEFAULT_NAMESPACE: Final = "default"
 DEFAULT_MODEL: Final = "claude-sonnet-4-6"
 DEFAULT_TEMPLATE: Final = "default"

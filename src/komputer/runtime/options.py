@@ -16,26 +16,10 @@ from komputer.resources.agent import Role
 from komputer.resources.connector import is_connector_name
 from komputer.runtime.plan import Start
 from komputer.runtime.settings import Settings
+from komputer.runtime.tools import Tools, settings_json
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
-
-TOOLS: Final = (
-    "Bash",
-    "Read",
-    "Write",
-    "Edit",
-    "Glob",
-    "Grep",
-    "WebFetch",
-    "TaskCreate",
-    "TaskGet",
-    "TaskList",
-    "TaskUpdate",
-    "TaskStop",
-)
-"""All that exists for the model. No WebSearch: it runs on the model's servers. The Task tools are its list of things to
-do, and TaskStop ends a background command."""
 
 LINE_BYTES: Final = 64 * 2**20
 """Of one line that Claude may say; one picture is more than the SDK's default of 1 MiB."""
@@ -48,7 +32,7 @@ SERVERS_S: Final = 5
 own time is 30 s."""
 TOOL_S: Final = 24 * 3600
 """How long a connector's tool may take: the task's limits end it, not ours."""
-_SETTINGS: Final = '{"cleanupPeriodDays":36500,"skipWebFetchPreflight":true}'
+_SETTINGS: Final = {"cleanupPeriodDays": 36500, "skipWebFetchPreflight": True}
 
 
 def system_prompt(task: door.TaskSettings) -> str:
@@ -85,7 +69,9 @@ def environment(
     """What Claude gets beside what all of our processes have. `url` and `key` are the forwarder's."""
     stall_ms = assignment.stall_seconds * 1000
     model = task.model
+    secrets = {name: value for name, value in assignment.environment.items() if name.startswith("SECRET_")}
     given = {
+        **secrets,
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": key,
         # Helpers such as WebFetch's would ask models that the gateway does not allow to this agent.
@@ -139,8 +125,19 @@ def options(
     tool runs before `before_tools` has returned, nor where it raises."""
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput, HookJSONOutput, HookMatcher
 
-    async def allowed(_: HookInput, __: str | None, ___: HookContext) -> HookJSONOutput:
+    exist = Tools.of(task)
+
+    async def allowed(call: HookInput, _: str | None, __: HookContext) -> HookJSONOutput:
         await before_tools()
+        name = call.get("tool_name")
+        if isinstance(name, str) and not exist.may_call(name):
+            return {
+                "hookSpecificOutput": {
+                    "hookEventName": "PreToolUse",
+                    "permissionDecision": "deny",
+                    "permissionDecisionReason": f"{name} is not among the tools that this agent may use",
+                }
+            }
         return {}
 
     return ClaudeAgentOptions(
@@ -154,10 +151,13 @@ def options(
         system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
         # The connectors by file as well, beside what `mcp_servers` may say.
         extra_args={"system-prompt-file": str(settings.system_prompt), "mcp-config": str(settings.servers)},
-        tools=list(TOOLS),
-        permission_mode="bypassPermissions",
+        tools=exist.built_in,
+        disallowed_tools=exist.removed,
+        # Where tools are allowed for some calls only, what no rule allows is refused; nobody is there to be asked.
+        permission_mode="dontAsk" if exist.has_allowed_patterns else "bypassPermissions",
+        effort=task.effort,
         setting_sources=[],
-        settings=_SETTINGS,
+        settings=settings_json(_SETTINGS, exist),
         strict_mcp_config=True,
         # A task's text is a task's text: no slash commands, no files drawn in by an @.
         verbatim_prompts=True,

@@ -21,6 +21,7 @@ from komputer.runtime.changes import Changes
 from komputer.runtime.claude import Claude, ClaudeDied, SessionRefused
 from komputer.runtime.ending import Asked, Outcome, Verdict, judged
 from komputer.runtime.ledger import OpenTask
+from komputer.runtime.masking import Mask
 from komputer.runtime.options import options, servers, system_prompt, write_servers
 from komputer.runtime.relay import Relay
 from komputer.runtime.settings import Settings
@@ -56,6 +57,7 @@ class Worker:
         self._changes = changes
         self._forwarder = asyncio.ensure_future(forwarder)
         self._cli = cli
+        self._mask = Mask()
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -171,6 +173,7 @@ class Worker:
         assert task is not None
         assert assignment is not None
         forwarder = await asyncio.shield(self._forwarder)
+        self._mask.learn(assignment.environment)
         self._settings.system_prompt.write_text(system_prompt(task.settings))
         key = forwarder.new_key()
         write_servers(self._settings.servers, servers(task.settings, forwarder.url, key))
@@ -258,7 +261,7 @@ class Worker:
                 self._end(end)
 
     def _end(self, end: End) -> None:
-        self._store.save(decide.ended(self._store.ledger, end), durable=True)
+        self._store.save(decide.ended(self._store.ledger, self._mask.masked(end)), durable=True)
         log.info("task ended", extra={"task": end.task_id, "type": end.type, "cost_usd": end.cost_usd})
 
     # ---- what the attempt tells ----
@@ -267,7 +270,7 @@ class Worker:
         """A task that has ended elsewhere says nothing more."""
         task = self._store.ledger.task
         if task and task.id == event.task_id and task.phase != "ended":
-            self._store.save(decide.noted(self._store.ledger, event))
+            self._store.save(decide.noted(self._store.ledger, self._mask.masked(event)))
 
     def _step(self) -> None:
         task = self._store.ledger.task

@@ -4,9 +4,10 @@ import re
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from komputer.agents.agents import Agents, with_defaults
+from komputer.agents.agents import Agents, Shown, with_defaults
+from komputer.agents.listing import query
 from komputer.agents.view import encoded
 from komputer.api.bodies import (
     AgentCreated,
@@ -19,6 +20,7 @@ from komputer.api.bodies import (
     PatchAgent,
     settings_given,
 )
+from komputer.api.idempotency import request_id
 from komputer.events.log import Log
 from komputer.resources import names
 from komputer.resources.errors import Invalid
@@ -59,15 +61,20 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"model": ErrorBody, "description": "Something we need is away; come again after Retry-After seconds."},
 }
 GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such agent."}}
+CHANGED: dict[int | str, dict[str, Any]] = {412: {"model": ErrorBody, "description": "It was changed meanwhile."}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "The agent's state forbids it."}}
 LARGE: dict[int | str, dict[str, Any]] = {413: {"model": ErrorBody, "description": "The body is over 1 MiB."}}
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
 
 
-def refuse_idempotency_key(request: Request) -> None:
-    if "idempotency-key" in request.headers:
-        raise Invalid("Idempotency-Key is not supported by this version; leave it out", code="not-supported")
+def tagged(shown: Shown) -> Json:
+    return Json(shown.body, headers={"ETag": shown.etag})
+
+
+def etags(if_match: str | None) -> list[str] | None:
+    """Of an If-Match header; None for none, and for `*`, which any agent is. Weak ones match nothing."""
+    return None if if_match is None or if_match.strip() == "*" else [part.strip() for part in if_match.split(",")]
 
 
 @router.post(
@@ -76,44 +83,75 @@ def refuse_idempotency_key(request: Request) -> None:
     status_code=201,
     response_model=AgentCreated,
     responses={200: {"model": AgentCreated, "description": "The agent existed and has the task now."}, **BUSY, **LARGE},
-    dependencies=[Depends(refuse_idempotency_key)],
 )
 async def create_agent(request: Request, body: CreateAgent, namespace: Annotated[str | None, Query()] = None) -> Json:
     """Start an agent, or give an idle one its next task. A busy one answers 409."""
     body.refuse_what_is_not_built()
     where = body.namespace or checked_namespace(namespace) or request.app.state.settings.default_namespace
     await agents(request).refuse_unknown_connectors(where, body.connectors)
+    await agents(request).secrets.refuse_unusable(where, body.secret_refs)
     given = settings_given(body)
-    assigned = await agents(request).create_or_assign(where, body.name, body.instructions, with_defaults(given), given)
-    return Json(orjson.dumps(assigned.body), 201 if assigned.is_new else 200)
+    assigned = await agents(request).create_or_assign(
+        where,
+        body.name,
+        body.instructions,
+        with_defaults(given),
+        given,
+        secrets=body.secrets,
+        request=request_id(request),
+    )
+    status = request.app.state.settings.create_status or (201 if assigned.is_new else 200)
+    return Json(orjson.dumps(assigned.body), status, {"ETag": assigned.etag})
 
 
 @router.get("", operation_id="list_agents", response_model=AgentList)
-async def list_agents(request: Request, namespace: Annotated[str | None, Query()] = None) -> Json:
-    """Every agent, or those of one namespace, ordered by namespace and name."""
-    return Json(agents(request).list(checked_namespace(namespace)))
+async def list_agents(
+    request: Request,
+    namespace: Annotated[str | None, Query()] = None,
+    status: Annotated[str | None, Query(description="A phase, such as `Running`.")] = None,
+    task_status: Annotated[str | None, Query(alias="taskStatus", description="Such as `InProgress`.")] = None,
+    label: Annotated[list[str] | None, Query(description="`key=value`; an agent has all that are named.")] = None,
+    q: Annotated[str | None, Query(description="In the name, the instructions or the last message.")] = None,
+    sort: Annotated[
+        str | None, Query(description="`name`, `createdAt`, `lastActivityAt`, `cost`; with a `-` descending.")
+    ] = None,
+    limit: Annotated[str | None, Query(description="How many at most; without it all.")] = None,
+    offset: Annotated[str | None, Query(description="How many to leave out; the last answer's `nextOffset`.")] = None,
+    hide_archived: Annotated[str | None, Query(alias="hideArchived", description="No agent is archived yet.")] = None,
+) -> Json:
+    """Every agent, or those that the filters mean, ordered by namespace and name or as `sort` says."""
+    return Json(agents(request).list(query(request.query_params.multi_items())))
 
 
 @router.get("/{name}", operation_id="get_agent", response_model=AgentResponse, responses=GONE)
 async def get_agent(request: Request, name: str, namespace: Namespace) -> Json:
-    """One agent as it is now."""
-    return Json(await agents(request).get(namespace, name))
+    """One agent as it is now. Its ETag names the state of what PATCH changes, for `If-Match`."""
+    return tagged(await agents(request).shown(namespace, name))
 
 
-@router.patch("/{name}", operation_id="patch_agent", response_model=AgentResponse, responses={**GONE, **BUSY, **LARGE})
-async def patch_agent(request: Request, name: str, body: PatchAgent, namespace: Namespace) -> Json:
+@router.patch(
+    "/{name}", operation_id="patch_agent", response_model=AgentResponse, responses={**GONE, **BUSY, **CHANGED, **LARGE}
+)
+async def patch_agent(
+    request: Request,
+    name: str,
+    body: PatchAgent,
+    namespace: Namespace,
+    if_match: Annotated[str | None, Header(description="ETags of the state that is to be changed.")] = None,
+) -> Json:
     """Change an agent: all or nothing, at its next task. `instructions` assign a task (409 where it has one)."""
     body.refuse_what_is_not_built()
     await agents(request).refuse_unknown_connectors(namespace, body.connectors)
+    await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
     given = settings_given(body)
     if body.instructions is not None:
-        await agents(request).assign(namespace, name, body.instructions, given)
+        await agents(request).assign(namespace, name, body.instructions, given, etags(if_match))
     elif given:
-        await agents(request).change(namespace, name, given)
+        await agents(request).change(namespace, name, given, etags(if_match))
     else:
         agents(request).cached(namespace, name)
         raise Invalid("there is nothing to change: name at least one field")
-    return Json(await agents(request).get(namespace, name))
+    return tagged(await agents(request).shown(namespace, name))
 
 
 @router.delete("/{name}", operation_id="delete_agent", response_model=Done, responses=GONE)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 
 from komputer.agents.view import encoded
 from komputer.api.bodies import Done, ErrorBody
@@ -14,7 +14,7 @@ from komputer.api.connector_bodies import (
     TemplateList,
     ToolList,
 )
-from komputer.api.routes.agents import ERRORS, LARGE, Json, Namespace, checked_namespace, refuse_idempotency_key
+from komputer.api.routes.agents import ERRORS, LARGE, Json, Namespace, checked_namespace
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.templates import TEMPLATES
 from komputer.connectors.tools import Tools
@@ -38,7 +38,6 @@ def connectors(request: Request) -> Connectors:
     status_code=201,
     response_model=ConnectorResponse,
     responses={**TAKEN, **LARGE},
-    dependencies=[Depends(refuse_idempotency_key)],
 )
 async def create_connector(
     request: Request, body: CreateConnector, namespace: Annotated[str | None, Query()] = None

@@ -1,0 +1,160 @@
+"""`Idempotency-Key` on every POST: the same request, sent again, is answered the same and carried out once.
+
+A route that makes something under an id of its own takes `request_id`: then a try that died half-way is recognised by
+what it left behind. Other routes are protected from a second try once the first has been answered.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+import orjson
+import structlog
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from komputer.api.errors import answer, translated
+from komputer.events.idempotency import LOCK_MS, Answer, Idempotency, InFlight, Record
+from komputer.resources.errors import KomputerError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+KEY_LIMIT = 255
+WAIT_S = 15.0
+"""How long a second try waits for the first one's answer: longer than the lock of one that died."""
+LOOK_S = 0.05
+DECIDED_NOTHING = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
+"""Answers after which nothing was done, so that the corrected request may use the key again."""
+KEPT_HEADERS = ("content-type", "etag")
+
+
+def request_id(request: Request) -> str | None:
+    """A ULID that is the same whenever this request is sent, or None where the client gave no key."""
+    return getattr(request.state, "request_id", None)
+
+
+class OncePerKey:
+    """Around the routes; `requests` keeps the records. Nothing is held here, so any replica may take the next try."""
+
+    def __init__(self, app: ASGIApp, requests: Idempotency, default_namespace: str) -> None:
+        self.app = app
+        self._requests = requests
+        self._default_namespace = default_namespace
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith("/api/"):
+            await self.app(scope, receive, send)
+            return
+        keys = [value.decode("latin-1").strip() for name, value in scope["headers"] if name == b"idempotency-key"]
+        if not keys:
+            await self.app(scope, receive, send)
+            return
+        if len(keys) > 1 or not (1 <= len(keys[0]) <= KEY_LIMIT and keys[0].isascii() and keys[0].isprintable()):
+            refused = answer(400, f"Idempotency-Key must be one key of 1 to {KEY_LIMIT} ASCII characters", "invalid")
+            await refused(scope, receive, send)
+            return
+        body = await _whole(receive)
+        key, digest = self._of(scope, body, keys[0])
+        try:
+            given = await self._once(key, digest, lambda record: self._carried_out(scope, body, record))
+        except KomputerError as error:
+            await translated(error)(scope, receive, send)
+            return
+        headers = [(name.encode(), value.encode()) for name, value in given.headers]
+        raw = given.body.encode()
+        headers.append((b"content-length", str(len(raw)).encode()))
+        await send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await send({"type": "http.response.body", "body": raw})
+
+    def _of(self, scope: Scope, body: bytes, key: str) -> tuple[str, str]:
+        """The record's key, and the digest of what is asked for."""
+        query = sorted(parse_qsl(scope["query_string"].decode("latin-1")))
+        try:
+            parsed = orjson.loads(body)
+            body = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS)
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            parsed = None
+        named = parsed.get("namespace") if isinstance(parsed, dict) else None
+        namespace = named or dict(query).get("namespace") or self._default_namespace
+        caller = str(scope.get("state", {}).get("caller", ""))
+        where = orjson.dumps([caller, str(namespace), scope["path"], key])
+        return hashlib.sha256(where).hexdigest(), hashlib.sha256(orjson.dumps(query) + b"\n" + body).hexdigest()
+
+    async def _once(self, key: str, digest: str, act: Callable[[Record], Awaitable[Answer]]) -> Answer:
+        holder, deadline = uuid4().hex, time.monotonic() + WAIT_S
+        record, is_new = await self._requests.opened(key, digest)
+        while record.answer is None and not await self._requests.lock(key, holder):
+            if time.monotonic() > deadline:
+                raise InFlight("the first try of this request is still being carried out; try again in a moment")
+            await asyncio.sleep(LOOK_S)
+            record, is_new = await self._requests.opened(key, digest)
+        if record.answer is not None:
+            return record.answer
+        renewing = asyncio.create_task(self._renew(key, holder))
+        try:
+            # Between the last look and the lock another try may have been answered.
+            record, made_now = await self._requests.opened(key, digest)
+            if record.answer is not None:
+                return record.answer
+            given = await act(record)
+            await self._keep(key, record, given, is_new=is_new or made_now)
+            return given
+        finally:
+            renewing.cancel()
+            await asyncio.shield(self._unlock(key, holder))
+
+    async def _keep(self, key: str, record: Record, given: Answer, *, is_new: bool) -> None:
+        try:
+            if given.status in DECIDED_NOTHING:
+                if is_new:
+                    await self._requests.forget(key)
+            elif given.status < 500:
+                await self._requests.answered(key, record, given)
+        except Unavailable as error:
+            # It was carried out, so it is answered; the next try finds by the id that it was.
+            log.warning("answer not kept", error=error.message)
+
+    async def _carried_out(self, scope: Scope, body: bytes, record: Record) -> Answer:
+        messages: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            messages.append(message)
+
+        sent = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Message:
+            return next(sent, None) or {"type": "http.disconnect"}
+
+        state = {**scope.get("state", {}), "request_id": record.id}
+        await self.app({**scope, "state": state}, receive, keep)
+        start = next(message for message in messages if message["type"] == "http.response.start")
+        raw = b"".join(message.get("body", b"") for message in messages if message["type"] == "http.response.body")
+        headers = [(name.decode(), value.decode("latin-1")) for name, value in start["headers"]]
+        return Answer(start["status"], [pair for pair in headers if pair[0].lower() in KEPT_HEADERS], raw.decode())
+
+    async def _renew(self, key: str, holder: str) -> None:
+        while True:
+            await asyncio.sleep(LOCK_MS / 3000)
+            try:
+                await self._requests.renew(key, holder)
+            except Unavailable as error:
+                log.warning("lock of a request not renewed", error=error.message)
+
+    async def _unlock(self, key: str, holder: str) -> None:
+        try:
+            await self._requests.unlock(key, holder)
+        except Unavailable as error:
+            log.warning("lock of a request not given back; it expires", error=error.message)
+
+
+async def _whole(receive: Receive) -> bytes:
+    """The body, which `BodyLimit` has bounded."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    return b"".join(parts)

@@ -1,0 +1,61 @@
+"""`/api/v1/secrets`: what agents' tools may be given. Values go in and never come out."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from ulid import ULID
+
+from komputer.agents.secrets import shown_secret
+from komputer.api.bodies import Done, ErrorBody
+from komputer.api.idempotency import request_id
+from komputer.api.routes.agents import ERRORS, LARGE, Json, Namespace, agents, checked_namespace
+from komputer.api.secretbodies import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
+from komputer.resources.errors import Invalid
+
+GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such Secret."}}
+THERE: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "There is one of this name."}}
+
+router = APIRouter(prefix="/api/v1/secrets", tags=["secrets"], responses=ERRORS)
+
+
+@router.get("", operation_id="list_secrets", response_model=SecretList)
+async def list_secrets(
+    request: Request,
+    namespace: Annotated[str | None, Query()] = None,
+    everyones: Annotated[str | None, Query(alias="all", description="`true`: also those made otherwise.")] = None,
+) -> Json:
+    """Names and keys of the Secrets that this API made, and which agents use them."""
+    if (everyones or "false").lower() not in ("true", "false", "1", "0"):
+        raise Invalid("all must be true or false", field="all")
+    has_all = (everyones or "").lower() in ("true", "1")
+    found = await agents(request).secrets.list(
+        checked_namespace(namespace), agents(request).manifests(), everyones=has_all
+    )
+    return Json(orjson.dumps({"secrets": found}))
+
+
+@router.post(
+    "", operation_id="create_secret", status_code=201, response_model=SecretResponse, responses={**THERE, **LARGE}
+)
+async def create_secret(request: Request, body: CreateSecret, namespace: Namespace) -> Json:
+    """Make a Secret; an agent gets it when its `secretRefs` name it."""
+    made = await agents(request).secrets.create(
+        body.namespace or namespace, body.name, body.data, request_id(request) or str(ULID())
+    )
+    return Json(orjson.dumps(shown_secret(made, agents(request).manifests())), 201)
+
+
+@router.patch("/{name}", operation_id="update_secret", response_model=SecretNamed, responses={**GONE, **LARGE})
+async def update_secret(request: Request, name: str, body: UpdateSecret, namespace: Namespace) -> Json:
+    """Replace all of its data. Agents get the new values at their next task."""
+    where = body.namespace or namespace
+    await agents(request).secrets.replace(where, name, body.data)
+    return Json(orjson.dumps({"name": name, "namespace": where}))
+
+
+@router.delete("/{name}", operation_id="delete_secret", response_model=Done, responses=GONE)
+async def delete_secret(request: Request, name: str, namespace: Namespace) -> Json:
+    """Delete it. Agents that name it do without from their next task on."""
+    await agents(request).secrets.delete(namespace, name)
+    return Json(orjson.dumps({"status": "deleted", "name": name}))

@@ -1,0 +1,86 @@
+"""Which tools exist for a task, and which calls are refused. Pure.
+
+A tool's name stands for all of its calls, `Bash(git:*)` for some of them (Claude's own permission rules), `mcp__github`
+for all tools of a connector.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from komputer.resources import door
+
+BUILT_IN: Final = (
+    "Bash",
+    "Read",
+    "Write",
+    "Edit",
+    "Glob",
+    "Grep",
+    "WebFetch",
+    "TaskCreate",
+    "TaskGet",
+    "TaskList",
+    "TaskUpdate",
+    "TaskStop",
+)
+"""All that exists for the model. No WebSearch: it runs on the model's servers. The Task tools are its list of things to
+do, and TaskStop ends a background command."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a task's settings mean for Claude."""
+
+    allowed: tuple[str, ...] | None
+    """None: everything."""
+    disallowed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: door.TaskSettings) -> Tools:
+        return cls(tuple(task.allowed_tools) if task.allowed_tools else None, tuple(task.disallowed_tools))
+
+    @property
+    def built_in(self) -> list[str]:
+        """Of Claude's own tools those that exist."""
+        return [tool for tool in BUILT_IN if self.may_call(tool)]
+
+    @property
+    def removed(self) -> list[str]:
+        """Whole tools and whole connectors that are not shown to the model."""
+        return [rule for rule in self.disallowed if "(" not in rule]
+
+    @property
+    def has_allowed_patterns(self) -> bool:
+        """Some tools exist for some calls only: then what is not allowed is refused, instead of the other way round."""
+        return any("(" in rule for rule in self.allowed or ())
+
+    @property
+    def permissions(self) -> dict[str, Any]:
+        """Claude's permission rules: refusals win."""
+        rules: dict[str, Any] = {}
+        if self.disallowed:
+            rules["deny"] = list(self.disallowed)
+        if self.has_allowed_patterns:
+            rules["allow"] = list(self.allowed or ())
+        return rules
+
+    def may_call(self, tool: str) -> bool:
+        """Whether any call of `tool` may be made. A connector's tools are only known when they are called, so this is
+        asked before each call."""
+        if _covers((rule for rule in self.disallowed if "(" not in rule), tool):
+            return False
+        return self.allowed is None or _covers((rule.partition("(")[0] for rule in self.allowed), tool)
+
+
+def settings_json(base: dict[str, Any], tools: Tools) -> str:
+    """Claude's settings with the rules in them."""
+    rules = tools.permissions
+    return json.dumps(base | ({"permissions": rules} if rules else {}), separators=(",", ":"))
+
+
+def _covers(rules: Iterable[str], tool: str) -> bool:
+    return any(tool == rule or (rule.startswith("mcp__") and tool.startswith(f"{rule}__")) for rule in rules)

@@ -1,0 +1,103 @@
+"""Secrets for agents' tools over REST: in, to the agent's runtime, and never out."""
+
+import base64
+
+import httpx
+
+from komputer.kube import AGENTS, SECRETS
+from tests.contract.api.test_api import created, runtime, take
+from tests.contract.gateway.world import Runner, World
+
+VALUE = "s3cr3t-value-4711"
+
+
+async def environment(runner: Runner) -> dict[str, str]:
+    async with runner.assignments() as lines:
+        return (await lines.next_assignment()).environment
+
+
+async def test_secrets_of_the_create_call_reach_the_runtime_and_belong_to_the_agent(
+    rest: httpx.AsyncClient, world: World
+) -> None:
+    body = {"name": "ada", "instructions": "Say hello.", "secrets": {"github.token": VALUE}}
+    answer = await rest.post("/agents", json=body)
+    assert answer.status_code == 201, answer.text
+    agent = await world.cluster.get(AGENTS, "ada", world.namespace)
+    made = await world.cluster.get(SECRETS, "ada-secrets", world.namespace)
+    assert made["metadata"]["ownerReferences"][0]["uid"] == agent["metadata"]["uid"]
+    runner = await runtime(world)
+    assert await environment(runner) == {"SECRET_GITHUB_TOKEN": VALUE}
+    shown = [await rest.get("/agents/ada"), await rest.get("/agents"), await rest.get("/secrets", params={"all": "1"})]
+    encoded = base64.b64encode(VALUE.encode()).decode()
+    assert all(VALUE not in each.text and encoded not in each.text for each in shown)
+    assert VALUE not in str(agent)
+    await runner.end()
+    again = await rest.post("/agents", json={**body, "instructions": "More.", "secrets": {"OTHER": "new-value-1"}})
+    assert again.status_code == 200, again.text
+    await take(runner)
+    assert await environment(runner) == {"SECRET_OTHER": "new-value-1"}, "a new map replaces the one before"
+
+
+async def test_a_strangers_secret_is_neither_adopted_nor_overwritten(rest: httpx.AsyncClient, world: World) -> None:
+    metadata = {"name": "ada-secrets", "namespace": world.namespace}
+    await world.cluster.create(SECRETS, {"metadata": metadata, "data": {"A": "QQ=="}})
+    answer = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secrets": {"A": "mine-mine"}})
+    assert (answer.status_code, answer.json()["code"]) == (409, "secret-exists")
+    assert (await rest.get("/agents/ada")).status_code == 404
+    left = await world.cluster.get(SECRETS, "ada-secrets", world.namespace)
+    assert left["data"] == {"A": "QQ=="}
+    assert not left["metadata"].get("ownerReferences")
+    for call in (rest.patch("/secrets/ada-secrets", json={"data": {}}), rest.delete("/secrets/ada-secrets")):
+        refused = await call
+        assert (refused.status_code, refused.json()["code"]) == (403, "not-ours")
+
+
+async def test_a_refused_task_leaves_the_secrets_as_they_were(rest: httpx.AsyncClient, world: World) -> None:
+    body = {"name": "ada", "instructions": "x", "secrets": {"A": "first-value"}}
+    assert (await rest.post("/agents", json=body)).status_code == 201
+    busy = await rest.post("/agents", json={**body, "secrets": {"A": "second-value"}})
+    assert busy.status_code == 409
+    kept = await world.cluster.get(SECRETS, "ada-secrets", world.namespace)
+    assert base64.b64decode(kept["data"]["A"]) == b"first-value"
+
+
+async def test_named_secrets_are_listed_rotated_and_act_at_the_next_task(rest: httpx.AsyncClient, world: World) -> None:
+    made = await rest.post("/secrets", json={"name": "github", "data": {"api-token": VALUE, "b": ""}})
+    assert made.status_code == 201, made.text
+    assert made.json()["keys"] == ["api-token", "b"]
+    twice = await rest.post("/secrets", json={"name": "github", "data": {"x": "y"}})
+    assert (twice.status_code, twice.json()["code"]) == (409, "exists")
+    await created(rest)
+    runner = await runtime(world)
+    assert await environment(runner) == {}
+    patched = await rest.patch("/agents/ada", json={"secretRefs": ["github"]})
+    assert (patched.status_code, patched.json()["secrets"]) == (200, ["github"])
+    listed = (await rest.get("/secrets", params={"namespace": world.namespace})).json()["secrets"]
+    assert [(s["name"], s["managed"], s["attachedAgents"], s["agentNames"]) for s in listed] == [
+        ("github", True, 1, ["ada"])
+    ]
+    await runner.end()
+    rotated = await rest.patch("/secrets/github", json={"data": {"api-token": "rotated-1"}})
+    assert rotated.json() == {"name": "github", "namespace": world.namespace}
+    assert (await rest.post("/agents", json={"name": "ada", "instructions": "More."})).status_code == 200
+    await take(runner)
+    assert await environment(runner) == {"SECRET_GITHUB_API_TOKEN": "rotated-1"}
+    assert (await rest.delete("/secrets/github")).json() == {"status": "deleted", "name": "github"}
+    for call in (rest.patch("/secrets/github", json={"data": {}}), rest.delete("/secrets/github")):
+        assert (await call).status_code == 404
+
+
+async def test_the_platforms_own_secrets_are_not_for_agents(rest: httpx.AsyncClient, world: World) -> None:
+    metadata = {"name": "model", "namespace": world.namespace, "labels": {"app.kubernetes.io/part-of": "komputer"}}
+    await world.cluster.create(SECRETS, {"metadata": metadata, "data": {"key": "QQ=="}})
+    refused = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secretRefs": ["model"]})
+    assert (refused.status_code, refused.json()["code"]) == (400, "unusable-secret")
+    await created(rest)
+    await world.patch_spec(secrets=["model"])
+    assert await environment(await runtime(world)) == {}, "nor by way of a manifest"
+
+
+async def test_namespaces_and_templates_are_listed(rest: httpx.AsyncClient, world: World) -> None:
+    assert world.namespace in (await rest.get("/namespaces")).json()["namespaces"]
+    templates = (await rest.get("/templates")).json()["templates"]
+    assert {"name": "default", "scope": "cluster"} in templates

@@ -1,0 +1,175 @@
+"""A request with an Idempotency-Key is carried out once, whatever dies in between and whichever replica is asked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from komputer import api
+from komputer.api.idempotency import OncePerKey
+from komputer.events.idempotency import Answer, Record
+from komputer.events.log import Log
+from komputer.kube import AGENTS, SECRETS, Cluster
+from tests.contract.api.test_api import runtime, take
+from tests.contract.gateway.serving import WITHIN_S, serving
+from tests.contract.gateway.world import World
+
+KEY = {"idempotency-key": "4711"}
+TASK = {"name": "ada", "instructions": "Say hello.", "secrets": {"A": "value-of-a"}}
+
+
+@pytest.fixture
+async def replica(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """Another process with the same API: it shares nothing with the first but Kubernetes and the log."""
+    settings = api.Settings(default_namespace=world.namespace)
+    async with (
+        serving(api.app(settings, cluster, log)) as url,
+        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30) as client,
+    ):
+        async with asyncio.timeout(WITHIN_S):
+            while (await client.get(f"{url}/readyz")).status_code != 200:  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.02)
+        yield client
+
+
+async def tasks_of(world: World) -> str:
+    return str((await world.cluster.get(AGENTS, "ada", world.namespace))["spec"]["task"]["id"])
+
+
+async def test_the_same_request_gets_the_same_answer_everywhere_and_runs_once(
+    rest: httpx.AsyncClient, replica: httpx.AsyncClient, world: World
+) -> None:
+    first = await rest.post("/agents", json=TASK, headers=KEY)
+    assert first.status_code == 201, first.text
+    task = await tasks_of(world)
+    await (await runtime(world)).end()
+    for client in (rest, replica):
+        again = await client.post("/agents", json=dict(reversed(TASK.items())), headers=KEY)
+        assert (again.status_code, again.content) == (201, first.content)
+        assert again.headers["etag"] == first.headers["etag"]
+    assert await tasks_of(world) == task
+    events = (await rest.get("/agents/ada/events")).json()["events"]
+    assert [event["type"] for event in events] == ["task_started", "task_completed"]
+    other = await replica.post("/agents", json={**TASK, "instructions": "Other."}, headers=KEY)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-mismatch")
+    assert other.json().keys() == {"error", "code"}
+    next_one = await rest.post("/agents", json=TASK, headers={"idempotency-key": "another"})
+    assert next_one.status_code == 200
+
+
+async def test_ten_tries_at_once_on_two_replicas_are_one(
+    rest: httpx.AsyncClient, replica: httpx.AsyncClient, world: World
+) -> None:
+    tries = [client.post("/agents", json=TASK, headers=KEY) for client in (rest, replica) for _ in range(5)]
+    answers = await asyncio.gather(*tries)
+    assert {(answer.status_code, answer.content) for answer in answers} == {(201, answers[0].content)}
+
+
+async def test_a_refused_request_may_be_corrected_under_its_key(rest: httpx.AsyncClient, world: World) -> None:
+    wrong = await rest.post("/agents", json={**TASK, "role": "chief"}, headers=KEY)
+    assert wrong.status_code == 400
+    assert (await rest.post("/agents", json=TASK, headers=KEY)).status_code == 201
+    for bad in ("", "x" * 256):
+        refused = await rest.post("/agents", json=TASK, headers={"idempotency-key": bad})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
+
+
+async def test_a_key_is_of_its_route_and_namespace(rest: httpx.AsyncClient, world: World) -> None:
+    assert (await rest.post("/agents", json=TASK, headers=KEY)).status_code == 201
+    secret = {"name": "github", "data": {"a": "b"}}
+    made = await rest.post("/secrets", json=secret, headers=KEY)
+    assert made.status_code == 201
+    assert (await rest.post("/secrets", json=secret, headers=KEY)).content == made.content
+
+
+class Killed(Exception):
+    """The process died here: nothing after it was done."""
+
+
+STEPS = {
+    "before anything was done": (OncePerKey, "_carried_out", False),
+    "when everything was done and nothing kept": (OncePerKey, "_carried_out", True),
+    "before the agent was made": ("create", AGENTS, False),
+    "when the secret was made": ("create", SECRETS, True),
+    "when the agent was made": ("create", AGENTS, True),
+    "before the secret was owned": ("json_patch", SECRETS, False),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_try_that_died_is_gone_on_with(
+    rest: httpx.AsyncClient,
+    replica: httpx.AsyncClient,
+    world: World,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    """The first try ends at each step as kill -9 ends it; the next one, on another replica, comes to the same."""
+    where, kind, after = STEPS[step]
+    with monkeypatch.context() as patched:
+        if isinstance(where, str):
+            real = getattr(Cluster, where)
+
+            async def dying(self: Cluster, which: Any, *args: Any, **more: Any) -> Any:
+                if which != kind:
+                    return await real(self, which, *args, **more)
+                if after:
+                    await real(self, which, *args, **more)
+                raise Killed
+
+            patched.setattr(Cluster, where, dying)
+        else:
+            carried_out = OncePerKey._carried_out
+
+            async def dead(self: OncePerKey, scope: Any, body: bytes, record: Record) -> Answer:
+                if after:
+                    await carried_out(self, scope, body, record)
+                raise Killed
+
+            patched.setattr(OncePerKey, "_carried_out", dead)
+        try:
+            broken = await rest.post("/agents", json=TASK, headers=KEY)
+            assert broken.status_code >= 500
+        except httpx.HTTPError:
+            pass
+    second = await replica.post("/agents", json=TASK, headers=KEY)
+    assert second.status_code == 201, second.text
+    task = await tasks_of(world)
+    third = await replica.post("/agents", json=TASK, headers=KEY)
+    assert (third.status_code, third.content) == (201, second.content)
+    agent = await world.cluster.get(AGENTS, "ada", world.namespace)
+    owned = await world.cluster.get(SECRETS, "ada-secrets", world.namespace)
+    assert agent["spec"]["secretsUID"] == owned["metadata"]["uid"]
+    assert owned["metadata"]["ownerReferences"][0]["uid"] == agent["metadata"]["uid"]
+    runner = await runtime(world)
+    assert runner.task == task
+    await runner.end()
+
+
+async def test_a_task_that_was_assigned_and_has_ended_is_not_run_again(
+    rest: httpx.AsyncClient, replica: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await rest.post("/agents", json={"name": "ada", "instructions": "One."})).status_code == 201
+    runner = await runtime(world)
+    await runner.end()
+    two = {"name": "ada", "instructions": "Two."}
+    carried_out = OncePerKey._carried_out
+
+    async def dead(self: OncePerKey, scope: Any, body: bytes, record: Record) -> Answer:
+        await carried_out(self, scope, body, record)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OncePerKey, "_carried_out", dead)
+        with pytest.raises((httpx.HTTPError, AssertionError)):
+            assert (await rest.post("/agents", json=two, headers=KEY)).status_code < 500
+    await take(runner)
+    await runner.end()
+    three = await rest.post("/agents", json={"name": "ada", "instructions": "Three."})
+    assert three.status_code == 200
+    again = await replica.post("/agents", json=two, headers=KEY)
+    assert again.status_code == 200, "the agent is busy with another task, and this one was done"
+    assert (await world.cluster.get(AGENTS, "ada", world.namespace))["spec"]["task"]["instructions"] == "Three."

@@ -1,0 +1,59 @@
+"""Which agents a list shows, and in which order."""
+
+from typing import Any
+
+import orjson
+
+from komputer.agents import listing
+
+
+def rows(*bodies: dict[str, Any]) -> list[listing.Row]:
+    common = {"namespace": "default", "status": "Running", "createdAt": "2026-01-01T00:00:00Z"}
+    return sorted((listing.row({**common, **body}, {}) for body in bodies), key=lambda row: row[:2])
+
+
+def names(found: list[listing.Row]) -> list[str]:
+    return [row.name for row in found]
+
+
+COSTLY = rows(
+    {"name": "c", "totalCostUSD": "10.0000"},
+    {"name": "b", "totalCostUSD": "9.0000", "lastActivityAt": "2026-01-02T00:00:00Z"},
+    {"name": "a", "totalCostUSD": "9.0000", "lastActivityAt": "2026-01-03T00:00:00Z"},
+    {"name": "d"},
+)
+
+
+def test_costs_are_ordered_as_numbers_and_equal_ones_by_name_in_both_directions() -> None:
+    assert names(listing.matching(COSTLY, listing.query([("sort", "cost")]))) == ["d", "a", "b", "c"]
+    assert names(listing.matching(COSTLY, listing.query([("sort", "-cost")]))) == ["c", "a", "b", "d"]
+
+
+def test_agents_that_were_never_active_come_last() -> None:
+    assert names(listing.matching(COSTLY, listing.query([("sort", "lastActivityAt")]))) == ["b", "a", "c", "d"]
+    assert names(listing.matching(COSTLY, listing.query([("sort", "-lastActivityAt")]))) == ["a", "b", "c", "d"]
+
+
+def test_pages_hold_everything_once() -> None:
+    seen, offset = [], 0
+    while True:
+        asked = listing.query([("sort", "-cost"), ("limit", "3"), ("offset", str(offset))])
+        body = orjson.loads(listing.answer(listing.matching(COSTLY, asked), asked, listing.Facets([], [])))
+        seen += [agent["name"] for agent in body["agents"]]
+        assert body["total"] == 4
+        if "nextOffset" not in body:
+            break
+        offset = body["nextOffset"]
+    assert seen == ["c", "a", "b", "d"]
+
+
+def test_text_is_found_in_name_instructions_and_last_message_whatever_its_case() -> None:
+    some = rows({"name": "x", "instructions": "Straße"}, {"name": "y", "lastTaskMessage": "Calling BASH"})
+    assert names(listing.matching(some, listing.query([("q", "STRASSE")]))) == ["x"]
+    assert names(listing.matching(some, listing.query([("q", "bash")]))) == ["y"]
+    assert names(listing.matching(some, listing.query([("q", "Y")]))) == ["y"]
+
+
+def test_only_a_request_without_filters_is_plain() -> None:
+    assert listing.query([("namespace", "team"), ("hideArchived", "true"), ("other", "1")]).is_plain
+    assert not listing.query([("limit", "1")]).is_plain
