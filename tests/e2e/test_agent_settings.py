@@ -1,0 +1,220 @@
+"""What an agent's settings do to its next task, with the real CLI: tools, effort, secrets, on the same pod."""
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.laptop import Json, Laptop, check_log, script
+
+KEY = "sk-ant-made-up-0123456789abcdef"
+FIRST, SECOND = "first-Secret-Value-31415", "second-Secret-Value-27182"
+
+
+def bash(command: str) -> Json:
+    return {"tool": "Bash", "input": {"command": command}}
+
+
+def results(laptop: Laptop, name: str, task: int) -> list[Json]:
+    """Payloads of the tool results of the nth task."""
+    ends = laptop.end(name, task)
+    of_task = ends["payload"]["task_id"]
+    events = [e["payload"] for e in laptop.events(name) if e["type"] == "tool_result"]
+    return [payload for payload in events if payload["task_id"] == of_task]
+
+
+@pytest.fixture
+def recording(new_laptop: Callable[..., Laptop]) -> Iterator[tuple[Laptop, list[Json]]]:
+    """A platform whose model is the offline one behind a server that keeps each request's body."""
+    seen: list[Json] = []
+    model = subprocess.Popen(
+        [sys.executable, "-m", "komputer.cli", "offline-model", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert model.stdout
+    address = model.stdout.readline().strip()
+
+    class Records(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen.append(json.loads(body))
+            left_out = ("host", "content-length", "connection", "accept-encoding")
+            headers = {key: value for key, value in self.headers.items() if key.lower() not in left_out}
+            answer = httpx.post(address + self.path, content=body, headers=headers, timeout=60, trust_env=False)
+            self.send_response(answer.status_code)
+            self.send_header("content-type", answer.headers["content-type"])
+            self.send_header("content-length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Records)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    given = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_address[1]}"}
+    yield new_laptop(environment=given), seen
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    model.terminate()
+    model.wait()
+    model.stdout.close()
+
+
+def shown(requests: list[Json]) -> list[set[str]]:
+    """Of each request its tools. Newer models get a placeholder beside them, which is none."""
+    found = [{tool["name"] for tool in request["tools"]} for request in requests if request.get("tools")]
+    return [names - {"DeferredToolPlaceholder"} for names in found]
+
+
+def test_the_model_is_shown_the_tools_that_exist_and_told_the_effort(recording: tuple[Laptop, list[Json]]) -> None:
+    laptop, seen = recording
+    fields = {"model": "claude-opus-5-5", "allowedTools": ["Bash", "Read", "Write"], "disallowedTools": ["Write"]}
+    laptop.assign("tools", script({"say": "One."}), **fields, effort="low")
+    assert laptop.end("tools")["type"] == "task_completed"
+    assert shown(seen) == [{"Bash", "Read"}]
+    assert seen[-1]["output_config"]["effort"] == "low"
+    assert laptop.http.patch("/agents/tools", json={"allowedTools": [], "effort": "max"}).status_code == 200
+    seen.clear()
+    laptop.assign("tools", script({"say": "Two."}))
+    laptop.end("tools", 2)
+    (all_of_them,) = shown(seen)
+    assert {"Bash", "Read", "Edit", "Grep"} <= all_of_them
+    assert "Write" not in all_of_them
+    assert seen[-1]["output_config"]["effort"] == "max"
+
+
+def test_tools_that_do_not_exist_are_not_run_and_patterns_are_rules(laptop: Laptop) -> None:
+    made = {"allowedTools": ["Bash", "Read"], "disallowedTools": ["Bash(rm:*)"]}
+    laptop.assign(
+        "ruled",
+        script(
+            {"tool": "Write", "input": {"file_path": "/workspace/w.txt", "content": "w"}},
+            bash("touch kept.txt; echo made"),
+            bash("rm kept.txt"),
+            bash("ls"),
+            {"say": "Done."},
+        ),
+        **made,
+    )
+    write, made_it, removed, listed = results(laptop, "ruled", 1)
+    assert write["is_error"], "no such tool"
+    assert not made_it["is_error"]
+    assert removed["is_error"], "a refusal wins over what is allowed"
+    assert "kept.txt" in listed["output"]
+    assert "w.txt" not in listed["output"]
+    pod = laptop.manifest("ruled")["status"]["podName"]
+    laptop.assign(
+        "ruled",
+        script(bash("touch allowed.txt"), bash("mkdir refused"), bash("rm kept.txt"), {"say": "Done."}),
+        allowedTools=["Bash(touch:*)"],
+    )
+    allowed, refused, still_refused = results(laptop, "ruled", 2)
+    assert not allowed["is_error"], allowed
+    assert refused["is_error"], "only what a pattern allows"
+    assert still_refused["is_error"]
+    assert laptop.manifest("ruled")["status"]["podName"] == pod
+    check_log(laptop.events("ruled"))
+
+
+def pod_uid(laptop: Laptop, name: str) -> str:
+    """Of the pod that runs, from the Kubernetes API."""
+    import yaml
+
+    kubeconfig = yaml.safe_load((laptop.data_dir / "kubeconfig").read_text())
+    server, token = kubeconfig["clusters"][0]["cluster"]["server"], kubeconfig["users"][0]["user"]["token"]
+    path = f"{server}/api/v1/namespaces/default/pods/{name}-pod"
+    answer = httpx.get(path, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    assert answer.status_code == 200
+    assert FIRST not in answer.text
+    return str(answer.json()["metadata"]["uid"])
+
+
+def test_secrets_are_in_the_tools_environment_rotate_at_the_next_task_and_are_nowhere_else(laptop: Laptop) -> None:
+    digest = 'printf %s "$SECRET_API_TOKEN" | sha256sum; printf %s "$SECRET_SHARED_KEY" | sha256sum'
+    shared = laptop.http.post("/secrets", json={"name": "shared", "data": {"key": FIRST[::-1]}})
+    assert shared.status_code == 201
+    laptop.assign("keeper2", script(bash(digest), {"say": "One."}), secrets={"api-token": FIRST}, secretRefs=["shared"])
+    (one,) = results(laptop, "keeper2", 1)
+    assert one["output"].split()[::2] == [sha(FIRST), sha(FIRST[::-1])]
+    before = pod_uid(laptop, "keeper2")
+    assert laptop.http.patch("/secrets/shared", json={"data": {"key": SECOND[::-1]}}).status_code == 200
+    laptop.assign("keeper2", script(bash(digest), {"say": "Two."}), secrets={"api-token": SECOND})
+    (two,) = results(laptop, "keeper2", 2)
+    assert two["output"].split()[::2] == [sha(SECOND), sha(SECOND[::-1])]
+    assert pod_uid(laptop, "keeper2") == before
+    values = [text.encode() for value in (FIRST, SECOND) for text in (value, value[::-1])]
+    for file in laptop.data_dir.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            content = file.read_bytes()
+            assert not any(value in content for value in values), file
+    for process in laptop.agent_processes("komputer.runtime"):
+        assert not any(value.decode() in " ".join(arguments(process)) for value in values)
+
+
+def test_a_secret_that_a_tool_prints_is_masked_in_events_and_messages(laptop: Laptop) -> None:
+    laptop.assign(
+        "teller",
+        script(bash('echo "it is $SECRET_TOKEN"; env | grep SECRET_'), bash(f"echo {FIRST}"), {"say": f"So: {FIRST}."}),
+        secrets={"token": FIRST, "short": "abc"},
+    )
+    end = laptop.end("teller")
+    assert end["payload"]["result"] == "So: [secret SECRET_TOKEN]."
+    printed, _ = results(laptop, "teller", 1)
+    assert "it is [secret SECRET_TOKEN]" in printed["output"]
+    assert "SECRET_SHORT=abc" in printed["output"], "too short to be recognised"
+    done = laptop.settled("teller", taskStatus="Complete")
+    told = [e for e in laptop.events("teller") if e["type"] != "task_started"]
+    assert FIRST not in json.dumps(told)
+    assert FIRST not in str(done["lastTaskMessage"])
+    assert FIRST not in laptop.logs()
+
+
+def sha(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def arguments(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_a_key_survives_kill_9_of_the_api_between_any_two_steps(laptop: Laptop) -> None:
+    """The API is killed while it works on a request; the client only sends it again."""
+    for n in range(6):
+        name, key = f"once-{n}", {"idempotency-key": f"once-{n}"}
+        body: Any = {"name": name, "instructions": script({"say": "Once."}), "secrets": {"A": "some-value"}}
+        killer = threading.Timer(0.004 * n, laptop.part("api").kill)
+        killer.start()
+        answers = []
+        for _ in range(400):
+            try:
+                answers.append(laptop.http.post("/agents", json=body, headers=key))
+            except httpx.TransportError:
+                continue
+            if answers[-1].status_code == 201 and not killer.is_alive():
+                break
+        assert answers[-1].status_code == 201, answers[-1].text
+        laptop.end(name)
+        again = laptop.http.post("/agents", json=body, headers=key)
+        assert (again.status_code, again.content) == (201, answers[-1].content)
+        assert [e["type"] for e in laptop.events(name)].count("task_started") == 1
+
+
+def test_published_clients_may_have_200_for_every_new_agent(new_laptop: Callable[..., Laptop]) -> None:
+    laptop = new_laptop("--compat-create-status", "200")
+    assert laptop.post("compat", script({"say": "Hello."})).status_code == 200
