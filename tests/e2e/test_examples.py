@@ -18,7 +18,7 @@ SAYS = {
     "cancel.py": ["ended as task_cancelled", "and still there: Running"],
     "settings.py": ["careful has claude-haiku-4-5 and Read, Glob, Grep"],
     "find.py": ["2 of 3: finder-2, finder-1", "1 of 3: finder-0", "example=find"],
-    "secrets.py": ["weather has ['token'] and is used by ['forecaster']"],
+    "secret.py": ["weather has ['token'] and is used by ['forecaster']"],
     "connector.py": ["search - ", "attached to ['librarian']", "attached to None"],
     "costs.py": ["1 turns  Count to ten."],
     "group.py": ["task_started", "task_completed"],

@@ -186,6 +186,7 @@ def test_connectors(sdk: Any, name: str) -> None:
     found = sdk.get_connector(name)
     assert (found.attached_agents, found.agent_names) == (1, [name])
     assert sdk.update_connector(name, disabled=True).disabled is True
+    assert not sdk.update_connector(name, disabled=False).disabled
     assert any(connector["name"] == name for connector in sdk.list_connectors()["connectors"])
     assert any(template["service"] == "github" for template in sdk.list_connector_templates()["templates"])
     with pytest.raises(ApiException) as unreachable:

@@ -99,6 +99,7 @@ SystemPrompt = Annotated[str, _within(PROMPT_LIMIT_BYTES)]
 Tools = Annotated[list[ToolName], Field(max_length=256)]
 SecretData = Annotated[dict[str, str], BeforeValidator(_secret_data)]
 Labels = Annotated[dict[str, str], BeforeValidator(_labels)]
+LabelKeys = Annotated[list[str], BeforeValidator(_label_keys), Field(max_length=labelling.LIMIT)]
 
 
 class Body(BaseModel):
@@ -147,7 +148,7 @@ class PatchAgent(AgentSettings):
     """`PATCH /agents/{name}`: all or nothing. `instructions` assign a task, as POST does."""
 
     instructions: Instructions | None = None
-    remove_labels: Annotated[list[str] | None, BeforeValidator(_label_keys), Field(max_length=labelling.LIMIT)] = None
+    remove_labels: LabelKeys | None = None
 
     def refuse_what_is_not_built(self) -> None:
         super().refuse_what_is_not_built()

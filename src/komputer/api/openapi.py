@@ -22,6 +22,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "token": "ghp_…",
     },
     "PatchConnector": {"token": "ghp_…"},
+    "CreateSecret": {"name": "github", "data": {"token": "ghp_…"}},
+    "UpdateSecret": {"data": {"token": "ghp_…"}},
 }
 """Of each body that one may send, by the name of its schema."""
 
