@@ -19,7 +19,7 @@ SAYS = {
     "settings.py": ["careful has claude-haiku-4-5 and Read, Glob, Grep"],
     "find.py": ["2 of 3: finder-2, finder-1", "1 of 3: finder-0", "example=find"],
     "secret.py": ["weather has ['token'] and is used by ['forecaster']"],
-    "connector.py": ["search - ", "attached to ['librarian']", "attached to None"],
+    "connector.py": ["search - ", "attached to ['librarian']", "attached to []"],
     "costs.py": ["1 turns  Count to ten."],
     "group.py": ["task_started", "task_completed"],
     "fan_out.py": ["critic-style: ", "critic-length: "],

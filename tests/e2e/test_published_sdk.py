@@ -115,10 +115,11 @@ def test_a_watcher_sees_every_event_once_from_the_first_to_the_last(sdk: Any, na
     steps = [{"tool": "Bash", "input": {"command": f"echo {n}"}} for n in range(10)]
     sdk.create_agent(name, script(*steps, {"say": "Done."}))
     seen = []
-    for event in sdk.watch_agent(name):
-        seen.append(event)
-        if event.type == "task_completed":
-            break
+    with sdk.watch_agent(name) as events:
+        for event in events:
+            seen.append(event)
+            if event.type == "task_completed":
+                break
     kinds = [event.type for event in seen]
     assert kinds.count("tool_call") == kinds.count("tool_result") == 10
     assert (kinds[0], seen[-1].payload.result) == ("task_started", "Done.")
