@@ -12,9 +12,15 @@ class AddressRefused(OSError):
     """By our rules, as the connection was about to be made."""
 
 
-def of_status(status: int) -> ServerFailed | None:
+def of_status(status: int, *, begins: bool = False) -> ServerFailed | None:
     """The failure that an HTTP status stands for; None for answers that are MCP's own affair: 400 (a version that the
-    server does not speak), 404 (a session that it has forgotten), 405 (no stream of its own)."""
+    server does not speak), 404 (a session that it has forgotten; not where one `begins`), 405 (no stream of its own).
+    """
+    if begins and status in (404, 405):
+        return ServerFailed(
+            f"There is no MCP endpoint at the connector's url ({status}); see that its path is right.",
+            code="mcp_protocol",
+        )
     if status == 401:
         return ServerFailed(
             "The server does not accept the connector's credential (401): it is missing, wrong or expired; "

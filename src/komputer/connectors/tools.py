@@ -141,7 +141,7 @@ class _Through(httpx2.AsyncBaseTransport):
             self.failure = failure
             raise httpx2.ConnectError("not reached", request=request) from failure
         if request.method == "POST":
-            self.failure = of_status(answer.status)
+            self.failure = of_status(answer.status, begins="mcp-session-id" not in request.headers)
         passed = [(name, value) for name, value in answer.headers.items() if name.lower() != "location"]
         return httpx2.Response(answer.status, headers=passed, stream=_Stream(exchange, answer), request=request)
 

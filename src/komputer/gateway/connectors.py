@@ -117,9 +117,9 @@ class ConnectorProxy:
         except KomputerError as error:
             await _refusal(error, body)(scope, receive, send)
             return
-        if connector is not None:
-            await self._note(connector, failure)
         if failure is not None:
+            if connector is not None:
+                await self._note(connector, failure)
             log.info(
                 "connector failed", agent=caller.agent.key, connector=scope["path_params"]["name"], code=failure.code
             )
@@ -157,7 +157,8 @@ class ConnectorProxy:
         reached."""
         sent = headers.to_server(scope["headers"], credential)
         async with self._outward.request(scope["method"], connector.spec.url, sent, body) as answer:
-            if failure := of_status(answer.status):
+            has_session = any(name == b"mcp-session-id" for name, _ in scope["headers"])
+            if failure := of_status(answer.status, begins=body is not None and not has_session):
                 return failure
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 return ServerFailed("The server compresses its answers without being asked to.", code="mcp_protocol")
@@ -170,7 +171,10 @@ class ConnectorProxy:
     async def _stream(
         self, connector: Connector, answer: aiohttp.ClientResponse, redaction: Redaction, send: Send
     ) -> None:
-        await self._note(connector, None)
+        """Ends without a last chunk where the answer breaks off or is too large: then our server cuts the connection,
+        so that the agent's client sees it."""
+        if answer.status < 400:
+            await self._note(connector, None)
         is_stream = answer.content_type == "text/event-stream"
         size = 0
         try:
@@ -178,11 +182,10 @@ class ConnectorProxy:
                 size += len(chunk)
                 if size > ANSWER_LIMIT_BYTES and not is_stream:
                     log.warning("connector's answer cut", connector=connector.key, limit_bytes=ANSWER_LIMIT_BYTES)
-                    raise ConnectionResetError("the connector's answer is too large")
+                    return
                 if clean := redaction.feed(chunk):
                     await send({"type": "http.response.body", "body": clean, "more_body": True})
         except (aiohttp.ClientError, TimeoutError) as error:
-            # Without a last chunk the server cuts the connection, so that the agent's client sees it.
             log.warning("connector broke off its answer", connector=connector.key, error=type(error).__name__)
             return
         await send({"type": "http.response.body", "body": redaction.rest()})

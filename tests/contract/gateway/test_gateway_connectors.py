@@ -15,6 +15,7 @@ from mcp import MCPError
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from komputer.gateway import connectors
 from komputer.kube import AGENTS, CONNECTORS, SECRETS
 from komputer.resources import names
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, breaks_off, free_port, serving, streams
@@ -238,8 +239,10 @@ async def test_mcps_own_answers_pass_as_they_are(ada: Runner, world: World) -> N
         await connect(world, url)
         for status in (400, 404, 405):
             upstream.reply = answers(status, {"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": "x"}})
-            answered = await ask(ada)
+            answered = await ask(ada, **{"mcp-session-id": "s"})
             assert (answered.status_code, answered.json()["error"]["message"]) == (status, "x")
+        upstream.reply = answers(404, b"not here")
+        assert "path" in await refused(ada, "mcp_protocol")
 
 
 async def test_an_answer_streams_and_leaving_is_passed_on(ada: Runner, world: World) -> None:
@@ -280,6 +283,14 @@ async def test_a_cancelled_call_reaches_the_server(ada: Runner, world: World, mc
 
 async def test_an_answer_that_breaks_off_is_seen_to_break_off(ada: Runner, world: World) -> None:
     async with serving(Model(breaks_off), lifespan="off") as url:
+        await connect(world, url)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await ask(ada)
+
+
+async def test_an_answer_without_end_is_cut(ada: Runner, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connectors, "ANSWER_LIMIT_BYTES", 1000)
+    async with serving(Model(answers(200, b"x" * 1001)), lifespan="off") as url:
         await connect(world, url)
         with pytest.raises(httpx.RemoteProtocolError):
             await ask(ada)

@@ -169,3 +169,11 @@ def test_a_connection_that_fails_is_told_without_the_address_behind_the_name() -
         failure = unreachable(error)
         assert failure.code == "mcp_unreachable"
         assert "10.0.0.7" not in failure.message
+
+
+def test_an_address_at_which_no_session_can_begin_is_no_endpoint() -> None:
+    for status in (404, 405):
+        failure = of_status(status, begins=True)
+        assert failure
+        assert failure.code == "mcp_protocol"
+    assert of_status(400, begins=True) is None
