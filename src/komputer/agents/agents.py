@@ -10,9 +10,10 @@ from komputer.agents import claim
 from komputer.agents.overlay import Overlay
 from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
 from komputer.events.bell import Place
+from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, Cache, Cluster
 from komputer.resources import names
-from komputer.resources.agent import Agent, is_idle
+from komputer.resources.agent import Agent, Wanted, is_idle, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Busy, Conflict, Invalid, NotFound, Unavailable
 
@@ -31,8 +32,9 @@ class Assigned(NamedTuple):
 class Agents:
     """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay, log: Log) -> None:
         self._cluster = cluster
+        self._log = log
         self._cache = cache
         self._overlay = overlay
         self._bytes: dict[Place, tuple[str, object, bytes]] = {}
@@ -200,6 +202,17 @@ class Agents:
                 await asyncio.sleep(0.05)
             manifest, is_fresh = await self._fresh(namespace, name), True
         raise NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
+
+    async def message(self, namespace: str, name: str, content: str) -> tuple[str, str]:
+        """Speaks to the running task; the event's id and the task's. Raises `Conflict` (`idle`) where none runs."""
+        agent = Agent.model_validate(self.cached(namespace, name))
+        task = live_task(agent, await self._overlay.current((namespace, name)))
+        if task.id is None or task.has_ended or task.id in agent.status.ended_tasks:
+            is_about_to = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), Wanted)
+            sentence = "has not begun its task yet; try again in a moment" if is_about_to else "has no running task"
+            raise Conflict(f"agent {name!r} {sentence}", code="idle")
+        key = LogKey(namespace, name, agent.metadata.uid)
+        return await self._log.message(key, task.id, content), task.id
 
     # ---- changes ----------------------------------------------------------------------------------------------
     async def change(self, namespace: str, name: str, settings: Manifest) -> Manifest:

@@ -13,7 +13,7 @@ from komputer.agents.overlay import Overlay
 from komputer.api import errors
 from komputer.api.border import BodyLimit, LoopbackOnly
 from komputer.api.routes import agents as agent_routes
-from komputer.api.routes import health
+from komputer.api.routes import health, messages
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.kube import AGENTS, Cache, Change, Cluster
@@ -39,7 +39,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     cache = Cache(cluster, AGENTS)
     bell = Bell(log.bell())
     overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
-    agents = Agents(cluster, cache, overlay)
+    agents = Agents(cluster, cache, overlay, log)
 
     def forget_deleted(change: Change) -> None:
         if change.type == "DELETED":
@@ -69,6 +69,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     )
     made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
     made.include_router(agent_routes.router)
+    made.include_router(messages.router)
     made.include_router(health.router)
     errors.install(made)
     made.add_middleware(BodyLimit)

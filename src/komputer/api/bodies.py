@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from komputer.events.types import TEXT_LIMIT
 from komputer.resources import names
 from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Model, Role
 from komputer.resources.errors import Invalid
@@ -122,6 +123,21 @@ def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
     return {field: value for field, value in found.items() if value is not None}
 
 
+class Message(Body):
+    """`POST /agents/{name}/messages`."""
+
+    content: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"\S")]
+
+
+class MessageAccepted(BaseModel):
+    """The message's event id, and the task to which it was said."""
+
+    status: str
+    name: str
+    id: str
+    taskID: str
+
+
 class AgentCreated(BaseModel):
     """The answer to `POST /agents`."""
 
@@ -188,7 +204,9 @@ def explain(errors: Iterable[dict[str, Any]]) -> tuple[str, str | None]:
         return "the body is missing: send a JSON object", None
     if first["type"] == "missing":
         return f"{path} is required", path
-    if first["type"] == "string_too_short" or (first["type"] == "string_pattern_mismatch" and path == "instructions"):
+    if first["type"] == "string_too_short" or (
+        first["type"] == "string_pattern_mismatch" and path in ("instructions", "content")
+    ):
         return f"{path} must not be empty", path
     if first["type"] == "model_attributes_type":
         return "the body must be a JSON object", None

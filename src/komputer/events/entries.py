@@ -10,10 +10,11 @@ from typing import Any, Final, NamedTuple, get_args
 import orjson
 
 from komputer.events import types
-from komputer.events.ids import id_of, timestamp_of
+from komputer.events.ids import id_of, micros_of, timestamp_of
 from komputer.resources.agent import LiveTask, Outcome, TaskStatus
 from komputer.resources.door import Answer
 
+_ROLES: Final = {"task_started": "start", "user_message": "message"} | dict.fromkeys(types.END_TYPES, "end")
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
 
 
@@ -32,6 +33,8 @@ class Numbered(NamedTuple):
     n: int
     event: types.Event
     generation: int | None = None
+    heard: str | None = None
+    """Of an end: the last message that the model has answered. None: whatever was said, the task is over."""
 
 
 class Entry(NamedTuple):
@@ -111,15 +114,16 @@ def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes)
     )
 
 
-def fields_of(n: int, event: types.Event, generation: int | None) -> list[str | bytes | int]:
+def fields_of(n: int, event: types.Event, generation: int | None, heard: str | None = None) -> list[str | bytes | int]:
     """What the script is told of an event, in the order in which it reads them."""
     kind, payload = types.to_wire(event)
-    role = "start" if isinstance(event, types.TaskStarted) else "end" if isinstance(event, types.End) else ""
+    role = _ROLES.get(kind, "")
     status, outcome = _standing(event)
     return [
         *(n, role, event.task_id, kind, "" if generation is None else generation),
         *(orjson.dumps(payload), types.line(event) or "", status, outcome),
         getattr(event, "session_id", None) or "",
+        "" if heard is None else micros_of(heard),
     ]
 
 

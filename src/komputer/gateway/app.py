@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway import bodies
 from komputer.gateway.errors import door_answer, door_error, model_answer
@@ -57,7 +58,10 @@ class Gateway:
         self._configs = Cache(cluster, CONFIGS)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._intake = Intake(log)
-        self._streams = Streams(self._identity, log, self._config, settings.max_streams, settings.heartbeat_s)
+        self._bell = Bell(log.bell())
+        self._streams = Streams(
+            self._identity, log, self._bell, self._config, settings.max_streams, settings.heartbeat_s
+        )
         self._upstream = Upstream(settings)
         self.metrics = Metrics()
         self.metrics.streams.set_function(lambda: len(self._streams))
@@ -115,6 +119,7 @@ class Gateway:
         await self._upstream.start()
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(cache.run()) for cache in caches]
+            running.append(group.create_task(self._bell.run()))
             yield
             for task in running:
                 task.cancel()

@@ -1,7 +1,7 @@
 """What a pod and the gateway say to each other. `docs/architecture.md` tells the conversation.
 
     POST /v1/hello           Hello      -> Welcome      a runtime introduces itself
-    GET  /v1/assignment                 -> lines of Assignment | Pulse, for as long as the connection holds
+    GET  /v1/assignment                 -> lines of Assignment | Message | Pulse, for as long as the connection holds
     POST /v1/events          Post       -> Posted       events, in order
     POST /v1/heartbeat       Heartbeat  -> Pulse
     POST /model/v1/messages, /model/v1/messages/count_tokens      the model, with the platform's credential
@@ -117,6 +117,14 @@ class NumberedEvent(Part):
     generation: Annotated[int | None, Field(description="A start carries its assignment's; a repeated one none.")] = (
         None
     )
+    heard: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9]{1,16}-[0-9]{1,3}$",
+            description="Of an end that must not come before an answer: the last message that the model has answered, "
+            "0-0 for none.",
+        ),
+    ] = None
 
 
 class Post(Part):
@@ -124,7 +132,7 @@ class Post(Part):
     events: Annotated[list[NumberedEvent], Field(min_length=1, max_length=500)]
 
 
-Answer = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale"]
+Answer = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale", "unheard"]
 
 
 class Posted(Part):

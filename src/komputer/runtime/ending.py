@@ -52,6 +52,8 @@ class Outcome:
     was_refused: bool = False
     """Claude would not open the session."""
     last_usage: Mapping[str, Any] | None = None
+    turns: int = 0
+    """Of all its results."""
 
 
 def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, now: float) -> End | Verdict:
@@ -158,7 +160,7 @@ def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: flo
         result=fitting(result.result or ""),
         cost_usd=task.cost_usd,
         duration_ms=max(0, round(1000 * (now - task.started_at))),
-        turns=max(0, result.num_turns),
+        turns=max(outcome.turns, result.num_turns, 0),
         stop_reason=result.stop_reason,
         session_id=result.session_id,
         usage=usage_of(result.usage),

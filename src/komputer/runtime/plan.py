@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
 from komputer.events.types import TaskFailed
 from komputer.runtime.ending import given_up, session_lost
-from komputer.runtime.ledger import OpenTask
+from komputer.runtime.ledger import MESSAGE, OpenTask, Told
 
 LONGEST_PAUSE_S: Final = 30.0
 
@@ -16,6 +17,7 @@ CAUSES: Final = {
     "session_refused": "the conversation could not be opened",
     "shutdown": "the platform was shut down or the agent was moved",
     "runtime_died": "the agent's process ended unexpectedly",
+    MESSAGE: "somebody wrote to you when you were about to end; see the last message and answer to it",
 }
 """By the word that `task_resumed` carries: what the model is told."""
 
@@ -27,6 +29,8 @@ class Recorded:
     has_file: bool
     has_conversation: bool
     has_prompt: bool
+    messages: frozenset[str] = frozenset()
+    """Ids of those that Claude has taken in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,13 @@ class Start:
     prompt_uuid: str
     session_id: str
     resume: bool
+    given: frozenset[str] = frozenset()
+    """Ids of messages to the task that Claude has, the prompt included if it is one."""
+
+
+def ungiven(task: OpenTask, given: Collection[str]) -> list[Told]:
+    """What Claude is still to be told, in order."""
+    return [message for message in task.messages if message.id not in given]
 
 
 def first(task: OpenTask) -> Start:
@@ -52,8 +63,12 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) ->
     """
     if end := given_up(task, max_attempts):
         return end
+    given = recorded.messages
     if recorded.has_prompt:
-        return Start(prompt=interrupted(task.cause), prompt_uuid=new_id, session_id=task.session_id, resume=True)
+        prompt, prompt_uuid = interrupted(task.cause), new_id
+        if task.cause == MESSAGE and (waiting := ungiven(task, given)):
+            prompt, prompt_uuid, given = waiting[0].content, waiting[0].uuid, given | {waiting[0].id}
+        return Start(prompt=prompt, prompt_uuid=prompt_uuid, session_id=task.session_id, resume=True, given=given)
     if task.phase == "acted":
         return session_lost(task)
     if recorded.has_conversation and task.cause != "session_refused":
