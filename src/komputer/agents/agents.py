@@ -29,6 +29,13 @@ class Assigned(NamedTuple):
     is_new: bool
 
 
+class Given(NamedTuple):
+    """A task that is about to be assigned, and the manager's task by which it is."""
+
+    id: str
+    by: str | None = None
+
+
 class Agents:
     """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
@@ -124,27 +131,48 @@ class Agents:
                 raise Conflict(
                     f"the former agent {name!r} is still being deleted; try again in a moment", code="terminating"
                 )
-            assigned = await self._assign(manifest, task_id, instructions, given, is_fresh=attempt > 0)
+            assigned = await self._assign(manifest, Given(task_id), instructions, given, is_fresh=attempt > 0)
             if assigned is not None:
                 return Assigned(created_body(assigned), False)
         raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
 
-    async def assign(self, namespace: str, name: str, instructions: str, given: Manifest) -> Manifest:
-        """The next task of an agent that exists. Raises `Busy`, `NotFound`."""
+    async def create(
+        self, namespace: str, name: str, instructions: str, settings: Manifest, metadata: Manifest, task: Given
+    ) -> Manifest:
+        """A new agent of a manager's. Raises `Conflict` (`exists`), also for the name of one that is being deleted; the
+        same task again is no conflict."""
+        self._require_synced()
+        made = claim.new_agent(name, namespace, task.id, instructions, settings, task.by, metadata)
+        try:
+            created = await self._cluster.create(AGENTS, made)
+        except Conflict as there:
+            found = await self._fresh(namespace, name)
+            if found is not None and _has_had(found, task.id):
+                return found
+            raise Conflict(f"there is an agent {name!r} already; choose another name", code="exists") from there
+        self._cache.put(created)
+        return created
+
+    async def assign(
+        self, namespace: str, name: str, instructions: str, given: Manifest, task: Given | None = None
+    ) -> Manifest:
+        """The next task of an agent that exists. Raises `Busy`, `NotFound`. The same task again changes nothing."""
         manifest: Manifest | None = self.cached(namespace, name)
-        task_id = str(ULID())
+        task = task or Given(str(ULID()))
         for attempt in range(ATTEMPTS):
             if attempt:
                 manifest = await self._fresh(namespace, name)
             if manifest is None or manifest["metadata"].get("deletionTimestamp"):
                 raise NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
-            assigned = await self._assign(manifest, task_id, instructions, given, is_fresh=attempt > 0)
+            if _has_had(manifest, task.id):
+                return manifest
+            assigned = await self._assign(manifest, task, instructions, given, is_fresh=attempt > 0)
             if assigned is not None:
                 return assigned
         raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
 
     async def _assign(
-        self, manifest: Manifest, task_id: str, instructions: str, given: Manifest, *, is_fresh: bool
+        self, manifest: Manifest, task: Given, instructions: str, given: Manifest, *, is_fresh: bool
     ) -> Manifest | None:
         """The claimed agent, or None where the decision was made on an old copy and is to be made anew."""
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
@@ -156,7 +184,7 @@ class Agents:
             raise Busy(f"agent {name!r} has a task; wait for its end or cancel it")
         try:
             patched = await self._cluster.json_patch(
-                AGENTS, name, namespace, claim.assign(manifest, task_id, instructions, given)
+                AGENTS, name, namespace, claim.assign(manifest, task.id, instructions, given, task.by)
             )
         except (Conflict, NotFound):
             return None
@@ -171,8 +199,9 @@ class Agents:
         self._cache.put(manifest)
         return manifest
 
-    async def cancel(self, namespace: str, name: str) -> None:
-        """Asks for the end of the task that runs or is about to. Raises `Conflict` (`idle`) where none is."""
+    async def cancel(self, namespace: str, name: str, only: str | None = None) -> None:
+        """Asks for the end of the task that runs or is about to; of `only` that one, if given. Raises `Conflict`
+        (`idle`) where none is."""
         manifest: Manifest | None = self.cached(namespace, name)
         deadline = asyncio.get_running_loop().time() + CANCEL_WAIT_S
         is_fresh = False
@@ -180,6 +209,7 @@ class Agents:
             agent = Agent.model_validate(manifest)
             live = await self._overlay.current((namespace, name))
             task_id = running_task(agent, live)
+            task_id = task_id if only in (None, task_id) else None
             pending = agent.spec.cancel_task_id
             if task_id is not None and pending == task_id:
                 return
@@ -241,6 +271,12 @@ class Agents:
                 code="unknown-connector",
                 field="connectors",
             )
+
+
+def _has_had(manifest: Manifest, task_id: str) -> bool:
+    """The agent was given this very task before: whoever asks again asks for nothing new."""
+    task = manifest["spec"].get("task") or {}
+    return task_id == task.get("id") or task_id in ((manifest.get("status") or {}).get("endedTasks") or ())
 
 
 def with_defaults(given: Manifest) -> Manifest:

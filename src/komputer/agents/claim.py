@@ -14,13 +14,26 @@ from komputer.resources.base import Manifest
 Operation = dict[str, Any]
 
 
-def new_agent(name: str, namespace: str, task_id: str, instructions: str, settings: Manifest) -> Manifest:
-    """The resource that a creating POST writes: the manifest's instructions and the task that covers them."""
-    task = Task(id=task_id, instructions=instructions, covers=Covers(digest=digest_of(instructions)))
+def new_agent(
+    name: str,
+    namespace: str,
+    task_id: str,
+    instructions: str,
+    settings: Manifest,
+    by: str | None = None,
+    metadata: Manifest | None = None,
+) -> Manifest:
+    """The resource that a creating POST writes: the manifest's instructions and the task that covers them. `by` is the
+    manager's task that asks for it, `metadata` what it says of that manager."""
+    task = Task(
+        id=task_id, instructions=instructions, covers=Covers(digest=digest_of(instructions)), manager_task_id=by
+    )
+    more = metadata or {}
+    labels = {**more.get("labels", {}), names.AGENT_LABEL: name}
     return {
         "apiVersion": names.API_VERSION,
         "kind": "KomputerAgent",
-        "metadata": {"name": name, "namespace": namespace, "labels": {names.AGENT_LABEL: name}},
+        "metadata": {**more, "name": name, "namespace": namespace, "labels": labels},
         "spec": {"instructions": instructions, **settings, "task": task.to_wire()},
     }
 
@@ -45,11 +58,13 @@ def unchanged(manifest: Manifest) -> list[Operation]:
     ]
 
 
-def assign(manifest: Manifest, task_id: str, instructions: str, settings: Manifest) -> list[Operation]:
+def assign(
+    manifest: Manifest, task_id: str, instructions: str, settings: Manifest, by: str | None = None
+) -> list[Operation]:
     """The patch that gives an idle agent its next task, and with it the settings that came along."""
     recorded = (manifest.get("status") or {}).get("manifestTask") or {}
     covers = Covers(digest=digest_of(manifest["spec"]["instructions"]), manifest_task_id=recorded.get("id"))
-    task = Task(id=task_id, instructions=instructions, covers=covers)
+    task = Task(id=task_id, instructions=instructions, covers=covers, manager_task_id=by)
     return [*unchanged(manifest), *change(settings), {"op": "add", "path": "/spec/task", "value": task.to_wire()}]
 
 

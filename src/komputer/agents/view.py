@@ -57,6 +57,7 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
         "instructions": spec.task.instructions if spec.task else spec.instructions,
         "systemPrompt": spec.system_prompt,
         "connectors": spec.connectors,
+        "officeManager": spec.office_manager,
         "conditions": [condition.to_wire() for condition in status.conditions],
     }
     return {key: value for key, value in body.items() if value not in (None, [], {})} | {"priority": spec.priority}

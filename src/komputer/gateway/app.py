@@ -14,12 +14,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from komputer.agents.agents import Agents
+from komputer.agents.overlay import Overlay
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway import bodies
 from komputer.gateway.errors import door_answer, door_error, model_answer
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
+from komputer.gateway.managers import Managers
 from komputer.gateway.metrics import Metrics
 from komputer.gateway.model import ModelProxy
 from komputer.gateway.settings import Settings
@@ -36,6 +39,7 @@ KINDS = {
     "/v1/assignment": "assignment",
     "/v1/events": "events",
     "/v1/heartbeat": "heartbeat",
+    "/komputer/mcp": "managers",
     "/model/v1/messages": "messages",
     "/model/v1/messages/count_tokens": "count_tokens",
 }
@@ -62,6 +66,9 @@ class Gateway:
         self._streams = Streams(
             self._identity, log, self._bell, self._config, settings.max_streams, settings.heartbeat_s
         )
+        # The overlay is not filled: what is decided here asks the log itself.
+        self._known = Agents(cluster, self._agents, Overlay(log, self._bell, tuple), log)
+        self._managers = Managers(self._identity, self._known, self._agents, cluster, log, self._bell, self._config)
         self._upstream = Upstream(settings)
         self.metrics = Metrics()
         self.metrics.streams.set_function(lambda: len(self._streams))
@@ -78,6 +85,7 @@ class Gateway:
                 Route("/v1/assignment", _Endpoint(self._assignment), methods=["GET"]),
                 model("/v1/messages"),
                 model("/v1/messages/count_tokens"),
+                Route("/komputer/mcp", _Endpoint(self._managers), methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -117,7 +125,7 @@ class Gateway:
             self._configs.subscribe(self._streams.config_changed),
         ]
         await self._upstream.start()
-        async with asyncio.TaskGroup() as group:
+        async with self._managers.run(), asyncio.TaskGroup() as group:
             running = [group.create_task(cache.run()) for cache in caches]
             running.append(group.create_task(self._bell.run()))
             yield
@@ -131,7 +139,9 @@ class Gateway:
         if change.type == "DELETED":
             metadata = change.manifest["metadata"]
             self._identity.forget(metadata["namespace"], metadata["name"])
+            self._known.forget((metadata["namespace"], metadata["name"]))
         self._streams.agent_changed(change)
+        self._managers.agent_changed(change)
 
     def _config(self) -> Config | None:
         manifest = self._configs.get(None, names.CONFIG_NAME)

@@ -46,6 +46,9 @@ class Task(Part):
     id: TaskID
     instructions: Instructions
     covers: Covers
+    manager_task_id: Annotated[
+        TaskID | None, Field(alias="managerTaskID", description="The manager's task that gave this one.")
+    ] = None
 
 
 class Storage(Part):
@@ -209,5 +212,5 @@ def tasks_named(spec: AgentSpec, status: AgentStatus) -> set[str]:
     return {name for name in found if name}
 
 
-NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "officeManager", "storage")
+NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "storage")
 """Fields that manifests of the published CRD may carry and that have no effect yet: a condition names them."""

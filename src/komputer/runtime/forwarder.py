@@ -19,6 +19,7 @@ import httpx
 import uvicorn
 
 from komputer.resources.errors import Unavailable
+from komputer.runtime import managing
 from komputer.runtime.door import CONNECT_S, Door
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ class Forwarder:
         headers: Headers = scope["headers"]
         if not self._is_allowed(headers):
             await _refuse(send, 401, "authentication_error", "This key is not the present task's.")
+        elif scope["method"] == "POST" and scope["path"] == managing.PATH:
+            await self._forward(scope, headers, receive, send)
         elif scope["method"] != "POST" or scope["path"] not in PATHS:
             await _refuse(send, 404, "not_found_error", "Only the Messages API is forwarded.")
         else:
@@ -128,6 +131,10 @@ class Forwarder:
             answering.result()
 
     async def _answer(self, scope: Scope, headers: Headers, visitor: _Visitor, send: Send) -> None:
+        if scope["path"] == managing.PATH:
+            body = b"".join([chunk async for chunk in visitor.body()])
+            await managing.Passing(self._door, headers, body, send).run()
+            return
         query = scope["query_string"].decode("latin-1")
         url = f"/model{scope['path']}" + (f"?{query}" if query else "")
         try:

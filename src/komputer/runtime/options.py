@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from komputer.resources import door
 from komputer.resources.agent import Role
+from komputer.runtime import managing
 from komputer.runtime.plan import Start
 from komputer.runtime.settings import Settings
 
@@ -75,6 +76,7 @@ def environment(
     given = {
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": key,
+        managing.KEY_VARIABLE: key,
         # Helpers such as WebFetch's would ask models that the gateway does not allow to this agent.
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
         "ANTHROPIC_SMALL_FAST_MODEL": model,
@@ -85,6 +87,8 @@ def environment(
         "API_TIMEOUT_MS": str(max(1000, stall_ms * 2 // 5)),
         "BASH_DEFAULT_TIMEOUT_MS": "120000",
         "BASH_MAX_TIMEOUT_MS": "3600000",
+        # Of servers that say no limit of their own: a wait for agents takes as long as they do.
+        "MCP_TOOL_TIMEOUT": str(managing.CALL_LIMIT_MS),
     }
     if os.getuid() == 0:
         # Claude refuses to skip permissions as root unless told that it is contained: the pod is.
@@ -125,6 +129,7 @@ def options(
         permission_mode="bypassPermissions",
         setting_sources=[],
         settings=_SETTINGS,
+        mcp_servers=managing.servers(task.role, url),
         strict_mcp_config=True,
         # A task's text is a task's text: no slash commands, no files drawn in by an @.
         verbatim_prompts=True,

@@ -17,7 +17,6 @@ CAUSES: Final = {
     "session_refused": "the conversation could not be opened",
     "shutdown": "the platform was shut down or the agent was moved",
     "runtime_died": "the agent's process ended unexpectedly",
-    MESSAGE: "somebody wrote to you when you were about to end; see the last message and answer to it",
 }
 """By the word that `task_resumed` carries: what the model is told."""
 
@@ -98,6 +97,8 @@ def costs_before(task: OpenTask, session_id: str, baseline_usd: float) -> dict[s
 
 def interrupted(cause: str | None) -> str:
     """What the model reads when its conversation goes on."""
+    if cause == MESSAGE:
+        return "Somebody wrote to you when you had just finished. Answer to it, then end the task."
     reason = CAUSES.get(cause or "", CAUSES["runtime_died"])
     return (
         f"Your work on this task was interrupted: {reason}. Nobody is waiting for an answer to this message.\n\n"
