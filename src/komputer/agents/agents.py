@@ -13,7 +13,7 @@ from komputer.events.bell import Place
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, Cache, Cluster
 from komputer.resources import names
-from komputer.resources.agent import Agent, Wanted, is_idle, wanted
+from komputer.resources.agent import Agent, TaskKind, Wanted, is_idle, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Busy, Conflict, Invalid, NotFound, Unavailable
 
@@ -34,6 +34,7 @@ class Given(NamedTuple):
 
     id: str
     by: str | None = None
+    kind: TaskKind | None = None
 
 
 class Agents:
@@ -184,7 +185,7 @@ class Agents:
             raise Busy(f"agent {name!r} has a task; wait for its end or cancel it")
         try:
             patched = await self._cluster.json_patch(
-                AGENTS, name, namespace, claim.assign(manifest, task.id, instructions, given, task.by)
+                AGENTS, name, namespace, claim.assign(manifest, task.id, instructions, given, task.by, task.kind)
             )
         except (Conflict, NotFound):
             return None
@@ -236,13 +237,31 @@ class Agents:
     async def message(self, namespace: str, name: str, content: str) -> tuple[str, str]:
         """Speaks to the running task; the event's id and the task's. Raises `Conflict` (`idle`) where none runs."""
         agent = Agent.model_validate(self.cached(namespace, name))
-        task = live_task(agent, await self._overlay.current((namespace, name)))
+        live = await self._overlay.current((namespace, name))
+        task = live_task(agent, live)
+        if live and not task.has_ended and live.task_status == "Compacting":
+            raise Conflict(f"agent {name!r} compacts its conversation; try again when it has ended", code="compacting")
         if task.id is None or task.has_ended or task.id in agent.status.ended_tasks:
             is_about_to = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), Wanted)
             sentence = "has not begun its task yet; try again in a moment" if is_about_to else "has no running task"
             raise Conflict(f"agent {name!r} {sentence}", code="idle")
         key = LogKey(namespace, name, agent.metadata.uid)
         return await self._log.message(key, task.id, content), task.id
+
+    async def compact(self, namespace: str, name: str, instructions: str | None) -> None:
+        """Summarises the conversation of an idle agent. Raises `Busy`, and `Conflict` (`no-conversation`) where there
+        is nothing to summarise yet."""
+        agent = Agent.model_validate(self.cached(namespace, name))
+        live = await self._overlay.current((namespace, name))
+        own = live if live and live.uid == agent.metadata.uid else None
+        if is_idle(agent.spec, agent.status, live_task(agent, live)) and not (
+            agent.status.session_id or (own and own.session_id)
+        ):
+            raise Conflict(
+                f"agent {name!r} has no conversation yet; assign a task first, compact later", code="no-conversation"
+            )
+        command = f"/compact {' '.join((instructions or '').split())}".strip()
+        await self.assign(namespace, name, command, {}, Given(str(ULID()), kind="compact"))
 
     # ---- changes ----------------------------------------------------------------------------------------------
     async def change(self, namespace: str, name: str, settings: Manifest) -> Manifest:

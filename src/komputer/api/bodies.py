@@ -129,6 +129,12 @@ class Message(Body):
     content: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"\S")]
 
 
+class Compact(Body):
+    """`POST /agents/{name}/compact`. `instructions` say what the summary must keep."""
+
+    instructions: Annotated[str | None, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] = None
+
+
 class MessageAccepted(BaseModel):
     """The message's event id, and the task to which it was said."""
 

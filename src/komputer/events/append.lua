@@ -87,8 +87,10 @@ local function write(state, i)
   end
   if ARGV[i + 4] ~= '' then state.gen = math.max(state.gen, tonumber(ARGV[i + 4])) end
   if kind == 'end' and state.task ~= task and state.task ~= '' and state.ended == '0' then return end
+  -- A task that compacts does so until its end, whatever happens in it.
+  local is_compacting = state.task == task and state.status == 'Compacting' and kind ~= 'end'
   state.task, state.ended = task, kind == 'end' and '1' or '0'
-  state.status, state.outcome = ARGV[i + 7], ARGV[i + 8]
+  state.status, state.outcome = is_compacting and 'Compacting' or ARGV[i + 7], ARGV[i + 8]
   if ARGV[i + 6] ~= '' then state.message = ARGV[i + 6] end
   if ARGV[i + 9] ~= '' then state.session = ARGV[i + 9] end
 end

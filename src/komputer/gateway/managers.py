@@ -205,7 +205,9 @@ class Managers:
     async def _list_connectors(self, _: Context, turn: Turn, __: tools.ListConnectors) -> Any:
         try:
             found = (await self._cluster.list(CONNECTORS, turn.namespace)).items
-        except NotFound:
+        except KomputerError as error:
+            if error.code != "kind-missing":
+                raise
             found = []
         own = set(turn.manager.spec.connectors or ())
         return [

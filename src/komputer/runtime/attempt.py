@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from komputer.events.types import Event
+from komputer.events.types import Compaction, Event
 from komputer.runtime.claude import Claude, ClaudeDied
 from komputer.runtime.ending import Asked, Outcome
 from komputer.runtime.translate import Telling, tell
@@ -55,6 +55,7 @@ class Attempt:
         self._answers, self._is_asked = answers, is_asked
         self._said: set[str] = set()
         self._turns = 0
+        self._was_compacted = False
         self._is_begun = asyncio.Event()
         self.waiting: set[str] = set()
         """Uuids of what was said and is not answered yet."""
@@ -93,7 +94,11 @@ class Attempt:
             await asyncio.gather(*beside, return_exceptions=True)
         self._costs(max(0.0, (result.total_cost_usd or 0.0) - self._baseline_usd))
         return Outcome(
-            result=result, api_error=self._telling.api_error, last_usage=self._telling.usage, turns=self._turns
+            result=result,
+            api_error=self._telling.api_error,
+            last_usage=self._telling.usage,
+            turns=self._turns,
+            was_compacted=self._was_compacted,
         )
 
     async def say(self, text: str, uuid: str) -> None:
@@ -138,6 +143,7 @@ class Attempt:
             self._spoke.set()
             before, (self._telling, events) = self._telling, tell(self._telling, message, time.monotonic())
             for event in events:
+                self._was_compacted = self._was_compacted or isinstance(event, Compaction)
                 self._tells(event)
             if self._telling.steps != before.steps:
                 self._steps()

@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from komputer.events.types import END_TYPES, TEXT_LIMIT, End, Event, TaskFailed, TaskStarted, clipped, to_wire
 from komputer.resources import door
+from komputer.resources.agent import TaskKind
 
 CLOSED_KEPT: Final = 1000
 """How many ended tasks are remembered. An assignment older than that many tasks is refused by its generation anyway."""
@@ -74,6 +75,7 @@ class OpenTask:
     session_id: str
     is_resuming: bool
     """The session existed before this task."""
+    kind: TaskKind | None = None
     prompt_uuid: str
     """Of the message with the original instructions: where the transcript has it, it is never given again."""
     started_at: float
@@ -193,6 +195,7 @@ def start_of(task: OpenTask) -> TaskStarted:
         instructions=fitting(task.instructions),
         resuming_session=task.is_resuming,
         model=task.settings.model,
+        kind=task.kind,
         session_id=task.session_id,
     )
 

@@ -106,6 +106,7 @@ def options(
     url: str,
     key: str,
     before_tools: Callable[[], Awaitable[None]],
+    is_command: bool = False,
 ) -> ClaudeAgentOptions:
     """Options of the SDK for one attempt. The system prompt's file must be written before. No tool runs before
     `before_tools` has returned, nor where it raises."""
@@ -131,8 +132,8 @@ def options(
         settings=_SETTINGS,
         mcp_servers=managing.servers(task.role, url),
         strict_mcp_config=True,
-        # A task's text is a task's text: no slash commands, no files drawn in by an @.
-        verbatim_prompts=True,
+        # A task's text is a task's text: no slash commands, no files drawn in by an @; but for commands of ours.
+        verbatim_prompts=not is_command,
         max_buffer_size=LINE_BYTES,
         hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},
         env=environment(settings, assignment, task, url, key),

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from komputer.events.types import TaskFailed
-from komputer.runtime.ending import given_up, session_lost
+from komputer.events.types import End
+from komputer.runtime.ending import compacted, given_up, no_conversation, session_lost
 from komputer.runtime.ledger import MESSAGE, OpenTask, Told
 
 LONGEST_PAUSE_S: Final = 30.0
@@ -55,14 +55,18 @@ def first(task: OpenTask) -> Start:
     )
 
 
-def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) -> Start | TaskFailed:
+def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str, now: float) -> Start | End:
     """After an attempt that broke off. The original instructions are given again only where Claude never took them in.
 
-    `new_id` is a fresh UUID, for a message or a session.
+    `new_id` is a fresh UUID, for a message or a session; `now` is Unix time.
     """
     if end := given_up(task, max_attempts):
         return end
     given = recorded.messages
+    if task.kind == "compact" and recorded.has_prompt:
+        return compacted(task, now)
+    if task.kind == "compact" and not recorded.has_conversation:
+        return no_conversation(task)
     if recorded.has_prompt:
         prompt, prompt_uuid = interrupted(task.cause), new_id
         if task.cause == MESSAGE and (waiting := ungiven(task, given)):

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komputer.events.types import End, Event, TaskCancelled, TaskCompleted, TaskFailed, TaskResumed
+from komputer.events.types import End, Event, TaskCancelled, TaskCompleted, TaskResumed
 from komputer.resources import door
 from komputer.runtime import ledger as decide
 from komputer.runtime import plan, processes, transcript
 from komputer.runtime.attempt import Attempt
 from komputer.runtime.changes import Changes
 from komputer.runtime.claude import Claude, ClaudeDied, SessionRefused
-from komputer.runtime.ending import Asked, Outcome, Verdict, judged
+from komputer.runtime.ending import Asked, Outcome, Verdict, judged, no_conversation
 from komputer.runtime.ledger import MESSAGE, OpenTask, Told
 from komputer.runtime.options import options, system_prompt
 from komputer.runtime.relay import Relay
@@ -91,6 +91,9 @@ class Worker:
             task = self._new(assigned, assignment)
             self._store.save(decide.opened(self._store.ledger, task), durable=True)
             log.info("task started", extra={"task": task.id, "session": task.session_id})
+            if task.kind == "compact" and not task.is_resuming:
+                self._end(no_conversation(task))
+                return
             start = plan.first(task)
         while (task := self._store.ledger.task) and self._asked(task) is None:
             start = start or await self._again(task)
@@ -115,6 +118,7 @@ class Worker:
         return OpenTask(
             id=assigned.id,
             instructions=assigned.instructions,
+            kind=assigned.kind,
             generation=assignment.generation,
             settings=assignment.settings,
             session_id=session_id if session_id and is_resuming else str(uuid.uuid4()),
@@ -151,8 +155,8 @@ class Worker:
                 each.id for each in task.messages if transcript.has_message(claude, session_id, each.uuid)
             ),
         )
-        start = plan.again(task, recorded, self._relay.assignment.max_attempts, str(uuid.uuid4()))
-        if isinstance(start, TaskFailed):
+        start = plan.again(task, recorded, self._relay.assignment.max_attempts, str(uuid.uuid4()), time.time())
+        if not isinstance(start, plan.Start):
             self._end(start)
             return None
         if await self._changes.until(lambda: self._asked(task) is not None, timeout_s=plan.pause_s(task)):
@@ -192,6 +196,7 @@ class Worker:
             cli=self._cli,
             url=forwarder.url,
             key=forwarder.new_key(),
+            is_command=task.kind is not None,
             before_tools=partial(
                 self._recorded, task.id, transcript.size_bytes(self._settings.claude, start.session_id)
             ),

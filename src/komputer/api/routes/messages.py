@@ -1,9 +1,9 @@
-"""`/api/v1/agents/{name}/messages`: speaking to an agent while it works."""
+"""`/api/v1/agents/{name}/messages` and `…/compact`: speaking to an agent, and shortening what it remembers."""
 
 from fastapi import APIRouter, Depends, Request
 
 from komputer.agents.view import encoded
-from komputer.api.bodies import Message, MessageAccepted
+from komputer.api.bodies import Compact, Done, Message, MessageAccepted
 from komputer.api.routes.agents import (
     BUSY,
     ERRORS,
@@ -15,11 +15,11 @@ from komputer.api.routes.agents import (
     refuse_idempotency_key,
 )
 
-router = APIRouter(prefix="/api/v1/agents/{name}/messages", tags=["agents"], responses=ERRORS)
+router = APIRouter(prefix="/api/v1/agents/{name}", tags=["agents"], responses=ERRORS)
 
 
 @router.post(
-    "",
+    "/messages",
     operation_id="send_agent_message",
     status_code=202,
     response_model=MessageAccepted,
@@ -31,3 +31,17 @@ async def send_agent_message(request: Request, name: str, body: Message, namespa
     has answered. 409 where no task runs."""
     event_id, task_id = await agents(request).message(namespace, name, body.content)
     return Json(encoded({"status": "accepted", "name": name, "id": event_id, "taskID": task_id}), 202)
+
+
+@router.post(
+    "/compact",
+    operation_id="compact_agent",
+    response_model=Done,
+    responses={**GONE, **BUSY, **LARGE},
+    dependencies=[Depends(refuse_idempotency_key)],
+)
+async def compact_agent(request: Request, name: str, namespace: Namespace, body: Compact | None = None) -> Json:
+    """Summarise the conversation of an idle agent, so that the next task begins with more room. 409 where a task runs,
+    and where there is no conversation yet."""
+    await agents(request).compact(namespace, name, body.instructions if body else None)
+    return Json(encoded({"status": "compacting", "name": name}))
