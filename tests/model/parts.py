@@ -99,6 +99,8 @@ class Parts:
         self.wrong: str | None = None
         self.losses: set[str] = set()
         self.costs: dict[str, float] = {}
+        self.messages: dict[str, int] = {}
+        """By their ids: the how manieth message to its task it was."""
         self._create(by_api=by_api)
 
     def _create(self, *, by_api: bool) -> None:
@@ -176,6 +178,22 @@ class Parts:
         pending = agent.spec.cancel_task_id
         if task and (pending is None or pending in agent.status.ended_tasks):
             self._written(json_patch(self.manifest, claim.cancel(self.manifest, task)))
+
+    async def somebody_speaks(self) -> None:
+        """To the task that the log shows open; else nobody is heard."""
+        live = await self._live()
+        if live is None or live.task_id is None:
+            return
+        post = Post(self._number(self.uid), OPERATORS, 0, "message", self.names[live.task_id])
+        try:
+            event = await self.log.message(LogKey(*PLACE, self.uid), live.task_id, "word")
+        except Conflict:
+            assert self._expected(post) == "ended", (post, self.known)
+            return
+        assert self._expected(post) == "ok", (post, self.known)
+        self._accept(post)
+        self.messages[event] = self.known.said[1]
+        await self.the_log_reaches_the_disk()
 
     async def the_agent_is_made_again(self) -> None:
         """Its old pod lives on."""
@@ -341,9 +359,19 @@ class Parts:
         if task and task.phase == "acted":
             self.pod.ledger = ledgers.noted(self.pod.ledger, Said(task_id=task.id, content="word"))
 
+    async def the_runtime_is_told(self) -> None:
+        for entry in await self.log.messages(LogKey(*PLACE, self.uid), None):
+            message = door.Message(id=entry.id, task_id=entry.payload["task_id"], content="word")
+            self.pod.ledger = ledgers.told(self.pod.ledger, message)
+
+    async def claude_answers(self) -> None:
+        task = self.pod.ledger.task
+        if task and task.phase == "acted" and task.messages:
+            self.pod.ledger = replace(self.pod.ledger, task=replace(task, heard=task.messages[-1].id))
+
     async def the_task_is_done(self) -> None:
         task = self.pod.ledger.task
-        if self.pod.is_introduced and task and task.phase == "acted":
+        if self.pod.is_introduced and task and task.phase == "acted" and not task.is_asked:
             self.pod.ledger = ledgers.ended(self.pod.ledger, self._done(task.id))
 
     def _done(self, task: str) -> TaskCompleted:
@@ -444,10 +472,11 @@ class Parts:
         """What the log answers, which must be what the model says."""
         if not entries:
             return []
-        events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation) for e in entries]
+        held = self.pod.ledger if uid == self.pod.uid else ledgers.Ledger()
+        events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation, ledgers.heard_by(held, e)) for e in entries]
         answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
         for entry, answer in zip(entries, answers, strict=False):
-            post = Post(self._number(uid), term, *self._outgoing(entry))
+            post = Post(self._number(uid), term, *self._outgoing(entry, held))
             assert answer == self._expected(post), (post, answer, self.known)
             if answer == "ok":
                 self._accept(post)
@@ -488,10 +517,21 @@ class Parts:
     def _ended_ever(self) -> set[str]:
         return {task for task, name in self.names.items() if name in self.known.ended}
 
-    def _outgoing(self, entry: ledgers.Outgoing) -> Outgoing:
+    def _count(self, heard: str | None) -> int | None:
+        """How many messages there were up to this one."""
+        return heard if heard is None else self.messages.get(heard, 0)
+
+    def _outgoing(self, entry: ledgers.Outgoing, ledger: ledgers.Ledger) -> Outgoing:
         kind: Kind = "start" if entry.type == "task_started" else "end" if entry.is_end else "text"
         how = _how(from_wire(entry.type, entry.payload)) if entry.is_end else None
-        return Outgoing(entry.n, kind, self.names[entry.task_id], how, entry.generation)
+        return Outgoing(
+            entry.n,
+            kind,
+            self.names[entry.task_id],
+            how,
+            entry.generation,
+            self._count(ledgers.heard_by(ledger, entry)),
+        )
 
     def _ledger(self, ledger: ledgers.Ledger) -> Ledger:
         phase = PHASES[ledger.task.phase] if ledger.task else 0
@@ -501,11 +541,14 @@ class Parts:
             generation=ledger.generation,
             task=self.names[ledger.task.id] if ledger.task else None,
             phase=phase,  # type: ignore[arg-type]
-            out=tuple(self._outgoing(entry) for entry in ledger.outbox),
+            out=tuple(self._outgoing(entry, ledger) for entry in ledger.outbox),
             owed=tuple(
-                Owed(self.names[task], self._outgoing(entry).how or "done") for task, entry in ledger.owed.items()
+                Owed(self.names[task], self._outgoing(entry, ledger).how or "done")
+                for task, entry in ledger.owed.items()
             ),
             closed=frozenset(self._named(list(ledger.closed))),
+            told=len(ledger.task.messages) if ledger.task else 0,
+            heard=self._count(ledger.task.heard) or 0 if ledger.task else 0,
         )
 
     def _resource(self, manifest: Manifest) -> Resource:
@@ -599,12 +642,14 @@ PROGRESS: Final[tuple[Step, ...]] = (
     Parts.the_runtime_posts,
     Parts.the_prompt_is_given,
     Parts.the_runtime_heeds_the_cancel,
+    Parts.the_runtime_is_told,
+    Parts.claude_answers,
     Parts.the_task_is_done,
     Parts.the_runtime_sends_a_heartbeat,
 )
 HAPPENINGS: Final[tuple[Step, ...]] = (
     *(Parts.a_post_reads, Parts.a_post_claims, Parts.the_manifest_is_edited, Parts.the_task_is_cancelled),
-    *(Parts.the_agent_is_made_again, Parts.the_old_log_is_buried),
+    *(Parts.somebody_speaks, Parts.somebody_speaks, Parts.the_agent_is_made_again, Parts.the_old_log_is_buried),
     *(Parts.an_operator_decides, Parts.an_operator_writes),
     *(Parts.a_gateway_stops_watching, Parts.the_stale_gateway_takes_over),
     *(Parts.the_runtime_says_hello, Parts.claude_says_something, Parts.a_post_gets_no_answer),

@@ -35,6 +35,8 @@ REAP_S: Final = 10.0
 RECORDED_S: Final = 5.0
 """How long a tool waits for Claude's own record of the task, which takes up to 0.1 s, and seconds on a busy machine. A
 disk on which nothing can be written does not stop the work: a crash then ends the task as `session_lost`."""
+MESSAGE_S: Final = 60.0
+"""How long a task whose end was refused waits for the message. Then Claude is asked to end it, which the log judges."""
 RECORDED_LOOK_S: Final = 0.01
 
 
@@ -141,8 +143,8 @@ class Worker:
         assert self._relay.assignment is not None
         await processes.outwait(self._settings.claude_process)
         if task.cause == MESSAGE:
-            # The log refused the end for a message that may be on its way to us.
-            await self._changes.until(lambda: self._asked(task) is not None or self._is_asked())
+            # The log refused the end for a message that is on its way to us, unless the log has lost it meanwhile.
+            await self._changes.until(lambda: self._asked(task) is not None or self._is_asked(), MESSAGE_S)
             if self._asked(task) or not (held := self._store.ledger.task):
                 return None
             task = held
