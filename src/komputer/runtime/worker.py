@@ -145,9 +145,9 @@ class Worker:
         if task.cause == MESSAGE:
             # The log refused the end for a message that is on its way to us, unless the log has lost it meanwhile.
             await self._changes.until(lambda: self._asked(task) is not None or self._is_asked(), MESSAGE_S)
-            if self._asked(task) or not (held := self._store.ledger.task):
-                return None
-            task = held
+        if self._asked(task) is not None or not (held := self._store.ledger.task):
+            return None
+        task = held  # it may have been spoken to meanwhile
         claude, session_id = self._settings.claude, task.session_id
         recorded = plan.Recorded(
             has_file=transcript.path(claude, session_id) is not None,
@@ -161,8 +161,10 @@ class Worker:
         if not isinstance(start, plan.Start):
             self._end(start)
             return None
-        if await self._changes.until(lambda: self._asked(task) is not None, timeout_s=plan.pause_s(task)):
+        if await self._changes.until(lambda: self._asked(held) is not None, timeout_s=plan.pause_s(held)):
             return None
+        task = self._store.ledger.task
+        assert task is not None
         if task.cause == MESSAGE:
             self._store.update_task(durable=True, cause=None, barren=1)
             return start
