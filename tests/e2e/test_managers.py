@@ -1,8 +1,11 @@
 """A manager and the agents that it makes: what it asks for comes back once, whatever dies meanwhile."""
 
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from tests.e2e.laptop import Json, Laptop, check_log, script, until
 
@@ -82,23 +85,25 @@ def test_the_platform_is_killed_while_a_manager_waits(new_laptop: Callable[..., 
         assert [e["type"] for e in laptop.events(name)].count("task_completed") == 1
 
 
-def test_the_gateway_is_killed_while_a_manager_waits_and_claude_does_not_notice(laptop: Laptop) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_gateway_leaves_while_a_manager_waits_and_claude_does_not_notice(laptop: Laptop, number: int) -> None:
+    boss, slow = f"patient-{number}", f"slow-{number}"
     laptop.assign(
-        "patient",
+        boss,
         script(
-            call("create_agent", name="slow", instructions=work(4, "Slow is done.")),
-            call("wait_for_agents", agents=["slow"]),
+            call("create_agent", name=slow, instructions=work(4, "Slow is done.")),
+            call("wait_for_agents", agents=[slow]),
             {"say": "I waited once."},
         ),
     )
-    laptop.event("patient", "tool_call", 2)
-    laptop.event("slow", "tool_call")
-    laptop.part("gateway").kill()
-    end = laptop.end("patient", within_s=90)
+    laptop.event(boss, "tool_call", 2)
+    laptop.event(slow, "tool_call")
+    laptop.part("gateway").send_signal(number)
+    end = laptop.end(boss, within_s=90)
     assert end["payload"].get("result") == "I waited once.", end
-    ((found,),) = answers(laptop, "patient", "wait_for_agents")
+    ((found,),) = answers(laptop, boss, "wait_for_agents")
     assert (found["outcome"], found["result"]) == ("completed", "Slow is done.")
-    assert not any(e["type"] == "task_resumed" for e in laptop.events("patient"))
+    assert not any(e["type"] == "task_resumed" for e in laptop.events(boss))
 
 
 def test_a_cancelled_manager_takes_along_what_it_waits_for_and_nothing_else(laptop: Laptop) -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PATH: Final = "/komputer/mcp"
 SERVER: Final = "komputer"
-KEY_VARIABLE: Final = "KOMPUTER_KEY"
+KEY_VARIABLE: Final = "AGENT_KEY"
 SILENCE_S: Final = 60.0
 """Of an answer under way: the gateway says something every 15 s."""
 AWAY_S: Final = 300.0

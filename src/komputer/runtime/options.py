@@ -76,7 +76,6 @@ def environment(
     given = {
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": key,
-        managing.KEY_VARIABLE: key,
         # Helpers such as WebFetch's would ask models that the gateway does not allow to this agent.
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
         "ANTHROPIC_SMALL_FAST_MODEL": model,
@@ -90,6 +89,8 @@ def environment(
         # Of servers that say no limit of their own: a wait for agents takes as long as they do.
         "MCP_TOOL_TIMEOUT": str(managing.CALL_LIMIT_MS),
     }
+    if managing.servers(task.role, url):
+        given[managing.KEY_VARIABLE] = key
     if os.getuid() == 0:
         # Claude refuses to skip permissions as root unless told that it is contained: the pod is.
         given["IS_SANDBOX"] = "1"
