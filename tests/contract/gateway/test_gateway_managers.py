@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from komputer.kube import AGENTS
+from tests.contract.gateway.serving import WITHIN_S
 from tests.contract.gateway.world import Runner, World
 
 VERSION = "2025-06-18"
@@ -71,3 +72,35 @@ async def test_no_manager_reaches_another_namespace_or_makes_more_than_it_may(wo
     _, listed = await call(boss, "list_agents")
     names = {each["name"] for each in json.loads(listed["content"][0]["text"])}
     assert names == {"boss", *(f"hand-{n}" for n in range(10))}
+
+
+async def test_a_wait_tells_how_it_goes_on_and_ends_with_the_task_that_was_asked_about(world: World) -> None:
+    boss = await world.agent("boss", role="manager")
+    await boss.start()
+    await call(boss, "create_agent", name="hand", instructions="Count.")
+    manifest = await world.cluster.get(AGENTS, "hand", world.namespace)
+    hand = Runner(world, manifest, await world.pod(manifest), manifest["spec"]["task"]["id"])
+    await hand.start()
+    params = {
+        "name": "wait_for_agents",
+        "arguments": {"agents": [{"agent": "hand", "task_id": hand.task}]},
+        "_meta": {"progressToken": "p1"},
+    }
+    body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+    accept = {"accept": "application/json, text/event-stream", "mcp-protocol-version": VERSION}
+    headers = {**await boss.authorization(), **accept}
+    said: list[dict[str, Any]] = []
+    url = world.url + "/komputer/mcp"
+    async with asyncio.timeout(WITHIN_S), world.http.stream("POST", url, json=body, headers=headers) as answer:
+        async for line in answer.aiter_lines():
+            if not line.startswith("data:") or not line[5:].strip():
+                continue
+            said.append(json.loads(line[5:]))
+            if len(said) == 1:
+                await hand.end()
+    assert said[0]["method"] == "notifications/progress"
+    assert "waiting for hand" in said[0]["params"]["message"]
+    (report,) = json.loads(said[-1]["result"]["content"][0]["text"])
+    assert (report["outcome"], report["result"], report["task_id"]) == ("completed", "Hello.", hand.task)
+    _, unknown = await call(boss, "wait_for_agents", agents=[{"agent": "hand", "task_id": boss.task}])
+    assert "no-such-task" in unknown["content"][0]["text"]
