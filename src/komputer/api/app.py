@@ -14,7 +14,7 @@ from komputer.agents.overlay import Overlay
 from komputer.api import errors, openapi
 from komputer.api.border import BodyLimit, LoopbackOnly
 from komputer.api.routes import agents as agent_routes
-from komputer.api.routes import costs, health
+from komputer.api.routes import costs, health, messages
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.kube import AGENTS, Cache, Change, Cluster
@@ -70,6 +70,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     )
     made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
     made.include_router(agent_routes.router)
+    made.include_router(messages.router)
     made.include_router(costs.router)
     made.include_router(health.router)
     errors.install(made)

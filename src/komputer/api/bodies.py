@@ -45,7 +45,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _within(limit_bytes: int) -> BeforeValidator:
+def within(limit_bytes: int) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(_text(value), str) and len(value.encode()) > limit_bytes:
             raise ValueError(f"is longer than {limit_bytes // 1024} KiB")
@@ -68,8 +68,8 @@ def _template_name(value: Any) -> Any:
 
 Name = Annotated[str, BeforeValidator(_agent_name)]
 TemplateRef = Annotated[str, BeforeValidator(_template_name), Field(max_length=253)]
-Instructions = Annotated[str, _within(INSTRUCTIONS_LIMIT_BYTES), Field(min_length=1, pattern=r"\S")]
-SystemPrompt = Annotated[str, _within(PROMPT_LIMIT_BYTES)]
+Instructions = Annotated[str, within(INSTRUCTIONS_LIMIT_BYTES), Field(min_length=1, pattern=r"\S")]
+SystemPrompt = Annotated[str, within(PROMPT_LIMIT_BYTES)]
 
 
 class Body(BaseModel):
@@ -188,7 +188,9 @@ def explain(errors: Iterable[dict[str, Any]]) -> tuple[str, str | None]:
         return "the body is missing: send a JSON object", None
     if first["type"] == "missing":
         return f"{path} is required", path
-    if first["type"] == "string_too_short" or (first["type"] == "string_pattern_mismatch" and path == "instructions"):
+    if first["type"] == "string_too_short" or (
+        first["type"] == "string_pattern_mismatch" and path in ("instructions", "content")
+    ):
         return f"{path} must not be empty", path
     if first["type"] == "model_attributes_type":
         return "the body must be a JSON object", None

@@ -14,6 +14,7 @@ BUILT_IN_VALIDATION = ("HTTPValidationError", "ValidationError")
 """FastAPI announces its own 422 for every route; ours answer 400."""
 EXAMPLES: dict[str, dict[str, Any]] = {
     "CreateAgent": {"name": "ada", "instructions": "Write a haiku about pods into haiku.txt."},
+    "SendMessage": {"content": "Use tabs, please."},
     "PatchAgent": {"model": "claude-opus-5-5", "connectors": ["github"]},
 }
 """Of each body that one may send, by the name of its schema."""

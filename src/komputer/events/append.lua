@@ -66,7 +66,12 @@ local function write(state, i)
   end
   if ARGV[i + 4] ~= '' then state.gen = math.max(state.gen, tonumber(ARGV[i + 4])) end
   if kind == 'end' and state.task ~= task and state.task ~= '' and state.ended == '0' then return end
+  if state.task ~= task then state.first_said, state.said = 0, 0 end
   state.task, state.ended = task, kind == 'end' and '1' or '0'
+  if kind == 'said' then
+    if state.said == 0 then state.first_said = state.last end
+    state.said = state.last
+  end
   state.status, state.outcome = ARGV[i + 7], ARGV[i + 8]
   if ARGV[i + 6] ~= '' then state.message = ARGV[i + 6] end
   if ARGV[i + 9] ~= '' then state.session = ARGV[i + 9] end
@@ -74,10 +79,12 @@ end
 
 local function read_state()
   catch_up()
-  local f = redis.call('HMGET', live, 'last', 'gen', 'task', 'ended', 'status', 'outcome', 'message', 'session')
+  local f = redis.call('HMGET', live, 'last', 'gen', 'task', 'ended', 'status', 'outcome', 'message', 'session',
+    'first_said', 'said')
   return {
     last = tonumber(f[1] or 0), gen = tonumber(f[2] or 0), task = f[3] or '', ended = f[4] or '1',
     status = f[5] or '', outcome = f[6] or '', message = f[7] or '', session = f[8] or '',
+    first_said = tonumber(f[9] or 0), said = tonumber(f[10] or 0),
   }
 end
 
@@ -96,7 +103,8 @@ end
 -- After events were written. What falls out of `ended` leaves `started` too: it must not look open again.
 local function settle(state, has_new_keys)
   redis.call('HSET', live, 'last', whole(state.last), 'gen', whole(state.gen), 'task', state.task, 'ended', state.ended,
-    'status', state.status, 'outcome', state.outcome, 'message', state.message, 'session', state.session)
+    'status', state.status, 'outcome', state.outcome, 'message', state.message, 'session', state.session,
+    'first_said', whole(state.first_said), 'said', whole(state.said))
   if has_new_keys then
     for _, task in ipairs(redis.call('ZRANGE', ended, 0, -REMEMBERED_TASKS - 1)) do
       redis.call('ZREM', ended, task)
@@ -131,12 +139,18 @@ function calls.hello()
   return { 'ok', term, taken, was_started, was_ended, redis.call('ZDIFF', 2, started, ended) }
 end
 
--- ARGV: term, then ten fields for each event. Answers in order, none after the first refusal.
+-- A completed task's end names the last message that was heard, 0 for none: one that came later must be answered first.
+local function is_unheard(state, i)
+  local heard = tonumber(ARGV[i + 10])
+  return heard and state.task == ARGV[i + 2] and heard < state.said
+end
+
+-- ARGV: term, then eleven fields for each event. Answers in order, none after the first refusal.
 function calls.append()
   local term, held = ARGV[7], redis.call('HMGET', live, 'uid', 'term')
   if held[1] ~= uid or held[2] ~= term or term == '0' then return { 'fenced' } end
   local taken, state, answers, writes, has_new_keys = tonumber(redis.call('HGET', terms, term) or 0), nil, {}, 0, false
-  for i = 8, #ARGV, 10 do
+  for i = 8, #ARGV, 11 do
     local n, kind, task, generation = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 4])
     state = state or read_state()
     local answer = 'ok'
@@ -145,6 +159,7 @@ function calls.append()
     elseif redis.call('ZSCORE', ended, task) then answer = 'ended'
     elseif kind == 'start' and redis.call('ZSCORE', started, task) then answer = 'started'
     elseif kind == 'start' and generation and generation < state.gen then answer = 'stale'
+    elseif kind == 'end' and is_unheard(state, i) then answer = 'unheard'
     else
       write(state, i)
       taken, writes, has_new_keys = n, writes + 1, has_new_keys or kind ~= ''
@@ -161,7 +176,7 @@ function calls.append()
   return answers
 end
 
--- ARGV: '1' to refuse a task that has started, then the ten fields. The operator's: no term, no number.
+-- ARGV: '1' to refuse a task that has started, then the eleven fields. The operator's: no term, no number.
 calls['end'] = function()
   if not enter() then return { 'fenced' } end
   local task = ARGV[10]
@@ -172,6 +187,16 @@ calls['end'] = function()
   write(state, 8)
   settle(state, true)
   return { 'ok' }
+end
+
+-- ARGV: the eleven fields of what somebody says to a task. It is taken while that task is open, and only then.
+function calls.message()
+  local task, held = ARGV[9], redis.call('HMGET', live, 'uid', 'task', 'ended')
+  if held[1] ~= uid or held[2] ~= task or held[3] ~= '0' then return { 'idle' } end
+  local state = read_state()
+  write(state, 7)
+  settle(state, false)
+  return { 'ok', id_of(state.last) }
 end
 
 -- ARGV: term (0: of the newest, without a sign of its life), then the tasks asked about. Makes nothing: a log that is

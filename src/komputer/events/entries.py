@@ -10,11 +10,14 @@ from typing import Any, Final, NamedTuple, get_args
 import orjson
 
 from komputer.events import types
-from komputer.events.ids import id_of, timestamp_of
+from komputer.events.ids import id_of, micros_of, timestamp_of
 from komputer.resources.agent import LiveTask, Outcome, TaskStatus
 from komputer.resources.door import Answer
 
-LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
+LIVE_FIELDS: Final = (
+    *("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session"),
+    *("first_said", "said"),
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class Live(NamedTuple):
     seen_us: int
     term: int
     session_id: str | None
+    first_said_id: str | None = None
+    said_id: str | None = None
+    """The first and the newest `user_message` of the task."""
 
     @property
     def task(self) -> LiveTask:
@@ -114,13 +120,31 @@ def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes)
 def fields_of(n: int, event: types.Event, generation: int | None) -> list[str | bytes | int]:
     """What the script is told of an event, in the order in which it reads them."""
     kind, payload = types.to_wire(event)
-    role = "start" if isinstance(event, types.TaskStarted) else "end" if isinstance(event, types.End) else ""
     status, outcome = _standing(event)
     return [
-        *(n, role, event.task_id, kind, "" if generation is None else generation),
+        *(n, _role(event), event.task_id, kind, "" if generation is None else generation),
         *(orjson.dumps(payload), types.line(event) or "", status, outcome),
-        getattr(event, "session_id", None) or "",
+        *(getattr(event, "session_id", None) or "", _heard(event)),
     ]
+
+
+def _role(event: types.Event) -> str:
+    match event:
+        case types.TaskStarted():
+            return "start"
+        case types.UserMessage():
+            return "said"
+        case types.TaskCompleted() | types.TaskCancelled() | types.TaskFailed():
+            return "end"
+        case _:
+            return ""
+
+
+def _heard(event: types.Event) -> int | str:
+    """The last message that a completed task has answered. Other ends are taken whatever was said."""
+    if not isinstance(event, types.TaskCompleted):
+        return ""
+    return micros_of(event.last_message_id) if event.last_message_id else 0
 
 
 def _standing(event: types.Event) -> tuple[TaskStatus, Outcome | str]:
@@ -154,7 +178,13 @@ def live_of(row: Sequence[bytes | None]) -> Live:
         seen_us=int(text["seen"] or 0),
         term=int(text["term"] or 0),
         session_id=text["session"],
+        first_said_id=_id(text["first_said"]),
+        said_id=_id(text["said"]),
     )
+
+
+def _id(micros: str | None) -> str | None:
+    return id_of(int(micros)) if micros and micros != "0" else None
 
 
 def texts_of(values: Iterable[bytes]) -> list[str]:

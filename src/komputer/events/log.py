@@ -2,7 +2,8 @@
 
 `append.lua` is the only way in. It decides atomically, in this order: `fenced` (the term is not the one issued last, or
 another uid holds the log), `duplicate` (the number was taken), `hole` (not the next number), `ended` (the task has
-ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), else `ok`.
+ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), `unheard` (the
+end of a task as completed, though something was said to it that it has not answered), else `ok`.
 A start and an end are answered when they are on the server's disk (`server.Durability`).
 """
 
@@ -32,7 +33,7 @@ from komputer.events.entries import (
 )
 from komputer.events.ids import cursor, id_of, micros_of, timestamp_of
 from komputer.events.server import Durability, Server
-from komputer.resources.door import Answer, Pulse, Welcome
+from komputer.resources.door import Answer, Message, Pulse, Welcome
 from komputer.resources.errors import Conflict, Invalid
 
 __all__ = ["EVERYTHING", "EXPIRY", "RETENTION", "Entry", "Live", "Log", "LogKey", "Numbered", "Page"]
@@ -41,6 +42,8 @@ RETENTION: Final = 10_000
 """Events of one agent that are kept."""
 EXPIRY: Final = timedelta(days=30)
 """A log into which nothing was written for so long is dropped; tombstones of deleted agents are, too."""
+MESSAGES: Final = 1000
+"""That one look for messages finds at most."""
 _TERM_LIMIT: Final = 2**52
 _NEWEST: Final = "+"
 _OLDEST: Final = "-"
@@ -110,6 +113,14 @@ class Log:
         answer = await self._call("end", key, floor, "1" if unless_started else "0", *fields, durable=True)
         return answers_of(answer)[0]
 
+    async def message(self, key: LogKey, task_id: str, content: str, *, floor: str | None = None) -> str:
+        """Say something to a task that is open; the event's id. Raises `Conflict` (`idle`) for any other task."""
+        event = types.UserMessage(task_id=task_id, content=content, steer=True)
+        answer = await self._call("message", key, floor, *fields_of(0, event, None), durable=True)
+        if answer[0] == b"idle":
+            raise Conflict(f"agent {key.name!r} has no running task to send a message to", code="idle")
+        return str(answer[1].decode())
+
     async def pulse(self, key: LogKey, term: int, asked: Sequence[str]) -> Pulse:
         """What the log holds, for a heartbeat; marks the runtime as seen. Term 0 in the answer: nothing of this uid,
         say hello. Asked with term 0 it tells of the newest term and marks nobody."""
@@ -165,6 +176,23 @@ class Log:
         gap = gap or any(is_gone(state, place.high, place.is_id) for place in (middle, high) if place and not low)
         entries = [to_json(namespace, name, *row) for row in rows]
         return Page(entries, gap, rows[-1].id if rows else None)
+
+    async def messages(self, key: LogKey, live: Live, after: str | None) -> list[Message]:
+        """What was said to the open task of `live` after the message of id `after`, in order."""
+        if live.uid != key.uid or live.has_ended or not live.said_id or not live.first_said_id or not live.task_id:
+            return []
+        low = max(micros_of(live.first_said_id) - 1, micros_of(after) if after else 0)
+        if micros_of(live.said_id) <= low:
+            return []
+        rows, _ = await self._oldest(
+            *(key.namespace, key.name, key.uid, {"user_message"}, MESSAGES), low=low, high=micros_of(live.said_id) + 1
+        )
+        found = [(row.id, orjson.loads(row.payload)) for row in rows]
+        return [
+            Message(id=event_id, task_id=live.task_id, content=payload["content"])
+            for event_id, payload in found
+            if payload["task_id"] == live.task_id
+        ]
 
     async def ends_after(self, key: LogKey, last_event_id: str | None) -> list[Entry]:
         """Ends that are not accounted yet, oldest first. Retention does not reach them; only `trim_ends` does."""

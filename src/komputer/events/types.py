@@ -80,6 +80,8 @@ class TaskResumed(Happening):
 
 
 class UserMessage(Happening):
+    """Somebody spoke to the running task. Never cut: the log is where the runtime has it from."""
+
     type: Literal["user_message"] = "user_message"
     content: Text
     steer: bool
@@ -141,6 +143,8 @@ class TaskCompleted(Happening):
     last_usage: Json = Field(default_factory=dict)
     context_window: Count | None = None
     model: Word | None = None
+    last_message_id: Annotated[str | None, Field(pattern=r"^[0-9]{1,14}-[0-9]{1,3}$")] = None
+    """The id of the newest `user_message` that was answered."""
 
 
 class TaskCancelled(Happening):

@@ -115,6 +115,7 @@ class Gateway:
         await self._upstream.start()
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(cache.run()) for cache in caches]
+            running.append(group.create_task(self._streams.listen()))
             yield
             for task in running:
                 task.cancel()

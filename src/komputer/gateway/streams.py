@@ -1,4 +1,5 @@
-"""The assignment streams: one of each agent, woken when its resource changes; only the newest line waits."""
+"""The assignment streams: one of each agent, woken when its resource or its log changes; only the newest assignment
+waits. What is said to the open task follows in order, all of it on each new stream."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -7,6 +8,7 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Send
 
+from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway.assignment import assignment
 from komputer.gateway.identity import Caller, Identity, PodRef
@@ -14,7 +16,7 @@ from komputer.kube import Change
 from komputer.resources import names
 from komputer.resources.base import Part
 from komputer.resources.config import Config
-from komputer.resources.door import HEARTBEAT_S
+from komputer.resources.door import HEARTBEAT_S, Message
 from komputer.resources.errors import KomputerError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -61,8 +63,13 @@ class Streams:
         self._config = config
         self._limit = limit
         self._heartbeat_s = heartbeat_s
+        self._bell = Bell(log.bell())
         self._open: dict[Place, Stream] = {}
         self._is_draining = False
+
+    async def listen(self) -> None:
+        """For ever: wake the streams whose logs have changed."""
+        await self._bell.run()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -102,6 +109,7 @@ class Streams:
         if before:
             before.end()
         self._open[place] = stream
+        silence = self._bell.on(place, stream.wake)
         headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
         leaving = asyncio.create_task(_left(receive))
         leaving.add_done_callback(lambda _: stream.end())
@@ -114,17 +122,21 @@ class Streams:
             log.info("assignment stream given up", agent=caller.agent.key, pod=caller.pod.name)
             raise ConnectionResetError("the reader of an assignment stream takes nothing") from None
         finally:
+            silence()
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
             if self._open.get(place) is stream:
                 del self._open[place]
 
     async def _feed(self, stream: Stream, caller: Caller, send: Send) -> None:
-        said = b""
+        said, heard = b"", None
         while not stream.has_ended:
             if (line := _line(assignment(caller.agent, self._config()))) != said:
                 await _say(send, line)
                 said = line
+            for message in await self._messages(caller, heard):
+                await _say(send, _line(message))
+                heard = message.id
             if not await stream.rung(self._heartbeat_s):
                 await _say(send, await self._pulse(caller))
             try:
@@ -132,6 +144,14 @@ class Streams:
             except KomputerError as error:
                 log.info("assignment stream ended", agent=caller.agent.key, pod=stream.pod.name, code=error.code)
                 return
+
+    async def _messages(self, caller: Caller, after: str | None) -> list[Message]:
+        """What was said to the open task since. None while the log does not answer: the bell rings when it does."""
+        try:
+            live = await self._log.live(caller.key.namespace, caller.key.name)
+            return await self._log.messages(caller.key, live, after) if live else []
+        except Unavailable:
+            return []
 
     async def _pulse(self, caller: Caller) -> bytes:
         """What the log holds of the newest term; that does not count as a sign of the runtime's life. An empty line,

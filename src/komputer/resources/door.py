@@ -1,7 +1,7 @@
 """What a pod and the gateway say to each other. `docs/architecture.md` tells the conversation.
 
     POST /v1/hello           Hello      -> Welcome      a runtime introduces itself
-    GET  /v1/assignment                 -> lines of Assignment | Pulse, for as long as the connection holds
+    GET  /v1/assignment                 -> lines of Assignment | Message | Pulse, for as long as the connection holds
     POST /v1/events          Post       -> Posted       events, in order
     POST /v1/heartbeat       Heartbeat  -> Pulse
     POST /model/v1/messages, /model/v1/messages/count_tokens      the model, with the platform's credential
@@ -103,6 +103,10 @@ class Pulse(Part):
     )
 
 
+Line = Assignment | Message | Pulse
+"""Of the assignment stream."""
+
+
 class Heartbeat(Part):
     term: Term
     tasks: Annotated[TaskIds, Field(description="Tasks whose ends the runtime owes.")] = Field(default_factory=list)
@@ -124,7 +128,7 @@ class Post(Part):
     events: Annotated[list[NumberedEvent], Field(min_length=1, max_length=500)]
 
 
-Answer = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale"]
+Answer = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale", "unheard"]
 
 
 class Posted(Part):

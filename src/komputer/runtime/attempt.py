@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from komputer.events.types import Event
 from komputer.runtime.claude import Claude, ClaudeDied
-from komputer.runtime.ending import Asked, Outcome
+from komputer.runtime.ending import Asked, Outcome, together
+from komputer.runtime.ledger import Heard
+from komputer.runtime.plan import Start
 from komputer.runtime.translate import Telling, tell
 
 if TYPE_CHECKING:
@@ -49,11 +51,15 @@ class Attempt:
         self._stall_s = stall_s
         self._heard_at = heard_at
         self._tells, self._steps, self._costs = tells, steps, costs
-        self._prompt_uuid = ""
+        self._given = set[str]()
+        self._unanswered = set[str]()
+        """Messages of which no result has told yet."""
+        self._has_prompt = asyncio.Event()
+        self._results: list[ResultMessage] = []
         self._spoke = asyncio.Event()
         self._last_word_s = 0.0
         self._baseline_usd = 0.0
-        self._reading: asyncio.Task[ResultMessage] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     @property
@@ -67,23 +73,51 @@ class Attempt:
         self._baseline_usd = await self._claude.total_cost_usd()
         return self._baseline_usd
 
-    async def run(self, prompt: str, uuid: str) -> Outcome:
-        """Give the prompt and follow until the end. Never raises for Claude's sake; call `close` afterwards."""
+    async def run(self, start: Start) -> Outcome:
+        """Give the prompt and what was said since, and follow until all of it is answered. Never raises for Claude's
+        sake; call `close` afterwards."""
         assert self._reading is not None
-        self._prompt_uuid = uuid
         self._last_word_s = asyncio.get_running_loop().time()
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._ask_costs())]
         try:
-            await self._claude.give(prompt, uuid)
-            result = await asyncio.shield(self._reading)
+            try:
+                await self._give(start.prompt, start.prompt_uuid)
+                for heard in start.messages:
+                    await self._give(heard.content, heard.uuid)
+            finally:
+                self._has_prompt.set()
+            await asyncio.shield(self._reading)
         except ClaudeDied as error:
             return Outcome(died=str(error), api_error=self._telling.api_error)
         finally:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+        result = together(self._results)
         self._costs(max(0.0, (result.total_cost_usd or 0.0) - self._baseline_usd))
-        return Outcome(result=result, api_error=self._telling.api_error, last_usage=self._telling.usage)
+        return Outcome(
+            result=result,
+            api_error=self._telling.api_error,
+            last_usage=self._telling.usage,
+            is_answered=not self._unanswered,
+        )
+
+    async def say(self, heard: Heard) -> bool:
+        """Give what somebody said to the running task. False where the attempt is over: then Claude did not get it, or
+        will not answer it."""
+        await self._has_prompt.wait()
+        if self._reading is None or self._reading.done():
+            return False
+        try:
+            await self._give(heard.content, heard.uuid)
+        except ClaudeDied:
+            return False
+        return True
+
+    async def _give(self, text: str, uuid: str) -> None:
+        self._given.add(uuid)
+        self._unanswered.add(uuid)
+        await self._claude.give(text, uuid)
 
     def stop(self, asked: Asked) -> None:
         """End the attempt: interrupt, then SIGTERM, then SIGKILL, each after its time. The first reason stays."""
@@ -96,7 +130,7 @@ class Attempt:
         if self._stopping:
             self._stopping.cancel()
             await asyncio.gather(self._stopping, return_exceptions=True)
-        if self._reading and not self._reading.done() and self._prompt_uuid:
+        if self._reading and not self._reading.done() and self._given:
             self._claude.kill(signal.SIGTERM)
             await asyncio.wait({self._reading}, timeout=TERM_S)
             self._claude.kill(signal.SIGKILL)
@@ -105,7 +139,7 @@ class Attempt:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    async def _read(self) -> ResultMessage:
+    async def _read(self) -> None:
         """Always drains: an SDK that nobody reads answers no interrupt."""
         from claude_agent_sdk import ResultMessage
 
@@ -117,15 +151,22 @@ class Attempt:
                 self._tells(event)
             if self._telling.steps != before.steps:
                 self._steps()
-            if isinstance(message, ResultMessage) and self._is_ours(message):
-                return message
+            if isinstance(message, ResultMessage) and self._is_last(message):
+                return
         raise ClaudeDied("Claude ended without a result")
 
-    def _is_ours(self, result: ResultMessage) -> bool:
-        """Turns that Claude begins by itself, when a background command ends, have results of their own."""
-        if result.user_message_uuids:
-            return self._prompt_uuid in result.user_message_uuids
-        return result.origin is None or result.origin["kind"] != "task-notification"
+    def _is_last(self, result: ResultMessage) -> bool:
+        """Whether nothing is to be awaited behind this result. What is said while a tool runs is answered in the same
+        turn; what is said while the model speaks has a turn and a result of its own. So have turns that Claude begins
+        by itself, when a background command ends."""
+        told = set(result.user_message_uuids or ())
+        if told and not told & self._given:
+            return False
+        if not told and result.origin is not None and result.origin["kind"] == "task-notification":
+            return False
+        self._results.append(result)
+        self._unanswered -= told or set(self._unanswered)
+        return not self._unanswered or result.is_error or self.asked is not None
 
     async def _watch(self) -> None:
         """Act on silence of the model's stream; while a tool runs, silence is all right."""

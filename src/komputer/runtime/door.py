@@ -69,7 +69,7 @@ class Door:
         body = {"term": term, "events": [_numbered(entry) for entry in events]}
         return await self._call("/v1/events", json.dumps(body), door.Posted)
 
-    async def assignments(self) -> AsyncIterator[door.Assignment | door.Pulse]:
+    async def assignments(self) -> AsyncIterator[door.Line]:
         """All that the gateway sends, over as many connections as it takes. Ends only by `Gone`."""
         pause = pauses()
         while True:
@@ -91,7 +91,7 @@ class Door:
         except OSError as error:
             raise Unavailable(f"The pod's token cannot be read from {self._token_file}: {error.strerror}.") from error
 
-    async def _stream(self) -> AsyncIterator[door.Assignment | door.Pulse]:
+    async def _stream(self) -> AsyncIterator[door.Line]:
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
         try:
             async with self.http.stream(
@@ -141,10 +141,12 @@ def _numbered(entry: Outgoing) -> dict[str, Any]:
     return event
 
 
-def _line(line: str) -> door.Assignment | door.Pulse:
+LINES: Final[dict[str, type[door.Line]]] = {"pulse": door.Pulse, "message": door.Message}
+
+
+def _line(line: str) -> door.Line:
     try:
         body = json.loads(line)
-        kind = door.Pulse if body.get("type") == "pulse" else door.Assignment
-        return kind.model_validate(body)
+        return LINES.get(body.get("type"), door.Assignment).model_validate(body)
     except (ValueError, AttributeError) as error:
         raise Unavailable(f"The gateway sent a line that was not understood: {error}.") from error

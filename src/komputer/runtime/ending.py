@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +49,8 @@ class Outcome:
     result: ResultMessage | None = None
     api_error: str | None = None
     died: str = ""
+    is_answered: bool = True
+    """All that was said to it."""
     was_refused: bool = False
     """Claude would not open the session."""
     last_usage: Mapping[str, Any] | None = None
@@ -63,9 +65,9 @@ def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, 
     if asked is Asked.DROP:
         return Verdict.KEEP
     if result is not None and not _was_aborted(result):
-        if not result.is_error:
+        if not result.is_error and outcome.is_answered:
             return _completed(task, outcome, result, now)
-        if asked is None:
+        if result.is_error and asked is None:
             return _failed(task, code_of(result, outcome.api_error), told(result), result.session_id)
     session_id = result.session_id if result else task.session_id
     match asked:
@@ -143,6 +145,15 @@ def code_of(result: ResultMessage, api_error: str | None) -> str:
 def told(result: ResultMessage) -> str:
     """What Claude says of an error, in one text."""
     return "; ".join(result.errors or []) or result.result or result.terminal_reason or "Claude gave no reason"
+
+
+def together(results: Sequence[ResultMessage]) -> ResultMessage:
+    """Of the turns of one task: the last one's word, and all that they took."""
+    usage: dict[str, int] = {}
+    for result in results:
+        for key, count in usage_of(result.usage).items():
+            usage[key] = usage.get(key, 0) + count
+    return replace(results[-1], num_turns=sum(max(0, result.num_turns) for result in results), usage=usage)
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,8 +10,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
+from uuid import UUID, uuid5
 
-from komputer.events.types import END_TYPES, TEXT_LIMIT, End, Event, TaskFailed, TaskStarted, clipped, to_wire
+from komputer.events.types import (
+    END_TYPES,
+    TEXT_LIMIT,
+    End,
+    Event,
+    TaskCompleted,
+    TaskFailed,
+    TaskStarted,
+    clipped,
+    to_wire,
+)
 from komputer.resources import door
 
 CLOSED_KEPT: Final = 1000
@@ -19,14 +30,30 @@ CLOSED_KEPT: Final = 1000
 ASKED_LIMIT: Final = 4096
 """As many ids a hello or heartbeat may carry (door.TaskIds)."""
 
-Phase = Literal["written", "acted", "ended"]
-"""Of the open task: in the ledger; the transcript has it and a tool may have run; its end stands in the outbox."""
+MESSAGES: Final = UUID("5c2d0f5e-6f0b-4f0e-9d8c-0f1a7a2b3c4d")
+"""The namespace of the uuids of messages."""
+
+Phase = Literal["written", "acted", "ended", "unheard"]
+"""Of the open task: in the ledger; the transcript has it and a tool may have run; its end stands in the outbox; its end
+was refused, since a message had come that it must answer first."""
 
 ENDS_SESSION: Final = frozenset({"prompt_too_long", "session_lost"})
 """Errors after which the next task begins a new conversation: every one in the old would fail the same way."""
 
 SAYS_HELLO_AGAIN: Final = frozenset({"fenced", "hole", "ended"})
 """Answers after which the log and the ledger must come to one opinion by a new hello."""
+
+
+class Heard(NamedTuple):
+    """What somebody said to the open task. `id` is the event's."""
+
+    id: str
+    content: str
+
+    @property
+    def uuid(self) -> str:
+        """Under which Claude is given it: the same each time."""
+        return str(uuid5(MESSAGES, self.id))
 
 
 class Outgoing(NamedTuple):
@@ -73,6 +100,15 @@ class OpenTask:
     """The session's total when the present attempt began."""
     attempt_usd: float = 0.0
     """By the present attempt, as last asked."""
+    messages: tuple[Heard, ...] = ()
+    """All that was said to it, in order."""
+    answered: int = 0
+    """So many of them had been answered when its last end was written."""
+
+    @property
+    def has_news(self) -> bool:
+        """Something was said after what its last end had answered."""
+        return len(self.messages) > self.answered
 
     @property
     def cost_usd(self) -> float:
@@ -137,7 +173,13 @@ def ended(ledger: Ledger, end: End) -> Ledger:
     if not ledger.task or ledger.task.id != end.task_id or ledger.task.phase == "ended":
         raise ValueError(f"task {end.task_id} is not open")
     session_id = None if isinstance(end, TaskFailed) and end.code in ENDS_SESSION else ledger.session_id
-    return replace(noted(ledger, end), task=replace(ledger.task, phase="ended"), session_id=session_id)
+    task = replace(ledger.task, phase="ended", answered=_answered(ledger.task, end))
+    return replace(noted(ledger, end), task=task, session_id=session_id)
+
+
+def _answered(task: OpenTask, end: End) -> int:
+    last = end.last_message_id if isinstance(end, TaskCompleted) else None
+    return next((i for i, heard in enumerate(task.messages, 1) if heard.id == last), 0)
 
 
 def start_of(task: OpenTask) -> TaskStarted:
@@ -231,6 +273,8 @@ def after_post(ledger: Ledger, answer: door.Answer) -> Ledger:
             if task and task.id == sent.task_id:
                 task = replace(task, phase="ended")
             return replace(ledger, outbox=out, n=sent.n + len(others), task=task)
+        case "unheard":
+            return _unheard(ledger, sent, rest)
         case "stale":
             others = [entry for entry in rest if entry.task_id != sent.task_id]
             task = None if ledger.task and ledger.task.id == sent.task_id else ledger.task
@@ -239,6 +283,23 @@ def after_post(ledger: Ledger, answer: door.Answer) -> Ledger:
             return replace(ledger, outbox=out, n=sent.n - 1 + len(others), task=task, generation=newer)
         case _:
             return ledger
+
+
+def _unheard(ledger: Ledger, sent: Outgoing, rest: list[Outgoing]) -> Ledger:
+    """The task goes on as soon as the message is here. One that this ledger no longer holds cannot."""
+    task = ledger.task
+    if task and task.id == sent.task_id:
+        out = _numbered(rest, first=sent.n)
+        return replace(ledger, outbox=out, n=sent.n - 1 + len(rest), task=replace(task, phase="unheard"))
+    lost = TaskFailed(
+        task_id=sent.task_id,
+        error="The task had ended when the platform lost its record of that and took another message for it, which "
+        "was not answered. Send it as a new task.",
+        code="message_lost",
+        cost_usd=float(sent.payload.get("cost_usd") or 0.0),
+        session_id=sent.payload.get("session_id"),
+    )
+    return replace(ledger, outbox=(_entry(lost)._replace(n=sent.n), *rest))
 
 
 def without_first(ledger: Ledger, reason: str) -> Ledger:
@@ -273,6 +334,15 @@ def after_assignment(ledger: Ledger, assignment: door.Assignment) -> Ledger:
         return ledger
     owed = {task: entry for task, entry in ledger.owed.items() if task not in assignment.accounted}
     return replace(ledger, generation=assignment.generation, owed=owed)
+
+
+def after_message(ledger: Ledger, message: door.Message) -> Ledger:
+    """With what was said to the open task, also where its end stands in the outbox. Said again, it changes nothing."""
+    task = ledger.task
+    if task is None or task.id != message.task_id or any(heard.id == message.id for heard in task.messages):
+        return ledger
+    heard = Heard(message.id, message.content)
+    return replace(ledger, task=replace(task, messages=(*task.messages, heard)))
 
 
 def next_task(ledger: Ledger, assignment: door.Assignment | None) -> door.AssignedTask | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from komputer.events.types import TaskFailed
 from komputer.runtime.ending import given_up, session_lost
-from komputer.runtime.ledger import OpenTask
+from komputer.runtime.ledger import Heard, OpenTask
 
 LONGEST_PAUSE_S: Final = 30.0
 
@@ -15,6 +15,7 @@ CAUSES: Final = {
     "claude_died": "the Claude process ended unexpectedly",
     "session_refused": "the conversation could not be opened",
     "shutdown": "the platform was shut down or the agent was moved",
+    "message_lost": "a message to you was lost on its way",
     "runtime_died": "the agent's process ended unexpectedly",
 }
 """By the word that `task_resumed` carries: what the model is told."""
@@ -27,6 +28,8 @@ class Recorded:
     has_file: bool
     has_conversation: bool
     has_prompt: bool
+    messages: frozenset[str] = frozenset()
+    """The uuids of those that it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,10 @@ class Start:
     prompt_uuid: str
     session_id: str
     resume: bool
+    messages: tuple[Heard, ...] = ()
+    """To be given after the prompt."""
+    heard: int = 0
+    """So many of the task's messages Claude knows then."""
 
 
 def first(task: OpenTask) -> Start:
@@ -53,14 +60,37 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) ->
     if end := given_up(task, max_attempts):
         return end
     if recorded.has_prompt:
-        return Start(prompt=interrupted(task.cause), prompt_uuid=new_id, session_id=task.session_id, resume=True)
+        start = Start(prompt=interrupted(task.cause), prompt_uuid=new_id, session_id=task.session_id, resume=True)
+        return _with_messages(start, task, recorded)
     if task.phase == "acted":
         return session_lost(task)
     if recorded.has_conversation and task.cause != "session_refused":
-        return Start(prompt=task.instructions, prompt_uuid=task.prompt_uuid, session_id=task.session_id, resume=True)
+        start = Start(prompt=task.instructions, prompt_uuid=task.prompt_uuid, session_id=task.session_id, resume=True)
+        return _with_messages(start, task, recorded)
     is_free = not recorded.has_file and task.cause != "session_refused"
     session_id = task.session_id if is_free else new_id
-    return Start(prompt=task.instructions, prompt_uuid=task.prompt_uuid, session_id=session_id, resume=False)
+    start = Start(prompt=task.instructions, prompt_uuid=task.prompt_uuid, session_id=session_id, resume=False)
+    return _with_messages(start, task, recorded if session_id == task.session_id else None)
+
+
+def going_on(task: OpenTask, recorded: Recorded, new_id: str) -> Start | TaskFailed:
+    """After an end that the log refused as `unheard`: the conversation goes on with what was said meanwhile. Where that
+    does not come, since the log has lost it, the model is asked to finish once more."""
+    if not recorded.has_conversation:
+        return session_lost(task)
+    start = Start(prompt=interrupted("message_lost"), prompt_uuid=new_id, session_id=task.session_id, resume=True)
+    start = _with_messages(start, task, recorded)
+    if not start.messages:
+        return start
+    first, *others = start.messages
+    return replace(start, prompt=first.content, prompt_uuid=first.uuid, messages=tuple(others))
+
+
+def _with_messages(start: Start, task: OpenTask, recorded: Recorded | None) -> Start:
+    """And with those messages, in order, that the conversation does not have."""
+    taken = recorded.messages if recorded else frozenset()
+    missing = tuple(heard for heard in task.messages if heard.uuid not in taken)
+    return replace(start, messages=missing, heard=len(task.messages))
 
 
 def pause_s(task: OpenTask) -> float:

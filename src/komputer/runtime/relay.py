@@ -72,6 +72,9 @@ class Relay:
                 if self.is_introduced and self._finds_lacking(decide.claim(self._store.ledger), line):
                     self._must_beat.set()
                 continue
+            if isinstance(line, door.Message):
+                self._take_message(line)
+                continue
             self.assignment = line
             self._take_assignment()
             self._changes.ring()
@@ -82,6 +85,13 @@ class Relay:
             after = decide.after_assignment(self._store.ledger, self.assignment)
             if after != self._store.ledger:
                 self._store.save(after)
+
+    def _take_message(self, message: door.Message) -> None:
+        """Written down before Claude is given it, so that a later runtime knows of it too."""
+        after = decide.after_message(self._store.ledger, message)
+        if after != self._store.ledger:
+            self._store.save(after, durable=True)
+            log.info("message taken", extra={"task": message.task_id, "id": message.id})
 
     # ---- hello and posts, one after the other ----
 

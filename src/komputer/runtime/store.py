@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from komputer.resources import door
-from komputer.runtime.ledger import Ledger, OpenTask, Outgoing
+from komputer.runtime.ledger import Heard, Ledger, OpenTask, Outgoing
 
 FORMAT_VERSION: Final = 1
 LOCK_WAIT_S: Final = 8.0
@@ -148,6 +148,7 @@ def _read(db: sqlite3.Connection) -> Ledger:
     known = {field.name for field in fields(OpenTask)}
     task = {name[5:]: value for name, value in facts.items() if name.startswith("task.") and name[5:] in known}
     if task:
+        task["messages"] = tuple(Heard(*each) for each in task.get("messages", ()))
         task["settings"] = door.TaskSettings.model_validate(task["settings"])
     empty = asdict(Ledger())
     return Ledger(

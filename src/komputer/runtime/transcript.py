@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,18 +32,33 @@ def size_bytes(claude: Path, session_id: str) -> int:
 
 def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: int = 0) -> bool:
     """Whether the message of this uuid was taken in. A line that was cut off by a crash does not count."""
+    return bool(taken_in(claude, session_id, [prompt_uuid], from_byte=from_byte))
+
+
+def taken_in(claude: Path, session_id: str, uuids: Collection[str], *, from_byte: int = 0) -> frozenset[str]:
+    """Which of these messages the conversation has: as a turn of its own, as one of several that Claude made one turn
+    of, or handed over beside a tool's result."""
     file = path(claude, session_id)
-    if file is None:
-        return False
-    needle = prompt_uuid.encode()
+    if file is None or not uuids:
+        return frozenset()
+    needles, found = [uuid.encode() for uuid in uuids], set[str]()
     with file.open("rb") as lines:
         lines.seek(from_byte)
         for line in lines:
-            if needle in line:
-                entry = _parsed(line)
-                if entry.get("type") == "user" and entry.get("uuid") == prompt_uuid:
-                    return True
-    return False
+            if any(needle in line for needle in needles):
+                found |= _takes_in(_parsed(line))
+    return frozenset(uuid for uuid in uuids if uuid in found)
+
+
+def _takes_in(entry: dict[str, Any]) -> set[str]:
+    match entry:
+        case {"type": "user", "uuid": str(uuid)}:
+            merged = entry.get("mergedSendUuids")
+            return {uuid, *(each for each in (merged if isinstance(merged, list) else []) if isinstance(each, str))}
+        case {"type": "attachment", "attachment": {"type": "queued_command", "source_uuid": str(uuid)}}:
+            return {uuid}
+        case _:
+            return set()
 
 
 def last_usage(claude: Path, session_id: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komputer.events.types import End, Event, TaskCancelled, TaskFailed, TaskResumed
+from komputer.events.types import End, Event, TaskCancelled, TaskCompleted, TaskFailed, TaskResumed
 from komputer.resources import door
 from komputer.runtime import ledger as decide
 from komputer.runtime import plan, processes, transcript
@@ -20,7 +20,7 @@ from komputer.runtime.attempt import Attempt
 from komputer.runtime.changes import Changes
 from komputer.runtime.claude import Claude, ClaudeDied, SessionRefused
 from komputer.runtime.ending import Asked, Outcome, Verdict, judged
-from komputer.runtime.ledger import OpenTask
+from komputer.runtime.ledger import Heard, OpenTask
 from komputer.runtime.options import options, system_prompt
 from komputer.runtime.relay import Relay
 from komputer.runtime.settings import Settings
@@ -36,6 +36,9 @@ RECORDED_S: Final = 5.0
 """How long a tool waits for Claude's own record of the task, which takes up to 0.1 s, and seconds on a busy machine. A
 disk on which nothing can be written does not stop the work: a crash then ends the task as `session_lost`."""
 RECORDED_LOOK_S: Final = 0.01
+MESSAGE_S: Final = 60.0
+"""How long a task whose end was refused waits for the message that the log knows of and the stream has not brought yet,
+which takes milliseconds where nothing is away."""
 
 
 class Worker:
@@ -57,6 +60,8 @@ class Worker:
         self._forwarder = asyncio.ensure_future(forwarder)
         self._cli = cli
         self._is_stopping = False
+        self._heard = 0
+        """So many of the task's messages the last attempt was given."""
 
     def stop(self) -> None:
         """The running task is interrupted and kept; `run` returns soon."""
@@ -132,16 +137,45 @@ class Worker:
             return Asked.CANCEL
         return Asked.STOP if self._is_stopping else None
 
+    def _recorded_of(self, task: OpenTask) -> plan.Recorded:
+        claude, session_id = self._settings.claude, task.session_id
+        uuids = [task.prompt_uuid, *(heard.uuid for heard in task.messages)]
+        taken = transcript.taken_in(claude, session_id, uuids)
+        return plan.Recorded(
+            has_file=transcript.path(claude, session_id) is not None,
+            has_conversation=transcript.has_conversation(claude, session_id),
+            has_prompt=task.prompt_uuid in taken,
+            messages=taken,
+        )
+
+    async def _go_on(self, task: OpenTask) -> plan.Start | None:
+        """After an end that the log refused: with the message that must be answered first, when it is here."""
+        await self._changes.until(lambda: self._has_to_say(task, task.answered), timeout_s=MESSAGE_S)
+        if self._asked(task) is not None or (held := self._store.ledger.task) is None:
+            return None
+        start = plan.going_on(held, self._recorded_of(held), str(uuid.uuid4()))
+        if isinstance(start, TaskFailed):
+            self._end(start)
+            return None
+        self._store.update_task(durable=True, phase="acted")
+        log.info("task goes on with a message", extra={"task": task.id})
+        return start
+
+    def _has_to_say(self, task: OpenTask, heard: int) -> bool:
+        return self._asked(task) is not None or bool(self._news(task.id, heard))
+
+    def _news(self, task_id: str, heard: int) -> tuple[Heard, ...]:
+        """What was said to the task behind so many messages."""
+        task = self._store.ledger.task
+        return task.messages[heard:] if task and task.id == task_id else ()
+
     async def _again(self, task: OpenTask) -> plan.Start | None:
         """Write down that another attempt begins, after its pause; or how the task ends. None: do not begin."""
         assert self._relay.assignment is not None
         await processes.outwait(self._settings.claude_process)
-        claude, session_id = self._settings.claude, task.session_id
-        recorded = plan.Recorded(
-            has_file=transcript.path(claude, session_id) is not None,
-            has_conversation=transcript.has_conversation(claude, session_id),
-            has_prompt=transcript.has_prompt(claude, session_id, task.prompt_uuid),
-        )
+        if task.phase == "unheard":
+            return await self._go_on(task)
+        recorded = self._recorded_of(task)
         start = plan.again(task, recorded, self._relay.assignment.max_attempts, str(uuid.uuid4()))
         if isinstance(start, TaskFailed):
             self._end(start)
@@ -224,15 +258,20 @@ class Worker:
         )
         if asked := self._asked(task):
             return asked, Outcome(died="not begun")
-        running = asyncio.create_task(attempt.run(start.prompt, start.prompt_uuid))
+        running, self._heard = asyncio.create_task(attempt.run(start)), start.heard
         running.add_done_callback(lambda _: self._changes.ring())
         try:
             while not running.done():
                 await self._changes.until(
-                    lambda: running.done() or (attempt.asked is None and self._asked(task) is not None)
+                    lambda: running.done() or (attempt.asked is None and self._has_to_say(task, self._heard))
                 )
                 if not running.done() and (asked := self._asked(task)):
                     attempt.stop(asked)
+                elif not running.done() and (news := self._news(task.id, self._heard)):
+                    if not await attempt.say(news[0]):
+                        await asyncio.wait({running})
+                        break
+                    self._heard += 1
             return attempt.asked, running.result()
         finally:
             running.cancel()
@@ -252,6 +291,10 @@ class Worker:
             case Verdict.AGAIN:
                 self._store.update_task(durable=True, cause="session_refused" if outcome.was_refused else "claude_died")
                 log.warning("claude broke off", extra={"task": task.id, "error": outcome.died})
+            case TaskCompleted() as end:
+                answered = self._news(task.id, 0)[: self._heard]
+                last = answered[-1].id if answered else None
+                self._end(end.model_copy(update={"last_message_id": last}))
             case end:
                 self._end(end)
 

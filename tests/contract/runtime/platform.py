@@ -67,6 +67,10 @@ class Platform:
         self.is_deaf = False
         """Posts get no answer, though the assignment still goes out."""
         self.unheard = 0
+        self.is_mute = False
+        """Messages stay with the gateway."""
+        self.told = 0
+        """How often there was something to say."""
         self.token = "token-1"
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -103,6 +107,21 @@ class Platform:
     def account(self, *tasks: str) -> None:
         """A change of the status: the generation stays."""
         self.change(accounted=[*self.assignment.accounted, *tasks], generation=self.assignment.generation)
+
+    async def say(self, task: str, content: str) -> str:
+        """As the API does it."""
+        sent = await self.log.message(self.key, task, content)
+        self.ring()
+        return sent
+
+    def ring(self) -> None:
+        """Streams look for messages."""
+        self.told += 1
+        self.changes.ring()
+
+    def model_read(self, text: str) -> int:
+        """How often this text stands in the newest conversation that the model was sent."""
+        return json.dumps(self.requests[-1]["messages"]).count(json.dumps(text)[1:-1])
 
     def delete(self) -> None:
         self.is_gone = True
@@ -208,7 +227,12 @@ class Platform:
 
         async def lines() -> AsyncIterator[bytes]:
             last: door.Assignment | None = None
+            heard: str | None = None
             while not self.is_gone:
+                live = await self.log.live(self.key.namespace, self.key.name)
+                for message in [] if live is None or self.is_mute else await self.log.messages(self.key, live, heard):
+                    yield message.model_dump_json().encode() + b"\n"
+                    heard = message.id
                 if self.assignment is not last:
                     last = self.assignment
                     yield last.model_dump_json().encode() + b"\n"
@@ -216,7 +240,9 @@ class Platform:
                     pulse = await self.log.pulse(self.key, 0, [])
                     yield pulse.model_dump_json().encode() + b"\n"
                 await self.changes.until(
-                    lambda seen=last: self.is_gone or self.assignment is not seen,  # type: ignore[misc]
+                    lambda seen=last, told=self.told: (  # type: ignore[misc]
+                        self.is_gone or self.assignment is not seen or self.told != told
+                    ),
                     timeout_s=PULSE_S,
                 )
 
@@ -299,6 +325,9 @@ class Pod:
 
     def has_logged(self, text: str) -> bool:
         return text in self.log_file.read_text()
+
+    async def until_logged(self, text: str, times: int = 1) -> None:
+        await eventually(lambda: self.log_file.exists() and self.log_file.read_text().count(text) >= times)
 
     def claude(self) -> psutil.Process | None:
         """The CLI's process, or None."""
