@@ -57,7 +57,7 @@ from tests.model.system import System
 from tests.unit.operator import given
 
 PLACE: Final = ("team", "ada")
-PHASES: Final = {"written": 0, "acted": 1, "ended": 2}
+PHASES: Final = {"written": 0, "acted": 1, "ended": 2, "unheard": 3}
 OPERATORS: Final = 0
 """The term of posts that carry none."""
 Step = Callable[["Parts"], Awaitable[None]]
@@ -94,6 +94,8 @@ class Parts:
         """What the model says that the log knows."""
         self.saved: tuple[View, dict[bytes, bytes]] = (View(), {})
         self.edits, self.incarnation = 0, 0
+        self.said: list[str] = []
+        """The ids of all messages."""
         self.ghost: Pod | None = None
         self.late: list[tuple[str, int, ledgers.Outgoing]] = []
         self.wrong: str | None = None
@@ -176,6 +178,22 @@ class Parts:
         pending = agent.spec.cancel_task_id
         if task and (pending is None or pending in agent.status.ended_tasks):
             self._written(json_patch(self.manifest, claim.cancel(self.manifest, task)))
+
+    async def somebody_says_something(self) -> None:
+        """To the task that the log knows, or one that has ended."""
+        task = next((task for task, name in self.names.items() if name == self.known.live[0]), None)
+        if task is None:
+            return
+        uid = self._number(self.uid)
+        post = Post(uid, OPERATORS, 0, "said", self.names[task], heard=len(self.said) + 1)
+        expected = referee.decide(self.known, post, exact=True, fence=True, owns=True, heard=True)
+        try:
+            self.said.append(await self.log.message(LogKey(*PLACE, self.uid), task, "And more.", floor=self._floor()))
+        except Conflict:
+            assert expected == "idle", (post, self.known)
+            return
+        assert expected == "ok", (post, self.known)
+        self._accept(post)
 
     async def the_agent_is_made_again(self) -> None:
         """Its old pod lives on."""
@@ -306,7 +324,16 @@ class Parts:
     def _same(real: Ledger, model: Ledger) -> None:
         def plain(ledger: Ledger) -> tuple[object, ...]:
             owed = sorted(each.task for each in ledger.owed)
-            return ledger.term, ledger.n, ledger.task, ledger.generation, ledger.phase, owed, _order(ledger.out)
+            return (
+                ledger.term,
+                ledger.n,
+                ledger.task,
+                ledger.generation,
+                ledger.phase,
+                ledger.heard,
+                owed,
+                _order(ledger.out),
+            )
 
         assert plain(real) == plain(model), (real, model)
         assert model.closed <= real.closed
@@ -328,6 +355,17 @@ class Parts:
         )
         self.pod.ledger = ledgers.opened(self.pod.ledger, new)
 
+    async def the_runtime_hears(self) -> None:
+        """All that was said to the open task, as on a new stream."""
+        live = await self._live()
+        for message in await self.log.messages(LogKey(*PLACE, self.uid), live, None) if live else []:
+            self.pod.ledger = ledgers.after_message(self.pod.ledger, message)
+
+    async def the_task_goes_on(self) -> None:
+        task = self.pod.ledger.task
+        if task and task.phase == "unheard" and (task.has_news or "log" in self.losses):
+            self.pod.ledger = replace(self.pod.ledger, task=replace(task, phase="acted"))
+
     async def the_prompt_is_given(self) -> None:
         ledger = self.pod.ledger
         task = ledger.task
@@ -344,16 +382,21 @@ class Parts:
     async def the_task_is_done(self) -> None:
         task = self.pod.ledger.task
         if self.pod.is_introduced and task and task.phase == "acted":
-            self.pod.ledger = ledgers.ended(self.pod.ledger, self._done(task.id))
+            self.pod.ledger = ledgers.ended(self.pod.ledger, self._done(task))
 
-    def _done(self, task: str) -> TaskCompleted:
-        cost = self.costs.setdefault(task, float(2 ** len(self.costs)))
-        return TaskCompleted(task_id=task, result="done", cost_usd=cost, duration_ms=1, turns=1)
+    def _done(self, task: OpenTask) -> TaskCompleted:
+        last = task.messages[-1].id if task.messages else None
+        return TaskCompleted(
+            task_id=task.id, result="done", cost_usd=self._cost(task.id), duration_ms=1, turns=1, last_message_id=last
+        )
+
+    def _cost(self, task: str) -> float:
+        return self.costs.setdefault(task, float(2 ** len(self.costs)))
 
     async def the_runtime_heeds_the_cancel(self) -> None:
         task = self.pod.ledger.task
         if self.pod.is_introduced and task and ledgers.is_cancelled(self.pod.ledger, self._assignment()):
-            end = TaskCancelled(task_id=task.id, reason="asked", cost_usd=self._done(task.id).cost_usd)
+            end = TaskCancelled(task_id=task.id, reason="asked", cost_usd=self._cost(task.id))
             self.pod.ledger = ledgers.ended(self.pod.ledger, end)
 
     async def the_runtime_posts(self) -> None:
@@ -431,7 +474,7 @@ class Parts:
                 self.ghost = None
                 return
             is_last = ghost.ledger.n % 2 == 0
-            event = self._done(task.id) if is_last else Said(task_id=task.id, content="still here")
+            event = self._done(task) if is_last else Said(task_id=task.id, content="still here")
             end = ledgers.ended if is_last else ledgers.noted
             ghost.ledger = end(ghost.ledger, event)  # type: ignore[arg-type]
         for answer in await self._post(ghost.uid, ghost.ledger.term, ghost.ledger.outbox[:1]):
@@ -457,7 +500,7 @@ class Parts:
     def _expected(self, post: Post) -> str:
         if post.term and self.known.uid != post.uid:
             return "fenced"
-        return referee.decide(self.known, post, exact=True, fence=True, owns=True)
+        return referee.decide(self.known, post, exact=True, fence=True, owns=True, heard=True)
 
     def _accept(self, post: Post) -> None:
         self.known = referee.after(self.known, post, owns=True)
@@ -491,7 +534,11 @@ class Parts:
     def _outgoing(self, entry: ledgers.Outgoing) -> Outgoing:
         kind: Kind = "start" if entry.type == "task_started" else "end" if entry.is_end else "text"
         how = _how(from_wire(entry.type, entry.payload)) if entry.is_end else None
-        return Outgoing(entry.n, kind, self.names[entry.task_id], how, entry.generation)
+        heard = entry.payload.get("last_message_id")
+        return Outgoing(entry.n, kind, self.names[entry.task_id], how, entry.generation, self._said(heard))
+
+    def _said(self, event_id: str | None) -> int:
+        return self.said.index(event_id) + 1 if event_id else 0
 
     def _ledger(self, ledger: ledgers.Ledger) -> Ledger:
         phase = PHASES[ledger.task.phase] if ledger.task else 0
@@ -503,9 +550,11 @@ class Parts:
             phase=phase,  # type: ignore[arg-type]
             out=tuple(self._outgoing(entry) for entry in ledger.outbox),
             owed=tuple(
-                Owed(self.names[task], self._outgoing(entry).how or "done") for task, entry in ledger.owed.items()
+                Owed(self.names[task], self._outgoing(entry).how or "done", self._outgoing(entry).heard)
+                for task, entry in ledger.owed.items()
             ),
             closed=frozenset(self._named(list(ledger.closed))),
+            heard=self._said(ledger.task.messages[-1].id) if ledger.task and ledger.task.messages else 0,
         )
 
     def _resource(self, manifest: Manifest) -> Resource:
@@ -588,7 +637,7 @@ def _how(event: Any) -> How:
 
 
 def _order(out: tuple[Outgoing, ...]) -> list[tuple[object, ...]]:
-    return [(each.n, each.kind, each.task, each.generation) for each in out]
+    return [(each.n, each.kind, each.task, each.generation, each.heard) for each in out]
 
 
 PROGRESS: Final[tuple[Step, ...]] = (
@@ -599,11 +648,14 @@ PROGRESS: Final[tuple[Step, ...]] = (
     Parts.the_runtime_posts,
     Parts.the_prompt_is_given,
     Parts.the_runtime_heeds_the_cancel,
+    Parts.the_runtime_hears,
+    Parts.the_task_goes_on,
     Parts.the_task_is_done,
     Parts.the_runtime_sends_a_heartbeat,
 )
 HAPPENINGS: Final[tuple[Step, ...]] = (
     *(Parts.a_post_reads, Parts.a_post_claims, Parts.the_manifest_is_edited, Parts.the_task_is_cancelled),
+    Parts.somebody_says_something,
     *(Parts.the_agent_is_made_again, Parts.the_old_log_is_buried),
     *(Parts.an_operator_decides, Parts.an_operator_writes),
     *(Parts.a_gateway_stops_watching, Parts.the_stale_gateway_takes_over),

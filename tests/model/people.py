@@ -39,6 +39,11 @@ def users(system: System, world: World) -> Iterator[Step]:
         yield from _claim(system, world, resource, world)
     if world.recreations:
         yield from _recreate(world)
+    if world.messages and task:
+        said = Post(resource.uid, 0, 0, "said", task, heard=system.messages - world.messages + 1)
+        after, answer = system.append(world, said)
+        if answer == "ok":
+            yield f"message {said.heard} is taken for {task}", False, after._replace(messages=world.messages - 1)
 
 
 def _claim(system: System, world: World, read: Resource, then: World) -> Iterator[Step]:

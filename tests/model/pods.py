@@ -30,7 +30,7 @@ def _work(system: System, world: World) -> Iterator[Step]:
     want = system.wanted(seen, system.accounted(seen))
     if is_current and not ledger.task and not ledger.out and want and want != BUSY and want not in ledger.closed:
         start = Outgoing(ledger.n + 1, "start", want, generation=seen.generation)
-        taken = ledger._replace(task=want, phase=0, n=start.n, out=(start,))
+        taken = ledger._replace(task=want, phase=0, heard=0, n=start.n, out=(start,))
         yield f"the runtime writes {want} into its ledger", True, world._replace(ledger=taken)
     task = ledger.task
     waits = system.rule["wait_start"] and any(event.kind == "start" for event in ledger.out)
@@ -40,7 +40,13 @@ def _work(system: System, world: World) -> Iterator[Step]:
             True,
             _prompted(world, task)._replace(ledger=ledger._replace(phase=1)),
         )
-    if task and ledger.phase < 2:
+    now = system.view(world)
+    said = now.said if now.live[0] == task and now.uid == world.resource.uid else 0
+    if task and said > ledger.heard:
+        yield f"the runtime takes message {said}", True, world._replace(ledger=ledger._replace(heard=said))
+    if task and ledger.phase == 3 and said <= ledger.heard:
+        yield f"{task} goes on", True, world._replace(ledger=ledger._replace(phase=1))
+    if task and ledger.phase != 2:
         if ledger.phase == 1:
             yield f"the runtime writes the end of {task}: done", True, _ended(world, task, "done")
         if is_current and seen.cancel == task:
@@ -57,7 +63,7 @@ def _prompted(world: World, task: str) -> World:
 
 def _ended(world: World, task: str, how: How) -> World:
     ledger = world.ledger
-    end = Outgoing(ledger.n + 1, "end", task, how)
+    end = Outgoing(ledger.n + 1, "end", task, how, heard=ledger.heard)
     return world._replace(ledger=ledger._replace(phase=2, n=end.n, out=(*ledger.out, end)))
 
 
@@ -71,15 +77,20 @@ def _deliver(system: System, world: World, event: Outgoing) -> Iterator[Step]:
     if answer in ("ok", "duplicate"):
         ledger = ledger._replace(out=ledger.out[1:])
         if event.kind == "end":
-            owed = Owed(event.task, event.how or "done")
+            owed = Owed(event.task, event.how or "done", event.heard)
             ledger = ledger._replace(owed=(*ledger.owed, owed), closed=ledger.closed | {event.task})
     elif answer == "started":  # by a ledger that is gone
         ledger = ledger._replace(phase=2, n=event.n, out=(Outgoing(event.n, "end", event.task, "workspace_lost"),))
+    elif answer == "unheard" and ledger.task == event.task:
+        rest = tuple(other._replace(n=n) for n, other in enumerate(ledger.out[1:], event.n))
+        ledger = ledger._replace(phase=3, n=event.n - 1 + len(rest), out=rest)
+    elif answer == "unheard":  # the log had forgotten the end, and took a message
+        ledger = ledger._replace(out=(event._replace(how="elsewhere"), *ledger.out[1:]))
     else:  # stale: not begun, so dropped; a newer assignment may name it again
         newest = max(ledger.generation, system.view(world).generation)
         ledger = ledger._replace(task=None, phase=0, out=(), n=event.n - 1, generation=newest)
     if ledger.task in ledger.closed:
-        ledger = ledger._replace(task=None, phase=0)
+        ledger = ledger._replace(task=None, phase=0, heard=0)
     yield label, True, assigned(system, after._replace(ledger=ledger))
 
 
@@ -121,7 +132,7 @@ def hello(system: System, world: World) -> World:
     greeted, now, term = _greet(system, world, uid)
     taken, accounted = dict(now.last).get(ledger.term, 0), _accounted(system, world)
     accepted = (event for event in ledger.out if event.n <= taken and event.kind == "end")
-    owed = ledger.owed + tuple(Owed(event.task, event.how or "done") for event in accepted)
+    owed = ledger.owed + tuple(Owed(event.task, event.how or "done", event.heard) for event in accepted)
     closed = ledger.closed | {each.task for each in owed}
     out = [event for event in ledger.out if event.n > taken]  # the others were taken, though no answer came
     for over in sorted(({event.task for event in out} | {ledger.task or ""}) & now.ended):  # somebody else ended it
@@ -132,7 +143,7 @@ def hello(system: System, world: World) -> World:
     if task and task not in now.started and all((event.kind, event.task) != ("start", task) for event in out):
         out.insert(0, Outgoing(0, "start", task))  # taken once, and forgotten: no generation to check again
     missing = tuple(each for each in owed if each.task not in now.ended and each.task not in accounted)
-    out = [Outgoing(0, "end", each.task, each.how) for each in missing] + out
+    out = [Outgoing(0, "end", each.task, each.how, heard=each.heard) for each in missing] + out
     if system.rule["adopt"]:
         known = closed.union({task}, accounted, (event.task for event in out))
         strays = sorted(now.started - now.ended - known)
@@ -145,6 +156,7 @@ def hello(system: System, world: World) -> World:
         owed=tuple(each for each in owed if each not in missing),
         task=task,
         phase=ledger.phase if task else 0,
+        heard=ledger.heard if task else 0,
     )
     return assigned(system, greeted._replace(is_up=True, ledger=fresh))
 
@@ -170,7 +182,7 @@ def unheard(world: World) -> Ghost:
 
 def ghost_of(world: World) -> Ghost:
     ledger = world.ledger
-    return Ghost(world.resource.uid, ledger.term, ledger.n, ledger.task, ledger.phase, ledger.out)
+    return Ghost(world.resource.uid, ledger.term, ledger.n, ledger.task, ledger.phase, ledger.out, ledger.heard)
 
 
 def faults(system: System, world: World) -> Iterator[Step]:
@@ -189,14 +201,14 @@ def faults(system: System, world: World) -> Iterator[Step]:
 
 def _haunt(system: System, world: World, ghost: Ghost) -> Iterator[Step]:
     """Its Claude had the prompt: what it still had to send, one more text, an end."""
-    uid, term, n, task, phase, out = ghost
+    uid, term, n, task, phase, out, heard = ghost
     options: list[tuple[Outgoing, Ghost | None]] = []
     if out:
         options.append((out[0], ghost._replace(out=out[1:])))
     elif task and phase == 1:
-        options.append((Outgoing(n + 1, "text", task), Ghost(uid, term, n + 1, task, 3, ())))
+        options.append((Outgoing(n + 1, "text", task), Ghost(uid, term, n + 1, task, 3, (), heard)))
     if task and phase in (1, 3) and not out:
-        options.append((Outgoing(n + 1, "end", task, "done"), None))
+        options.append((Outgoing(n + 1, "end", task, "done", heard=heard), None))
     for event, rest in options:
         after, answer = system.append(world, Post(uid, term, *event))
         label = f"the old pod posts {event.kind} of {event.task} as #{event.n} (term {term}): {answer}"

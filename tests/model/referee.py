@@ -31,13 +31,20 @@ def after(now: View, post: Post, owns: bool) -> View:
     elif post.kind == "start":
         now = now._replace(started=now.started | {post.task})
     task, has_ended = now.live
+    if post.task != task and not (is_end and not has_ended):
+        now = now._replace(said=0)
+    if post.kind == "said":
+        now = now._replace(said=post.heard)
     if not (is_end and post.task != task and not has_ended):
         now = now._replace(live=(post.task, is_end))
     return now._replace(generation=max(now.generation, post.generation or 0))
 
 
-def decide(now: View, post: Post, *, exact: bool, fence: bool, owns: bool) -> Answer:
-    """In the order of the protocol: fenced, duplicate, hole, ended, started, stale, ok."""
+def decide(now: View, post: Post, *, exact: bool, fence: bool, owns: bool, heard: bool) -> Answer:
+    """In the order of the protocol: fenced, duplicate, hole, ended, started, stale, unheard, ok. A message is taken by an
+    open task, and by no other: idle."""
+    if post.kind == "said":
+        return "ok" if now.live == (post.task, False) and now.uid == post.uid else "idle"
     if owns and (post.uid in now.dead or (post.term and post.uid != now.uid)):
         return "fenced"
     if post.term:
@@ -53,4 +60,11 @@ def decide(now: View, post: Post, *, exact: bool, fence: bool, owns: bool) -> An
             return "started"
         if fence and post.generation is not None and post.generation < now.generation:
             return "stale"
+    if heard and misses(now, post):
+        return "unheard"
     return "ok"
+
+
+def misses(now: View, post: Post) -> bool:
+    """An end as completed before what was said to the task is answered."""
+    return post.kind == "end" and post.how == "done" and post.task == now.live[0] and post.heard < now.said

@@ -8,7 +8,7 @@ TEXTS: Final = "ABA"
 BUSY: Final = "busy"
 """Instead of a wanted task: the manifest's is not recorded yet."""
 
-Kind = Literal["start", "text", "end", "hello"]
+Kind = Literal["start", "text", "end", "hello", "said"]
 How = Literal["done", "cancelled", "workspace_lost", "elsewhere"]
 """Of an end. `elsewhere`: owed by a runtime for a task that somebody else ended."""
 
@@ -54,11 +54,14 @@ class Outgoing(NamedTuple):
     task: str
     how: How | None = None
     generation: int | None = None
+    heard: int = 0
+    """Of an end: the newest message that was answered."""
 
 
 class Owed(NamedTuple):
     task: str
     how: How
+    heard: int = 0
 
 
 class Ledger(NamedTuple):
@@ -69,8 +72,10 @@ class Ledger(NamedTuple):
     generation: int = 0
     """The newest that it was assigned."""
     task: str | None = None
-    phase: Literal[0, 1, 2] = 0
-    """Of the open task: written down; its prompt is in the transcript; its end is written."""
+    phase: Literal[0, 1, 2, 3] = 0
+    """Of the open task: written down; its prompt is in the transcript; its end is written; that was refused as unheard."""
+    heard: int = 0
+    """The newest message to the open task that it has, by number."""
     out: tuple[Outgoing, ...] = ()
     """Not accepted yet."""
     owed: tuple[Owed, ...] = ()
@@ -88,6 +93,7 @@ class Ghost(NamedTuple):
     phase: Literal[0, 1, 2, 3]
     """3: it has sent one more text."""
     out: tuple[Outgoing, ...]
+    heard: int = 0
 
 
 class Post(NamedTuple):
@@ -100,6 +106,8 @@ class Post(NamedTuple):
     task: str = ""
     how: How | None = None
     generation: int | None = None
+    heard: int = 0
+    """Of a message: its number."""
 
 
 class View(NamedTuple):
@@ -115,6 +123,8 @@ class View(NamedTuple):
     live: tuple[str | None, bool] = (None, True)
     """The live hash: the task, and has it ended."""
     generation: int = 0
+    said: int = 0
+    """The newest message to the live hash's task."""
 
 
 class Log(NamedTuple):
@@ -160,6 +170,7 @@ class World(NamedTuple):
     cancels: int = 0
     faults: int = 0
     recreations: int = 0
+    messages: int = 0
     losses: frozenset[str] = frozenset()
     terms: int = 0
     """The clock of the log."""
