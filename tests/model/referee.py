@@ -41,8 +41,8 @@ def after(now: View, post: Post, owns: bool) -> View:
 
 
 def decide(now: View, post: Post, *, exact: bool, fence: bool, owns: bool, heard: bool) -> Answer:
-    """In the order of the protocol: fenced, duplicate, hole, ended, started, stale, unheard, ok. A message is taken by an
-    open task, and by no other: idle."""
+    """In the order of the protocol: fenced, duplicate, hole, ended, started, stale, unheard, ok. A message is taken by
+    an open task, and by no other: idle."""
     if post.kind == "said":
         return "ok" if now.live == (post.task, False) and now.uid == post.uid else "idle"
     if owns and (post.uid in now.dead or (post.term and post.uid != now.uid)):

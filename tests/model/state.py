@@ -73,7 +73,7 @@ class Ledger(NamedTuple):
     """The newest that it was assigned."""
     task: str | None = None
     phase: Literal[0, 1, 2, 3] = 0
-    """Of the open task: written down; its prompt is in the transcript; its end is written; that was refused as unheard."""
+    """Of the open task: written down; its prompt is in the transcript; its end is written; that end was unheard."""
     heard: int = 0
     """The newest message to the open task that it has, by number."""
     out: tuple[Outgoing, ...] = ()

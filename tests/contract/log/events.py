@@ -19,9 +19,15 @@ def said(task: str, text: str = "hello") -> types.Said:
     return types.Said(task_id=task, content=text)
 
 
-def completed(task: str, cost: float = 0.25) -> types.TaskCompleted:
+def completed(task: str, cost: float = 0.25, heard: str | None = None) -> types.TaskCompleted:
     return types.TaskCompleted(
-        task_id=task, result=f"{task} is done", cost_usd=cost, duration_ms=1, turns=1, session_id="s1"
+        task_id=task,
+        result=f"{task} is done",
+        cost_usd=cost,
+        duration_ms=1,
+        turns=1,
+        session_id="s1",
+        last_message_id=heard,
     )
 
 

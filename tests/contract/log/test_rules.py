@@ -6,6 +6,7 @@ import pytest
 
 from komputer.events.log import Log, LogKey, Numbered
 from komputer.resources.agent import LiveTask
+from komputer.resources.errors import Conflict
 from tests.contract.log.events import (
     KEY,
     Producer,
@@ -293,3 +294,68 @@ async def test_ids_increase_and_never_lie_below_the_status(log: Log) -> None:
         "2096-10-02T07:06:40.001000Z",
         "2096-10-02T07:06:40.001001Z",
     ]
+
+
+async def test_heard_a_task_completes_when_the_last_message_is_answered(log: Log) -> None:
+    runtime = await producer(log)
+    await runtime.post(started("t1"))
+    first = await log.message(KEY, "t1", "one")
+    assert await runtime.post(completed("t1")) == ["unheard"]
+    second = await log.message(KEY, "t1", "two")
+    assert await runtime.post(completed("t1", heard=first)) == ["unheard"]
+    assert await runtime.post(said("t1"), completed("t1", heard=second)) == ["ok", "ok"]
+    kinds = [event["type"] for event in await everything(log)]
+    assert kinds == ["task_started", "user_message", "user_message", "text", "task_completed"]
+
+
+async def test_heard_a_cancel_or_an_error_ends_a_task_whatever_was_said(log: Log) -> None:
+    runtime = await producer(log)
+    for task, end in (("t1", cancelled("t1")), ("t2", failed("t2"))):
+        await runtime.post(started(task))
+        await log.message(KEY, task, "one")
+        assert await runtime.post(end) == ["ok"]
+    await runtime.post(started("t3"))
+    await log.message(KEY, "t3", "one")
+    assert await log.end(KEY, failed("t3"), generation=1, floor=None) == "ok"
+
+
+async def test_heard_what_was_said_to_one_task_does_not_hold_up_the_next(log: Log) -> None:
+    runtime = await producer(log)
+    await runtime.post(started("t1"))
+    await log.message(KEY, "t1", "one")
+    assert await runtime.post(cancelled("t1"), started("t2"), completed("t2")) == ["ok"] * 3
+
+
+async def test_a_message_is_taken_by_an_open_task_and_by_no_other(log: Log) -> None:
+    async def refused(task: str, key: LogKey = KEY) -> None:
+        with pytest.raises(Conflict) as found:
+            await log.message(key, task, "hello?")
+        assert found.value.code == "idle"
+
+    await refused("t1")
+    runtime = await producer(log)
+    await refused("t1")
+    await runtime.post(started("t1"))
+    await refused("t2")
+    await refused("t1", LogKey("team", "ada", "another"))
+    await log.message(KEY, "t1", "hello")
+    await runtime.post(cancelled("t1"))
+    await refused("t1")
+
+
+async def test_the_messages_of_the_open_task_are_read_in_order_from_any_of_them(log: Log) -> None:
+    runtime = await producer(log)
+    await runtime.post(started("t1"))
+    await log.message(KEY, "t1", "of another task")
+    await runtime.post(cancelled("t1"), started("t2"))
+    ids = [await log.message(KEY, "t2", str(i)) for i in range(3)]
+    await runtime.post(said("t2"))
+    live = await log.live("team", "ada")
+    assert live is not None
+    assert [(m.id, m.content) for m in await log.messages(KEY, live, None)] == list(zip(ids, "012", strict=True))
+    assert [m.id for m in await log.messages(KEY, live, ids[1])] == ids[2:]
+    assert await log.messages(KEY, live, ids[2]) == []
+    await runtime.post(completed("t2", heard=ids[2]))
+    live = await log.live("team", "ada")
+    assert live is not None
+    assert await log.messages(KEY, live, None) == []

@@ -243,3 +243,38 @@ def test_whatever_goes_wrong_each_task_ends_once(steps: list[int | str]) -> None
         world.check()
     world.come_to_rest()
     world.check_at_rest()
+
+
+def message(number: int, task: str = "t1") -> door.Message:
+    return door.Message(id=f"10-{number}", task_id=task, content=f"message {number}")
+
+
+def test_a_message_is_written_down_once_and_only_for_the_open_task() -> None:
+    ledger = decide.after_message(decide.after_message(running(), message(1)), message(2))
+    assert ledger.task is not None
+    assert [heard.id for heard in ledger.task.messages] == ["10-1", "10-2"]
+    assert decide.after_message(ledger, message(1)) == ledger
+    assert decide.after_message(ledger, message(3, "t2")) == ledger
+    assert decide.after_message(introduced(), message(1)) == introduced()
+
+
+def test_heard_a_refused_end_is_dropped_and_the_task_goes_on_with_its_news() -> None:
+    ledger = decide.after_message(running(), message(1))
+    over = decide.ended(ledger, DONE.model_copy(update={"last_message_id": "10-1"}))
+    told = decide.after_message(over, message(2))
+    back = decide.after_post(told, "unheard")
+    assert back.task is not None
+    assert (back.task.phase, back.task.answered, back.task.has_news) == ("unheard", 1, True)
+    assert (back.outbox, back.owed, back.n) == ((), {}, ledger.n)
+    late = decide.after_post(over, "unheard")
+    assert late.task is not None
+    assert not late.task.has_news
+    assert decide.is_cancelled(late, assignment(cancelTaskID="t1"))
+
+
+def test_heard_an_end_that_the_log_forgot_is_told_as_an_error_where_a_message_came_meanwhile() -> None:
+    over = decide.after_post(decide.ended(running(), DONE), "ok")
+    again = decide.after_post(introduced(over, term=8), "unheard")
+    assert codes(again) == ["message_lost"]
+    assert again.outbox[0].n == 1
+    assert again.outbox[0].payload["cost_usd"] == 0.5
