@@ -12,7 +12,7 @@ from komputer.agents.view import agent_body, created_body, encoded, live_task, r
 from komputer.events.bell import Place
 from komputer.kube import AGENTS, Cache, Cluster
 from komputer.resources import names
-from komputer.resources.agent import Agent, is_idle
+from komputer.resources.agent import Agent, TaskKind, is_idle
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Busy, Conflict, Invalid, NotFound, Unavailable
 
@@ -127,7 +127,9 @@ class Agents:
                 return Assigned(created_body(assigned), False)
         raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
 
-    async def assign(self, namespace: str, name: str, instructions: str, given: Manifest) -> Manifest:
+    async def assign(
+        self, namespace: str, name: str, instructions: str, given: Manifest, kind: TaskKind | None = None
+    ) -> Manifest:
         """The next task of an agent that exists. Raises `Busy`, `NotFound`."""
         manifest: Manifest | None = self.cached(namespace, name)
         task_id = str(ULID())
@@ -136,13 +138,20 @@ class Agents:
                 manifest = await self._fresh(namespace, name)
             if manifest is None or manifest["metadata"].get("deletionTimestamp"):
                 raise NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
-            assigned = await self._assign(manifest, task_id, instructions, given, is_fresh=attempt > 0)
+            assigned = await self._assign(manifest, task_id, instructions, given, kind, is_fresh=attempt > 0)
             if assigned is not None:
                 return assigned
         raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
 
     async def _assign(
-        self, manifest: Manifest, task_id: str, instructions: str, given: Manifest, *, is_fresh: bool
+        self,
+        manifest: Manifest,
+        task_id: str,
+        instructions: str,
+        given: Manifest,
+        kind: TaskKind | None = None,
+        *,
+        is_fresh: bool,
     ) -> Manifest | None:
         """The claimed agent, or None where the decision was made on an old copy and is to be made anew."""
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
@@ -154,7 +163,7 @@ class Agents:
             raise Busy(f"agent {name!r} has a task; wait for its end or cancel it")
         try:
             patched = await self._cluster.json_patch(
-                AGENTS, name, namespace, claim.assign(manifest, task_id, instructions, given)
+                AGENTS, name, namespace, claim.assign(manifest, task_id, instructions, given, kind)
             )
         except (Conflict, NotFound):
             return None

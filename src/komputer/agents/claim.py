@@ -8,7 +8,7 @@ has it; of a field whose parent is missing too, on the parent.
 from typing import Any
 
 from komputer.resources import names
-from komputer.resources.agent import Covers, Task, digest_of
+from komputer.resources.agent import Covers, Task, TaskKind, digest_of
 from komputer.resources.base import Manifest
 
 Operation = dict[str, Any]
@@ -45,11 +45,13 @@ def unchanged(manifest: Manifest) -> list[Operation]:
     ]
 
 
-def assign(manifest: Manifest, task_id: str, instructions: str, settings: Manifest) -> list[Operation]:
+def assign(
+    manifest: Manifest, task_id: str, instructions: str, settings: Manifest, kind: TaskKind | None = None
+) -> list[Operation]:
     """The patch that gives an idle agent its next task, and with it the settings that came along."""
     recorded = (manifest.get("status") or {}).get("manifestTask") or {}
     covers = Covers(digest=digest_of(manifest["spec"]["instructions"]), manifest_task_id=recorded.get("id"))
-    task = Task(id=task_id, instructions=instructions, covers=covers)
+    task = Task(id=task_id, instructions=instructions, covers=covers, kind=kind)
     return [*unchanged(manifest), *change(settings), {"op": "add", "path": "/spec/task", "value": task.to_wire()}]
 
 

@@ -15,6 +15,7 @@ BUILT_IN_VALIDATION = ("HTTPValidationError", "ValidationError")
 EXAMPLES: dict[str, dict[str, Any]] = {
     "CreateAgent": {"name": "ada", "instructions": "Write a haiku about pods into haiku.txt."},
     "SendMessage": {"content": "Use tabs, please."},
+    "CompactAgent": {"instructions": "Keep the names of the files."},
     "PatchAgent": {"model": "claude-opus-5-5", "connectors": ["github"]},
 }
 """Of each body that one may send, by the name of its schema."""

@@ -72,7 +72,9 @@ local function write(state, i)
     if state.said == 0 then state.first_said = state.last end
     state.said = state.last
   end
-  state.status, state.outcome = ARGV[i + 7], ARGV[i + 8]
+  -- A task that compacts does so until its end.
+  if kind == 'start' or kind == 'end' or state.status ~= 'Compacting' then state.status = ARGV[i + 7] end
+  state.outcome = ARGV[i + 8]
   if ARGV[i + 6] ~= '' then state.message = ARGV[i + 6] end
   if ARGV[i + 9] ~= '' then state.session = ARGV[i + 9] end
 end

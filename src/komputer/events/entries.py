@@ -156,7 +156,7 @@ def _standing(event: types.Event) -> tuple[TaskStatus, Outcome | str]:
             return "Complete", "cancelled"
         case types.TaskFailed():
             return "Error", "error"
-        case types.Compaction(tokens_after=None):
+        case types.TaskStarted(kind="compact"):
             return "Compacting", ""
         case _:
             return "InProgress", ""

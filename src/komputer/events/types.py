@@ -69,6 +69,8 @@ class TaskStarted(Happening):
     resuming_session: bool
     model: Word
     session_id: Word | None = None
+    kind: Literal["compact"] | None = None
+    """Not instructions for the model."""
 
 
 class TaskResumed(Happening):
@@ -199,10 +201,11 @@ TYPES: Final = frozenset(
 
 
 def to_wire(event: Event) -> tuple[str, dict[str, Any]]:
-    """Type and payload, as the log and the clients have them: `truncated` only where true."""
+    """Type and payload, as the log and the clients have them: `truncated` and `kind` only where they say something."""
     payload = event.model_dump(mode="json", exclude={"type"})
-    if not payload.get("truncated"):
-        payload.pop("truncated", None)
+    for name in ("truncated", "kind"):
+        if not payload.get(name):
+            payload.pop(name, None)
     return event.type, payload
 
 

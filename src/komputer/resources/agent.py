@@ -20,6 +20,8 @@ ToolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{
 """A tool of Claude's or of a connector (`mcp__github__create_issue`), with or without a pattern (`Bash(rm:*)`)."""
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Sleeping", "Queued", "Archived"]
 TaskStatus = Literal["InProgress", "Compacting", "Complete", "Error"]
+TaskKind = Literal["compact"]
+"""Of a task that is not instructions for the model: the conversation is to be compacted."""
 Outcome = Literal["completed", "cancelled", "error"]
 
 TaskID = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="A ULID.")]
@@ -46,6 +48,7 @@ class Task(Part):
     id: TaskID
     instructions: Instructions
     covers: Covers
+    kind: Annotated[TaskKind | None, Field(description="Without it: instructions for the model.")] = None
 
 
 class Storage(Part):
@@ -161,6 +164,7 @@ class Wanted(NamedTuple):
 
     id: str
     instructions: str
+    kind: TaskKind | None = None
 
 
 class Unrecorded(Enum):
@@ -179,7 +183,7 @@ def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) ->
     over = {*ended, *status.ended_tasks}
     task, recorded = spec.task, status.manifest_task
     if task and task.id not in over:
-        return Wanted(task.id, task.instructions)
+        return Wanted(task.id, task.instructions, task.kind)
     if recorded is None or recorded.digest != digest_of(spec.instructions):
         return Unrecorded.YES
     if task and recorded.id in (task.id, task.covers.manifest_task_id):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from komputer.resources.agent import Effort, Model, Role
+from komputer.resources.agent import Effort, Model, Role, TaskKind
 from komputer.resources.base import Part
 
 FORMAT_VERSION = 1
@@ -46,6 +46,7 @@ class Welcome(Part):
 class AssignedTask(Part):
     id: str
     instructions: str
+    kind: TaskKind | None = None
 
 
 class TaskSettings(Part):

@@ -100,6 +100,7 @@ class Attempt:
             api_error=self._telling.api_error,
             last_usage=self._telling.usage,
             is_answered=not self._unanswered,
+            compact_error=self._telling.compact_error,
         )
 
     async def say(self, heard: Heard) -> bool:

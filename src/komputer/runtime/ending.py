@@ -49,6 +49,7 @@ class Outcome:
     result: ResultMessage | None = None
     api_error: str | None = None
     died: str = ""
+    compact_error: str | None = None
     is_answered: bool = True
     """All that was said to it."""
     was_refused: bool = False
@@ -66,7 +67,7 @@ def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, 
         return Verdict.KEEP
     if result is not None and not _was_aborted(result):
         if not result.is_error and outcome.is_answered:
-            return _completed(task, outcome, result, now)
+            return compacted(task, outcome, now) if task.kind else _completed(task, outcome, result, now)
         if result.is_error and asked is None:
             return _failed(task, code_of(result, outcome.api_error), told(result), result.session_id)
     session_id = result.session_id if result else task.session_id
@@ -82,6 +83,30 @@ def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, 
             return Verdict.KEEP
         case _:
             return Verdict.AGAIN
+
+
+def compacted(task: OpenTask, outcome: Outcome, now: float) -> End:
+    """The end of a task that was to compact the conversation."""
+    if task.compacted is None:
+        told = outcome.compact_error
+        if told is None or "not enough messages" in told.lower():
+            return nothing_to_compact(task)
+        return _failed(task, "compaction_failed", f"Claude could not compact the conversation: {told}", task.session_id)
+    before, after = task.compacted
+    return TaskCompleted(
+        task_id=task.id,
+        result=f"Compacted the conversation from {before} to {'fewer' if after is None else after} tokens.",
+        cost_usd=task.cost_usd,
+        duration_ms=max(0, round(1000 * (now - task.started_at))),
+        turns=0,
+        session_id=task.session_id,
+        model=task.settings.model,
+    )
+
+
+def nothing_to_compact(task: OpenTask) -> TaskFailed:
+    text = "The agent has no conversation that could be compacted, or one that is as short as it gets."
+    return _failed(task, "nothing_to_compact", text, task.session_id)
 
 
 def given_up(task: OpenTask, max_attempts: int) -> TaskFailed | None:

@@ -24,6 +24,7 @@ from komputer.events.types import (
     to_wire,
 )
 from komputer.resources import door
+from komputer.resources.agent import TaskKind
 
 CLOSED_KEPT: Final = 1000
 """How many ended tasks are remembered. An assignment older than that many tasks is refused by its generation anyway."""
@@ -100,6 +101,11 @@ class OpenTask:
     """The session's total when the present attempt began."""
     attempt_usd: float = 0.0
     """By the present attempt, as last asked."""
+    kind: TaskKind | None = None
+    transcript_bytes: int = 0
+    """How long the conversation's record was when a task that compacts it began."""
+    compacted: tuple[int, int | None] | None = None
+    """Its tokens before and after, when that is done."""
     messages: tuple[Heard, ...] = ()
     """All that was said to it, in order."""
     answered: int = 0
@@ -189,6 +195,7 @@ def start_of(task: OpenTask) -> TaskStarted:
         resuming_session=task.is_resuming,
         model=task.settings.model,
         session_id=task.session_id,
+        kind=task.kind,
     )
 
 

@@ -127,7 +127,7 @@ def options(
         settings=_SETTINGS,
         strict_mcp_config=True,
         # A task's text is a task's text: no slash commands, no files drawn in by an @.
-        verbatim_prompts=True,
+        verbatim_prompts=not start.is_command,
         max_buffer_size=LINE_BYTES,
         hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},
         env=environment(settings, assignment, task, url, key),

@@ -42,13 +42,19 @@ class Start:
     resume: bool
     messages: tuple[Heard, ...] = ()
     """To be given after the prompt."""
+    is_command: bool = False
+    """The prompt is one of Claude's own commands, not a text."""
     heard: int = 0
     """So many of the task's messages Claude knows then."""
 
 
 def first(task: OpenTask) -> Start:
     return Start(
-        prompt=task.instructions, prompt_uuid=task.prompt_uuid, session_id=task.session_id, resume=task.is_resuming
+        prompt=task.instructions,
+        prompt_uuid=task.prompt_uuid,
+        session_id=task.session_id,
+        resume=task.is_resuming,
+        is_command=task.kind == "compact",
     )
 
 
@@ -59,6 +65,8 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) ->
     """
     if end := given_up(task, max_attempts):
         return end
+    if task.kind == "compact":
+        return replace(first(task), prompt_uuid=new_id) if recorded.has_conversation else session_lost(task)
     if recorded.has_prompt:
         start = Start(prompt=interrupted(task.cause), prompt_uuid=new_id, session_id=task.session_id, resume=True)
         return _with_messages(start, task, recorded)

@@ -148,6 +148,7 @@ def _read(db: sqlite3.Connection) -> Ledger:
     known = {field.name for field in fields(OpenTask)}
     task = {name[5:]: value for name, value in facts.items() if name.startswith("task.") and name[5:] in known}
     if task:
+        task["compacted"] = tuple(task["compacted"]) if task.get("compacted") else None
         task["messages"] = tuple(Heard(*each) for each in task.get("messages", ()))
         task["settings"] = door.TaskSettings.model_validate(task["settings"])
     empty = asdict(Ledger())

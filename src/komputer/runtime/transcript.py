@@ -61,6 +61,21 @@ def _takes_in(entry: dict[str, Any]) -> set[str]:
             return set()
 
 
+def compaction(claude: Path, session_id: str, from_byte: int) -> tuple[int, int | None] | None:
+    """Tokens before and after the last compaction behind that place of the record, or None."""
+    file, found = path(claude, session_id), None
+    if file is not None:
+        with file.open("rb") as lines:
+            lines.seek(from_byte)
+            for line in lines:
+                if b'"compact_boundary"' in line and (entry := _parsed(line)).get("subtype") == "compact_boundary":
+                    told = entry.get("compactMetadata")
+                    told = told if isinstance(told, dict) else {}
+                    before, after = told.get("preTokens"), told.get("postTokens")
+                    found = (before if isinstance(before, int) else 0, after if isinstance(after, int) else None)
+    return found
+
+
 def last_usage(claude: Path, session_id: str) -> dict[str, Any]:
     """The tokens of the newest answer of the model, final counts; empty where there is none near the end."""
     file = path(claude, session_id)

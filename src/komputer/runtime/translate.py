@@ -34,6 +34,8 @@ class Telling:
     """Tool calls without a result."""
     api_error: str | None = None
     """Claude's word for the last error of the API, until the model answers again."""
+    compact_error: str | None = None
+    """Why Claude could not compact the conversation."""
     usage: Mapping[str, Any] = field(default_factory=dict)
     """Of the last answer, as its beginning gave it: the input is final, the output is not."""
     steps: int = 0
@@ -50,6 +52,8 @@ def tell(telling: Telling, message: Message, now_s: float) -> tuple[Telling, lis
         case UserMessage():
             return _user(telling, message, now_s)
         case SystemMessage():
+            failed = message.data.get("compact_error") if message.subtype == "status" else None
+            telling = replace(telling, compact_error=failed) if isinstance(failed, str) else telling
             return telling, _system(telling.task_id, message)
         case _:
             return telling, []

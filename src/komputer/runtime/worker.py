@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komputer.events.types import End, Event, TaskCancelled, TaskCompleted, TaskFailed, TaskResumed
+from komputer.events.types import Compaction, End, Event, TaskCancelled, TaskCompleted, TaskFailed, TaskResumed
 from komputer.resources import door
 from komputer.runtime import ledger as decide
 from komputer.runtime import plan, processes, transcript
 from komputer.runtime.attempt import Attempt
 from komputer.runtime.changes import Changes
 from komputer.runtime.claude import Claude, ClaudeDied, SessionRefused
-from komputer.runtime.ending import Asked, Outcome, Verdict, judged
+from komputer.runtime.ending import Asked, Outcome, Verdict, compacted, judged, nothing_to_compact
 from komputer.runtime.ledger import Heard, OpenTask
 from komputer.runtime.options import options, system_prompt
 from komputer.runtime.relay import Relay
@@ -97,6 +97,9 @@ class Worker:
             self._store.save(decide.opened(self._store.ledger, task), durable=True)
             log.info("task started", extra={"task": task.id, "session": task.session_id})
             start = plan.first(task)
+            if task.kind == "compact" and not task.is_resuming:
+                self._end(nothing_to_compact(task))
+                return
         while (task := self._store.ledger.task) and self._asked(task) is None:
             start = start or await self._again(task)
             if start is None:
@@ -114,11 +117,24 @@ class Worker:
                 )
             )
 
+    def _compaction(self, task: OpenTask) -> End | None:
+        """The end of a task that compacts the conversation, where Claude has done that before it broke off."""
+        found = task.compacted or transcript.compaction(self._settings.claude, task.session_id, task.transcript_bytes)
+        if found is None:
+            return None
+        if task.compacted is None:
+            before, after = found
+            self._tell(Compaction(task_id=task.id, trigger="manual", tokens_before=before, tokens_after=after))
+        return compacted(replace(task, compacted=found), Outcome(), time.time())
+
     def _new(self, assigned: door.AssignedTask, assignment: door.Assignment) -> OpenTask:
         session_id = self._store.ledger.session_id
         is_resuming = bool(session_id and transcript.has_conversation(self._settings.claude, session_id))
+        size = transcript.size_bytes(self._settings.claude, session_id) if session_id and assigned.kind else 0
         return OpenTask(
             id=assigned.id,
+            kind=assigned.kind,
+            transcript_bytes=size,
             instructions=assigned.instructions,
             generation=assignment.generation,
             settings=assignment.settings,
@@ -175,6 +191,9 @@ class Worker:
         await processes.outwait(self._settings.claude_process)
         if task.phase == "unheard":
             return await self._go_on(task)
+        if task.kind == "compact" and self._asked(task) is None and (done := self._compaction(task)):
+            self._end(done)
+            return None
         recorded = self._recorded_of(task)
         start = plan.again(task, recorded, self._relay.assignment.max_attempts, str(uuid.uuid4()))
         if isinstance(start, TaskFailed):
@@ -308,7 +327,11 @@ class Worker:
         """A task that has ended elsewhere says nothing more."""
         task = self._store.ledger.task
         if task and task.id == event.task_id and task.phase != "ended":
-            self._store.save(decide.noted(self._store.ledger, event))
+            ledger = decide.noted(self._store.ledger, event)
+            if isinstance(event, Compaction):
+                told = (event.tokens_before, event.tokens_after)
+                ledger = replace(ledger, task=replace(task, compacted=told))
+            self._store.save(ledger)
 
     def _step(self) -> None:
         task = self._store.ledger.task

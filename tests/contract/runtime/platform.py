@@ -29,6 +29,7 @@ from komputer import offline
 from komputer.events.log import Log, LogKey, Numbered
 from komputer.events.types import END_TYPES, TaskFailed, from_wire
 from komputer.resources import door
+from komputer.resources.agent import TaskKind
 from komputer.runtime.changes import Changes
 
 WITHIN_S = 40.0
@@ -71,6 +72,8 @@ class Platform:
         """Messages stay with the gateway."""
         self.told = 0
         """How often there was something to say."""
+        self.slow_s = 0.0
+        """How long the model takes before it says anything."""
         self.token = "token-1"
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -96,9 +99,9 @@ class Platform:
         self.assignment = self.assignment.model_copy(update=changes)
         self.changes.ring()
 
-    def assign(self, instructions: str, **changes: Any) -> str:
+    def assign(self, instructions: str, kind: TaskKind | None = None, **changes: Any) -> str:
         task = str(ULID())
-        self.change(task=door.AssignedTask(id=task, instructions=instructions), **changes)
+        self.change(task=door.AssignedTask(id=task, instructions=instructions, kind=kind), **changes)
         return task
 
     def cancel(self, task: str) -> None:
@@ -255,6 +258,7 @@ class Platform:
             return
         body = await request.body()
         self.requests.append(json.loads(body))
+        await asyncio.sleep(self.slow_s)
         was_read = False
 
         async def again() -> Any:

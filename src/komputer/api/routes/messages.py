@@ -1,4 +1,4 @@
-"""`/api/v1/agents/{name}/messages`."""
+"""`/api/v1/agents/{name}/messages` and `/compact`."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from komputer.agents import messages
 from komputer.agents.view import encoded
-from komputer.api.bodies import Body, within
+from komputer.api.bodies import Body, Done, within
 from komputer.api.routes.agents import (
     BUSY,
     ERRORS,
@@ -32,6 +32,12 @@ class SendMessage(Body):
     content: Annotated[str, within(CONTENT_LIMIT_BYTES), Field(min_length=1, pattern=r"\S")]
 
 
+class CompactAgent(Body):
+    """`POST /agents/{name}/compact`: what the summary is to keep. The body may be left out."""
+
+    instructions: Annotated[str | None, within(CONTENT_LIMIT_BYTES)] = None
+
+
 class MessageSent(BaseModel):
     """`id` is that of the `user_message` event."""
 
@@ -52,3 +58,20 @@ async def send_message(request: Request, name: str, body: SendMessage, namespace
     where no task runs."""
     sent = await messages.send(agents(request), event_log(request), namespace, name, body.content)
     return Json(encoded({"status": "sent", "name": name, "id": sent}))
+
+
+@router.post(
+    "/{name}/compact",
+    operation_id="compact_agent_task",
+    response_model=Done,
+    responses={**GONE, **BUSY, **LARGE},
+    dependencies=[Depends(refuse_idempotency_key)],
+)
+async def compact_agent_task(
+    request: Request, name: str, namespace: Namespace, body: CompactAgent | None = None
+) -> Json:
+    """Have an idle agent's conversation summarised, so that the next task has room. It is a task like any other, of
+    taskStatus `Compacting`. 409 while one runs."""
+    instructions = (body.instructions if body else None) or ""
+    await messages.compact(agents(request), namespace, name, " ".join(instructions.split()))
+    return Json(encoded({"status": "compacting", "name": name}))
