@@ -48,6 +48,8 @@ def document(app: FastAPI) -> dict[str, Any]:
             refused = operation["responses"].get("422", {})
             if "HTTPValidationError" in json.dumps(refused):
                 del operation["responses"]["422"]
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                content["schema"] = _plain(content["schema"])
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _plain(parameter["schema"])
     for name in BUILT_IN_VALIDATION:
@@ -61,7 +63,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that may be absent is not one that may be null."""
+    """A parameter or body that may be absent is not one that may be null."""
     kept = {
         key: value for key, value in schema.items() if key not in ("title", "anyOf", "default") or value is not None
     }

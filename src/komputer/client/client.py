@@ -84,6 +84,15 @@ class Client:
     def cancel(self, name: str) -> Json:
         return self._call("POST", f"/agents/{name}/cancel")
 
+    def send(self, name: str, content: str) -> Json:
+        """Say something to the running task; `id` is that of the event."""
+        return self._call("POST", f"/agents/{name}/messages", body={"content": content})
+
+    def compact(self, name: str, instructions: str | None = None) -> Json:
+        """Have the conversation summarised, as a task of its own."""
+        body = {"instructions": instructions} if instructions else {}
+        return self._call("POST", f"/agents/{name}/compact", body=body)
+
     def delete(self, name: str) -> Json:
         return self._call("DELETE", f"/agents/{name}")
 
