@@ -1,6 +1,6 @@
 -- The only way into the log of an agent. What each call means, and the order of the checks, is told in log.py.
 -- All numbers called `us` are microseconds of this server's clock; entry ids are made of them.
-local live, stream, ends, started, ended, terms, bell, dead = unpack(KEYS)
+local live, stream, ends, started, ended, terms, bell, dead, said_bell = unpack(KEYS)
 local op, uid, who = ARGV[1], ARGV[2], ARGV[3]
 local floor, retention, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local REMEMBERED_TASKS, REMEMBERED_TERMS, BELL_LENGTH = 1000, 32, 1000
@@ -11,7 +11,7 @@ local now = time[1] * 1000000 + time[2]
 
 local function whole(us) return string.format('%.0f', us) end
 local function id_of(us) return whole((us - us % 1000) / 1000) .. '-' .. whole(us % 1000) end
-local function ring() redis.call('XADD', bell, 'MAXLEN', '~', BELL_LENGTH, '*', 'k', who) end
+local function ring(of) redis.call('XADD', of or bell, 'MAXLEN', '~', BELL_LENGTH, '*', 'k', who) end
 local function number(field) return tonumber(redis.call('HGET', live, field) or 0) or 0 end
 
 -- Nothing of this agent vanishes before the rest: all keys expire at one moment. Moved at most once a day, since each
@@ -198,6 +198,7 @@ function calls.message()
   local state = read_state()
   write(state, 7)
   settle(state, false)
+  ring(said_bell)
   return { 'ok', id_of(state.last) }
 end
 

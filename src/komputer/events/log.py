@@ -207,6 +207,10 @@ class Log:
         comes first, and after each time that the server was away. Never ends, never raises."""
         return listen(self._server.url, self._prefix + "-bell")
 
+    def messages_bell(self) -> AsyncIterator[frozenset[tuple[str, str]]]:
+        """As `bell`, and only of logs into which a message was written."""
+        return listen(self._server.url, self._prefix + "-said-bell")
+
     # ---- the operator's --------------------------------------------------------------------------------------------
     async def trim_ends(self, key: LogKey, upto_id: str) -> None:
         """Forget the ends up to this one: they are accounted."""
@@ -248,7 +252,7 @@ class Log:
     ) -> Any:
         kinds = ("-live", "", "-ends", "-started", "-ended", "-terms")
         keys = [self._name(kind, key.namespace, key.name) for kind in kinds]
-        shared = [f"{self._prefix}-bell", f"{self._prefix}-dead"]
+        shared = [f"{self._prefix}-bell", f"{self._prefix}-dead", f"{self._prefix}-said-bell"]
         lowest = micros_of(floor) if floor else 0
         head: list[str | bytes | int] = [op, key.uid, f"{key.namespace}/{key.name}", lowest]
         return await self._server.run(keys + shared, [*head, self._retention, self._expiry_s, *args], durable=durable)

@@ -1,5 +1,5 @@
-"""The assignment streams: one of each agent, woken when its resource or its log changes; only the newest assignment
-waits. What is said to the open task follows in order, all of it on each new stream."""
+"""The assignment streams: one of each agent, woken when its resource changes or somebody speaks to it; only the newest
+assignment waits. What is said to the open task follows in order, all of it on each new stream."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -63,12 +63,12 @@ class Streams:
         self._config = config
         self._limit = limit
         self._heartbeat_s = heartbeat_s
-        self._bell = Bell(log.bell())
+        self._bell = Bell(log.messages_bell())
         self._open: dict[Place, Stream] = {}
         self._is_draining = False
 
     async def listen(self) -> None:
-        """For ever: wake the streams whose logs have changed."""
+        """For ever: wake the streams of agents to which something was said."""
         await self._bell.run()
 
     def __len__(self) -> int:
