@@ -21,7 +21,7 @@ from ulid import ULID
 
 from komputer.agents import claim, view
 from komputer.events.log import Entry, Live, Log, LogKey, Numbered
-from komputer.events.types import Said, TaskCancelled, TaskCompleted, from_wire
+from komputer.events.types import Said, TaskCancelled, TaskCompleted, TaskFailed, from_wire
 from komputer.gateway.assignment import assignment
 from komputer.local.apiserver.errors import ApiError
 from komputer.local.apiserver.patch import json_patch, merge_patch
@@ -363,8 +363,13 @@ class Parts:
 
     async def the_task_goes_on(self) -> None:
         task = self.pod.ledger.task
-        if task and task.phase == "unheard" and (task.has_news or "log" in self.losses):
+        if task is None or task.phase != "unheard":
+            return
+        if task.has_news:
             self.pod.ledger = replace(self.pod.ledger, task=replace(task, phase="acted"))
+        elif "log" in self.losses:
+            lost = TaskFailed(task_id=task.id, error="lost", code="message_lost", cost_usd=self._cost(task.id))
+            self.pod.ledger = ledgers.ended(self.pod.ledger, lost)
 
     async def the_prompt_is_given(self) -> None:
         ledger = self.pod.ledger

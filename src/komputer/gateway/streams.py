@@ -134,9 +134,10 @@ class Streams:
             if (line := _line(assignment(caller.agent, self._config()))) != said:
                 await _say(send, line)
                 said = line
-            for message in await self._messages(caller, heard):
-                await _say(send, _line(message))
-                heard = message.id
+            while messages := await self._messages(caller, heard):
+                for message in messages:
+                    await _say(send, _line(message))
+                heard = messages[-1].id
             if not await stream.rung(self._heartbeat_s):
                 await _say(send, await self._pulse(caller))
             try:

@@ -129,6 +129,14 @@ def session_lost(task: OpenTask) -> TaskFailed:
     return _failed(task, "session_lost", text, None)
 
 
+def message_lost(task: OpenTask) -> TaskFailed:
+    text = (
+        "The task was done, but a message that was sent to it is no longer in the log, so it could not be answered. "
+        "Send it as a new task."
+    )
+    return _failed(task, "message_lost", text, task.session_id)
+
+
 def code_of(result: ResultMessage, api_error: str | None) -> str:
     """The code of an error result; docs/reference/events.md lists them. `api_error` is Claude's own word for it."""
     status, reason, text = result.api_error_status, result.terminal_reason or "", told(result).lower()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from komputer.events.types import TaskFailed
-from komputer.runtime.ending import given_up, session_lost
+from komputer.runtime.ending import given_up, message_lost, session_lost
 from komputer.runtime.ledger import Heard, OpenTask
 
 LONGEST_PAUSE_S: Final = 30.0
@@ -15,7 +15,6 @@ CAUSES: Final = {
     "claude_died": "the Claude process ended unexpectedly",
     "session_refused": "the conversation could not be opened",
     "shutdown": "the platform was shut down or the agent was moved",
-    "message_lost": "a message to you was lost on its way",
     "runtime_died": "the agent's process ended unexpectedly",
 }
 """By the word that `task_resumed` carries: what the model is told."""
@@ -50,12 +49,18 @@ class Start:
 
 def first(task: OpenTask) -> Start:
     return Start(
-        prompt=task.instructions,
+        prompt=_command(task.instructions) if task.kind == "compact" else task.instructions,
         prompt_uuid=task.prompt_uuid,
         session_id=task.session_id,
         resume=task.is_resuming,
         is_command=task.kind == "compact",
     )
+
+
+def _command(instructions: str) -> str:
+    """Claude's own command, and no other, whoever wrote the task."""
+    words = instructions.split()
+    return " ".join(words) if words[:1] == ["/compact"] else "/compact"
 
 
 def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) -> Start | TaskFailed:
@@ -82,16 +87,17 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) ->
 
 
 def going_on(task: OpenTask, recorded: Recorded, new_id: str) -> Start | TaskFailed:
-    """After an end that the log refused as `unheard`: the conversation goes on with what was said meanwhile. Where that
-    does not come, since the log has lost it, the model is asked to finish once more."""
+    """After an end that the log refused as `unheard`: the conversation goes on with what was said meanwhile."""
+    if not task.has_news:
+        return message_lost(task)
     if not recorded.has_conversation:
         return session_lost(task)
-    start = Start(prompt=interrupted("message_lost"), prompt_uuid=new_id, session_id=task.session_id, resume=True)
+    start = Start(prompt=interrupted(task.cause), prompt_uuid=new_id, session_id=task.session_id, resume=True)
     start = _with_messages(start, task, recorded)
     if not start.messages:
         return start
-    first, *others = start.messages
-    return replace(start, prompt=first.content, prompt_uuid=first.uuid, messages=tuple(others))
+    news, *others = start.messages
+    return replace(start, prompt=news.content, prompt_uuid=news.uuid, messages=tuple(others))
 
 
 def _with_messages(start: Start, task: OpenTask, recorded: Recorded | None) -> Start:

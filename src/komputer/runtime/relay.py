@@ -45,6 +45,8 @@ class Relay:
         self._store = store
         self._door = gateway
         self._changes = changes
+        self.heard_at = -math.inf
+        """When the gateway last told something that it had from the log or the resource, in the loop's time."""
         self.is_introduced = False
         """The ledger's term is the one that the log issued last, as far as we know."""
         self._must_beat = asyncio.Event()
@@ -68,6 +70,7 @@ class Relay:
 
     async def _listen(self) -> None:
         async for line in self._door.assignments():
+            self.heard_at = asyncio.get_running_loop().time()
             if isinstance(line, door.Pulse):
                 if self.is_introduced and self._finds_lacking(decide.claim(self._store.ledger), line):
                     self._must_beat.set()

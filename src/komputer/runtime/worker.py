@@ -38,7 +38,7 @@ disk on which nothing can be written does not stop the work: a crash then ends t
 RECORDED_LOOK_S: Final = 0.01
 MESSAGE_S: Final = 60.0
 """How long a task whose end was refused waits for the message that the log knows of and the stream has not brought yet,
-which takes milliseconds where nothing is away."""
+which takes milliseconds. It is given up only while the stream brings other things."""
 
 
 class Worker:
@@ -166,7 +166,10 @@ class Worker:
 
     async def _go_on(self, task: OpenTask) -> plan.Start | None:
         """After an end that the log refused: with the message that must be answered first, when it is here."""
-        await self._changes.until(lambda: self._has_to_say(task, task.answered), timeout_s=MESSAGE_S)
+        now = asyncio.get_running_loop().time
+        while not await self._changes.until(lambda: self._has_to_say(task, task.answered), timeout_s=MESSAGE_S):
+            if now() - self._relay.heard_at < MESSAGE_S / 2:
+                break
         if self._asked(task) is not None or (held := self._store.ledger.task) is None:
             return None
         start = plan.going_on(held, self._recorded_of(held), str(uuid.uuid4()))
