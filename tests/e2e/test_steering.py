@@ -1,11 +1,13 @@
 """Talking to an agent at work, on one machine: each message reaches the model once, and the task ends after it."""
 
 import json
+import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.e2e.laptop import Json, Laptop, check_log, script, until
+from tests.e2e.test_up import komputer
 
 ALSO = "Mention the bananas."
 THEN = "Then mention the apples."
@@ -77,25 +79,51 @@ def test_a_message_while_the_model_speaks_is_answered_in_the_same_task(laptop: L
 
 
 def test_at_the_very_end_a_message_is_answered_or_refused_and_never_lost(laptop: Laptop) -> None:
-    """Again and again without a pause, up to the end: what was taken is answered, what comes later is refused."""
+    """Around the end, at another moment each time: what was taken is answered, what comes later is refused."""
     name = "racing"
-    for round_ in range(3):
+    was_refused = 0
+    for round_ in range(6):
         laptop.assign(name, script({"say": "Soon."}, {"wait": 0.3, "times": 1}, {"say": "Done."}))
         laptop.event(name, "task_started", round_ + 1)
         sent: list[str] = []
-        while len(sent) < 40:
+        time.sleep(0.1 + 0.12 * round_)
+        while len(sent) < 4:
             content = f"Message {round_}-{len(sent)}."
             answer = laptop.http.post(f"/agents/{name}/messages", json={"content": content})
             if answer.status_code != 200:
                 assert (answer.status_code, answer.json()["code"]) == (409, "idle")
+                was_refused += 1
                 break
             sent.append(content)
+            time.sleep(0.03 * round_)
         end = laptop.end(name, round_ + 1)
         assert end["type"] == "task_completed"
-        assert sent
         for content in sent:
             assert times_read(laptop, name, content) == 1, content
     check_log(laptop.events(name))
+    said = [event["payload"]["content"] for event in laptop.events(name) if event["type"] == "user_message"]
+    assert len(said) + was_refused >= 6
+
+
+def test_send_and_compact_on_the_command_line(laptop: Laptop) -> None:
+    name = "commanded"
+    laptop.assign(name, script(tool("until [ -e told ] || [ $SECONDS -gt 3 ]; do sleep 0.1; done"), {"say": "Noted."}))
+    laptop.event(name, "tool_call")
+    sent = komputer(laptop, "send", name, ALSO, "--json")
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["id"] == laptop.event(name, "user_message")["id"]
+    busy = komputer(laptop, "compact", name, "--json")
+    assert (busy.returncode, json.loads(busy.stderr)["code"]) == (1, "busy")
+    laptop.end(name)
+    idle = komputer(laptop, "send", name, THEN)
+    assert (idle.returncode, idle.stderr.count("\n")) == (1, 1)
+    done = komputer(laptop, "compact", name, "--instructions", "Keep the fruit.")
+    assert done.returncode == 0, done.stderr
+    assert "compacted the conversation (" in done.stdout
+    again = komputer(laptop, "compact", name)
+    assert again.returncode == 1, "there is nothing left to compact"
+    assert "Example" in komputer(laptop, "send", "--help").stdout
+    assert komputer(laptop, "send", name).returncode == 2
 
 
 def test_an_idle_agent_and_one_that_is_not_there_refuse(laptop: Laptop) -> None:

@@ -137,3 +137,50 @@ async def test_a_namespace_that_does_not_exist_is_told(rest: httpx.AsyncClient, 
     assert answer.status_code in (201, 400, 404), answer.text
     if answer.status_code == 201:
         await rest.delete("/agents/ada", params={"namespace": "nowhere-at-all"})
+
+
+async def test_a_message_goes_to_the_open_task_and_holds_its_end(rest: httpx.AsyncClient, world: World) -> None:
+    await created(rest)
+    early = await rest.post("/agents/ada/messages", json={"content": "Hello?"})
+    assert (early.status_code, early.json()["code"]) == (409, "not-started")
+    ada = await runtime(world)
+    sent = await rest.post("/agents/ada/messages", json={"content": "And more."})
+    assert (sent.status_code, sent.json()["status"], sent.json()["name"]) == (200, "sent", "ada")
+    told = (await ada.events())[-1]
+    assert (told["id"], told["type"]) == (sent.json()["id"], "user_message")
+    assert told["payload"] == {"task_id": ada.task, "content": "And more.", "steer": True}
+    done = {"result": "Hello.", "cost_usd": 0.01, "duration_ms": 1, "turns": 1}
+    assert (await ada.tell(ada.event("task_completed", **done))).json() == {"answers": ["unheard"]}
+    ada.n -= 1
+    end = ada.event("task_completed", **done, last_message_id=told["id"])
+    assert (await ada.tell(end)).json() == {"answers": ["ok"]}
+    late = await rest.post("/agents/ada/messages", json={"content": "Hello?"})
+    assert (late.status_code, late.json()["code"]) == (409, "idle")
+    assert (await rest.post("/agents/bob/messages", json={"content": "Hello?"})).status_code == 404
+
+
+async def test_a_compaction_is_assigned_as_a_task_of_its_own(rest: httpx.AsyncClient, world: World) -> None:
+    await created(rest)
+    assert (await rest.post("/agents/ada/compact")).json()["code"] == "busy"
+    ada = await runtime(world)
+    await ada.end()
+    answer = await rest.post("/agents/ada/compact", json={"instructions": "Keep\nnames."})
+    assert (answer.status_code, answer.json()) == (200, {"status": "compacting", "name": "ada"})
+    async with ada.assignments() as lines:
+        while (assigned := (await lines.next_assignment()).task) is None or assigned.id == ada.task:
+            pass
+    assert (assigned.kind, assigned.instructions) == ("compact", "/compact Keep names.")
+    ada.task = assigned.id
+    started = ada.event("task_started", instructions="/compact", resuming_session=True, model="m")
+    started["payload"]["kind"] = "compact"
+    assert (await ada.tell(started)).json() == {"answers": ["ok"]}
+    assert await settled(rest, taskStatus="Compacting")
+    refused = await rest.post("/agents/ada/messages", json={"content": "Hello?"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "compacting")
+    for more in (
+        ada.event("compaction", trigger="manual", tokens_before=9, tokens_after=3),
+        ada.event("task_completed", result="Compacted.", cost_usd=0.01, duration_ms=1, turns=0),
+    ):
+        assert (await settled(rest, taskStatus="Compacting"))["taskStatus"] == "Compacting"
+        assert (await ada.tell(more)).json() == {"answers": ["ok"]}
+    assert await settled(rest, taskStatus="Complete")

@@ -51,6 +51,17 @@ async def test_a_message_while_the_model_speaks_is_answered_before_the_end(platf
     assert len(platform.requests) == 2
 
 
+@pytest.mark.parametrize("content", ["/clear", "/compact", "@/etc/hostname"])
+async def test_a_message_is_a_text_and_no_command(platform: Platform, pod: Pod, content: str) -> None:
+    task = platform.assign(script({"say": "One."}, {"wait": 1, "times": 1}, {"say": "Two."}))
+    await pod.start()
+    await platform.saw("text", task)
+    await platform.say(task, content)
+    end = await platform.ended(task)
+    assert end["result"].endswith(f"The task was: {content}")
+    assert "One." in str(platform.requests[-1]["messages"]), "the conversation is as it was"
+
+
 async def test_heard_a_message_that_came_before_the_end_is_answered_in_the_same_task(
     platform: Platform, pod: Pod
 ) -> None:
