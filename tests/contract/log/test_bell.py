@@ -110,7 +110,7 @@ async def test_rings_are_told_after_a_ring_or_else_that_some_may_have_been_misse
     assert await log.rings(first) == (frozenset(), first)
     await bob.post(said("t"))
     places, last = await log.rings(first)
-    assert places == {("team", "bob")}
+    assert places == frozenset({("team", "bob")})
     for _ in range(1100):
         await ada.post(said("t"))
     missed = await log.rings(last)
