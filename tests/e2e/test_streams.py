@@ -1,9 +1,12 @@
 """Following real agents on a real platform, while parts of it are killed."""
 
+import asyncio
 import json
 import subprocess
 import sys
 import threading
+
+import aiohttp
 
 from komputer.client import Client
 from tests.e2e.laptop import END_TYPES, Json, Laptop, check_log, script, until
@@ -40,6 +43,21 @@ def test_who_follows_misses_nothing_when_api_and_log_are_killed(laptop: Laptop) 
     assert got[-1]["type"] == "task_completed"
     assert got == laptop.events("watched")
     check_log(got)
+
+
+async def test_a_quiet_stream_shows_that_it_lives(laptop: Laptop) -> None:
+    laptop.assign("quiet", script({"say": "Hello."}))
+    laptop.end("quiet")
+    path = f"{laptop.url}/api/v1/agents/quiet"
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{path}/ws", autoping=False) as ws,
+        http.get(f"{path}/events/stream", timeout=aiohttp.ClientTimeout(total=None)) as sse,
+    ):
+        async with asyncio.timeout(15):
+            while await sse.content.readline() != b":\n":
+                pass
+        assert (await ws.receive(30)).type is aiohttp.WSMsgType.PING
 
 
 def test_the_cli_follows_until_it_is_stopped(laptop: Laptop) -> None:
