@@ -164,6 +164,7 @@ async def _stuck(bench: Bench, seconds: float) -> Row:
     """One takes nothing while events of 16 kB fill all that lies between."""
     ada = bench.writer("bench-stuck")
     await ada.hello()
+    without = await bench.latencies(ada, 10, seconds)
 
     def narrow(_: object) -> socket.socket:
         made = socket.socket()
@@ -178,7 +179,8 @@ async def _stuck(bench: Bench, seconds: float) -> Row:
             await ada.write(400, "x" * 16_000)
             times = await bench.latencies(ada, 10, seconds)
             ws._reader._protocol.resume_reading()
-    return Row("the same, 10 readers, beside one that takes nothing", finer(times), "as without it")
+    figure = f"{finer(times)}; without it {finer(without)}"
+    return Row("the same, 10 readers, beside one that takes nothing", figure, "as without it")
 
 
 async def _first(bench: Bench, times: int) -> Row:
