@@ -47,17 +47,28 @@ class Bench:
     def __init__(self, laptop: Laptop, log: Log, http: aiohttp.ClientSession) -> None:
         self.laptop, self.log, self.http = laptop, log, http
 
-    def writer(self, name: str) -> Writer:
-        """Of an agent that exists; made where it does not."""
+    def kubernetes(self) -> tuple[httpx.Client, str]:
+        """A client, and the path of the agents."""
         kubeconfig = yaml.safe_load((self.laptop.data_dir / "kubeconfig").read_text())
         server, token = kubeconfig["clusters"][0]["cluster"]["server"], kubeconfig["users"][0]["user"]["token"]
         path = f"{server}/apis/komputer.komputer.ai/v1alpha1/namespaces/{NAMESPACE}/komputeragents"
+        return httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False), path
+
+    def all(self) -> list[Writer]:
+        """Of all agents that there are."""
+        client, path = self.kubernetes()
+        with client:
+            found = [agent["metadata"] for agent in client.get(path).json()["items"]]
+        return [Writer(self.log, LogKey(NAMESPACE, metadata["name"], metadata["uid"])) for metadata in found]
+
+    def writer(self, name: str) -> Writer:
+        """Of a new agent."""
+        client, path = self.kubernetes()
         kind = {"apiVersion": "komputer.komputer.ai/v1alpha1", "kind": "KomputerAgent"}
         body = {**kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"instructions": "Wait."}}
         body["spec"]["templateRef"] = "none"  # type: ignore[index]
-        with httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False) as client:
-            made = client.post(path, json=body)
-            found = made if made.is_success else client.get(f"{path}/{name}")
+        with client:
+            found = client.post(path, json=body)
         while self.laptop.http.get(f"/agents/{name}", params={"namespace": NAMESPACE}).status_code != 200:
             time.sleep(0.01)
         return Writer(self.log, LogKey(NAMESPACE, name, found.json()["metadata"]["uid"]))
@@ -101,19 +112,18 @@ async def _streams(laptop: Laptop, idle: int, seconds: float) -> list[Row]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         bench = Bench(laptop, log, http)
         try:
-            listed = laptop.http.get("/agents", params={"namespace": NAMESPACE}).json()["agents"]
-            names = [agent["name"] for agent in listed][:idle]
+            others = bench.all()[:idle]
             rows = [await _memory(bench, 200)]
             ada = bench.writer("bench-ada")
             await ada.hello()
             for readers, target in ((1, "p99 < 5 ms"), (50, "p99 < 10 ms")):
                 figure = finer(await bench.latencies(ada, readers, seconds))
                 rows.append(Row(f"event → WebSocket, {RATE_HZ}/s, {readers} readers", figure, target))
-            for name in names:
-                await bench.writer(name).hello()
+            for other in others:
+                await other.hello()
             for readers, target in ((1, "p99 < 5 ms"), (50, "p99 < 10 ms")):
                 figure = finer(await bench.latencies(ada, readers, seconds))
-                what = f"event → WebSocket, {RATE_HZ}/s, {readers} readers, {len(names)} idle logs"
+                what = f"event → WebSocket, {RATE_HZ}/s, {readers} readers, {len(others)} idle logs"
                 rows.append(Row(what, figure, target))
             rows.append(await _stuck(bench, seconds))
             rows.append(await _first(bench, 10))
@@ -154,6 +164,7 @@ async def _stuck(bench: Bench, seconds: float) -> Row:
     """One takes nothing while events of 16 kB fill all that lies between."""
     ada = bench.writer("bench-stuck")
     await ada.hello()
+    without = await bench.latencies(ada, 10, seconds)
 
     def narrow(_: object) -> socket.socket:
         made = socket.socket()
@@ -168,7 +179,8 @@ async def _stuck(bench: Bench, seconds: float) -> Row:
             await ada.write(400, "x" * 16_000)
             times = await bench.latencies(ada, 10, seconds)
             ws._reader._protocol.resume_reading()
-    return Row("the same, 10 readers, beside one that takes nothing", finer(times), "as without it")
+    figure = f"{finer(times)}; without it {finer(without)}"
+    return Row("the same, 10 readers, beside one that takes nothing", figure, "as without it")
 
 
 async def _first(bench: Bench, times: int) -> Row:

@@ -84,7 +84,7 @@ class OneAgent:
         is_id = self.is_id and self.mark.base > 0
         if not is_gone(state, self.mark.base + 1, is_id):
             return []
-        return [gap(self.place, self.mark.base, max(state.lost, self.mark.base))]
+        return [gap(self.place, self.mark.base, max(self.mark.base, state.lost, state.born if is_id else 0))]
 
 
 def one(place: Place, row: Row) -> Told:

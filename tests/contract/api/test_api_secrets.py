@@ -101,3 +101,23 @@ async def test_namespaces_and_templates_are_listed(rest: httpx.AsyncClient, worl
     assert world.namespace in (await rest.get("/namespaces")).json()["namespaces"]
     templates = (await rest.get("/templates")).json()["templates"]
     assert {"name": "default", "scope": "cluster"} in templates
+
+
+async def test_on_one_stream_each_task_gets_the_values_of_its_moment(rest: httpx.AsyncClient, world: World) -> None:
+    body = {"name": "ada", "instructions": "x", "secrets": {"A": "value-of-task-1"}}
+    assert (await rest.post("/agents", json=body)).status_code == 201
+    runner = await runtime(world)
+    async with runner.assignments() as lines:
+        assert (await lines.next_assignment()).environment == {"SECRET_A": "value-of-task-1"}
+        for n in (2, 3):
+            await runner.end()
+            rotated = await rest.patch("/secrets/ada-secrets", json={"data": {"A": f"value-of-task-{n}"}})
+            assert rotated.status_code == 200
+            taken = await rest.post("/agents", json={"name": "ada", "instructions": "x"})
+            assert taken.status_code == 200
+            while not (line := await lines.next_assignment()).task or line.task.id == runner.task:
+                pass
+            assert line.environment == {"SECRET_A": f"value-of-task-{n}"}
+            runner.task = line.task.id
+            await runner.start()
+    await runner.end()

@@ -74,8 +74,9 @@ async def test_a_patch_that_is_wrong_anywhere_changes_nothing(
 
 
 async def test_a_patch_of_an_agent_that_is_not_there_is_404(rest: httpx.AsyncClient, world: World) -> None:
-    answer = await rest.patch("/agents/nobody", json={"effort": "low"})
-    assert (answer.status_code, answer.json()["code"]) == (404, "agent-not-found")
+    for body in ({"effort": "low"}, {"secretRefs": ["no-such-secret"]}, {}, {"instructions": "x"}):
+        answer = await rest.patch("/agents/nobody", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (404, "agent-not-found")
 
 
 async def test_if_match_holds_against_other_changes_and_not_against_the_status(

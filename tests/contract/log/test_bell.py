@@ -86,3 +86,33 @@ async def test_the_bell_survives_a_restart_of_the_server(engine: str) -> None:
         await bell.aclose()  # type: ignore[attr-defined]
         await log.close()
         server.stop()
+
+
+async def test_no_event_gets_an_id_from_before_the_last_ring(log: Log) -> None:
+    """Though the clock be set back: here a ring from the next minute."""
+    runtime = await producer(log)
+    await runtime.post(said("t"))
+    ring = (await log.rings(None)).last
+    assert ring
+    later = int(ring.split("-")[0]) + 60_000
+    bell = log.stream_and_live(("a", "b"))[0].removesuffix(":a:b") + "-bell"
+    await log.server.redis.xadd(bell, {"k": "team/ada"}, id=f"{later}-0")
+    await runtime.post(said("t"))
+    page = await log.page("team", "ada", limit=1)
+    assert page.last_id
+    assert int(page.last_id.split("-")[0]) >= later
+
+
+async def test_rings_are_told_after_a_ring_or_else_that_some_may_have_been_missed(log: Log) -> None:
+    assert await log.rings(None) == (None, None)
+    ada, bob = await producer(log), await producer(log, LogKey("team", "bob", "u"))
+    first = (await log.rings(None)).last
+    assert await log.rings(first) == (frozenset(), first)
+    await bob.post(said("t"))
+    places, last = await log.rings(first)
+    assert places == frozenset({("team", "bob")})
+    for _ in range(1100):
+        await ada.post(said("t"))
+    missed = await log.rings(last)
+    assert missed.places is None
+    assert await log.rings(missed.last) == (frozenset(), missed.last)

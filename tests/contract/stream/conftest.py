@@ -47,6 +47,8 @@ def api_process(
     yield start
     for api in made:
         api.stop()
+    for api in made:
+        api.check()
 
 
 @pytest.fixture

@@ -60,6 +60,9 @@ class Api:
         if self.process.poll() is None:
             self.process.terminate()
             self._wait()
+
+    def check(self) -> None:
+        """It had no trouble that it did not expect."""
         said_so = self._output.read_text()
         assert "Traceback" not in said_so, said_so[-4000:]
 

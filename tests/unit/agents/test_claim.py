@@ -76,3 +76,24 @@ def running_task_of(manifest: dict[str, Any], seen: Live) -> str | None:
     from komputer.resources.agent import Agent
 
     return running_task(Agent.model_validate(manifest), seen)
+
+
+def test_labels_are_merged_with_those_that_were_read_and_tested_to_be_still_so() -> None:
+    manifest = agent()
+    manifest["spec"]["labels"] = {"a": "1", "b": "2"}
+    manifest["metadata"]["labels"] |= {"a": "1", "b": "2", "x.y/z": "3"}
+    written = claim.change(manifest, {"labels": {"a": None, "x.y/z": "4"}})
+    assert checks_in(written) == {"/spec/labels": {"a": "1", "b": "2"}}
+    assert {"op": "add", "path": "/spec/labels", "value": {"b": "2", "x.y/z": "4"}} in written
+    assert {"op": "remove", "path": "/metadata/labels/a"} in written
+    assert {"op": "add", "path": "/metadata/labels/x.y~1z", "value": "4"} in written
+
+
+def test_a_cleared_field_is_taken_away_whether_it_was_there_or_not() -> None:
+    assert [op["op"] for op in claim.change(agent(), {"effort": None})] == ["add", "remove"]
+
+
+def test_the_etag_moves_with_the_spec_and_not_with_the_status() -> None:
+    first = agent()
+    first["metadata"] |= {"generation": 3, "resourceVersion": "10"}
+    assert claim.etag(first) == claim.etag(first | {"status": {"phase": "Running"}}) == '"u1-3"'

@@ -61,3 +61,12 @@ def test_the_cancelled_and_the_accounted_tasks_the_model_the_role_and_the_prompt
         "worker",
         "Be brief.",
     )
+
+
+def test_no_task_is_handed_out_while_its_secrets_cannot_be_read() -> None:
+    given = agent(spec={"task": api_task()}, status=recorded())
+    assert assignment(given, CONFIG, None).task is None
+    told = assignment(given, CONFIG, {"SECRET_A": "value-of-a"})
+    assert told.task is not None
+    assert told.environment == {"SECRET_A": "value-of-a"}
+    assert "value-of-a" not in repr(told), "so that no log line shows it"

@@ -141,6 +141,7 @@ async def patch_agent(
 ) -> Json:
     """Change an agent: all or nothing, at its next task. `instructions` assign a task (409 where it has one)."""
     body.refuse_what_is_not_built()
+    agents(request).cached(namespace, name)
     await agents(request).refuse_unknown_connectors(namespace, body.connectors)
     await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
     given = settings_given(body)
@@ -149,7 +150,6 @@ async def patch_agent(
     elif given:
         await agents(request).change(namespace, name, given, etags(if_match))
     else:
-        agents(request).cached(namespace, name)
         raise Invalid("there is nothing to change: name at least one field")
     return tagged(await agents(request).shown(namespace, name))
 

@@ -1,17 +1,13 @@
 """What all children of an agent have in common: its labels, and it as their controller."""
 
-from komputer.resources import names
+from komputer.resources import labels, names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
 
 
 def metadata(agent: Agent, name: str) -> Manifest:
     """Metadata of a child. The person's own labels come along; ours win, and those we reserve are not theirs to set."""
-    own = {
-        key: value
-        for key, value in (agent.spec.labels or {}).items()
-        if not key.startswith(names.RESERVED_LABEL_PREFIX)
-    }
+    own = {key: value for key, value in (agent.spec.labels or {}).items() if not labels.is_reserved(key)}
     return {
         "name": name,
         "namespace": agent.metadata.namespace,

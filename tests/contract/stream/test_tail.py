@@ -1,0 +1,119 @@
+"""The tail of a process on a real log: what it costs, and what it does when the log is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from komputer.events.bell import Bell
+from komputer.events.log import Log
+from komputer.events.marks import Mark
+from komputer.events.sources import Told
+from komputer.events.tail import Ended, Reader, Tail
+from tests.contract.log.events import KEY, producer, said, started
+from tests.contract.stream.world import WITHIN_S, publish
+
+PLACE = (KEY.namespace, KEY.name)
+
+
+@asynccontextmanager
+async def tailing(log: Log) -> AsyncIterator[Tail]:
+    bell = Bell(log.bell())
+    ringing, tail = asyncio.create_task(bell.run()), Tail(log, bell)
+    try:
+        yield tail
+    finally:
+        await tail.close()
+        ringing.cancel()
+        await asyncio.gather(ringing, return_exceptions=True)
+
+
+async def take(reader: Reader, count: int) -> list[Told]:
+    found: list[Told] = []
+    async with asyncio.timeout(WITHIN_S):
+        while len(found) < count:
+            found += await reader.take()
+    return found
+
+
+async def reads(log: Log) -> int:
+    stats = await log.server.redis.info("commandstats")
+    return int(stats.get("cmdstat_xrange", {}).get("calls", 0))
+
+
+async def test_many_readers_of_one_log_share_each_read(log: Log) -> None:
+    ada = await producer(log)
+    async with tailing(log) as tail:
+        readers = [tail.follow(PLACE, KEY.uid, None) for _ in range(30)]
+        for reader in readers:
+            await reader.begin()
+        await ada.post(said("t", "0"))
+        await asyncio.gather(*(take(reader, 1) for reader in readers))
+        before = await reads(log)
+        for n in range(1, 21):
+            taking = [asyncio.create_task(take(reader, 1)) for reader in readers]
+            await publish(ada, n, 1)
+            await asyncio.gather(*taking)
+        assert await reads(log) - before <= 2 * 20 + 5
+        assert len(tail) == 1
+        for reader in readers:
+            await reader.close()
+        assert len(tail) == 0
+
+
+async def test_a_reader_far_behind_catches_up_by_itself_while_others_go_on(log: Log) -> None:
+    ada = await producer(log)
+    async with tailing(log) as tail:
+        quick, late = tail.follow(PLACE, KEY.uid, None), tail.follow(PLACE, KEY.uid, None)
+        for reader in (quick, late):
+            await reader.begin()
+        await ada.post(said("t", "0"))
+        await asyncio.gather(take(quick, 1), take(late, 1))
+        for n in range(1, 5001, 500):
+            await publish(ada, n, 500, batch=100)
+            assert len(await take(quick, 500)) == 500
+        found = await take(late, 5000)
+        assert len(found) == 5000
+        assert [each.micros for each in found] == sorted({each.micros for each in found})
+
+
+async def test_a_log_that_was_lost_is_a_gap_and_what_comes_then_is_told(log: Log) -> None:
+    ada = await producer(log)
+    async with tailing(log) as tail:
+        one, other = tail.follow(PLACE, KEY.uid, None), tail.follow(PLACE, KEY.uid, None)
+        for reader in (one, other):
+            await reader.begin()
+        await ada.post(started("t"))
+        await asyncio.gather(take(one, 1), take(other, 1))
+        await log.server.redis.delete(*await log.server.redis.keys(f"{log.stream_and_live(PLACE)[0]}*"))
+        await log.server.redis.delete(log.stream_and_live(PLACE)[1])
+        await ada.hello()
+        await ada.post(said("t", "1"))
+        for reader in (one, other):
+            assert [told.type for told in await take(reader, 2)] == ["gap", "text"]
+
+
+async def test_another_agent_of_the_name_ends_the_readers_of_the_former(log: Log) -> None:
+    ada = await producer(log)
+    async with tailing(log) as tail:
+        reader = tail.follow(PLACE, KEY.uid, Mark(0))
+        await ada.post(said("t", "1"))
+        assert len(await take(reader, 1)) == 1
+        await producer(log, KEY.__class__(KEY.namespace, KEY.name, "uid-2"))
+        with pytest.raises(Ended):
+            await take(reader, 1)
+
+
+@pytest.mark.parametrize("mark", [Mark(9_000_000_000_000_000), Mark(5, {PLACE: 9_000_000_000_000_000})])
+async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, mark: Mark) -> None:
+    ada = await producer(log)
+    async with tailing(log) as tail:
+        forged = tail.follow_all(mark)
+        waiting = asyncio.create_task(take(forged, 1))
+        await asyncio.sleep(0.2)
+        honest = tail.follow_all(None)
+        await honest.begin()
+        await ada.post(said("t", "1"))
+        assert len(await take(honest, 1)) == 1
+        assert [told.type for told in await waiting] == ["text"]

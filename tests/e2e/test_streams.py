@@ -1,0 +1,78 @@
+"""Following real agents on a real platform, while parts of it are killed."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+
+import aiohttp
+
+from komputer.client import Client
+from tests.e2e.laptop import END_TYPES, Json, Laptop, check_log, script, until
+
+WORK = (
+    {"say": "Before."},
+    {"tool": "Bash", "input": {"command": "sleep 1; echo one"}},
+    {"tool": "Bash", "input": {"command": "sleep 1; echo two"}},
+    {"tool": "Bash", "input": {"command": "sleep 1; echo three"}},
+    {"say": "After."},
+)
+
+
+def test_who_follows_misses_nothing_when_api_and_log_are_killed(laptop: Laptop) -> None:
+    got: list[Json] = []
+    laptop.assign("watched", script(*WORK))
+
+    def follow() -> None:
+        with Client(laptop.url) as client:
+            for event in client.follow("watched", "0-0"):
+                got.append(event)
+                if event["type"] in END_TYPES:
+                    return
+
+    following = threading.Thread(target=follow)
+    following.start()
+    until(lambda: any(event["type"] == "tool_call" for event in got), "a tool call")
+    laptop.part("api").kill()
+    until(lambda: sum(event["type"] == "tool_result" for event in got) >= 1, "a result after the API's end")
+    (server,) = [p for p in laptop.part("valkey").children() if "valkey" in p.name()]
+    server.kill()
+    following.join(90)
+    assert not following.is_alive()
+    assert got[-1]["type"] == "task_completed"
+    assert got == laptop.events("watched")
+    check_log(got)
+
+
+async def test_a_quiet_stream_shows_that_it_lives(laptop: Laptop) -> None:
+    laptop.assign("quiet", script({"say": "Hello."}))
+    laptop.end("quiet")
+    path = f"{laptop.url}/api/v1/agents/quiet"
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{path}/ws", autoping=False) as ws,
+        http.get(f"{path}/events/stream", timeout=aiohttp.ClientTimeout(total=None)) as sse,
+    ):
+        async with asyncio.timeout(15):
+            while await sse.content.readline() != b":\n":
+                pass
+        assert (await ws.receive(30)).type is aiohttp.WSMsgType.PING
+
+
+def test_the_cli_follows_until_it_is_stopped(laptop: Laptop) -> None:
+    laptop.assign("shown", script({"say": "Hello."}))
+    laptop.end("shown")
+    command = [sys.executable, "-m", "komputer.cli", "events", "shown", "-f", "--json", "--api", laptop.url]
+    cli = subprocess.Popen(
+        [*command, "--limit", "1", "--types", "text,task_completed"], stdout=subprocess.PIPE, text=True
+    )
+    assert cli.stdout
+    try:
+        assert json.loads(cli.stdout.readline())["type"] == "task_completed"
+        laptop.assign("shown", script({"say": "Again."}))
+        assert [json.loads(cli.stdout.readline())["type"] for _ in range(2)] == ["text", "task_completed"]
+    finally:
+        cli.terminate()
+        cli.wait(20)
+        cli.stdout.close()
