@@ -1,8 +1,7 @@
 """What is done with agents: create, assign, cancel, change, delete. It decides nothing: see `claim.py`."""
 
 import asyncio
-import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from komputer.agents.secrets import Secrets
 from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
 from komputer.events.bell import Place
 from komputer.events.log import LogKey
-from komputer.kube import AGENTS, CONNECTORS, Cache, Cluster
+from komputer.kube import AGENTS, Cache, Cluster
 from komputer.resources import names
 from komputer.resources.agent import Agent, is_idle
 from komputer.resources.base import Manifest
@@ -50,12 +49,12 @@ class Ordered:
 class Agents:
     """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay, connectors: Cache) -> None:
+    def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay, connectors: Cache, secrets: Secrets) -> None:
         self._cluster = cluster
         self._cache = cache
         self._connectors = connectors
         self._overlay = overlay
-        self.secrets = Secrets(cluster)
+        self.secrets = secrets
         self._made: dict[Place, tuple[str, object, listing.Row]] = {}
         self._version = (-1, -1)
         """Of the cache and the overlay; what follows was made of."""
@@ -84,9 +83,6 @@ class Agents:
         """An empty cache says nothing: nobody is told that an agent is not there before all were read."""
         if not self._cache.is_synced:
             raise Unavailable("the agents have not been read yet; try again", code="starting", retry_after_s=1)
-
-    async def get(self, namespace: str, name: str) -> bytes:
-        return (await self.shown(namespace, name)).body
 
     async def shown(self, namespace: str, name: str) -> Shown:
         """The agent as it is now, and the `etag` of its spec."""
@@ -242,20 +238,13 @@ class Agents:
         only_if: Collection[str] | None = None,
     ) -> Manifest:
         """The next task of an agent that exists. Raises `Busy`, `NotFound`, `PreconditionFailed`."""
-        manifest: Manifest | None = self.cached(namespace, name)
         task_id = str(ULID())
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                manifest = await self._fresh(namespace, name)
-            if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-                raise _gone(namespace, name)
-            if not _is_expected(manifest, only_if, is_fresh=attempt > 0):
-                continue
-            guard = claim.same_spec(manifest) if only_if else []
-            assigned = await self._assign(manifest, task_id, instructions, given, guard, is_fresh=attempt > 0)
-            if assigned is not None:
-                return assigned
-        raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
+
+        async def write(manifest: Manifest, is_fresh: bool) -> Manifest | None:
+            guard = [] if only_if is None else claim.same_spec(manifest)
+            return await self._assign(manifest, task_id, instructions, given, guard, is_fresh=is_fresh)
+
+        return await self._decided(namespace, name, only_if, write)
 
     async def _assign(
         self,
@@ -268,17 +257,40 @@ class Agents:
         is_fresh: bool,
     ) -> Manifest | None:
         """The claimed agent, or None where the decision was made on an old copy and is to be made anew."""
-        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
         if not await self._is_idle(manifest, is_fresh=is_fresh):
             return None
+        return await self._patched(manifest, [*guard, *claim.assign(manifest, task_id, instructions, given)])
+
+    async def _patched(self, manifest: Manifest, operations: Sequence[claim.Operation]) -> Manifest | None:
+        """The agent after the patch, or None where it is not what `manifest` says any more."""
+        metadata = manifest["metadata"]
         try:
-            patched = await self._cluster.json_patch(
-                AGENTS, name, namespace, [*guard, *claim.assign(manifest, task_id, instructions, given)]
-            )
+            patched = await self._cluster.json_patch(AGENTS, metadata["name"], metadata["namespace"], operations)
         except (Conflict, NotFound):
             return None
         self._cache.put(patched)
         return patched
+
+    async def _decided(
+        self,
+        namespace: str,
+        name: str,
+        only_if: Collection[str] | None,
+        write: Callable[[Manifest, bool], Awaitable[Manifest | None]],
+    ) -> Manifest:
+        """What `write` makes of an agent that exists. It gets the agent and whether that was read just now, and is
+        asked anew where it answers None. Raises `NotFound`, `PreconditionFailed`."""
+        manifest: Manifest | None = self.cached(namespace, name)
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                manifest = await self._fresh(namespace, name)
+            if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+                raise _gone(namespace, name)
+            if not _is_expected(manifest, only_if, is_fresh=attempt > 0):
+                continue
+            if (written := await write(manifest, attempt > 0)) is not None:
+                return written
+        raise Unavailable(f"agent {name!r} changed too often; try again", code="contended")
 
     async def _fresh(self, namespace: str, name: str) -> Manifest | None:
         try:
@@ -304,12 +316,7 @@ class Agents:
                 if is_fresh:
                     raise Conflict(f"agent {name!r} has no task to cancel", code="idle")
             elif pending is None or pending in agent.status.ended_tasks:
-                try:
-                    patched = await self._cluster.json_patch(AGENTS, name, namespace, claim.cancel(manifest, task_id))
-                except Conflict:
-                    pass
-                else:
-                    self._cache.put(patched)
+                if await self._patched(manifest, claim.cancel(manifest, task_id)):
                     return
             elif asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(
@@ -325,24 +332,12 @@ class Agents:
         self, namespace: str, name: str, given: Manifest, only_if: Collection[str] | None = None
     ) -> Manifest:
         """Sets fields of spec in one patch; they act at the next task. Raises `NotFound`, `PreconditionFailed`."""
-        manifest: Manifest | None = self.cached(namespace, name)
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                manifest = await self._fresh(namespace, name)
-            if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-                raise _gone(namespace, name)
-            if not _is_expected(manifest, only_if, is_fresh=attempt > 0):
-                continue
-            guard = claim.same_spec(manifest) if only_if else claim.same_agent(manifest)
-            try:
-                patched = await self._cluster.json_patch(
-                    AGENTS, name, namespace, [*guard, *claim.change(manifest, given)]
-                )
-            except (Conflict, NotFound):
-                continue
-            self._cache.put(patched)
-            return patched
-        raise Unavailable(f"agent {name!r} changed too often to be patched; try again", code="contended")
+
+        async def write(manifest: Manifest, _: bool) -> Manifest | None:
+            guard = claim.same_agent(manifest) if only_if is None else claim.same_spec(manifest)
+            return await self._patched(manifest, [*guard, *claim.change(manifest, given)])
+
+        return await self._decided(namespace, name, only_if, write)
 
     async def delete(self, namespace: str, name: str) -> None:
         """The garbage collector takes pod, disk and settings with it."""
@@ -353,14 +348,9 @@ class Agents:
         await self.secrets.discard(namespace, name, manifest["spec"].get("secretsUID"))
 
     async def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:
-        """Raises `Invalid` naming the first connector that does not exist. What the cache lacks is asked for."""
+        """Raises `Invalid` naming the first connector that does not exist."""
         for connector in connectors or ():
-            manifest = self._connectors.get(namespace, connector)
-            if manifest is None and is_connector_name(connector):
-                with contextlib.suppress(NotFound):
-                    manifest = await self._cluster.get(CONNECTORS, connector, namespace)
-                    self._connectors.put(manifest)
-            if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            if not is_connector_name(connector) or await self._connectors.find(namespace, connector) is None:
                 raise Invalid(
                     f"there is no connector {connector[:100]!r} in namespace {namespace!r}",
                     code="unknown-connector",

@@ -3,7 +3,7 @@
 Values go in and never come out: the gateway alone reads them, for the assignment of a task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from komputer.kube import SECRETS, Cluster
 from komputer.resources import names, secret
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
+from komputer.resources.config import Config
 from komputer.resources.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 
 ATTEMPTS: Final = 4
@@ -20,8 +21,11 @@ died in between. Longer than any request of ours takes."""
 
 
 class Secrets:
-    def __init__(self, cluster: Cluster) -> None:
+    """`configs` are those of the platform, which say what is its own."""
+
+    def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
         self._cluster = cluster
+        self._configs = configs
 
     # ---- an agent's ------------------------------------------------------------------------------------------------
     async def refuse_unusable(self, namespace: str, wanted: Sequence[str] | None) -> None:
@@ -35,9 +39,9 @@ class Secrets:
                     code="unknown-secret",
                     field="secretRefs",
                 ) from None
-            if secret.is_platforms(found):
+            if not secret.is_for_agents(found, self._configs()):
                 raise Invalid(
-                    f"secretRefs: Secret {name!r} is the platform's own and not for agents",
+                    f"secretRefs: Secret {name!r} is the platform's own or a connector's, and not for agents",
                     code="unusable-secret",
                     field="secretRefs",
                 )
@@ -122,7 +126,8 @@ class Secrets:
         """Of Secrets what may be shown: names and keys. Without `everyones` only those that this API made."""
         labels = None if everyones else f"{secret.MANAGED_LABEL}={secret.MANAGED}"
         found = (await self._cluster.list(SECRETS, namespace, labels)).items
-        shown = [shown_secret(manifest, agents) for manifest in found if not secret.is_platforms(manifest)]
+        configs = self._configs()
+        shown = [shown_secret(manifest, agents) for manifest in found if not secret.is_platforms(manifest, configs)]
         return sorted(shown, key=lambda each: (each["namespace"], each["name"]))
 
     async def create(self, namespace: str, name: str, data: Mapping[str, str], request: str) -> Manifest:
@@ -215,14 +220,7 @@ def _may_take(found: Manifest, request: str, agent: Manifest | None) -> bool:
 
 
 def _owner(agent: Manifest) -> Manifest:
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": Agent.kind_name,
-        "name": agent["metadata"]["name"],
-        "uid": agent["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+    return Agent.as_controller(agent["metadata"]["name"], agent["metadata"]["uid"])
 
 
 def _same(found: Manifest) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from komputer import __version__
 from komputer.agents.agents import Agents
 from komputer.agents.overlay import Overlay
+from komputer.agents.secrets import Secrets
 from komputer.api import errors, openapi
 from komputer.api.border import BodyLimit, LoopbackOnly
 from komputer.api.idempotency import OncePerKey
@@ -59,13 +60,13 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     bell = Bell(log.bell())
     overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
     connector_cache, configs = Cache(cluster, CONNECTORS), Cache(cluster, CONFIGS)
-    agents = Agents(cluster, cache, overlay, connector_cache)
     streams = Streams(Tail(log, bell), settings.readers)
     outward, seen = Outward(settings.addresses), log.health()
 
     def every_config() -> list[Config]:
         return Config.understood(configs.items())
 
+    agents = Agents(cluster, cache, overlay, connector_cache, Secrets(cluster, every_config))
     connectors = Connectors(cluster, connector_cache, cache, seen, settings.addresses, every_config)
     tools = Tools(cluster, outward, seen, every_config)
 
@@ -100,10 +101,9 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     made = FastAPIOffline(
         title="Komputer", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    made.state.cluster = cluster
-    made.state.settings, made.state.log, made.state.cache, made.state.agents = settings, log, cache, agents
-    made.state.streams = streams
-    made.state.connectors, made.state.tools, made.state.connector_cache = connectors, tools, connector_cache
+    made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
+    made.state.settings, made.state.log, made.state.agents = settings, log, agents
+    made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
     made.include_router(agent_routes.router)
     made.include_router(connector_routes.router)
     made.include_router(costs.router)

@@ -1,7 +1,7 @@
 """What clients send and get: JSON bodies, checked at the border."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 from pydantic.alias_generators import to_camel
@@ -11,22 +11,6 @@ from komputer.resources import names, secret
 from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Effort, Model, Role, ToolName
 from komputer.resources.errors import Invalid
 
-NOT_BUILT_YET = (
-    "archiveTTL",
-    "budgetUSD",
-    "deleteTTL",
-    "lifecycle",
-    "memories",
-    "officeManager",
-    "podSpec",
-    "priority",
-    "skills",
-    "sleepTTL",
-    "storage",
-    "taskBudgetUSD",
-    "taskTimeout",
-)
-"""Fields that published clients know and that have no effect yet: refused, so that nobody believes they had one."""
 KEPT_WHERE_EMPTY = ("model", "templateRef", "role")
 """Fields that an empty text in `POST /agents` leaves as they are."""
 
@@ -107,9 +91,12 @@ class Body(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", strict=True)
 
+    not_built_yet: ClassVar[tuple[str, ...]] = ()
+    """Fields that published clients know and that have no effect yet: refused, so that nobody believes they had one."""
+
     def refuse_what_is_not_built(self) -> None:
         """Raises `Invalid` (`not-supported`) for a field of the contract that would be ignored otherwise."""
-        for field in NOT_BUILT_YET:
+        for field in self.not_built_yet:
             if (self.model_extra or {}).get(field) not in (None, "", 0, [], {}):
                 raise Invalid(
                     f"{field} is not supported by this version; leave it out", code="not-supported", field=field
@@ -122,6 +109,22 @@ OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(val
 
 class AgentSettings(Body):
     """What may be said of an agent, when it is made and later. "" clears a text, [] a list; a null says nothing."""
+
+    not_built_yet: ClassVar[tuple[str, ...]] = (
+        "archiveTTL",
+        "budgetUSD",
+        "deleteTTL",
+        "lifecycle",
+        "memories",
+        "officeManager",
+        "podSpec",
+        "priority",
+        "skills",
+        "sleepTTL",
+        "storage",
+        "taskBudgetUSD",
+        "taskTimeout",
+    )
 
     system_prompt: SystemPrompt | None = None
     model: Annotated[Model | None, OrEmpty] = None

@@ -1,6 +1,6 @@
 """What clients send and get of connectors: JSON bodies, checked at the border."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -15,8 +15,6 @@ from komputer.resources.connector import (
     may_be_set,
 )
 from komputer.resources.errors import Invalid
-
-NOT_BUILT_YET = ("oauthClientId", "oauthClientSecret")
 
 
 def _header(value: Any) -> Any:
@@ -40,13 +38,7 @@ SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-
 
 
 class _ConnectorBody(Body):
-    def refuse_what_is_not_built(self) -> None:
-        """Raises `Invalid` (`not-supported`) for a field that would be ignored otherwise."""
-        for field in NOT_BUILT_YET:
-            if (self.model_extra or {}).get(field) not in (None, "", 0, [], {}):
-                raise Invalid(
-                    f"{field} is not supported by this version; leave it out", code="not-supported", field=field
-                )
+    not_built_yet: ClassVar[tuple[str, ...]] = ("oauthClientId", "oauthClientSecret")
 
 
 class CreateConnector(_ConnectorBody):
@@ -180,5 +172,5 @@ class ToolList(BaseModel):
     tools: list[ToolBody]
 
 
-class TemplateList(BaseModel):
+class ConnectorTemplateList(BaseModel):
     templates: list[dict[str, Any]]

@@ -1,7 +1,6 @@
 """Following events: how one who takes events is served, as WebSocket or as Server-Sent Events.
 
-Who takes nothing for `TAKE_WITHIN_S` is closed, and may come back with a cursor. Nothing here knows what an agent is:
-the routes say what is followed.
+Who takes nothing for `TAKE_WITHIN_S` is closed, and may come back with a cursor. What is followed, the routes say.
 """
 
 import asyncio

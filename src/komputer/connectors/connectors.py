@@ -1,6 +1,5 @@
 """What is done with connectors: create, change, delete, look."""
 
-import base64
 import contextlib
 import secrets as random_tokens
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from komputer.resources.base import Manifest
 from komputer.resources.config import Config
 from komputer.resources.connector import DEFAULT_KEY, Connector, attached
 from komputer.resources.errors import Conflict, Invalid, KomputerError, NotFound, Unavailable
+from komputer.resources.secret import encoded
 
 log = structlog.get_logger(__name__)
 
@@ -54,16 +54,14 @@ class Connectors:
     # ---- reads ------------------------------------------------------------------------------------------------
     async def one(self, namespace: str, name: str) -> Connector:
         """As it is; asked for where the cache does not know it. Raises `NotFound`."""
-        manifest = self._cache.get(namespace, name)
+        manifest: Manifest | None = None
+        with contextlib.suppress(Invalid):  # what Kubernetes takes for no name
+            manifest = await self._cache.find(namespace, name)
         if manifest is None:
-            with contextlib.suppress(NotFound, Invalid):
-                manifest = await self._cluster.get(CONNECTORS, name, namespace)
-                self._cache.put(manifest)
-        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             raise NotFound(
                 f"there is no connector {name[:100]!r} in namespace {namespace!r}", code="connector-not-found"
             )
-        return _typed(manifest)
+        return typed(manifest)
 
     async def body(self, connector: Connector) -> dict[str, Any]:
         place = (connector.metadata.namespace or "", connector.metadata.name)
@@ -79,7 +77,7 @@ class Connectors:
             if manifest["metadata"].get("deletionTimestamp"):
                 continue
             try:
-                found.append(_typed(manifest))
+                found.append(typed(manifest))
             except Unavailable as unreadable:
                 log.warning("connector left out of a list", error=unreadable.message)
         found.sort(key=lambda each: (each.metadata.namespace or "", each.metadata.name))
@@ -140,7 +138,7 @@ class Connectors:
                     await self._cluster.delete(CONNECTORS, name, namespace, uid=made["metadata"]["uid"])
                 raise
         self._cache.put(made)
-        return _typed(made)
+        return typed(made)
 
     async def change(self, namespace: str, name: str, fields: Manifest, token: str | None) -> Connector:
         """Sets fields of spec in one patch. A token alone replaces the one in the Secret that we made; with other
@@ -171,7 +169,7 @@ class Connectors:
         if clean is not None and ref:
             await self._drop_secret(before, ref.name)
         await self._forget_health(namespace, name)
-        return _typed(patched)
+        return typed(patched)
 
     async def _fresh(self, namespace: str, name: str) -> Connector:
         """As `one`, but never from the cache: what is decided on it is tested by the patch."""
@@ -180,7 +178,7 @@ class Connectors:
             manifest = await self._cluster.get(CONNECTORS, name, namespace)
         except NotFound:
             raise NotFound(f"connector {name!r} was deleted meanwhile", code="connector-not-found") from None
-        return _typed(manifest)
+        return typed(manifest)
 
     async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
         """Raises `Conflict` where the connector's url or credential changed meanwhile: they belong together. Not for
@@ -238,7 +236,7 @@ class Connectors:
             if not credentials.is_owned(secret, connector.metadata.uid):
                 return False
             guard = {"uid": secret["metadata"]["uid"]}
-            patch = {"metadata": guard, "data": {ref.key: _encoded(token)}}
+            patch = {"metadata": guard, "data": encoded({ref.key: token})}
             await self._cluster.merge_patch(SECRETS, ref.name, namespace, patch)
         except (NotFound, Conflict):
             return False
@@ -257,7 +255,8 @@ class Connectors:
             await self._health.forget((namespace, name))
 
 
-def _typed(manifest: Manifest) -> Connector:
+def typed(manifest: Manifest) -> Connector:
+    """Raises `Unavailable` for one that was made past our checks."""
     try:
         return Connector.model_validate(manifest)
     except ValidationError as wrong:
@@ -276,14 +275,6 @@ def _secret_name(connector: str) -> str:
 
 def _secret(connector: Manifest, name: str, token: str) -> Manifest:
     metadata = connector["metadata"]
-    owner = {
-        "apiVersion": names.API_VERSION,
-        "kind": Connector.kind_name,
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "controller": True,
-        "blockOwnerDeletion": False,
-    }
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -291,12 +282,8 @@ def _secret(connector: Manifest, name: str, token: str) -> Manifest:
             "name": name,
             "namespace": metadata["namespace"],
             "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.CONNECTOR_LABEL: metadata["name"]},
-            "ownerReferences": [owner],
+            "ownerReferences": [Connector.as_controller(metadata["name"], metadata["uid"])],
         },
         "type": "Opaque",
-        "data": {DEFAULT_KEY: _encoded(token)},
+        "data": encoded({DEFAULT_KEY: token}),
     }
-
-
-def _encoded(token: str) -> str:
-    return base64.b64encode(token.encode()).decode()

@@ -14,6 +14,7 @@ from komputer.resources.base import Manifest
 from komputer.resources.config import Config
 from komputer.resources.connector import Connector
 from komputer.resources.errors import Forbidden, Invalid, KomputerError, NotFound, ServerFailed
+from komputer.resources.secret import is_platforms
 
 VALUE_LIMIT_BYTES: Final = 8 * 1024
 """What servers take of one header."""
@@ -46,7 +47,7 @@ def admit(secret: Manifest, connector_uid: str, configs: Iterable[Config] = ()) 
     )
     if secret.get("type") not in (None, "", "Opaque"):
         raise refusal
-    if names.PLATFORM_LABEL in labels or any(_is_of(config, metadata) for config in configs):
+    if is_platforms(secret, configs):
         raise refusal
     for owner in metadata.get("ownerReferences") or ():
         is_ours = str(owner.get("apiVersion", "")).startswith(f"{names.GROUP}/")
@@ -61,16 +62,6 @@ def is_owned(secret: Manifest, connector_uid: str) -> bool:
     owners = secret["metadata"].get("ownerReferences") or ()
     return bool(connector_uid) and any(
         owner.get("uid") == connector_uid and owner.get("controller") for owner in owners
-    )
-
-
-def _is_of(config: Config, metadata: Manifest) -> bool:
-    """Whether the platform keeps its Redis password there; a reference without a namespace may be anywhere."""
-    of_redis = config.spec.redis.password_secret
-    return (
-        of_redis is not None
-        and of_redis.name == metadata["name"]
-        and of_redis.namespace in (None, metadata["namespace"])
     )
 
 

@@ -63,7 +63,12 @@ class Gateway:
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._intake = Intake(log)
         self._streams = Streams(
-            self._identity, log, self._config, partial(Secrets, cluster), settings.max_streams, settings.heartbeat_s
+            self._identity,
+            log,
+            self._config,
+            partial(Secrets, cluster, self._every_config),
+            settings.max_streams,
+            settings.heartbeat_s,
         )
         self._upstream = Upstream(settings)
         self._outward = Outward(settings.addresses, settings.connect_timeout)

@@ -1,12 +1,15 @@
-"""What an agent is to do, as its runtime is told: the whole of it, again whenever the resource changes. Pure."""
+"""What an agent is to do, as its runtime is told: the whole of it, again whenever the resource changes; and the task
+that it may work on now. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from komputer.resources.agent import Agent, Unrecorded, wanted
+from komputer.events.entries import Live
+from komputer.resources.agent import Agent, Unrecorded, Wanted, wanted
 from komputer.resources.config import Config
 from komputer.resources.door import AssignedTask, Assignment, TaskSettings
+from komputer.resources.errors import Forbidden, Unavailable
 
 ACCOUNTED_LIMIT = 4096
 """As `door.TaskIds`; status keeps fewer."""
@@ -57,4 +60,18 @@ def assignment(
         settings=settings(agent),
         environment=dict(environment or {}),
         **limits,
+    )
+
+
+def open_task(agent: Agent, live: Live | None) -> str:
+    """The task that the log shows open. Raises `Forbidden` (`no-open-task`) where there is none; `Unavailable` where
+    one is wanted that the log does not show: it may have lost the start, which its runtime then repeats."""
+    own = live if live and live.uid == agent.metadata.uid and live.task_id else None
+    if own and own.task_id and not own.has_ended and own.task_id not in agent.status.ended_tasks:
+        return own.task_id
+    over = [own.task_id] if own and own.task_id and own.has_ended else []
+    if isinstance(wanted(agent.spec, agent.status, over), Wanted):
+        raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no-open-task")
+    raise Forbidden(
+        f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no-open-task"
     )

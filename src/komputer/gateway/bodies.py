@@ -1,6 +1,8 @@
-"""Reading what a caller sends, within bounds."""
+"""A caller's body, within bounds, and whether the caller is still there."""
 
-from typing import TypeVar
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from starlette.types import Receive
@@ -10,6 +12,7 @@ from komputer.resources.base import Part
 from komputer.resources.errors import Invalid
 
 B = TypeVar("B", bound=Part)
+T = TypeVar("T")
 
 
 class ClientLeft(Exception):
@@ -17,7 +20,9 @@ class ClientLeft(Exception):
 
 
 async def read(receive: Receive, headers: list[tuple[bytes, bytes]], limit_bytes: int) -> bytes:
-    """The whole body. Raises `TooLarge`, as soon as that is known, and `ClientLeft`."""
+    """The whole body. Raises `TooLarge`, as soon as that is known, `Invalid` for a compressed one, and `ClientLeft`."""
+    if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
+        raise Invalid("The request must not be compressed.", code="encoding-not-allowed")
     told = next((value for name, value in headers if name == b"content-length"), b"0")
     if not told.isdigit() or int(told) > limit_bytes:
         raise _too_large(limit_bytes)
@@ -34,6 +39,26 @@ async def read(receive: Receive, headers: list[tuple[bytes, bytes]], limit_bytes
         chunks.append(chunk)
         if not message.get("more_body"):
             return b"".join(chunks) if len(chunks) > 1 else chunk
+
+
+async def while_there(answer: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """What `answer` comes to. Raises `ClientLeft` where the caller leaves before; `answer` was cancelled then."""
+    answering, leaving = asyncio.create_task(answer), asyncio.create_task(_left(receive))
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not (has_answered := answering.done()):
+            answering.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
+    if not has_answered:
+        raise ClientLeft
+    return answering.result()
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _too_large(limit_bytes: int) -> TooLarge:

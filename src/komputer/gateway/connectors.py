@@ -1,7 +1,6 @@
 """The way to a connector's server: for an agent's current pod, while a task of its is open, with the connector's
 credential. MCP over streamable HTTP is passed on as it is; what goes wrong is told in MCP's own shape."""
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -9,22 +8,22 @@ from typing import Any, Final
 import aiohttp
 import orjson
 import structlog
-from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from komputer.connectors.connectors import typed
 from komputer.connectors.credentials import Credential, Credentials
 from komputer.connectors.failures import of_status
 from komputer.connectors.outward import Outward
 from komputer.events.health import Health
 from komputer.events.log import Log
 from komputer.gateway import bodies, headers
+from komputer.gateway.assignment import open_task
 from komputer.gateway.errors import Overloaded, door_answer, door_error, status_of
 from komputer.gateway.identity import Caller, Identity
-from komputer.gateway.model import open_task
 from komputer.gateway.redaction import Redaction
 from komputer.gateway.settings import Settings
-from komputer.kube import CONNECTORS, Cache, Cluster
+from komputer.kube import Cache, Cluster
 from komputer.resources.config import Config
 from komputer.resources.connector import Connector, is_connector_name
 from komputer.resources.errors import Forbidden, Invalid, KomputerError, NotFound, ServerFailed, Unavailable
@@ -54,7 +53,6 @@ class ConnectorProxy:
         configs: Callable[[], Sequence[Config]],
     ) -> None:
         self._settings = settings
-        self._cluster = cluster
         self._identity = identity
         self._log = log
         self._health: Health = log.health()
@@ -80,17 +78,8 @@ class ConnectorProxy:
         except KomputerError as error:
             await door_error(error)(scope, receive, send)
             return
-        answering = asyncio.create_task(self._answer(caller, scope, receive, send, body))
-        leaving = asyncio.create_task(_left(receive))
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            if not (has_answered := answering.done()):
-                answering.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
-        if has_answered:
-            answering.result()
+        with contextlib.suppress(bodies.ClientLeft):
+            await bodies.while_there(self._answer(caller, scope, receive, send, body), receive)
 
     async def _message(self, scope: Scope, receive: Receive) -> bytes | None:
         """The body of a POST. Raises `Overloaded`, `Invalid`."""
@@ -98,8 +87,6 @@ class ConnectorProxy:
             raise Overloaded("The platform's gateway has too many connector requests under way; try again.")
         if scope["query_string"]:
             raise Invalid("A connector takes no query.", code="query-not-allowed")
-        if any(name == b"content-encoding" and value != b"identity" for name, value in scope["headers"]):
-            raise Invalid("The request must not be compressed.", code="encoding-not-allowed")
         if scope["method"] != "POST":
             return None
         return await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES)
@@ -129,23 +116,15 @@ class ConnectorProxy:
     async def _admitted(self, caller: Caller, name: str) -> Connector:
         """The connector, where the agent has an open task and its spec names the connector now."""
         open_task(caller.agent, await self._log.live(caller.key.namespace, caller.key.name))
-        namespace = caller.key.namespace
         if name not in (caller.agent.spec.connectors or ()) or not is_connector_name(name):
             raise Forbidden(
                 f"Connector {name[:100]!r} is not attached to agent {caller.agent.metadata.name!r} any more.",
                 code="connector-not-attached",
             )
-        manifest = self._connectors.get(namespace, name)
+        manifest = await self._connectors.find(caller.key.namespace, name)
         if manifest is None:
-            with contextlib.suppress(NotFound, Invalid):
-                manifest = await self._cluster.get(CONNECTORS, name, namespace)
-                self._connectors.put(manifest)
-        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             raise NotFound(f"There is no connector {name[:100]!r}; it was deleted.", code="connector-not-found")
-        try:
-            connector = Connector.model_validate(manifest)
-        except ValidationError:
-            raise Unavailable(f"Connector {name!r} is not as we know them.", code="connector-unreadable") from None
+        connector = typed(manifest)
         if connector.spec.disabled:
             raise Forbidden(f"Connector {name!r} is disabled.", code="connector-disabled")
         return connector
@@ -218,8 +197,3 @@ def asked(body: bytes | None) -> str | int | None:
         return None
     request_id = message.get("id")
     return request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

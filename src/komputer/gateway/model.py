@@ -10,16 +10,15 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from komputer.events.entries import Live
 from komputer.events.log import Log
 from komputer.gateway import bodies, headers, requests
+from komputer.gateway.assignment import open_task
 from komputer.gateway.errors import Overloaded, Unreachable, model_error
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.metrics import Metrics
 from komputer.gateway.settings import Credential, Settings
 from komputer.gateway.upstream import ERROR_LIMIT_BYTES, Upstream, cleaned
-from komputer.resources.agent import Agent, Wanted, wanted
-from komputer.resources.errors import Forbidden, Invalid, KomputerError, Unavailable
+from komputer.resources.errors import Invalid, KomputerError
 
 log = structlog.get_logger(__name__)
 
@@ -27,20 +26,6 @@ BODY_LIMIT_BYTES: Final = 32 * 2**20
 """What Anthropic accepts."""
 QUERIES: Final = (b"", b"beta=true")
 STARTS_KEPT: Final = 10_000
-
-
-def open_task(agent: Agent, live: Live | None) -> str:
-    """The task that the log shows open. Raises `Forbidden` (`no-open-task`) where there is none; `Unavailable` where
-    one is wanted that the log does not show: it may have lost the start, which its runtime then repeats."""
-    own = live if live and live.uid == agent.metadata.uid and live.task_id else None
-    if own and own.task_id and not own.has_ended and own.task_id not in agent.status.ended_tasks:
-        return own.task_id
-    over = [own.task_id] if own and own.task_id and own.has_ended else []
-    if isinstance(wanted(agent.spec, agent.status, over), Wanted):
-        raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no-open-task")
-    raise Forbidden(
-        f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no-open-task"
-    )
 
 
 class ModelProxy:
@@ -74,16 +59,10 @@ class ModelProxy:
             return "left"
         except KomputerError as error:
             return await _answer(model_error(error), scope, receive, send)
-        answering = asyncio.create_task(self._pass_on(scope, receive, send, body, began))
-        leaving = asyncio.create_task(_left(receive))
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            if not (has_answered := answering.done()):
-                answering.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
-        return answering.result() if has_answered else "left"
+            return await bodies.while_there(self._pass_on(scope, receive, send, body, began), receive)
+        except bodies.ClientLeft:
+            return "left"
 
     async def _admitted(self, scope: Scope, receive: Receive) -> bytes:
         """The body of a request that may pass. Raises our errors for all others."""
@@ -92,8 +71,6 @@ class ModelProxy:
             raise Overloaded("The platform's gateway has too many model requests under way; try again.")
         if scope["query_string"] not in QUERIES:
             raise Invalid("Of the query only beta=true is passed on.", code="query-not-allowed")
-        if any(name == b"content-encoding" and value != b"identity" for name, value in scope["headers"]):
-            raise Invalid("The request must not be compressed.", code="encoding-not-allowed")
         looking = asyncio.create_task(self._log.live(caller.key.namespace, caller.key.name))
         try:  # the log answers while the body is read and parsed
             raw = await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES)
@@ -178,8 +155,3 @@ def _head(answer: aiohttp.ClientResponse, credential: Credential | None) -> Mess
 async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> str:
     await response(scope, receive, send)
     return str(response.status_code)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,6 +1,7 @@
 """The variables of a task: read from the Secrets when the task is handed out, so that a change acts at the next one."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -9,6 +10,7 @@ from komputer.kube import SECRETS, Cluster
 from komputer.resources import names, secret
 from komputer.resources.agent import Agent, Wanted, wanted
 from komputer.resources.base import Manifest
+from komputer.resources.config import Config
 from komputer.resources.errors import Forbidden, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -20,8 +22,9 @@ AGAIN_S: Final = 1.0
 class Secrets:
     """Of one assignment stream: read once for each task, and again where the agent names others."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
         self._cluster = cluster
+        self._configs = configs
         self._read_for: object = None
         self._environment: dict[str, str] = {}
 
@@ -59,7 +62,7 @@ class Secrets:
         except (NotFound, Forbidden) as error:
             log.warning("secret not given to an agent", agent=agent.key, secret=name, reason=error.code)
             return None
-        if secret.is_platforms(found):
-            log.warning("secret not given to an agent", agent=agent.key, secret=name, reason="the platform's own")
+        if not secret.is_for_agents(found, self._configs()):
+            log.warning("secret not given to an agent", agent=agent.key, secret=name, reason="not for agents")
             return None
         return found

@@ -16,7 +16,7 @@ from komputer.kube.kinds import Kind, Manifest
 from komputer.kube.refusals import Gone
 from komputer.kube.selector import selects
 from komputer.kube.store import Change, Store
-from komputer.resources.errors import KomputerError
+from komputer.resources.errors import KomputerError, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +98,18 @@ class Cache:
 
     def get(self, namespace: str | None, name: str) -> Manifest | None:
         return self._store.get(namespace, name)
+
+    async def find(self, namespace: str, name: str) -> Manifest | None:
+        """As `get`; what is not known is asked for, since it may have been made a moment ago. None for one that is not
+        there, or is terminating. Raises what `Cluster.get` raises, but for `NotFound`."""
+        manifest = self.get(namespace, name)
+        if manifest is None:
+            try:
+                manifest = await self._cluster.get(self.kind, name, namespace)
+            except NotFound:
+                return None
+            self.put(manifest)
+        return None if manifest["metadata"].get("deletionTimestamp") else manifest
 
     def items(self, namespace: str | None = None) -> list[Manifest]:
         """All objects (of one namespace), in no particular order."""

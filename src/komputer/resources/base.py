@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from komputer.resources import names
+
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON."""
 
@@ -70,6 +72,18 @@ class Resource(Part):
     columns: ClassVar[tuple["Column", ...]] = ()
 
     metadata: Metadata = Field(default_factory=Metadata)
+
+    @classmethod
+    def as_controller(cls, name: str, uid: str) -> Manifest:
+        """The ownerReference of a child, which is deleted with its owner."""
+        return {
+            "apiVersion": names.API_VERSION,
+            "kind": cls.kind_name,
+            "name": name,
+            "uid": uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
 
     @property
     def key(self) -> str:

@@ -82,16 +82,6 @@ class Assignment(Part):
     max_attempts: int = 5
 
 
-class Message(Part):
-    """What somebody said to the running task: a `user_message` of the agent's log. Sent at least once on each stream,
-    in the order of their ids."""
-
-    type: Literal["message"] = "message"
-    id: Annotated[str, Field(description="The event's.")]
-    task_id: str
-    content: str
-
-
 class Pulse(Part):
     """What the log holds of this runtime, so that it sees what the log lacks."""
 

@@ -15,7 +15,7 @@ CONNECTOR_LABEL: Final = "komputer.ai/connector-name"
 """On a Secret that we made of a connector's token."""
 SERVICE_LABEL: Final = "komputer.ai/service"
 PLATFORM_LABEL: Final = "komputer.ai/platform"
-"""On a Secret of the platform itself (any value): no connector may ever send it anywhere."""
+"""On a Secret of the platform itself (any value): no connector may send it anywhere, no agent gets it."""
 
 MADE_FROM_ANNOTATION: Final = "komputer.ai/made-from"
 """On a pod: a digest of all that its manifest was made from. A template that changes applies to the next pod only."""

@@ -1,13 +1,14 @@
-"""Secrets that agents' tools get as environment variables: which may be used, and how they are called. Pure."""
+"""Which Secrets are whose, and how those for agents' tools become environment variables. Pure."""
 
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from komputer.resources import names
 from komputer.resources.base import Manifest
+from komputer.resources.config import Config
 
 MANAGED_LABEL: Final = "komputer.ai/managed-by"
 MANAGED: Final = "komputer-ai"
@@ -60,11 +61,32 @@ def is_managed(manifest: Manifest) -> bool:
     return (manifest["metadata"].get("labels") or {}).get(MANAGED_LABEL) == MANAGED
 
 
-def is_platforms(manifest: Manifest) -> bool:
-    """Not for agents, whoever names it."""
+def is_platforms(manifest: Manifest, configs: Iterable[Config]) -> bool:
+    """For neither agents nor connectors, whoever names it."""
     labels = manifest["metadata"].get("labels") or {}
-    kind = str(manifest.get("type") or "")
-    return kind.startswith(PLATFORM_TYPES) or labels.get(PART_OF_LABEL) == "komputer"
+    return (
+        str(manifest.get("type") or "").startswith(PLATFORM_TYPES)
+        or labels.get(PART_OF_LABEL) == "komputer"
+        or names.PLATFORM_LABEL in labels
+        or any(_holds_redis_password(manifest["metadata"], config) for config in configs)
+    )
+
+
+def _holds_redis_password(metadata: Manifest, config: Config) -> bool:
+    """A reference without a namespace may be to anywhere."""
+    of_redis = config.spec.redis.password_secret
+    return (
+        of_redis is not None
+        and of_redis.name == metadata["name"]
+        and of_redis.namespace in (None, metadata["namespace"])
+    )
+
+
+def is_for_agents(manifest: Manifest, configs: Iterable[Config]) -> bool:
+    """Whether an agent's tools may have it: it is neither the platform's nor a connector's, which only the gateway
+    reads."""
+    labels = manifest["metadata"].get("labels") or {}
+    return names.CONNECTOR_LABEL not in labels and not is_platforms(manifest, configs)
 
 
 def encoded(data: Mapping[str, str]) -> dict[str, str]:

@@ -3,8 +3,10 @@
 import base64
 
 import httpx
+import pytest
 
-from komputer.kube import AGENTS, SECRETS
+from komputer.kube import AGENTS, CONFIGS, SECRETS
+from komputer.resources import names
 from tests.contract.api.test_api import created, runtime, take
 from tests.contract.gateway.world import Runner, World
 
@@ -87,13 +89,45 @@ async def test_named_secrets_are_listed_rotated_and_act_at_the_next_task(rest: h
         assert (await call).status_code == 404
 
 
-async def test_the_platforms_own_secrets_are_not_for_agents(rest: httpx.AsyncClient, world: World) -> None:
-    metadata = {"name": "model", "namespace": world.namespace, "labels": {"app.kubernetes.io/part-of": "komputer"}}
+REDIS = {"redis": {"address": "r", "passwordSecret": {"name": "redis", "key": "password"}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("model", {"app.kubernetes.io/part-of": "komputer"}),
+        ("mine", {names.PLATFORM_LABEL: "yes"}),
+        ("redis", {}),
+    ],
+)
+async def test_the_platforms_own_secrets_are_not_for_agents(
+    rest: httpx.AsyncClient, world: World, name: str, labels: dict[str, str]
+) -> None:
+    metadata = {"name": name, "namespace": world.namespace, "labels": labels}
     await world.cluster.create(SECRETS, {"metadata": metadata, "data": {"key": "QQ=="}})
-    refused = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secretRefs": ["model"]})
+    config = f"of-{world.namespace}"
+    await world.cluster.create(CONFIGS, {"metadata": {"name": config}, "spec": REDIS})
+    try:
+        refused = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secretRefs": [name]})
+        assert (refused.status_code, refused.json()["code"]) == (400, "unusable-secret")
+        await created(rest)
+        await world.patch_spec(secrets=[name])
+        assert await environment(await runtime(world)) == {}, "nor by way of a manifest"
+        listed = (await rest.get("/secrets", params={"namespace": world.namespace, "all": "1"})).json()["secrets"]
+        assert name not in [each["name"] for each in listed]
+    finally:
+        await world.cluster.delete(CONFIGS, config)
+
+
+async def test_the_credential_of_a_connector_is_not_for_agents(rest: httpx.AsyncClient, world: World) -> None:
+    connector = {"name": "github", "service": "github", "url": "https://mcp.example.com/mcp", "token": VALUE}
+    made = await rest.post("/connectors", json=connector)
+    assert made.status_code == 201, made.text
+    name = made.json()["authSecretName"]
+    refused = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secretRefs": [name]})
     assert (refused.status_code, refused.json()["code"]) == (400, "unusable-secret")
     await created(rest)
-    await world.patch_spec(secrets=["model"])
+    await world.patch_spec(secrets=[name])
     assert await environment(await runtime(world)) == {}, "nor by way of a manifest"
 
 

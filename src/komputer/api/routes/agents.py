@@ -1,12 +1,12 @@
 """`/api/v1/agents`."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request
 
-from komputer.agents.agents import Agents, Shown, with_defaults
+from komputer.agents.agents import Shown, with_defaults
 from komputer.agents.listing import query
 from komputer.agents.view import encoded
 from komputer.api.bodies import (
@@ -15,55 +15,30 @@ from komputer.api.bodies import (
     AgentResponse,
     CreateAgent,
     Done,
-    ErrorBody,
     EventPage,
     PatchAgent,
     settings_given,
 )
 from komputer.api.idempotency import request_id
+from komputer.api.routes.shared import (
+    ERRORS,
+    LARGE,
+    NO_AGENT,
+    Json,
+    Namespace,
+    agents,
+    refusal,
+    wanted_types,
+)
 from komputer.events.log import Log
-from komputer.resources import names
 from komputer.resources.errors import Invalid
 
 EVENTS_DEFAULT, EVENTS_MAX = 50, 200
 WHOLE_NUMBER = re.compile(r"\s*\+?0*([0-9]{1,9})\s*")
 
 
-class Json(Response):
-    """Bytes that are JSON already."""
-
-    media_type = "application/json"
-
-
-def agents(request: Request) -> Agents:
-    return request.app.state.agents  # type: ignore[no-any-return]
-
-
-def event_log(request: Request) -> Log:
-    return request.app.state.log  # type: ignore[no-any-return]
-
-
-def namespace_or_default(request: Request, namespace: Annotated[str | None, Query()] = None) -> str:
-    """The namespace of a call about one object; without one, the server's default."""
-    return checked_namespace(namespace) or request.app.state.settings.default_namespace
-
-
-def checked_namespace(namespace: str | None) -> str | None:
-    if namespace and not names.is_agent_name(namespace):
-        raise Invalid(f"{namespace[:100]!r} is not the name of a namespace", field="namespace")
-    return namespace or None
-
-
-Namespace = Annotated[str, Depends(namespace_or_default)]
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "Something in the request is wrong; the sentence names the field."},
-    403: {"model": ErrorBody, "description": "The caller may not do this."},
-    503: {"model": ErrorBody, "description": "Something we need is away; come again after Retry-After seconds."},
-}
-GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such agent."}}
-CHANGED: dict[int | str, dict[str, Any]] = {412: {"model": ErrorBody, "description": "It was changed meanwhile."}}
-BUSY: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "The agent's state forbids it."}}
-LARGE: dict[int | str, dict[str, Any]] = {413: {"model": ErrorBody, "description": "The body is over 1 MiB."}}
+CHANGED = refusal(412, "It was changed meanwhile.")
+BUSY = refusal(409, "The agent's state forbids it.")
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
 
@@ -84,10 +59,10 @@ def etags(if_match: str | None) -> list[str] | None:
     response_model=AgentCreated,
     responses={200: {"model": AgentCreated, "description": "The agent existed and has the task now."}, **BUSY, **LARGE},
 )
-async def create_agent(request: Request, body: CreateAgent, namespace: Annotated[str | None, Query()] = None) -> Json:
+async def create_agent(request: Request, body: CreateAgent, namespace: Namespace) -> Json:
     """Start an agent, or give an idle one its next task. A busy one answers 409."""
     body.refuse_what_is_not_built()
-    where = body.namespace or checked_namespace(namespace) or request.app.state.settings.default_namespace
+    where = body.namespace or namespace
     await agents(request).refuse_unknown_connectors(where, body.connectors)
     await agents(request).secrets.refuse_unusable(where, body.secret_refs)
     given = settings_given(body)
@@ -123,14 +98,17 @@ async def list_agents(
     return Json(agents(request).list(query(request.query_params.multi_items())))
 
 
-@router.get("/{name}", operation_id="get_agent", response_model=AgentResponse, responses=GONE)
+@router.get("/{name}", operation_id="get_agent", response_model=AgentResponse, responses=NO_AGENT)
 async def get_agent(request: Request, name: str, namespace: Namespace) -> Json:
     """One agent as it is now. Its ETag names the state of what PATCH changes, for `If-Match`."""
     return tagged(await agents(request).shown(namespace, name))
 
 
 @router.patch(
-    "/{name}", operation_id="patch_agent", response_model=AgentResponse, responses={**GONE, **BUSY, **CHANGED, **LARGE}
+    "/{name}",
+    operation_id="patch_agent",
+    response_model=AgentResponse,
+    responses={**NO_AGENT, **BUSY, **CHANGED, **LARGE},
 )
 async def patch_agent(
     request: Request,
@@ -154,21 +132,21 @@ async def patch_agent(
     return tagged(await agents(request).shown(namespace, name))
 
 
-@router.delete("/{name}", operation_id="delete_agent", response_model=Done, responses=GONE)
+@router.delete("/{name}", operation_id="delete_agent", response_model=Done, responses=NO_AGENT)
 async def delete_agent(request: Request, name: str, namespace: Namespace) -> Json:
     """Delete an agent with its pod, disk, settings and events. Its name can be used again at once."""
     await agents(request).delete(namespace, name)
     return Json(encoded({"status": "deleted", "name": name}))
 
 
-@router.post("/{name}/cancel", operation_id="cancel_agent_task", response_model=Done, responses={**GONE, **BUSY})
+@router.post("/{name}/cancel", operation_id="cancel_agent_task", response_model=Done, responses={**NO_AGENT, **BUSY})
 async def cancel_agent_task(request: Request, name: str, namespace: Namespace) -> Json:
     """End the running task gracefully; the agent stays for the next one."""
     await agents(request).cancel(namespace, name)
     return Json(encoded({"status": "cancelling", "name": name}))
 
 
-@router.get("/{name}/events", operation_id="get_agent_events", response_model=EventPage, responses=GONE)
+@router.get("/{name}/events", operation_id="get_agent_events", response_model=EventPage, responses=NO_AGENT)
 async def get_agent_events(
     request: Request,
     name: str,
@@ -186,7 +164,8 @@ async def get_agent_events(
     if sum(cursor is not None for cursor in (before, after, around)) > 1:
         raise Invalid("give one of before, after and around", field="after")
     uid = agents(request).cached(namespace, name)["metadata"]["uid"]
-    page = await event_log(request).page(
+    log: Log = request.app.state.log
+    page = await log.page(
         namespace,
         name,
         uid=uid,
@@ -194,7 +173,7 @@ async def get_agent_events(
         before=before,
         after=after,
         around=around,
-        types=frozenset(part.strip() for part in types.split(",") if part.strip()) if types is not None else None,
+        types=wanted_types(types),
     )
     gap = b',"gap":true' if page.gap else b""
     return Json(b'{"agent":' + orjson.dumps(name) + b',"events":[' + b",".join(page.entries) + b"]" + gap + b"}")

@@ -5,31 +5,30 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from komputer.agents.view import encoded
-from komputer.api.bodies import Done, ErrorBody
+from komputer.api.bodies import Done
 from komputer.api.connector_bodies import (
     ConnectorList,
     ConnectorResponse,
+    ConnectorTemplateList,
     CreateConnector,
     PatchConnector,
-    TemplateList,
     ToolList,
 )
-from komputer.api.routes.agents import ERRORS, LARGE, Json, Namespace, checked_namespace
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, checked_namespace, refusal
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.templates import TEMPLATES
 from komputer.connectors.tools import Tools
 
-GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such connector."}}
-TAKEN: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "The connector's state forbids it."}}
-FAILED: dict[int | str, dict[str, Any]] = {
-    502: {"model": ErrorBody, "description": "The connector's server does not do its part; the code says how."}
-}
+GONE = refusal(404, "There is no such connector.")
+TAKEN = refusal(409, "The connector's state forbids it.")
+FAILED = refusal(502, "The connector's server does not do its part; the code says how.")
 
 router = APIRouter(prefix="/api/v1", tags=["connectors"], responses=ERRORS)
 
 
 def connectors(request: Request) -> Connectors:
-    return request.app.state.connectors  # type: ignore[no-any-return]
+    found: Connectors = request.app.state.connectors
+    return found
 
 
 @router.post(
@@ -39,13 +38,10 @@ def connectors(request: Request) -> Connectors:
     response_model=ConnectorResponse,
     responses={**TAKEN, **LARGE},
 )
-async def create_connector(
-    request: Request, body: CreateConnector, namespace: Annotated[str | None, Query()] = None
-) -> Json:
+async def create_connector(request: Request, body: CreateConnector, namespace: Namespace) -> Json:
     """Make a connector: an MCP server that agents may use. Its credential is a Secret; no answer ever holds it."""
     body.refuse_what_is_not_built()
-    where = body.namespace or checked_namespace(namespace) or request.app.state.settings.default_namespace
-    made = await connectors(request).create(where, body.name, body.spec(), body.auth())
+    made = await connectors(request).create(body.namespace or namespace, body.name, body.spec(), body.auth())
     return Json(encoded(await connectors(request).body(made)), 201)
 
 
@@ -97,7 +93,7 @@ async def list_connector_tools(request: Request, name: str, namespace: Namespace
     return Json(encoded({"tools": await tools.of(await connectors(request).one(namespace, name))}))
 
 
-@router.get("/connector-templates", operation_id="list_connector_templates", response_model=TemplateList)
+@router.get("/connector-templates", operation_id="list_connector_templates", response_model=ConnectorTemplateList)
 async def list_connector_templates() -> Json:
     """Servers that many people use, and what a form needs to ask for."""
     return Json(encoded({"templates": TEMPLATES}))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
 from komputer.api.costs import tasks
-from komputer.api.routes.agents import ERRORS, GONE, Json, Namespace, agents, event_log
+from komputer.api.routes.shared import ERRORS, NO_AGENT, Json, Namespace, agents
 from komputer.events.log import Log
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
@@ -39,7 +39,7 @@ class CostBreakdown(BaseModel):
     tasks: list[TaskCost]
 
 
-@router.get("/{name}/cost", operation_id="get_agent_cost_breakdown", response_model=CostBreakdown, responses=GONE)
+@router.get("/{name}/cost", operation_id="get_agent_cost_breakdown", response_model=CostBreakdown, responses=NO_AGENT)
 async def get_agent_cost_breakdown(
     request: Request,
     name: str,
@@ -50,7 +50,7 @@ async def get_agent_cost_breakdown(
 ) -> Json:
     """What the agent has cost, task by task."""
     manifest = agents(request).cached(namespace, name)
-    found = tasks(await _all(event_log(request), namespace, name, manifest["metadata"]["uid"]), with_events=events)
+    found = tasks(await _all(request.app.state.log, namespace, name, manifest["metadata"]["uid"]), with_events=events)
     total = (manifest.get("status") or {}).get("totalCostUSD") or "0"
     shown = found[-limit:] if limit else found
     answer = {"agent": name, "totalCost": float(Decimal(total)), "taskCount": len(found), "tasks": shown}

@@ -8,9 +8,6 @@ from komputer.resources.errors import Unavailable
 
 router = APIRouter(tags=["health"])
 
-WATCH_STALE_S = 60.0
-"""A watch that has been silent for longer (bookmarks come about once a minute) no longer counts as current."""
-
 
 @router.get("/healthz", operation_id="healthz")
 async def healthz() -> dict[str, str]:
@@ -22,12 +19,10 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """Everything that a request needs answers."""
     state = request.app.state
-    for cache, what in ((state.cache, "agents"), (state.connector_cache, "connectors")):
-        if not cache.is_synced:
-            return JSONResponse(
-                {"status": "not ready", "error": f"the {what} have not been read yet", "code": "unavailable"}, 503
-            )
+    unread = [cache.kind.plural for cache in state.caches if not cache.is_synced]
     try:
+        if unread:
+            raise Unavailable(f"{', '.join(unread)} have not been read yet", code="starting")
         await state.log.ping()
         await state.settings.also_ready()
     except Unavailable as missing:

@@ -1,12 +1,10 @@
 """`/api/v1/namespaces` and `/api/v1/templates`: what a client may choose from."""
 
-from typing import Annotated
-
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from komputer.api.routes.agents import ERRORS, Json, checked_namespace
+from komputer.api.routes.shared import ERRORS, Json, Namespace
 from komputer.kube import CLUSTER_TEMPLATES, NAMESPACES, TEMPLATES, Cluster
 
 router = APIRouter(prefix="/api/v1", responses=ERRORS)
@@ -27,7 +25,8 @@ class TemplateList(BaseModel):
 
 
 def cluster(request: Request) -> Cluster:
-    return request.app.state.cluster  # type: ignore[no-any-return]
+    found: Cluster = request.app.state.cluster
+    return found
 
 
 @router.get("/namespaces", operation_id="list_namespaces", tags=["namespaces"], response_model=NamespaceList)
@@ -39,11 +38,10 @@ async def list_namespaces(request: Request) -> Json:
 
 
 @router.get("/templates", operation_id="list_templates", tags=["templates"], response_model=TemplateList)
-async def list_templates(request: Request, namespace: Annotated[str | None, Query()] = None) -> Json:
+async def list_templates(request: Request, namespace: Namespace) -> Json:
     """The cluster's templates, then those of the namespace (without one: of the default), which win over them."""
-    where = checked_namespace(namespace) or request.app.state.settings.default_namespace
     everywhere = sorted(m["metadata"]["name"] for m in (await cluster(request).list(CLUSTER_TEMPLATES)).items)
-    here = sorted(m["metadata"]["name"] for m in (await cluster(request).list(TEMPLATES, where)).items)
+    here = sorted(m["metadata"]["name"] for m in (await cluster(request).list(TEMPLATES, namespace)).items)
     found = [{"name": name, "scope": "cluster"} for name in everywhere]
-    found += [{"name": name, "scope": "namespace", "namespace": where} for name in here]
+    found += [{"name": name, "scope": "namespace", "namespace": namespace} for name in here]
     return Json(orjson.dumps({"templates": found}))

@@ -1,20 +1,20 @@
 """`/api/v1/secrets`: what agents' tools may be given. Values go in and never come out."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from ulid import ULID
 
 from komputer.agents.secrets import shown_secret
-from komputer.api.bodies import Done, ErrorBody
+from komputer.api.bodies import Done
 from komputer.api.idempotency import request_id
-from komputer.api.routes.agents import ERRORS, LARGE, Json, Namespace, agents, checked_namespace
-from komputer.api.secretbodies import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, agents, checked_namespace, refusal
+from komputer.api.secret_bodies import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
 from komputer.resources.errors import Invalid
 
-GONE: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody, "description": "There is no such Secret."}}
-THERE: dict[int | str, dict[str, Any]] = {409: {"model": ErrorBody, "description": "There is one of this name."}}
+GONE = refusal(404, "There is no such Secret.")
+THERE = refusal(409, "There is one of this name.")
 
 router = APIRouter(prefix="/api/v1/secrets", tags=["secrets"], responses=ERRORS)
 

@@ -1,11 +1,11 @@
 """Following events: `/api/v1/agents/{name}/ws`, `/api/v1/agents/{name}/events/stream`, `/api/v1/events/stream`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
 
 from komputer.agents.agents import Agents
-from komputer.api.routes.agents import ERRORS, GONE, Namespace, agents, checked_namespace
+from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents, checked_namespace, wanted_types
 from komputer.api.stream import EventStream, Follower, Streams, websocket
 from komputer.events.bell import Place
 from komputer.events.ids import cursor
@@ -16,7 +16,7 @@ from komputer.resources.errors import Invalid, NotFound
 
 router = APIRouter(prefix="/api/v1", tags=["streams"])
 
-STREAM: dict[int | str, dict[str, Any]] = {
+STREAM: Answers = {
     200: {"description": "Server-Sent Events without end.", "content": {"text/event-stream": {}}},
     **ERRORS,
 }
@@ -26,7 +26,8 @@ LastEventID = Annotated[str | None, Header(description="As `after`; what a brows
 
 
 def streams_of(connection: Request | WebSocket) -> Streams:
-    return connection.app.state.streams  # type: ignore[no-any-return]
+    found: Streams = connection.app.state.streams
+    return found
 
 
 @router.websocket("/agents/{name}/ws")
@@ -42,7 +43,10 @@ async def watch_agent(socket: WebSocket, name: str) -> None:
 
 
 @router.get(
-    "/agents/{name}/events/stream", operation_id="follow_agent", response_class=Response, responses={**STREAM, **GONE}
+    "/agents/{name}/events/stream",
+    operation_id="follow_agent",
+    response_class=Response,
+    responses={**STREAM, **NO_AGENT},
 )
 async def follow_agent(
     request: Request,
@@ -56,7 +60,7 @@ async def follow_agent(
     manifest = agents(request).cached(namespace, name)
     streams = streams_of(request)
     chosen = last_event_id or after
-    return EventStream(streams, lambda: follower(streams, manifest, chosen), wanted(types, None))
+    return EventStream(streams, lambda: follower(streams, manifest, chosen), Wanted(wanted_types(types)))
 
 
 @router.get("/events/stream", operation_id="follow_all", response_class=Response, responses=STREAM)
@@ -70,19 +74,13 @@ async def follow_all(
     """The events of all agents, each agent's in order. Without a cursor: from now on."""
     where, streams = checked_namespace(namespace), streams_of(request)
     mark = mark_from(last_event_id or after)
-    return EventStream(streams, lambda: streams.tail.follow_all(mark), wanted(types, where))
-
-
-def wanted(types: str | None, namespace: str | None) -> "Wanted":
-    return Wanted(
-        frozenset(part.strip() for part in types.split(",") if part.strip()) if types is not None else None, namespace
-    )
+    return EventStream(streams, lambda: streams.tail.follow_all(mark), Wanted(wanted_types(types), where))
 
 
 class Wanted:
     """Which events a reader asked for. A gap is always told."""
 
-    def __init__(self, types: frozenset[str] | None, namespace: str | None) -> None:
+    def __init__(self, types: frozenset[str] | None, namespace: str | None = None) -> None:
         self._types, self._namespace = types, namespace
 
     def __call__(self, told: Told) -> bool:

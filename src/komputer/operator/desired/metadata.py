@@ -12,14 +12,5 @@ def metadata(agent: Agent, name: str) -> Manifest:
         "name": name,
         "namespace": agent.metadata.namespace,
         "labels": {**own, names.AGENT_LABEL: agent.metadata.name, names.MANAGED_BY_LABEL: names.MANAGED_BY},
-        "ownerReferences": [
-            {
-                "apiVersion": names.API_VERSION,
-                "kind": Agent.kind_name,
-                "name": agent.metadata.name,
-                "uid": agent.metadata.uid,
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ],
+        "ownerReferences": [Agent.as_controller(agent.metadata.name, agent.metadata.uid)],
     }

@@ -1,0 +1,56 @@
+"""What every route is made of: where it is about, what it may answer, and the parts that it asks."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Query, Request, Response
+
+from komputer.agents.agents import Agents
+from komputer.api.bodies import ErrorBody
+from komputer.resources import names
+from komputer.resources.errors import Invalid
+
+Answers = dict[int | str, dict[str, Any]]
+
+
+class Json(Response):
+    """Bytes that are JSON already."""
+
+    media_type = "application/json"
+
+
+def refusal(status: int, description: str) -> Answers:
+    """An error that a route may answer, for the OpenAPI document."""
+    return {status: {"model": ErrorBody, "description": description}}
+
+
+ERRORS: Final = {
+    **refusal(400, "Something in the request is wrong; the sentence names the field."),
+    **refusal(403, "The caller may not do this."),
+    **refusal(503, "Something we need is away; come again after Retry-After seconds."),
+}
+NO_AGENT: Final = refusal(404, "There is no such agent.")
+LARGE: Final = refusal(413, "The body is over 1 MiB.")
+
+
+def agents(request: Request) -> Agents:
+    found: Agents = request.app.state.agents
+    return found
+
+
+def namespace_or_default(request: Request, namespace: Annotated[str | None, Query()] = None) -> str:
+    """The namespace of a call about one object; without one, the server's default."""
+    return checked_namespace(namespace) or request.app.state.settings.default_namespace
+
+
+def checked_namespace(namespace: str | None) -> str | None:
+    if namespace and not names.is_agent_name(namespace):
+        raise Invalid(f"{namespace[:100]!r} is not the name of a namespace", field="namespace")
+    return namespace or None
+
+
+def wanted_types(text: str | None) -> frozenset[str] | None:
+    """Of a `types` parameter: event types, separated by commas. None: all."""
+    return None if text is None else frozenset(part.strip() for part in text.split(",") if part.strip())
+
+
+Namespace = Annotated[str, Depends(namespace_or_default)]
