@@ -65,8 +65,8 @@ class Bench:
         """Of a new agent."""
         client, path = self.kubernetes()
         kind = {"apiVersion": "komputer.komputer.ai/v1alpha1", "kind": "KomputerAgent"}
-        body = {**kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"instructions": "Wait."}}
-        body["spec"]["templateRef"] = "none"  # type: ignore[index]
+        spec = {"instructions": "Wait.", "templateRef": "none"}
+        body = {**kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
         with client:
             found = client.post(path, json=body)
         while self.laptop.http.get(f"/agents/{name}", params={"namespace": NAMESPACE}).status_code != 200:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.laptop import Laptop
+from tests.e2e.recorder import Recorder, recording
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def new_laptop(tmp_path: Path) -> Iterator[Callable[..., Laptop]]:
     for platform in made:
         if platform.process and platform.process.poll() is None:
             platform.stop()
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with recording() as found:
+        yield found

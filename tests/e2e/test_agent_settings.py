@@ -1,20 +1,16 @@
 """What an agent's settings do to its next task, with the real CLI: tools, effort, secrets, on the same pod."""
 
-import http.server
 import json
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import psutil
-import pytest
 
-from tests.e2e.laptop import Json, Laptop, check_log, script
+from tests.e2e.laptop import Json, Laptop, check_log, script, until
+from tests.e2e.recorder import Recorder
 
-KEY = "sk-ant-made-up-0123456789abcdef"
 FIRST, SECOND = "first-Secret-Value-31415", "second-Secret-Value-27182"
 
 
@@ -30,55 +26,16 @@ def results(laptop: Laptop, name: str, task: int) -> list[Json]:
     return [payload for payload in events if payload["task_id"] == of_task]
 
 
-@pytest.fixture
-def recording(new_laptop: Callable[..., Laptop]) -> Iterator[tuple[Laptop, list[Json]]]:
-    """A platform whose model is the offline one behind a server that keeps each request's body."""
-    seen: list[Json] = []
-    model = subprocess.Popen(
-        [sys.executable, "-m", "komputer.cli", "offline-model", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    assert model.stdout
-    address = model.stdout.readline().strip()
-
-    class Records(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            seen.append(json.loads(body))
-            left_out = ("host", "content-length", "connection", "accept-encoding")
-            headers = {key: value for key, value in self.headers.items() if key.lower() not in left_out}
-            answer = httpx.post(address + self.path, content=body, headers=headers, timeout=60, trust_env=False)
-            self.send_response(answer.status_code)
-            self.send_header("content-type", answer.headers["content-type"])
-            self.send_header("content-length", str(len(answer.content)))
-            self.end_headers()
-            self.wfile.write(answer.content)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Records)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    given = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_address[1]}"}
-    yield new_laptop(environment=given), seen
-    server.shutdown()
-    server.server_close()
-    thread.join()
-    model.terminate()
-    model.wait()
-    model.stdout.close()
-
-
 def shown(requests: list[Json]) -> list[set[str]]:
     """Of each request its tools. Newer models get a placeholder beside them, which is none."""
     found = [{tool["name"] for tool in request["tools"]} for request in requests if request.get("tools")]
     return [names - {"DeferredToolPlaceholder"} for names in found]
 
 
-def test_the_model_is_shown_the_tools_that_exist_and_told_the_effort(recording: tuple[Laptop, list[Json]]) -> None:
-    laptop, seen = recording
+def test_the_model_is_shown_the_tools_that_exist_and_told_the_effort(
+    new_laptop: Callable[..., Laptop], recorder: Recorder
+) -> None:
+    laptop, seen = new_laptop(environment=recorder.environment), recorder.bodies
     fields = {"model": "claude-opus-5-5", "allowedTools": ["Bash", "Read", "Write"], "disallowedTools": ["Write"]}
     laptop.assign("tools", script({"say": "One."}), **fields, effort="low")
     assert laptop.end("tools")["type"] == "task_completed"
@@ -198,20 +155,24 @@ def test_a_key_survives_kill_9_of_the_api_between_any_two_steps(laptop: Laptop) 
     for n in range(6):
         name, key = f"once-{n}", {"idempotency-key": f"once-{n}"}
         body: Any = {"name": name, "instructions": script({"say": "Once."}), "secrets": {"A": "some-value"}}
-        killer = threading.Timer(0.004 * n, laptop.part("api").kill)
+        victim = laptop.part("api")
+        killer = threading.Timer(0.004 * n, victim.kill)
         killer.start()
-        answers = []
-        for _ in range(400):
+
+        def sent_again(body: Any = body, key: Any = key, victim: psutil.Process = victim) -> httpx.Response | None:
+            """What a client gets that only sends it again, once the API that is to be killed is gone."""
+            is_gone = not victim.is_running()
             try:
-                answers.append(laptop.http.post("/agents", json=body, headers=key))
+                answer = laptop.http.post("/agents", json=body, headers=key)
             except httpx.TransportError:
-                continue
-            if answers[-1].status_code == 201 and not killer.is_alive():
-                break
-        assert answers[-1].status_code == 201, answers[-1].text
+                return None
+            assert answer.status_code in (201, 503), answer.text
+            return answer if answer.status_code == 201 and is_gone else None
+
+        first = until(sent_again, "an answer of the next API")
         laptop.end(name)
         again = laptop.http.post("/agents", json=body, headers=key)
-        assert (again.status_code, again.content) == (201, answers[-1].content)
+        assert (again.status_code, again.content) == (201, first.content)
         assert [e["type"] for e in laptop.events(name)].count("task_started") == 1
 
 

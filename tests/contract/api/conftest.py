@@ -1,8 +1,8 @@
 """The platform without a kubelet: a Kubernetes API (the local one, or that of `--kubeconfig`), a log, the operator in
 its own process, API and gateway over loopback HTTP, and the test in the part of each agent's runtime."""
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -11,10 +11,11 @@ from komputer import api
 from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import NAMESPACES, Cluster
-from tests.contract.gateway.serving import WITHIN_S, Model, answers, serving
+from tests.contract.gateway.serving import Model, answers, serving
 from tests.contract.gateway.world import World
 from tests.contract.operator.conftest import cluster, kubernetes, log, operator, operator_process, prefix
 from tests.contract.operator.world import Operator
+from tests.waiting import eventually
 
 __all__ = ["cluster", "kubernetes", "log", "operator", "operator_process", "prefix"]
 
@@ -42,15 +43,30 @@ async def world(cluster: Cluster, log: Log, operator: Operator, model: Model) ->
             await cluster.delete(NAMESPACES, world.namespace)
 
 
-@pytest.fixture
-async def rest(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """The REST API; calls without a namespace go to the test's."""
+@asynccontextmanager
+async def served(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """A REST API that is ready; calls without a namespace go to the test's."""
     settings = api.Settings(default_namespace=world.namespace, addresses=LOOPBACK)
     async with (
         serving(api.app(settings, cluster, log)) as url,
         httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30) as client,
     ):
-        async with asyncio.timeout(WITHIN_S):
-            while (await client.get(f"{url}/readyz")).status_code != 200:  # noqa: ASYNC110 - nobody tells when
-                await asyncio.sleep(0.02)
+
+        async def is_ready() -> bool:
+            return (await client.get(f"{url}/readyz")).status_code == 200
+
+        await eventually(is_ready)
+        yield client
+
+
+@pytest.fixture
+async def rest(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with served(cluster, log, world) as client:
+        yield client
+
+
+@pytest.fixture
+async def replica(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """Another API as in a process of its own: it shares nothing with `rest` but Kubernetes and the log."""
+    async with served(cluster, log, world) as client:
         yield client

@@ -125,10 +125,10 @@ async def test_agents_are_found_by_label_status_text_and_page(rest: httpx.AsyncC
     for n, team in enumerate(("blue", "red", "blue")):
         body = {"name": f"a{n}", "instructions": f"Count the SHEEP number {n}.", "labels": {"team": team}}
         assert (await rest.post("/agents", json=body)).status_code == 201
-    here = {"namespace": world.namespace}
+    here: dict[str, str | list[str]] = {"namespace": world.namespace}
 
-    async def found(**asked: object) -> list[str]:
-        answer = await rest.get("/agents", params={**here, **asked})  # type: ignore[dict-item]
+    async def found(**asked: str | list[str]) -> list[str]:
+        answer = await rest.get("/agents", params=here | asked)
         assert answer.status_code == 200, answer.text
         return [agent["name"] for agent in answer.json()["agents"]]
 

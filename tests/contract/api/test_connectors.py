@@ -14,10 +14,11 @@ import structlog
 from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS
 from komputer.resources import names
 from komputer.resources.errors import NotFound
-from tests.contract.gateway.serving import WITHIN_S, Model, answers, free_port, serving
+from tests.contract.gateway.serving import Model, answers, free_port, serving
 from tests.contract.gateway.world import World
 from tests.fixtures.mcp_generations import TOKEN, mcp_server, new_mcp_server, old_python
 from tests.fixtures.mcp_servers import McpServer
+from tests.waiting import eventually
 
 __all__ = ["mcp_server", "new_mcp_server", "old_python"]
 
@@ -92,9 +93,11 @@ async def test_a_token_is_put_into_a_secret_that_goes_with_the_connector(
         await rest.delete("/connectors/git")
         again = await make(rest, token=TOKEN)  # its name can be used again at once
     assert again["authSecretName"] != made["authSecretName"]
-    async with asyncio.timeout(90):
-        while await exists(world, made["authSecretName"]):  # noqa: ASYNC110 - nobody tells when
-            await asyncio.sleep(0.1)
+
+    async def is_collected() -> bool:
+        return not await exists(world, made["authSecretName"])
+
+    await eventually(is_collected, within_s=90)
     assert await exists(world, again["authSecretName"])
     assert TOKEN not in caplog.text
 
@@ -366,9 +369,11 @@ async def test_counts_are_live_and_deleting_names_who_loses_it(rest: httpx.Async
     (found,) = (await rest.get("/connectors", params={"namespace": world.namespace})).json()["connectors"]
     assert (found["attachedAgents"], found["agentNames"]) == (1, ["ada"])
     assert (await rest.delete("/connectors/git")).json()["agentNames"] == ["ada"]
-    async with asyncio.timeout(WITHIN_S):
-        while "ConnectorMissing" not in (await rest.get("/agents/ada")).text:  # noqa: ASYNC110 - nobody tells when
-            await asyncio.sleep(0.05)
+
+    async def is_told() -> bool:
+        return "ConnectorMissing" in (await rest.get("/agents/ada")).text
+
+    await eventually(is_told)
 
 
 async def test_an_agent_with_a_connector_that_does_not_exist_is_400_and_changes_nothing(

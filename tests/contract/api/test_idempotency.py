@@ -1,37 +1,20 @@
 """A request with an Idempotency-Key is carried out once, whatever dies in between and whichever replica is asked."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from komputer import api
 from komputer.api.idempotency import OncePerKey
 from komputer.events.idempotency import Answer, Record
 from komputer.events.log import Log
 from komputer.kube import AGENTS, SECRETS, Cluster
 from tests.contract.api.test_api import runtime, take
-from tests.contract.gateway.serving import WITHIN_S, serving
 from tests.contract.gateway.world import World
 
 KEY = {"idempotency-key": "4711"}
 TASK = {"name": "ada", "instructions": "Say hello.", "secrets": {"A": "value-of-a"}}
-
-
-@pytest.fixture
-async def replica(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """Another process with the same API: it shares nothing with the first but Kubernetes and the log."""
-    settings = api.Settings(default_namespace=world.namespace)
-    async with (
-        serving(api.app(settings, cluster, log)) as url,
-        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30) as client,
-    ):
-        async with asyncio.timeout(WITHIN_S):
-            while (await client.get(f"{url}/readyz")).status_code != 200:  # noqa: ASYNC110 - nobody tells when
-                await asyncio.sleep(0.02)
-        yield client
 
 
 async def tasks_of(world: World) -> str:

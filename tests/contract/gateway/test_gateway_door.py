@@ -4,6 +4,7 @@ import pytest
 
 from komputer.kube import AGENTS
 from tests.contract.gateway.world import World
+from tests.waiting import eventually
 
 
 async def test_a_runtime_says_hello_and_its_events_reach_the_log(world: World) -> None:
@@ -81,8 +82,13 @@ async def test_a_pod_that_was_deleted_or_superseded_is_refused_though_its_token_
     ada = await world.agent()
     await ada.hello()
     await world.delete_pod("ada-pod")
-    gone = await ada.post("/v1/hello", {})
-    assert (gone.status_code, gone.json()["code"]) == (403, "not-current-pod")
+
+    async def is_refused() -> bool:
+        """As soon as the gateway's watch has told it."""
+        gone = await ada.post("/v1/hello", {})
+        return gone.status_code == 403 and gone.json()["code"] == "not-current-pod"
+
+    await eventually(is_refused, within_s=5)
     newer = type(ada)(world, ada.manifest, await world.pod(ada.manifest), ada.task)
     await newer.hello()
     assert (await ada.post("/v1/heartbeat", {"term": ada.term})).status_code == 403

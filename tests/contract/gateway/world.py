@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from komputer.resources import door, names
 from komputer.resources.agent import digest_of
 from komputer.resources.errors import Unavailable
 from tests.contract.gateway.serving import WITHIN_S, Model
+from tests.waiting import eventually
 
 CREDENTIAL = "sk-platform-4711"
 MODEL = "claude-sonnet-4-6"
@@ -215,10 +217,8 @@ async def installed(cluster: Cluster, manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if manifest["metadata"]["name"] not in there:
             await cluster.create(CRDS, manifest)
-    async with asyncio.timeout(WITHIN_S):
-        for kind in (AGENTS, CONFIGS, CONNECTORS):
-            while not await _is_served(cluster, kind):  # noqa: ASYNC110 - nobody tells when
-                await asyncio.sleep(0.02)
+    for kind in (AGENTS, CONFIGS, CONNECTORS):
+        await eventually(partial(_is_served, cluster, kind))
 
 
 async def _is_served(cluster: Cluster, kind: Kind) -> bool:

@@ -29,7 +29,7 @@ async def test_an_agent_gets_its_disk_settings_and_pod(operator: Operator, world
 
 async def test_status_follows_the_pod(operator: Operator, world: World) -> None:
     await world.apply()
-    agent = await world.until_reason("PodStarting")
+    agent = await world.until_pod_waits()
     assert (agent.status.phase, agent.status.pod_name, agent.status.pvc_name) == ("Pending", "ada-pod", "ada-pvc")
     await world.pod_says(running())
     agent = await world.until_reason("PodRunning")
@@ -87,7 +87,7 @@ async def test_an_agent_created_again_waits_for_the_old_children_and_gets_its_ow
     await world.cluster.merge_patch(PODS, "ada-pod", world.namespace, {"metadata": {"finalizers": None}})
     new = await world.until(PODS, "ada-pod", lambda m: bool(m["metadata"]["uid"] != old["metadata"]["uid"]))
     assert new["metadata"]["ownerReferences"][0]["uid"] == agent.metadata.uid
-    await world.until_reason("PodStarting")
+    await world.until_pod_waits()
 
 
 async def test_a_strangers_disk_is_never_adopted(operator: Operator, world: World) -> None:

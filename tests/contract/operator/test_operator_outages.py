@@ -73,7 +73,7 @@ async def test_what_was_deleted_while_the_watches_were_broken_is_noticed(
         own_operator.start()
         await world.apply()
         first = await world.until(PODS, "ada-pod", lambda _: True)
-        await world.until_reason("PodStarting")
+        await world.until_pod_waits()
         assert own_operator.process
         own_operator.process.send_signal(signal.SIGSTOP)
         api_server.kill()

@@ -156,7 +156,7 @@ async def test_a_missing_template_is_a_condition_until_it_appears(operator: Oper
     assert await world.find(PODS, "ada-pod") is None
     await world.template("later")
     await world.until(PODS, "ada-pod", lambda _: True)
-    await world.until_reason("PodStarting")
+    await world.until_pod_waits()
 
 
 async def test_a_cluster_template_that_appears_is_picked_up_too(operator: Operator, world: World) -> None:
@@ -325,7 +325,7 @@ async def test_nothing_is_written_on_agents_but_their_status(operator: Operator,
     """No finalizer, no annotation: `kubectl delete` never waits for us."""
     before = await world.apply()
     await world.until_recorded()
-    await world.until_status(lambda agent: reason_of(agent) in ("PodStarting", "Unschedulable"))
+    await world.until_pod_waits()
     after = await world.cluster.get(AGENTS, "ada", world.namespace)
     assert after["spec"] == before["spec"]
     changing = ("resourceVersion", "managedFields")

@@ -182,6 +182,10 @@ class World:
     async def until_reason(self, reason: str, name: str = "ada", kind: str = "Ready") -> Agent:
         return await self.until_status(lambda agent: reason_of(agent, kind) == reason, name)
 
+    async def until_pod_waits(self, name: str = "ada") -> Agent:
+        """Its pod is made and does not run yet: nobody schedules it, or a scheduler has found no node."""
+        return await self.until_status(lambda agent: reason_of(agent) in ("PodStarting", "Unschedulable"), name)
+
     async def until_recorded(self, instructions: str = "A", name: str = "ada") -> str:
         """The id that the manifest's task was given."""
         digest = digest_of(instructions)

@@ -36,13 +36,6 @@ WITHIN_S = 40.0
 PULSE_S = 1.0
 
 
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Wait for something that no event tells of: a file, a process."""
-    async with asyncio.timeout(WITHIN_S):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
 def script(*steps: dict[str, Any], words: str = "Do it.") -> str:
     return f"{words}\n```offline\n{json.dumps(steps)}\n```"
 

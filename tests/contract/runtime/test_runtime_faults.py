@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from komputer.events.types import END_TYPES
-from tests.contract.runtime.platform import Platform, Pod, eventually, script
+from tests.contract.runtime.platform import Platform, Pod, script
+from tests.waiting import eventually
 
 WAIT_FOR_GO = {
     "tool": "Bash",

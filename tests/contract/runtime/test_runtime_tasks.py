@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from komputer.runtime.worker import RECORDED_S
-from tests.contract.runtime.platform import Platform, Pod, eventually, script
+from tests.contract.runtime.platform import Platform, Pod, script
+from tests.waiting import eventually
 
 BASH_WAITS = {"tool": "Bash", "input": {"command": "echo begun; tail -f /dev/null", "description": "waits"}}
 

@@ -94,7 +94,7 @@ async def test_nothing_is_missed_or_repeated_when_log_and_api_die_in_mid_stream(
     names = ("ada", "bob", "eve")
     writers = [await world.writer(name) for name in names]
     other = api_process()
-    await world.until(lambda: world.status(f"/agents/ada?namespace={world.namespace}", other.url), 200)
+    await world.answers(f"/agents/ada?namespace={world.namespace}", other.url)
     of_all: list[dict[str, list[int]]] = [{name: [] for name in names} for _ in range(3)]
     of_ada: list[list[int]] = [[] for _ in range(4)]
     async with asyncio.TaskGroup() as group:

@@ -9,7 +9,8 @@ import pytest
 
 from komputer.events.log import Log
 from tests.contract.log.events import said
-from tests.contract.stream.world import WITHIN_S, Api, Json, Socket, World, cut, numbers, publish
+from tests.contract.stream.world import Api, Json, Socket, World, cut, numbers, publish
+from tests.waiting import eventually
 
 Start = Callable[..., Api]
 
@@ -30,7 +31,7 @@ async def drain(socket: Socket, into: list[Json], more: Callable[[], bool]) -> N
 async def test_each_event_goes_to_one_member_also_of_two_processes(world: World, api_process: Start) -> None:
     ada = await world.writer()
     other = api_process()
-    await world.until(lambda: world.status(f"/agents/ada?namespace={world.namespace}", other.url), 200)
+    await world.answers(f"/agents/ada?namespace={world.namespace}", other.url)
     async with (
         world.ws(group="workers") as one,
         world.ws(group="workers", api=other) as two,
@@ -42,9 +43,7 @@ async def test_each_event_goes_to_one_member_also_of_two_processes(world: World,
         taking = [asyncio.create_task(drain(s, g, lambda: is_open[0])) for s, g in zip((one, two), got, strict=True)]
         await publish(ada, 0, 200, batch=3)
         assert numbers(await audit.take(200)) == numbers(await everything.take(200)) == list(range(200))
-        async with asyncio.timeout(WITHIN_S):
-            while len(got[0]) + len(got[1]) < 200:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await eventually(lambda: len(got[0]) + len(got[1]) >= 200)
         is_open[0] = False
         await asyncio.gather(*taking)
         assert sorted(numbers(got[0] + got[1])) == list(range(200))
@@ -64,7 +63,7 @@ async def test_what_a_member_did_not_take_goes_to_another_at_once(world: World) 
 async def test_what_a_dead_process_was_given_is_claimed_by_another(world: World, api_process: Start) -> None:
     ada = await world.writer()
     other = api_process()
-    await world.until(lambda: world.status(f"/agents/ada?namespace={world.namespace}", other.url), 200)
+    await world.answers(f"/agents/ada?namespace={world.namespace}", other.url)
     async with world.ws(group="workers", api=other) as doomed:
         await publish(ada, 0, 5)
         assert numbers(await doomed.take(2)) == [0, 1]

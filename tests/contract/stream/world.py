@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import aiohttp
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, NAMESPACES, Cluster
 from tests.contract.log.events import Producer, said
+from tests.waiting import eventually
 
 WITHIN_S = 60.0
 Json = dict[str, Any]
@@ -85,12 +86,15 @@ class World:
 
     async def open(self) -> None:
         await self.cluster.create(NAMESPACES, {"metadata": {"name": self.namespace}})
-        await self.until(lambda: self.status("/readyz", base=self.api.url.removesuffix("/api/v1")), 200)
+        await self.answers("/readyz", self.api.url.removesuffix("/api/v1"))
 
-    async def until(self, look: Callable[[], Any], wanted: object) -> None:
-        async with asyncio.timeout(WITHIN_S):
-            while await look() != wanted:  # noqa: ASYNC110 - nobody tells when
-                await asyncio.sleep(0.02)
+    async def answers(self, path: str, base: str) -> None:
+        """Waits until it does, with 200."""
+
+        async def is_there() -> bool:
+            return await self.status(path, base) == 200
+
+        await eventually(is_there)
 
     async def status(self, path: str, base: str | None = None) -> int:
         try:
@@ -106,7 +110,7 @@ class World:
         made = await self.cluster.create(AGENTS, {"metadata": metadata, "spec": {"instructions": "x", "model": "m"}})
         uid = made["metadata"]["uid"]
         base = (api or self.api).url
-        await self.until(lambda: self.status(f"/agents/{name}?namespace={where}", base), 200)
+        await self.answers(f"/agents/{name}?namespace={where}", base)
         return Producer(self.log, LogKey(where, name, uid))
 
     async def writer(self, name: str = "ada", namespace: str | None = None) -> Producer:
