@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from redis.asyncio import Redis
 from ulid import ULID
@@ -30,24 +30,18 @@ from komputer.operator.ends import Ending, cancelled
 from komputer.operator.seen import Seen
 from komputer.operator.status import merge_patch as status_patch
 from komputer.resources import door
-from komputer.resources.agent import Agent, AgentStatus, Unrecorded, digest_of, is_idle, wanted
+from komputer.resources.agent import Agent, AgentStatus, Unrecorded, is_idle, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Conflict
 from komputer.runtime import ledger as ledgers
 from komputer.runtime.ledger import OpenTask
-from tests.model import pods, referee
+from tests.model import pods, referee, words
 from tests.model.invariants import broken
 from tests.model.state import (
     BUSY,
     TEXTS,
-    Claim,
-    How,
-    Kind,
     Ledger,
-    Outgoing,
-    Owed,
     Post,
-    Recorded,
     Resource,
     View,
     World,
@@ -57,7 +51,6 @@ from tests.model.system import System
 from tests.unit.operator import given
 
 PLACE: Final = ("team", "ada")
-PHASES: Final = {"written": 0, "acted": 1, "ended": 2}
 OPERATORS: Final = 0
 """The term of posts that carry none."""
 Step = Callable[["Parts"], Awaitable[None]]
@@ -214,7 +207,9 @@ class Parts:
     async def _end(self, seen: Seen, ending: Ending) -> str:
         task = self.names[ending.event.task_id]
         generation, floor = seen.agent.metadata.generation, seen.agent.status.last_event_id
-        post = Post(self._number(seen.agent.metadata.uid), OPERATORS, 0, "end", task, _how(ending.event), generation)
+        post = Post(
+            words.number(seen.agent.metadata.uid), OPERATORS, 0, "end", task, words.how(ending.event), generation
+        )
         expected = self._expected(post)
         if expected == "ok" and ending.unless_started and task in self.known.started:
             expected = "started"
@@ -286,11 +281,11 @@ class Parts:
         try:
             welcome = await self.log.hello(key, old_term=body.term, asked=body.tasks, floor=self._floor())
         except Conflict:
-            assert self._number(self.uid) in self.known.dead
+            assert words.number(self.uid) in self.known.dead
             return
         world = self._world()._replace(terms=welcome.term - 1)
-        greeted = referee.after(self.known, Post(self._number(self.uid), welcome.term, 0, "hello"), owns=True)
-        before = self.known if self.known.uid == self._number(self.uid) else greeted
+        greeted = referee.after(self.known, Post(words.number(self.uid), welcome.term, 0, "hello"), owns=True)
+        before = self.known if self.known.uid == words.number(self.uid) else greeted
         assert welcome.taken == dict(before.last).get(body.term, 0)
         assert self._named(welcome.started) == self._named(body.tasks) & before.started
         assert self._named(welcome.ended) == self._named(body.tasks) & before.ended
@@ -299,14 +294,14 @@ class Parts:
         after = ledgers.after_hello(ledger, welcome, own.accounted if own else ())
         if own:
             after = ledgers.after_assignment(after, own)
-        self._same(self._ledger(after), pods.hello(self.system, world).ledger)
+        self._same(words.ledger(self.names, after), pods.hello(self.system, world).ledger)
         self.pod.ledger, self.pod.is_introduced, self.known = after, True, greeted
 
     @staticmethod
     def _same(real: Ledger, model: Ledger) -> None:
         def plain(ledger: Ledger) -> tuple[object, ...]:
             owed = sorted(each.task for each in ledger.owed)
-            return ledger.term, ledger.n, ledger.task, ledger.generation, ledger.phase, owed, _order(ledger.out)
+            return ledger.term, ledger.n, ledger.task, ledger.generation, ledger.phase, owed, words.order(ledger.out)
 
         assert plain(real) == plain(model), (real, model)
         assert model.closed <= real.closed
@@ -374,7 +369,7 @@ class Parts:
             return
         claimed = ledgers.claim(self.pod.ledger)
         pulse = await self.log.pulse(LogKey(*PLACE, self.uid), claimed.term, claimed.owed)
-        mine = self.known.uid == self._number(self.uid)
+        mine = self.known.uid == words.number(self.uid)
         assert pulse.term == (self.known.term if mine else 0)
         lacks = ledgers.lacks(claimed, pulse, self._assignment().accounted)
         beats = list(pods.heartbeat(self.system, self._world()))
@@ -431,9 +426,10 @@ class Parts:
                 self.ghost = None
                 return
             is_last = ghost.ledger.n % 2 == 0
-            event = self._done(task.id) if is_last else Said(task_id=task.id, content="still here")
-            end = ledgers.ended if is_last else ledgers.noted
-            ghost.ledger = end(ghost.ledger, event)  # type: ignore[arg-type]
+            said = Said(task_id=task.id, content="still here")
+            ghost.ledger = (
+                ledgers.ended(ghost.ledger, self._done(task.id)) if is_last else ledgers.noted(ghost.ledger, said)
+            )
         for answer in await self._post(ghost.uid, ghost.ledger.term, ghost.ledger.outbox[:1]):
             ghost.ledger = ledgers.after_post(ghost.ledger, answer)
             if answer not in ("ok", "duplicate"):
@@ -447,7 +443,7 @@ class Parts:
         events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation) for e in entries]
         answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
         for entry, answer in zip(entries, answers, strict=False):
-            post = Post(self._number(uid), term, *self._outgoing(entry))
+            post = Post(words.number(uid), term, *words.outgoing(self.names, entry))
             assert answer == self._expected(post), (post, answer, self.known)
             if answer == "ok":
                 self._accept(post)
@@ -462,22 +458,17 @@ class Parts:
     def _accept(self, post: Post) -> None:
         self.known = referee.after(self.known, post, owns=True)
         cancel = self.manifest["spec"].get("cancelTaskID")
-        if post.how == "cancelled" and post.uid == self._number(self.uid) and self.names.get(cancel) != post.task:
+        if post.how == "cancelled" and post.uid == words.number(self.uid) and self.names.get(cancel) != post.task:
             self.wrong = f"(6) {post.task} was cancelled, and not named"
         if self.system.owner(post.task) != post.uid:
             self.wrong = f"(8) {post.kind} of {post.task} in the log of agent {post.uid}"
 
     async def _live(self) -> Live | None:
         live = await self.log.live(*PLACE)
-        if live and self._number(live.uid) == self.known.uid:
+        if live and words.number(live.uid) == self.known.uid:
             assert (live.task_id and self.names[live.task_id]) == self.known.live[0]
             assert live.task_id is None or live.has_ended == self.known.live[1]
         return live
-
-    # ---- in the model's words --------------------------------------------------------------------------------------
-    @staticmethod
-    def _number(uid: str) -> int:
-        return int(uid.removeprefix("uid-"))
 
     def _named(self, tasks: list[str]) -> set[str]:
         return {self.names[task] for task in tasks}
@@ -488,44 +479,8 @@ class Parts:
     def _ended_ever(self) -> set[str]:
         return {task for task, name in self.names.items() if name in self.known.ended}
 
-    def _outgoing(self, entry: ledgers.Outgoing) -> Outgoing:
-        kind: Kind = "start" if entry.type == "task_started" else "end" if entry.is_end else "text"
-        how = _how(from_wire(entry.type, entry.payload)) if entry.is_end else None
-        return Outgoing(entry.n, kind, self.names[entry.task_id], how, entry.generation)
-
-    def _ledger(self, ledger: ledgers.Ledger) -> Ledger:
-        phase = PHASES[ledger.task.phase] if ledger.task else 0
-        return Ledger(
-            term=ledger.term,
-            n=ledger.n,
-            generation=ledger.generation,
-            task=self.names[ledger.task.id] if ledger.task else None,
-            phase=phase,  # type: ignore[arg-type]
-            out=tuple(self._outgoing(entry) for entry in ledger.outbox),
-            owed=tuple(
-                Owed(self.names[task], self._outgoing(entry).how or "done") for task, entry in ledger.owed.items()
-            ),
-            closed=frozenset(self._named(list(ledger.closed))),
-        )
-
     def _resource(self, manifest: Manifest) -> Resource:
-        agent = Agent.model_validate(manifest)
-        task, recorded, cancel = agent.spec.task, agent.status.manifest_task, agent.spec.cancel_task_id
-        letters = {digest_of(text): text for text in TEXTS}
-        edits = self.edits if agent.spec.instructions == TEXTS[self.edits] else TEXTS.index(agent.spec.instructions)
-        covered = task.covers.manifest_task_id if task else None
-        return Resource(
-            uid=self._number(agent.metadata.uid),
-            generation=agent.metadata.generation,
-            edits=edits,
-            task=Claim(self.names[task.id], letters[task.covers.digest], self.names[covered] if covered else None)
-            if task
-            else None,
-            cancel=self.names[cancel] if cancel else None,
-            recorded=Recorded(letters[recorded.digest], self.names[recorded.id]) if recorded else None,
-            ended=tuple(self.names[each] for each in agent.status.ended_tasks),
-            counted=tuple(self.counted),
-        )
+        return words.resource(self.names, manifest, self.edits, self.counted)
 
     def _world(self) -> World:
         return World(
@@ -533,7 +488,7 @@ class Parts:
             seen=self._resource(self.seen),
             log=ModelLog(self.known),
             is_up=True,
-            ledger=self._ledger(self.pod.ledger),
+            ledger=words.ledger(self.names, self.pod.ledger),
             losses=frozenset(self.losses),
             recorded=tuple(self.recorded),
             claims=tuple(self.claims),
@@ -577,18 +532,6 @@ class Parts:
 
     def check_at_rest(self) -> None:
         assert (found := broken(self.system, self._world(), True)) is None, found
-
-
-def _how(event: Any) -> How:
-    if isinstance(event, TaskCompleted):
-        return "done"
-    if isinstance(event, TaskCancelled):
-        return "cancelled"
-    return "workspace_lost" if event.code == "workspace_lost" else "elsewhere"
-
-
-def _order(out: tuple[Outgoing, ...]) -> list[tuple[object, ...]]:
-    return [(each.n, each.kind, each.task, each.generation) for each in out]
 
 
 PROGRESS: Final[tuple[Step, ...]] = (

@@ -1,5 +1,6 @@
-"""What is done with agents, for everybody who does it: the API for people, the gateway for managers.
+"""What is done with agents, whoever asks for it; today that is the API.
 
-Here belongs what such a caller decides and writes (`claim.py`, pure; `agents.py`) and how an agent looks to it
-(`view.py`, pure; `overlay.py` keeps it current). HTTP belongs to the rooms above, what an agent is to `resources/`.
+Here belongs what such a caller decides and writes (`claim.py`, pure; `agents.py`; `secrets.py`), which agents it finds
+(`listing.py`, pure) and how an agent looks to it (`view.py`, pure; `overlay.py` keeps it current). HTTP belongs to the
+rooms above, what an agent is to `resources/`.
 """
