@@ -4,12 +4,15 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 Json = dict[str, Any]
 LINE_LIMIT = 400
+MESSAGE_LEAST = 20
+"""Cells of a list's last column, also on a terminal that is too narrow for it."""
 console = Console(highlight=False, soft_wrap=True)
 STYLES = {
     "task_started": "bold",
@@ -64,7 +67,8 @@ def _told(kind: str, payload: Json) -> str | None:
             return f"! the model did not answer (HTTP {payload.get('status')}), retry {attempt} of {most}"
         case "task_completed":
             seconds = payload.get("duration_ms", 0) / 1000
-            return f"✓ completed in {seconds:.1f} s, {payload.get('turns')} turns, ${payload.get('cost_usd', 0):.4f}"
+            turns = "1 turn" if payload.get("turns") == 1 else f"{payload.get('turns')} turns"
+            return f"✓ completed in {seconds:.1f} s, {turns}, ${payload.get('cost_usd', 0):.4f}"
         case "task_cancelled":
             return f"■ cancelled: {payload.get('reason')}, ${payload.get('cost_usd', 0):.4f}"
         case "error":
@@ -83,16 +87,23 @@ def print_event(event: Json) -> None:
 
 
 def print_agents(agents: list[Json], *, with_namespace: bool) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (*(("NAMESPACE",) if with_namespace else ()), "NAME", "STATUS", "TASK", "COST", "MODEL", "MESSAGE"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=20 if column == "MESSAGE" else None)
+    """A line each. Only the message is cut, and only to a terminal's width."""
+    heads = [*(["NAMESPACE"] if with_namespace else []), "NAME", "STATUS", "TASK", "COST", "MODEL", "MESSAGE"]
+    rows = [heads]
     for agent in agents:
-        where = (agent["namespace"],) if with_namespace else ()
+        where = [agent["namespace"]] if with_namespace else []
         cost = f"${Decimal(agent['totalCostUSD']):.4f}" if agent.get("totalCostUSD") else ""
-        task = agent.get("taskStatus", "")
-        told = Text(_short(agent.get("lastTaskMessage", "")))
-        table.add_row(*where, agent["name"], agent["status"], task, cost, agent["model"], told)
-    console.print(table)
+        message = _short(agent.get("lastTaskMessage", ""))
+        rows.append(
+            [*where, agent["name"], agent["status"], agent.get("taskStatus", ""), cost, agent["model"], message]
+        )
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(heads) - 1)]
+    left = max(MESSAGE_LEAST, console.width - sum(widths) - 2 * len(widths)) if console.is_terminal else LINE_LIMIT
+    for row in rows:
+        line = Text("  ".join(map(set_cell_size, row, widths)) + "  ", style="bold" if row is heads else "")
+        message_cell = Text(row[-1])
+        message_cell.truncate(left, overflow="ellipsis")
+        console.print(line + message_cell)
 
 
 def print_agent(agent: Json) -> None:
