@@ -27,7 +27,8 @@ def test_all_children_of_an_agent_are_as_in_the_snapshot() -> None:
 
 
 def whole() -> Manifest:
-    found = made(agent(spec={"labels": {"crew": "blue", "komputer.ai/agent-name": "eve", "komputer.ai/squad": "s"}}))
+    ours = {"komputer.ai/agent-name": "eve", "komputer.ai/squad": "s", "komputer.ai/personal-agent": "true"}
+    found = made(agent(spec={"labels": {"crew": "blue", **ours}}))
     return {**found._asdict(), "serviceAccount": service_account("team")}
 
 
