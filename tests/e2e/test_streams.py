@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import aiohttp
 
@@ -20,8 +21,8 @@ WORK = (
 )
 
 
-def test_who_follows_misses_nothing_when_api_and_log_are_killed(laptop: Laptop) -> None:
-    got: list[Json] = []
+def test_who_follows_misses_nothing_when_api_and_log_are_killed(new_laptop: Callable[..., Laptop]) -> None:
+    laptop, got = new_laptop(), list[Json]()
     laptop.assign("watched", script(*WORK))
 
     def follow() -> None:
