@@ -22,8 +22,8 @@ setup: .venv/.ready ## Make .venv and install what `up` and `test` need; quick w
 up: setup ## Run the platform on 127.0.0.1:8080 (ARGS="--port 9000 --offline")
 	@exec $(BIN)/komputer up $(ARGS)
 
-test: setup ## Every test that needs no other control plane, a few minutes
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## Every test that needs no other control plane, on every core: 7 minutes on two (ARGS="-n 0 -k name")
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver (builds it once: Go, about 8 minutes)
 	@hack/kubernetes/test.sh
