@@ -1,11 +1,14 @@
 """Speaking to an agent while it works: heard once, in order, before the task is over."""
 
+import json
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from tests.e2e.laptop import Json, Laptop, check_log, script
 from tests.e2e.test_crashes import in_agent
+from tests.e2e.test_up import komputer
 
 
 def say(laptop: Laptop, name: str, content: str) -> httpx.Response:
@@ -78,6 +81,64 @@ def test_whatever_is_accepted_at_the_end_of_a_task_is_answered(laptop: Laptop) -
     assert len(messages) == accepted
     if messages:
         assert messages[-1] in end["payload"]["result"]
+
+
+def kill_claude(laptop: Laptop) -> None:
+    (claude,) = laptop.agent_processes("_bundled/claude")
+    claude.kill()
+
+
+def kill_gateway(laptop: Laptop) -> None:
+    laptop.part("gateway").kill()
+
+
+@pytest.mark.parametrize("kill", [kill_claude, kill_gateway])
+def test_messages_survive_a_death_before_they_were_read(
+    new_laptop: Callable[..., Laptop], kill: Callable[[Laptop], None]
+) -> None:
+    laptop = new_laptop()
+    laptop.assign("survivor", script(tool(4), {"say": "Noted."}))
+    laptop.event("survivor", "tool_call")
+    sent = ["First the bananas.", "Then the apples."]
+    for content in sent:
+        assert say(laptop, "survivor", content).status_code == 202
+    kill(laptop)
+    assert laptop.end("survivor")["type"] == "task_completed"
+    events = laptop.events("survivor")
+    check_log(events)
+    assert [e["payload"]["content"] for e in events if e["type"] == "user_message"] == sent
+    assert [times_read(laptop, content) for content in sent] == [1, 1]
+
+
+def times_read(laptop: Laptop, content: str) -> int:
+    """How often the only conversation has this as something that a person said."""
+    (transcript,) = laptop.data_dir.glob("volumes/**/.claude/projects/*/*.jsonl")
+    count = 0
+    for line in transcript.read_text().splitlines():
+        entry = json.loads(line)
+        attached = entry.get("attachment") or {}
+        if attached.get("type") == "queued_command":
+            count += str(attached.get("prompt")).count(content)
+        if entry.get("type") == "user":
+            count += json.dumps(entry["message"]["content"]).count(content)
+    return count
+
+
+def test_the_command_line_speaks_and_compacts(laptop: Laptop) -> None:
+    laptop.assign("commanded", script(tool(3), {"say": "Noted."}))
+    laptop.event("commanded", "tool_call")
+    sent = komputer(laptop, "send", "commanded", "Mention the bananas.", "--json")
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["id"] == laptop.event("commanded", "user_message")["id"]
+    busy = komputer(laptop, "compact", "commanded", "--json")
+    assert (busy.returncode, json.loads(busy.stderr)["code"]) == (1, "busy")
+    laptop.end("commanded")
+    idle = komputer(laptop, "send", "commanded", "Too late.")
+    assert (idle.returncode, idle.stderr.count("\n")) == (1, 1)
+    done = komputer(laptop, "compact", "commanded", "--instructions", "Keep the fruit.")
+    assert done.returncode == 0, done.stderr
+    assert "compacted the conversation (" in done.stdout
+    assert komputer(laptop, "send", "commanded").returncode == 2
 
 
 def test_a_message_survives_the_death_of_the_runtime(laptop: Laptop) -> None:
