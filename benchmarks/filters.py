@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.measures import Row, crowd, machine, milliseconds, timed
 from komputer.agents import listing
-from komputer.agents.claim import new_agent
+from komputer.agents.claim import NewTask, new_agent
 from komputer.agents.view import agent_body
 from tests.e2e.laptop import Laptop
 
@@ -24,8 +24,7 @@ def manifest(n: int) -> dict[str, Any]:
     made = new_agent(
         f"agent-{n:05}",
         f"team-{n % 7}",
-        "01ARZ3NDEKTSV4RRFFQ69G5FAV",
-        f"Count the sheep of number {n}, twice. " * 10,
+        NewTask("01ARZ3NDEKTSV4RRFFQ69G5FAV", f"Count the sheep of number {n}, twice. " * 10),
         {"labels": labels},
     )
     made["metadata"] |= {"uid": str(n), "creationTimestamp": "2026-01-01T00:00:00Z"}

@@ -151,6 +151,18 @@ def test_of_two_watchers_of_a_group_each_event_goes_to_one(sdk: Any, name: str) 
         stream.close()
 
 
+def test_a_conversation_is_compacted(sdk: Any, name: str) -> None:
+    sdk.create_agent(name, script({"say": "One."}))
+    idle(sdk, name)
+    assert sdk.compact_agent_task(name, instructions="Keep the names.") == {"status": "compacting", "name": name}
+
+    def types() -> list[str]:
+        return [event["type"] for event in sdk.get_agent_events(name)["events"]]
+
+    until(lambda: types().count("task_completed") == 2, "the compaction ends")
+    assert types().count("compaction") == 1
+
+
 def test_secrets(sdk: Any, name: str) -> None:
     made = sdk.create_secret(name, {"token": "hunter-two"})
     assert (made.name, made.keys, made.managed) == (name, ["token"], True)
@@ -200,11 +212,10 @@ def test_what_is_not_there_yet_is_told_and_not_pretended(sdk: Any, name: str) ->
     calls: list[Callable[[], Any]] = [
         lambda: sdk.create_agent(name, "x", lifecycle="Sleep"),
         lambda: sdk.create_agent(name, "x", budget_usd="1.00"),
-        lambda: sdk.compact_agent_task(name),
         lambda: sdk.sleep_agent(name),
         lambda: sdk.list_squads(),
     ]
-    for call, status in zip(calls, (400, 400, 404, 404, 404), strict=True):
+    for call, status in zip(calls, (400, 400, 404, 404), strict=True):
         with pytest.raises(ApiException) as refused:
             call()
         assert refused.value.status == status

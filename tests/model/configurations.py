@@ -17,6 +17,7 @@ SMALL: Final[list[Configuration]] = [
     _of(1, 1, 0, 0, lag=True),
     _of(0, 0, 0, 1, recreations=1),
     _of(0, 0, 0, 2),
+    _of(0, 0, 1, 1, messages=2),
 ]
 """Exhausted in a few seconds together."""
 
@@ -36,9 +37,11 @@ LARGE: Final[list[Configuration]] = [
     _of(0, 0, 1, 2, recreations=1),
     _of(0, 0, 0, 2, recreations=2),
     _of(1, 0, 0, 2),
+    _of(1, 0, 1, 1, messages=2),
+    _of(0, 0, 0, 2, messages=2),
 ]
 
-EVERYTHING: Final = _of(3, 2, 1, 3, lag=True, recreations=1)
+EVERYTHING: Final = _of(3, 2, 1, 3, lag=True, recreations=1, messages=2)
 """For random walks: too much to be exhausted."""
 
 SHOWS: Final[dict[str, Configuration]] = {
@@ -53,6 +56,7 @@ SHOWS: Final[dict[str, Configuration]] = {
     "owe": _of(1, 0, 0, 2),
     "adopt": _of(0, 1, 0, 1),
     "fence": _of(0, 1, 0, 2),
+    "heard": _of(0, 0, 0, 0, messages=1),
     "uid": _of(0, 0, 0, 0, recreations=1),
 }
 """Where a rule that is switched off is missed soonest."""

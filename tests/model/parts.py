@@ -92,6 +92,8 @@ class Parts:
         self.wrong: str | None = None
         self.losses: set[str] = set()
         self.costs: dict[str, float] = {}
+        self.messages: dict[str, int] = {}
+        """By their ids: the how manieth message to its task it was."""
         self._create(by_api=by_api)
 
     def _create(self, *, by_api: bool) -> None:
@@ -104,7 +106,7 @@ class Parts:
         self.reads: list[Manifest] = []
         self.decided: Decided | None = None
         name, task = PLACE[1], str(ULID())
-        made = claim.new_agent(name, PLACE[0], task, TEXTS[0], {"model": "m"})
+        made = claim.new_agent(name, PLACE[0], claim.NewTask(task, TEXTS[0]), {"model": "m"})
         if by_api:
             self.names[task] = f"t{self.incarnation}.1"
             self.claims.append(self.names[task])
@@ -144,7 +146,7 @@ class Parts:
             return
         task = str(ULID())
         try:
-            patched = json_patch(self.manifest, claim.assign(read, task, f"do {len(self.claims)}", {}))
+            patched = json_patch(self.manifest, claim.assign(read, claim.NewTask(task, f"do {len(self.claims)}"), {}))
         except ApiError:
             return
         over = {*self._ended_ever(), *self._status().ended_tasks}
@@ -169,6 +171,20 @@ class Parts:
         pending = agent.spec.cancel_task_id
         if task and (pending is None or pending in agent.status.ended_tasks):
             self._written(json_patch(self.manifest, claim.cancel(self.manifest, task)))
+
+    async def somebody_speaks(self) -> None:
+        """To the task that the log shows open; else nobody is heard."""
+        live = await self._live()
+        if live is None or live.task_id is None:
+            return
+        post = Post(words.number(self.uid), OPERATORS, 0, "message", self.names[live.task_id])
+        said = await self.log.message(LogKey(*PLACE, self.uid), live.task_id, "word")
+        assert self._expected(post) == ("ok" if said else "ended"), (post, self.known)
+        if said is None:
+            return
+        self._accept(post)
+        self.messages[said.id] = self.known.said[1]
+        await self.the_log_reaches_the_disk()
 
     async def the_agent_is_made_again(self) -> None:
         """Its old pod lives on."""
@@ -294,7 +310,7 @@ class Parts:
         after = ledgers.after_hello(ledger, welcome, own.accounted if own else ())
         if own:
             after = ledgers.after_assignment(after, own)
-        self._same(words.ledger(self.names, after), pods.hello(self.system, world).ledger)
+        self._same(words.ledger(self.names, self.messages, after), pods.hello(self.system, world).ledger)
         self.pod.ledger, self.pod.is_introduced, self.known = after, True, greeted
 
     @staticmethod
@@ -336,9 +352,19 @@ class Parts:
         if task and task.phase == "acted":
             self.pod.ledger = ledgers.noted(self.pod.ledger, Said(task_id=task.id, content="word"))
 
+    async def the_runtime_is_told(self) -> None:
+        for entry in await self.log.messages(LogKey(*PLACE, self.uid), None):
+            message = door.Message(id=entry.id, task_id=entry.payload["task_id"], content="word")
+            self.pod.ledger = ledgers.told(self.pod.ledger, message)
+
+    async def claude_answers(self) -> None:
+        task = self.pod.ledger.task
+        if task and task.phase == "acted" and task.messages:
+            self.pod.ledger = replace(self.pod.ledger, task=replace(task, heard=task.messages[-1].id))
+
     async def the_task_is_done(self) -> None:
         task = self.pod.ledger.task
-        if self.pod.is_introduced and task and task.phase == "acted":
+        if self.pod.is_introduced and task and task.phase == "acted" and not task.is_asked:
             self.pod.ledger = ledgers.ended(self.pod.ledger, self._done(task.id))
 
     def _done(self, task: str) -> TaskCompleted:
@@ -440,10 +466,12 @@ class Parts:
         """What the log answers, which must be what the model says."""
         if not entries:
             return []
-        events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation) for e in entries]
+        held = self.pod.ledger if uid == self.pod.uid else ledgers.Ledger()
+        events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation, ledgers.heard_by(held, e)) for e in entries]
         answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
         for entry, answer in zip(entries, answers, strict=False):
-            post = Post(words.number(uid), term, *words.outgoing(self.names, entry))
+            heard = words.count(self.messages, ledgers.heard_by(held, entry))
+            post = Post(words.number(uid), term, *words.outgoing(self.names, entry, heard))
             assert answer == self._expected(post), (post, answer, self.known)
             if answer == "ok":
                 self._accept(post)
@@ -488,7 +516,7 @@ class Parts:
             seen=self._resource(self.seen),
             log=ModelLog(self.known),
             is_up=True,
-            ledger=words.ledger(self.names, self.pod.ledger),
+            ledger=words.ledger(self.names, self.messages, self.pod.ledger),
             losses=frozenset(self.losses),
             recorded=tuple(self.recorded),
             claims=tuple(self.claims),
@@ -542,12 +570,14 @@ PROGRESS: Final[tuple[Step, ...]] = (
     Parts.the_runtime_posts,
     Parts.the_prompt_is_given,
     Parts.the_runtime_heeds_the_cancel,
+    Parts.the_runtime_is_told,
+    Parts.claude_answers,
     Parts.the_task_is_done,
     Parts.the_runtime_sends_a_heartbeat,
 )
 HAPPENINGS: Final[tuple[Step, ...]] = (
     *(Parts.a_post_reads, Parts.a_post_claims, Parts.the_manifest_is_edited, Parts.the_task_is_cancelled),
-    *(Parts.the_agent_is_made_again, Parts.the_old_log_is_buried),
+    *(Parts.somebody_speaks, Parts.somebody_speaks, Parts.the_agent_is_made_again, Parts.the_old_log_is_buried),
     *(Parts.an_operator_decides, Parts.an_operator_writes),
     *(Parts.a_gateway_stops_watching, Parts.the_stale_gateway_takes_over),
     *(Parts.the_runtime_says_hello, Parts.claude_says_something, Parts.a_post_gets_no_answer),

@@ -37,6 +37,10 @@ def users(system: System, world: World) -> Iterator[Step]:
             yield from _claim(system, world, held, world._replace(reads=tuple(r for r in world.reads if r is not held)))
     elif world.posts:
         yield from _claim(system, world, resource, world)
+    if world.messages and task and not has_ended:
+        after, answer = system.append(world, Post(resource.uid, 0, 0, "message", task))
+        if answer == "ok":
+            yield f"somebody speaks to {task}", False, after._replace(messages=world.messages - 1)
     if world.recreations:
         yield from _recreate(world)
 

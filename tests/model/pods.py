@@ -30,9 +30,17 @@ def _work(system: System, world: World) -> Iterator[Step]:
     want = system.wanted(seen, system.accounted(seen))
     if is_current and not ledger.task and not ledger.out and want and want != BUSY and want not in ledger.closed:
         start = Outgoing(ledger.n + 1, "start", want, generation=seen.generation)
-        taken = ledger._replace(task=want, phase=0, n=start.n, out=(start,))
+        taken = ledger._replace(task=want, phase=0, n=start.n, out=(start,), told=0, heard=0)
         yield f"the runtime writes {want} into its ledger", True, world._replace(ledger=taken)
-    task = ledger.task
+    task, said = ledger.task, system.view(world).said
+    if task and said[0] == task and said[1] > ledger.told:
+        yield (
+            f"the runtime is told what was said to {task}",
+            True,
+            world._replace(ledger=ledger._replace(told=said[1], waits=False)),
+        )
+    if ledger.waits and not (said[0] == task and said[1] > ledger.heard):
+        yield "the runtime has waited long enough", True, world._replace(ledger=ledger._replace(waits=False))
     waits = system.rule["wait_start"] and any(event.kind == "start" for event in ledger.out)
     if task and ledger.phase == 0 and not waits:
         yield (
@@ -41,7 +49,9 @@ def _work(system: System, world: World) -> Iterator[Step]:
             _prompted(world, task)._replace(ledger=ledger._replace(phase=1)),
         )
     if task and ledger.phase < 2:
-        if ledger.phase == 1:
+        if ledger.phase == 1 and ledger.heard < ledger.told:
+            yield "the model answers", True, world._replace(ledger=ledger._replace(heard=ledger.told))
+        if ledger.phase == 1 and ledger.heard == ledger.told and not ledger.waits:
             yield f"the runtime writes the end of {task}: done", True, _ended(world, task, "done")
         if is_current and seen.cancel == task:
             yield f"the runtime writes the end of {task}: cancelled", True, _ended(world, task, "cancelled")
@@ -57,7 +67,7 @@ def _prompted(world: World, task: str) -> World:
 
 def _ended(world: World, task: str, how: How) -> World:
     ledger = world.ledger
-    end = Outgoing(ledger.n + 1, "end", task, how)
+    end = Outgoing(ledger.n + 1, "end", task, how, heard=ledger.heard if how == "done" else None)
     return world._replace(ledger=ledger._replace(phase=2, n=end.n, out=(*ledger.out, end)))
 
 
@@ -75,11 +85,13 @@ def _deliver(system: System, world: World, event: Outgoing) -> Iterator[Step]:
             ledger = ledger._replace(owed=(*ledger.owed, owed), closed=ledger.closed | {event.task})
     elif answer == "started":  # by a ledger that is gone
         ledger = ledger._replace(phase=2, n=event.n, out=(Outgoing(event.n, "end", event.task, "workspace_lost"),))
+    elif answer == "unheard":  # the task goes on
+        ledger = ledger._replace(phase=1, out=ledger.out[1:], n=event.n - 1, waits=True)
     else:  # stale: not begun, so dropped; a newer assignment may name it again
         newest = max(ledger.generation, system.view(world).generation)
         ledger = ledger._replace(task=None, phase=0, out=(), n=event.n - 1, generation=newest)
     if ledger.task in ledger.closed:
-        ledger = ledger._replace(task=None, phase=0)
+        ledger = ledger._replace(task=None, phase=0, told=0, heard=0, waits=False)
     yield label, True, assigned(system, after._replace(ledger=ledger))
 
 
@@ -145,6 +157,9 @@ def hello(system: System, world: World) -> World:
         owed=tuple(each for each in owed if each not in missing),
         task=task,
         phase=ledger.phase if task else 0,
+        told=ledger.told if task else 0,
+        heard=ledger.heard if task else 0,
+        waits=ledger.waits and task is not None,
     )
     return assigned(system, greeted._replace(is_up=True, ledger=fresh))
 
@@ -196,7 +211,7 @@ def _haunt(system: System, world: World, ghost: Ghost) -> Iterator[Step]:
     elif task and phase == 1:
         options.append((Outgoing(n + 1, "text", task), Ghost(uid, term, n + 1, task, 3, ())))
     if task and phase in (1, 3) and not out:
-        options.append((Outgoing(n + 1, "end", task, "done"), None))
+        options.append((Outgoing(n + 1, "end", task, "done", heard=0), None))
     for event, rest in options:
         after, answer = system.append(world, Post(uid, term, *event))
         label = f"the old pod posts {event.kind} of {event.task} as #{event.n} (term {term}): {answer}"

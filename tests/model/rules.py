@@ -15,5 +15,6 @@ RULES: Final = {
     "owe": "a runtime owes an end for each task of its ledger until the status accounts it, whoever ended it",
     "adopt": "hello names the log's open tasks; one that the ledger does not know is ended: workspace_lost",
     "fence": "a start and an operator's end carry a generation; the log refuses an older start than it has seen",
+    "heard": "a completion says which message to its task was answered last; the log refuses it before a newer one was",
     "uid": "a log belongs to one uid: a re-created agent begins anew, and the uid before it is dead",
 }

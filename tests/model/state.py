@@ -8,7 +8,7 @@ TEXTS: Final = "ABA"
 BUSY: Final = "busy"
 """Instead of a wanted task: the manifest's is not recorded yet."""
 
-Kind = Literal["start", "text", "end", "hello"]
+Kind = Literal["start", "text", "end", "hello", "message"]
 How = Literal["done", "cancelled", "workspace_lost", "elsewhere"]
 """Of an end. `elsewhere`: owed by a runtime for a task that somebody else ended."""
 
@@ -54,6 +54,8 @@ class Outgoing(NamedTuple):
     task: str
     how: How | None = None
     generation: int | None = None
+    heard: int | None = None
+    """Of the end `done`: how many messages to the task the model has answered."""
 
 
 class Owed(NamedTuple):
@@ -76,6 +78,11 @@ class Ledger(NamedTuple):
     owed: tuple[Owed, ...] = ()
     """Accepted ends that the status does not account yet."""
     closed: frozenset[str] = frozenset()
+    told: int = 0
+    """Messages to the open task that the runtime has got, and of them those that the model has answered."""
+    heard: int = 0
+    waits: bool = False
+    """For a message for which the log has refused its end."""
 
 
 class Ghost(NamedTuple):
@@ -100,6 +107,7 @@ class Post(NamedTuple):
     task: str = ""
     how: How | None = None
     generation: int | None = None
+    heard: int | None = None
 
 
 class View(NamedTuple):
@@ -115,6 +123,8 @@ class View(NamedTuple):
     live: tuple[str | None, bool] = (None, True)
     """The live hash: the task, and has it ended."""
     generation: int = 0
+    said: tuple[str, int] = ("", 0)
+    """How many messages the open task was sent."""
 
 
 class Log(NamedTuple):
@@ -160,6 +170,7 @@ class World(NamedTuple):
     cancels: int = 0
     faults: int = 0
     recreations: int = 0
+    messages: int = 0
     losses: frozenset[str] = frozenset()
     terms: int = 0
     """The clock of the log."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from tests.model import people, pods
+from tests.model import people, pods, referee
 from tests.model.referee import after, decide, view
 from tests.model.rules import RULES
 from tests.model.state import BUSY, Claim, Log, Post, Resource, View, World
@@ -12,7 +12,8 @@ Step = tuple[str, bool, World]
 
 
 class System:
-    """The rules, and how much may happen: `posts`, `edits` (at most 2), `cancels`, `faults`, `recreations`.
+    """The rules, and how much may happen: `posts`, `edits` (at most 2), `cancels`, `faults`, `recreations`,
+    `messages`.
 
     `created` is who makes the agent: a manifest or a POST. With `lag` API and operator may act on old copies of the
     resource; without, each acts in one step, which changes nothing that a test could not tell.
@@ -27,12 +28,14 @@ class System:
         cancels: int = 0,
         faults: int = 0,
         recreations: int = 0,
+        messages: int = 0,
         created: str = "manifest",
         lag: bool = False,
     ) -> None:
         self.rule = {rule: rule not in off for rule in RULES}
         self.edits, self.created, self.lag = edits, created, lag
         self.posts, self.cancels, self.faults, self.recreations = posts, cancels, faults, recreations
+        self.messages = messages
 
     def first(self) -> World:
         by_api, creates = self.created == "api", self.rule["create"]
@@ -46,6 +49,7 @@ class System:
             cancels=self.cancels,
             faults=self.faults,
             recreations=self.recreations,
+            messages=self.messages,
         )
 
     # ---- decisions -------------------------------------------------------------------------------------------------
@@ -86,7 +90,9 @@ class System:
         """The world after the log has decided, and its answer."""
         owns = self.rule["uid"]
         now = view(world.log, owns)
-        answer = decide(now, post, exact=self.rule["exact"], fence=self.rule["fence"], owns=owns)
+        answer = decide(
+            now, post, exact=self.rule["exact"], fence=self.rule["fence"], owns=owns, hears=self.rule["heard"]
+        )
         if answer != "ok":
             return world, answer
         ends = (post.task,) if post.kind == "end" else ()
@@ -95,6 +101,8 @@ class System:
             wrong = f"(6) {post.task} was cancelled, and not named"
         if self.owner(post.task) != (post.uid if owns else now.uid) and now.uid:
             wrong = f"(8) {post.kind} of {post.task} in the log of agent {now.uid}"
+        if referee.unanswered(now, post):
+            wrong = f"(9) {post.task} is completed before a message to it was answered"
         readable = world.pending if not owns or now.uid == post.uid else ()
         log = world.log._replace(tail=(*world.log.tail, post))
         return world._replace(log=log, pending=readable + ends, ever=world.ever.union(ends), wrong=wrong), "ok"

@@ -31,22 +31,33 @@ def order(out: Iterable[Outgoing]) -> list[tuple[object, ...]]:
     return [(each.n, each.kind, each.task, each.generation) for each in out]
 
 
-def outgoing(names: Mapping[str, str], entry: ledgers.Outgoing) -> Outgoing:
+def count(messages: Mapping[str, int], heard: str | None) -> int | None:
+    """How many messages there were up to this one. `messages`: which one each was to its task, by their ids."""
+    return heard if heard is None else messages.get(heard, 0)
+
+
+def outgoing(names: Mapping[str, str], entry: ledgers.Outgoing, heard: int | None = None) -> Outgoing:
+    """`heard`: how many messages a completion has."""
     kind: Kind = "start" if entry.type == "task_started" else "end" if entry.is_end else "text"
     end = how(from_wire(entry.type, entry.payload)) if entry.is_end else None
-    return Outgoing(entry.n, kind, names[entry.task_id], end, entry.generation)
+    return Outgoing(entry.n, kind, names[entry.task_id], end, entry.generation, heard)
 
 
-def ledger(names: Mapping[str, str], real: ledgers.Ledger) -> Ledger:
+def ledger(names: Mapping[str, str], messages: Mapping[str, int], real: ledgers.Ledger) -> Ledger:
+    def out(entry: ledgers.Outgoing) -> Outgoing:
+        return outgoing(names, entry, count(messages, ledgers.heard_by(real, entry)))
+
     return Ledger(
         term=real.term,
         n=real.n,
         generation=real.generation,
         task=names[real.task.id] if real.task else None,
         phase=PHASES[real.task.phase] if real.task else 0,
-        out=tuple(outgoing(names, entry) for entry in real.outbox),
-        owed=tuple(Owed(names[task], outgoing(names, entry).how or "done") for task, entry in real.owed.items()),
+        out=tuple(out(entry) for entry in real.outbox),
+        owed=tuple(Owed(names[task], out(entry).how or "done") for task, entry in real.owed.items()),
         closed=frozenset(names[task] for task in real.closed),
+        told=len(real.task.messages) if real.task else 0,
+        heard=count(messages, real.task.heard) or 0 if real.task else 0,
     )
 
 

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 from ulid import ULID
 
 from komputer.agents import claim, listing
+from komputer.agents.claim import NewTask
 from komputer.agents.overlay import Overlay
 from komputer.agents.secrets import Secrets
 from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
 from komputer.events.bell import Place
-from komputer.events.log import LogKey
+from komputer.events.log import Log, LogKey, Said
 from komputer.kube import AGENTS, Cache, Cluster
 from komputer.resources import names
-from komputer.resources.agent import Agent, is_idle
+from komputer.resources.agent import Agent, Wanted, is_idle, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.connector import is_connector_name
 from komputer.resources.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
@@ -49,8 +50,11 @@ class Ordered:
 class Agents:
     """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay, connectors: Cache, secrets: Secrets) -> None:
+    def __init__(
+        self, cluster: Cluster, cache: Cache, overlay: Overlay, log: Log, connectors: Cache, secrets: Secrets
+    ) -> None:
         self._cluster = cluster
+        self._log = log
         self._cache = cache
         self._connectors = connectors
         self._overlay = overlay
@@ -160,7 +164,7 @@ class Agents:
         """
         self._require_synced()
         manifest = self._cache.get(namespace, name)
-        task_id = request or str(ULID())
+        task = NewTask(request or str(ULID()), instructions)
         given_uid: str | None = None
         try:
             for attempt in range(ATTEMPTS):
@@ -168,9 +172,9 @@ class Agents:
                     manifest = await self._fresh(namespace, name)
                 if manifest is None:
                     if secrets is not None:
-                        given_uid = await self.secrets.give(namespace, name, secrets, task_id, None)
+                        given_uid = await self.secrets.give(namespace, name, secrets, task.id, None)
                         settings = settings | {"secretsUID": given_uid}
-                    made = await self._create(claim.new_agent(name, namespace, task_id, instructions, settings))
+                    made = await self._create(claim.new_agent(name, namespace, task, settings))
                     if made is None:
                         continue
                     return Assigned(created_body(made, "Pending"), True, claim.etag(made))
@@ -185,9 +189,9 @@ class Agents:
                 if secrets is not None:
                     if not await self._is_idle(manifest, is_fresh=attempt > 0):
                         continue
-                    given_uid = await self.secrets.give(namespace, name, secrets, task_id, manifest)
+                    given_uid = await self.secrets.give(namespace, name, secrets, task.id, manifest)
                     given = given | {"secretsUID": given_uid}
-                assigned = await self._assign(manifest, task_id, instructions, given, [], is_fresh=attempt > 0)
+                assigned = await self._assign(manifest, task, given, [], is_fresh=attempt > 0)
                 if assigned is not None:
                     return Assigned(created_body(assigned), False, claim.etag(assigned))
         except (Invalid, Conflict, NotFound, Forbidden):
@@ -196,6 +200,19 @@ class Agents:
                 await self.secrets.discard(namespace, name, given_uid)
             raise
         raise Unavailable(f"agent {name!r} changed too often to assign a task; try again", code="contended")
+
+    async def create(
+        self, namespace: str, name: str, task: NewTask, settings: Manifest, metadata: Manifest
+    ) -> Manifest:
+        """A new agent, and none that exists: raises `Conflict` (`exists`), also for the name of one that is being
+        deleted. The same task again is no conflict."""
+        self._require_synced()
+        if (made := await self._create(claim.new_agent(name, namespace, task, settings, metadata))) is not None:
+            return made
+        found = await self._fresh(namespace, name)
+        if found is None or not await self._has_had(found, task.id):
+            raise Conflict(f"there is an agent {name!r} already; choose another name", code="exists")
+        return found
 
     async def _create(self, manifest: Manifest) -> Manifest | None:
         """None where somebody was faster."""
@@ -209,15 +226,19 @@ class Agents:
 
     async def _done_before(self, manifest: Manifest, request: str) -> Assigned | None:
         """What an earlier try of this request came to."""
-        agent = Agent.model_validate(manifest)
-        is_new = agent.metadata.annotations.get(names.CREATED_BY_ANNOTATION) == request
-        is_assigned = agent.spec.task is not None and agent.spec.task.id == request
-        if not (is_new or is_assigned or request in agent.status.ended_tasks):
-            key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
-            if not await self._overlay.has_ended(key, request):
-                return None
+        is_new = manifest["metadata"].get("annotations", {}).get(names.CREATED_BY_ANNOTATION) == request
+        if not (is_new or await self._has_had(manifest, request)):
+            return None
         await self.secrets.adopt(manifest)
         return Assigned(created_body(manifest, "Pending" if is_new else None), is_new, claim.etag(manifest))
+
+    async def _has_had(self, manifest: Manifest, task_id: str) -> bool:
+        """The agent was given this very task before: whoever asks again asks for nothing new."""
+        agent = Agent.model_validate(manifest)
+        if (agent.spec.task and agent.spec.task.id == task_id) or task_id in agent.status.ended_tasks:
+            return True
+        key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
+        return await self._overlay.has_ended(key, task_id)
 
     async def _is_idle(self, manifest: Manifest, *, is_fresh: bool) -> bool:
         """False where only our copy may be busy; raises `Busy` where the agent is."""
@@ -230,36 +251,26 @@ class Agents:
         return False
 
     async def assign(
-        self,
-        namespace: str,
-        name: str,
-        instructions: str,
-        given: Manifest,
-        only_if: Collection[str] | None = None,
+        self, namespace: str, name: str, task: NewTask, given: Manifest, only_if: Collection[str] | None = None
     ) -> Manifest:
-        """The next task of an agent that exists. Raises `Busy`, `NotFound`, `PreconditionFailed`."""
-        task_id = str(ULID())
+        """The next task of an agent that exists. The same task again changes nothing. Raises `Busy`, `NotFound`,
+        `PreconditionFailed`."""
 
         async def write(manifest: Manifest, is_fresh: bool) -> Manifest | None:
+            if await self._has_had(manifest, task.id):
+                return manifest
             guard = [] if only_if is None else claim.same_spec(manifest)
-            return await self._assign(manifest, task_id, instructions, given, guard, is_fresh=is_fresh)
+            return await self._assign(manifest, task, given, guard, is_fresh=is_fresh)
 
         return await self._decided(namespace, name, only_if, write)
 
     async def _assign(
-        self,
-        manifest: Manifest,
-        task_id: str,
-        instructions: str,
-        given: Manifest,
-        guard: Sequence[claim.Operation],
-        *,
-        is_fresh: bool,
+        self, manifest: Manifest, task: NewTask, given: Manifest, guard: Sequence[claim.Operation], *, is_fresh: bool
     ) -> Manifest | None:
         """The claimed agent, or None where the decision was made on an old copy and is to be made anew."""
         if not await self._is_idle(manifest, is_fresh=is_fresh):
             return None
-        return await self._patched(manifest, [*guard, *claim.assign(manifest, task_id, instructions, given)])
+        return await self._patched(manifest, [*guard, *claim.assign(manifest, task, given)])
 
     async def _patched(self, manifest: Manifest, operations: Sequence[claim.Operation]) -> Manifest | None:
         """The agent after the patch, or None where it is not what `manifest` says any more."""
@@ -300,8 +311,9 @@ class Agents:
         self._cache.put(manifest)
         return manifest
 
-    async def cancel(self, namespace: str, name: str) -> None:
-        """Asks for the end of the task that runs or is about to. Raises `Conflict` (`idle`) where none is."""
+    async def cancel(self, namespace: str, name: str, only: str | None = None) -> None:
+        """Asks for the end of the task that runs or is about to; of `only` that one, if given. Raises `Conflict`
+        (`idle`) where none is."""
         manifest: Manifest | None = self.cached(namespace, name)
         deadline = asyncio.get_running_loop().time() + CANCEL_WAIT_S
         is_fresh = False
@@ -309,6 +321,7 @@ class Agents:
             agent = Agent.model_validate(manifest)
             live = await self._overlay.current((namespace, name))
             task_id = running_task(agent, live)
+            task_id = task_id if only in (None, task_id) else None
             pending = agent.spec.cancel_task_id
             if task_id is not None and pending == task_id:
                 return
@@ -326,6 +339,39 @@ class Agents:
                 await asyncio.sleep(0.05)
             manifest, is_fresh = await self._fresh(namespace, name), True
         raise _gone(namespace, name)
+
+    # ---- conversations ----------------------------------------------------------------------------------------
+    async def message(self, namespace: str, name: str, content: str, request: str | None = None) -> Said:
+        """Speaks to the running task. The same `request` again says nothing new. Raises `Conflict` (`idle`) where none
+        runs, `compacting` where that is all it does."""
+        agent = Agent.model_validate(self.cached(namespace, name))
+        live = await self._overlay.current((namespace, name))
+        task = live_task(agent, live)
+        if live and not task.has_ended and live.task_status == "Compacting":
+            raise Conflict(f"agent {name!r} compacts its conversation; try again when it has ended", code="compacting")
+        key = LogKey(namespace, name, agent.metadata.uid)
+        if task.id and (said := await self._log.message(key, task.id, content, request)):
+            return said
+        is_about_to = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), Wanted)
+        sentence = (
+            "has not begun its task yet; try again in a moment" if is_about_to else "has no running task; assign one"
+        )
+        raise Conflict(f"agent {name!r} {sentence}", code="idle")
+
+    async def compact(self, namespace: str, name: str, instructions: str | None, request: str | None = None) -> None:
+        """Summarises the conversation of an idle agent. Raises `Busy`, and `Conflict` (`no-conversation`) where there
+        is nothing to summarise yet."""
+        agent = Agent.model_validate(self.cached(namespace, name))
+        live = await self._overlay.current((namespace, name))
+        own = live if live and live.uid == agent.metadata.uid else None
+        if is_idle(agent.spec, agent.status, live_task(agent, live)) and not (
+            agent.status.session_id or (own and own.session_id)
+        ):
+            raise Conflict(
+                f"agent {name!r} has no conversation yet; assign a task first, compact later", code="no-conversation"
+            )
+        command = f"/compact {' '.join((instructions or '').split())}".strip()
+        await self.assign(namespace, name, NewTask(request or str(ULID()), command, kind="compact"), {})
 
     # ---- changes ----------------------------------------------------------------------------------------------
     async def change(

@@ -5,31 +5,48 @@ every status write moves. A test of a missing field is a test for null on it, as
 has it; of a field whose parent is missing too, on the parent.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from komputer.resources import names
-from komputer.resources.agent import Covers, Task, digest_of
+from komputer.resources.agent import Covers, Task, TaskKind, digest_of
 from komputer.resources.base import Manifest
 
 Operation = dict[str, Any]
 
 
-def new_agent(name: str, namespace: str, task_id: str, instructions: str, settings: Manifest) -> Manifest:
-    """The resource that a creating POST writes: the manifest's instructions and the task that covers them."""
-    task = Task(id=task_id, instructions=instructions, covers=Covers(digest=digest_of(instructions)))
+class NewTask(NamedTuple):
+    """A task that is about to be assigned."""
+
+    id: str
+    instructions: str
+    manager_task_id: str | None = None
+    """The manager's task that gives it."""
+    kind: TaskKind | None = None
+
+    def covering(self, covers: Covers) -> Manifest:
+        return Task(**self._asdict(), covers=covers).to_wire()
+
+
+def new_agent(
+    name: str, namespace: str, task: NewTask, settings: Manifest, metadata: Manifest | None = None
+) -> Manifest:
+    """The resource that a creating POST writes: the manifest's instructions and the task that covers them. `metadata`
+    is what it says beside its name."""
+    more = metadata or {}
     return {
         "apiVersion": names.API_VERSION,
         "kind": "KomputerAgent",
         "metadata": {
+            **more,
             "name": name,
             "namespace": namespace,
-            "labels": {**(settings.get("labels") or {}), names.AGENT_LABEL: name},
-            "annotations": {names.CREATED_BY_ANNOTATION: task_id},
+            "labels": {**(settings.get("labels") or {}), **more.get("labels", {}), names.AGENT_LABEL: name},
+            "annotations": {names.CREATED_BY_ANNOTATION: task.id},
         },
         "spec": {
-            "instructions": instructions,
+            "instructions": task.instructions,
             **{field: value for field, value in settings.items() if value is not None},
-            "task": task.to_wire(),
+            "task": task.covering(Covers(digest=digest_of(task.instructions))),
         },
     }
 
@@ -54,13 +71,12 @@ def unchanged(manifest: Manifest) -> list[Operation]:
     ]
 
 
-def assign(manifest: Manifest, task_id: str, instructions: str, settings: Manifest) -> list[Operation]:
+def assign(manifest: Manifest, task: NewTask, settings: Manifest) -> list[Operation]:
     """The patch that gives an idle agent its next task, and with it the settings that came along."""
     recorded = (manifest.get("status") or {}).get("manifestTask") or {}
     covers = Covers(digest=digest_of(manifest["spec"]["instructions"]), manifest_task_id=recorded.get("id"))
-    task = Task(id=task_id, instructions=instructions, covers=covers)
     changes = change(manifest, settings)
-    return [*unchanged(manifest), *changes, {"op": "add", "path": "/spec/task", "value": task.to_wire()}]
+    return [*unchanged(manifest), *changes, {"op": "add", "path": "/spec/task", "value": task.covering(covers)}]
 
 
 def change(manifest: Manifest, settings: Manifest) -> list[Operation]:

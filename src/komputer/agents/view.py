@@ -25,6 +25,12 @@ def running_task(agent: Agent, live: Live | None) -> str | None:
     return found.id if isinstance(found, Wanted) else None
 
 
+def is_compacting(agent: Agent, live: Live | None) -> bool:
+    """The task that is open or about to be summarises the conversation."""
+    task = agent.spec.task
+    return bool(task and task.kind == "compact" and running_task(agent, live) == task.id)
+
+
 def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
     """AgentResponse. Fields without a value are left out; costs are decimal strings."""
     agent = Agent.model_validate(manifest)
@@ -33,7 +39,7 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
     busy = not is_idle(spec, status, live_task(agent, live))
     task_status = mine.task_status if mine and mine.task_status else status.task_status
     if busy:
-        task_status = task_status if task_status == "Compacting" else "InProgress"
+        task_status = "Compacting" if is_compacting(agent, live) else "InProgress"
     body: dict[str, Any] = {
         "name": agent.metadata.name,
         "namespace": agent.metadata.namespace,
@@ -54,7 +60,7 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
         "completionTime": status.completion_time,
         "taskID": running_task(agent, live),
         "sessionId": status.session_id,
-        "instructions": spec.task.instructions if spec.task else spec.instructions,
+        "instructions": spec.task.instructions if spec.task and not spec.task.kind else spec.instructions,
         "systemPrompt": spec.system_prompt,
         "connectors": spec.connectors,
         "allowedTools": spec.allowed_tools,
@@ -62,6 +68,7 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
         "effort": spec.effort,
         "labels": spec.labels,
         "secrets": spec.secrets,
+        "officeManager": spec.office_manager,
         "conditions": [condition.to_wire() for condition in status.conditions],
     }
     return {key: value for key, value in body.items() if value not in (None, "", [], {})} | {"priority": spec.priority}

@@ -17,7 +17,7 @@ from komputer.api.border import BodyLimit, LoopbackOnly
 from komputer.api.idempotency import OncePerKey
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import connectors as connector_routes
-from komputer.api.routes import costs, health, places
+from komputer.api.routes import costs, health, messages, places
 from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
 from komputer.api.stream import READERS, Streams
@@ -66,7 +66,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     def every_config() -> list[Config]:
         return Config.understood(configs.items())
 
-    agents = Agents(cluster, cache, overlay, connector_cache, Secrets(cluster, every_config))
+    agents = Agents(cluster, cache, overlay, log, connector_cache, Secrets(cluster, every_config))
     connectors = Connectors(cluster, connector_cache, cache, seen, settings.addresses, every_config)
     tools = Tools(cluster, outward, seen, every_config)
 
@@ -107,6 +107,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     made.include_router(agent_routes.router)
     made.include_router(connector_routes.router)
     made.include_router(costs.router)
+    made.include_router(messages.router)
     made.include_router(places.router)
     made.include_router(secret_routes.router)
     made.include_router(stream_routes.router)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 from pydantic.alias_generators import to_camel
 
+from komputer.events.types import TEXT_LIMIT
 from komputer.resources import labels as labelling
 from komputer.resources import names, secret
 from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Effort, Model, Role, ToolName
@@ -187,6 +188,27 @@ def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
     return given | ({"labels": labels} if labels else {})
 
 
+class Message(Body):
+    """`POST /agents/{name}/messages`."""
+
+    content: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"\S")]
+
+
+class Compact(Body):
+    """`POST /agents/{name}/compact`. `instructions` say what the summary must keep."""
+
+    instructions: Annotated[str | None, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] = None
+
+
+class MessageAccepted(BaseModel):
+    """The message's event id, and the task to which it was said."""
+
+    status: str
+    name: str
+    id: str
+    taskID: str
+
+
 class AgentCreated(BaseModel):
     """The answer to `POST /agents`."""
 
@@ -268,7 +290,9 @@ def explain(errors: Iterable[dict[str, Any]]) -> tuple[str, str | None]:
         return "the body is missing: send a JSON object", None
     if first["type"] == "missing":
         return f"{path} is required", path
-    if first["type"] == "string_too_short" or (first["type"] == "string_pattern_mismatch" and path == "instructions"):
+    if first["type"] == "string_too_short" or (
+        first["type"] == "string_pattern_mismatch" and path in ("instructions", "content")
+    ):
         return f"{path} must not be empty", path
     if first["type"] == "model_attributes_type":
         return "the body must be a JSON object", None

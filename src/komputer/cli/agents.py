@@ -1,4 +1,4 @@
-"""Commands about agents: `run`, `list`, `get`, `events`, `cancel`, `delete`."""
+"""Commands about agents: `run`, `list`, `get`, `events`, `send`, `cancel`, `compact`, `delete`."""
 
 from typing import Annotated
 
@@ -114,6 +114,22 @@ def events(
             raise typer.Exit(130) from None
 
 
+def send(
+    name: Name,
+    content: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.", show_default=False)],
+    api: Api = API,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say something to an agent at work; its model reads it with its next step.
+
+    Example: `komputer send ada "Use tabs, please."`
+    """
+    with Client(api, namespace) as client:
+        answer = client.send(name, content)
+    show.print_json(answer) if as_json else show.console.print(f"sent to {name}")
+
+
 def cancel(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
     """End an agent's running task; the agent stays.
 
@@ -122,6 +138,25 @@ def cancel(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJ
     with Client(api, namespace) as client:
         answer = client.cancel(name)
     show.print_json(answer) if as_json else show.console.print(f"cancelling the task of {name}")
+
+
+def compact(
+    name: Name,
+    instructions: Annotated[str | None, typer.Option(help="What the summary must keep.", show_default=False)] = None,
+    api: Api = API,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> None:
+    """Summarise the conversation of an idle agent, and wait for it.
+
+    Ctrl-C cancels it. Exit code: 0 done, 1 error, 130 cancelled.
+
+    Example: `komputer compact ada --instructions "Keep the names of the files."`
+    """
+    with Client(api, namespace) as client:
+        after = client.last_event_id(name)
+        client.compact(name, instructions)
+        raise typer.Exit(_follow_to_end(client, name, after, as_json))
 
 
 def delete(
@@ -145,5 +180,7 @@ def register(app: typer.Typer) -> None:
     app.command("list")(list_agents)
     app.command()(get)
     app.command()(events)
+    app.command()(send)
     app.command()(cancel)
+    app.command()(compact)
     app.command()(delete)

@@ -90,6 +90,15 @@ class Client:
     def cancel(self, name: str) -> Json:
         return self._call("POST", f"/agents/{name}/cancel")
 
+    def send(self, name: str, content: str) -> Json:
+        """Say something to the running task; the answer's `id` is the event's."""
+        return self._call("POST", f"/agents/{name}/messages", body={"content": content})
+
+    def compact(self, name: str, instructions: str | None = None) -> Json:
+        """Have the conversation of an idle agent summarised, by a task of its own kind."""
+        body = {"instructions": instructions} if instructions else {}
+        return self._call("POST", f"/agents/{name}/compact", body=body)
+
     def delete(self, name: str) -> Json:
         return self._call("DELETE", f"/agents/{name}")
 

@@ -1,6 +1,6 @@
 -- The only way into the log of an agent. What each call means, and the order of the checks, is told in log.py.
 -- All numbers called `us` are microseconds of this server's clock; entry ids are made of them.
-local live, stream, ends, started, ended, terms, bell, dead = unpack(KEYS)
+local live, stream, ends, started, ended, terms, messages, bell, dead = unpack(KEYS)
 local op, uid, who = ARGV[1], ARGV[2], ARGV[3]
 local floor, retention, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local REMEMBERED_TASKS, REMEMBERED_TERMS, BELL_LENGTH = 1000, 32, 1000
@@ -20,7 +20,7 @@ local function keep(has_new_keys)
   local wanted = time[1] + ttl
   if not has_new_keys and number('until') > wanted - DAY then return end
   redis.call('HSET', live, 'until', wanted)
-  for i = 1, 6 do redis.call('EXPIREAT', KEYS[i], wanted) end
+  for i = 1, 7 do redis.call('EXPIREAT', KEYS[i], wanted) end
 end
 
 local function bury(name, last)
@@ -43,7 +43,7 @@ local function enter()
   end
   local last = number('last')
   if holder then bury(holder, last) end
-  for i = 1, 6 do redis.call('DEL', KEYS[i]) end
+  for i = 1, 7 do redis.call('DEL', KEYS[i]) end
   local newest = redis.call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
   local born = whole(math.max(now, last, floor, tonumber(newest or 0)))
   redis.call('HSET', live, 'uid', uid, 'born', born, 'last', born, 'term', 0, 'gen', 0)
@@ -53,21 +53,42 @@ local function enter()
   return true
 end
 
+-- Task and place of the last message to the newest task; two empty values where there is none.
+local function newest_message()
+  local found = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
+  if not found then return { '', 0 } end
+  local ms, us = string.match(found[1], '(%d+)-(%d+)')
+  return { found[2][2], ms * 1000 + us }
+end
+
+-- Whether an end comes before an answer to all that was said to the task: `heard` is what its runtime has answered, or
+-- empty for an end that answers to nobody.
+local function is_deaf(task, heard)
+  if heard == '' then return false end
+  local newest = newest_message()
+  return newest[1] == task and newest[2] > tonumber(heard)
+end
+
 -- Writes one event and what it changes of the live state, which `state` collects for one HSET.
 local function write(state, i)
   local kind, task, name, payload = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 5]
   state.last = math.max(state.now, state.last + 1)
   local id = id_of(state.last)
   redis.call('XADD', stream, id, 't', name, 'p', payload)
-  if kind == 'start' then redis.call('ZADD', started, whole(state.last), task) end
+  if kind == 'start' then
+    redis.call('ZADD', started, whole(state.last), task)
+    redis.call('DEL', messages)
+  end
   if kind == 'end' then
     redis.call('XADD', ends, id, 't', name, 'p', payload)
     redis.call('ZADD', ended, whole(state.last), task)
   end
   if ARGV[i + 4] ~= '' then state.gen = math.max(state.gen, tonumber(ARGV[i + 4])) end
   if kind == 'end' and state.task ~= task and state.task ~= '' and state.ended == '0' then return end
+  -- A task that compacts does so until its end, whatever happens in it.
+  local is_compacting = state.task == task and state.status == 'Compacting' and kind ~= 'end'
   state.task, state.ended = task, kind == 'end' and '1' or '0'
-  state.status, state.outcome = ARGV[i + 7], ARGV[i + 8]
+  state.status, state.outcome = is_compacting and 'Compacting' or ARGV[i + 7], ARGV[i + 8]
   if ARGV[i + 6] ~= '' then state.message = ARGV[i + 6] end
   if ARGV[i + 9] ~= '' then state.session = ARGV[i + 9] end
 end
@@ -139,12 +160,12 @@ function calls.hello()
   return { 'ok', term, taken, was_started, was_ended, redis.call('ZDIFF', 2, started, ended) }
 end
 
--- ARGV: term, then ten fields for each event. Answers in order, none after the first refusal.
+-- ARGV: term, then eleven fields for each event. Answers in order, none after the first refusal.
 function calls.append()
   local term, held = ARGV[7], redis.call('HMGET', live, 'uid', 'term')
   if held[1] ~= uid or held[2] ~= term or term == '0' then return { 'fenced' } end
   local taken, state, answers, writes, has_new_keys = tonumber(redis.call('HGET', terms, term) or 0), nil, {}, 0, false
-  for i = 8, #ARGV, 10 do
+  for i = 8, #ARGV, 11 do
     local n, kind, task, generation = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 4])
     state = state or read_state()
     local answer = 'ok'
@@ -153,6 +174,7 @@ function calls.append()
     elseif redis.call('ZSCORE', ended, task) then answer = 'ended'
     elseif kind == 'start' and redis.call('ZSCORE', started, task) then answer = 'started'
     elseif kind == 'start' and generation and generation < state.gen then answer = 'stale'
+    elseif kind == 'end' and is_deaf(task, ARGV[i + 10]) then answer = 'unheard'
     else
       write(state, i)
       taken, writes, has_new_keys = n, writes + 1, has_new_keys or kind ~= ''
@@ -169,7 +191,7 @@ function calls.append()
   return answers
 end
 
--- ARGV: '1' to refuse a task that has started, then the ten fields. The operator's: no term, no number.
+-- ARGV: '1' to refuse a task that has started, then the eleven fields. The operator's: no term, no number.
 calls['end'] = function()
   if not enter() then return { 'fenced' } end
   local task = ARGV[10]
@@ -180,6 +202,24 @@ calls['end'] = function()
   write(state, 8)
   settle(state, true)
   return { 'ok' }
+end
+
+-- ARGV: the eleven fields, then the request's id or nothing. Somebody speaks to the task that runs: no term, no number.
+-- Makes no log. A request that comes again, also after the end, is answered as the first time.
+function calls.message()
+  local held, task, request = redis.call('HGET', live, 'uid'), ARGV[9], ARGV[18]
+  if held ~= uid then return { 'ended' } end
+  for _, said in ipairs(request ~= '' and redis.call('XRANGE', messages, '-', '+') or {}) do
+    if said[2][6] == request then return { 'ok', said[1], said[2][2] } end
+  end
+  if redis.call('ZSCORE', ended, task) or not redis.call('ZSCORE', started, task) then return { 'ended' } end
+  local state = read_state()
+  if state.task ~= task or state.ended ~= '0' then return { 'ended' } end
+  write(state, 7)
+  local id = id_of(state.last)
+  redis.call('XADD', messages, id, 't', task, 'p', ARGV[12], 'r', request)
+  settle(state, true)
+  return { 'ok', id, task }
 end
 
 -- ARGV: term (0: of the newest, without a sign of its life), then the tasks asked about. Makes nothing: a log that is
@@ -207,7 +247,7 @@ function calls.bury()
   local is_holder = redis.call('HGET', live, 'uid') == uid
   bury(uid, is_holder and number('last') or 0)
   if is_holder then
-    for i = 1, 6 do redis.call('DEL', KEYS[i]) end
+    for i = 1, 7 do redis.call('DEL', KEYS[i]) end
     ring()
   end
   return is_holder and 1 or 0

@@ -10,14 +10,14 @@ from typing import Any, Final, NamedTuple, get_args
 import orjson
 
 from komputer.events import types
-from komputer.events.ids import id_of, timestamp_of
+from komputer.events.ids import id_of, micros_of, timestamp_of
 from komputer.resources.agent import LiveTask, Outcome, TaskStatus
 from komputer.resources.door import Answer
 
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
 
 
-STATE_FIELDS: Final = ("uid", "born", "lost", "last")
+STATE_FIELDS: Final = ("uid", "born", "lost", "last", "task", "ended")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Numbered(NamedTuple):
     n: int
     event: types.Event
     generation: int | None = None
+    heard: str | None = None
+    """Of an end: the last message that the model has answered. None: whatever was said, the task is over."""
 
 
 class Entry(NamedTuple):
@@ -79,6 +81,13 @@ class Page(NamedTuple):
     """Of the newest of `entries`: the cursor from which to read on."""
 
 
+class Said(NamedTuple):
+    """A message to a running task, by the id of its event."""
+
+    id: str
+    task_id: str
+
+
 class Row(NamedTuple):
     id: str
     type: str
@@ -93,11 +102,19 @@ class State(NamedTuple):
     lost: int
     last: int = 0
     """Of the newest event that it ever had."""
+    open: str | None = None
+    """The task that runs."""
 
 
 def state_of(held: Sequence[bytes | None]) -> State:
-    uid, born, lost, last = held
-    return State(uid.decode() if uid else None, int(born or 0), int(lost or 0), int(last or 0))
+    uid, born, lost, last, task, ended = held
+    return State(
+        uid.decode() if uid else None,
+        int(born or 0),
+        int(lost or 0),
+        int(last or 0),
+        task.decode() if task and ended == b"0" else None,
+    )
 
 
 def rows_of(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Row]:
@@ -125,7 +142,7 @@ def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes)
     )
 
 
-def fields_of(n: int, event: types.Event, generation: int | None) -> list[str | bytes | int]:
+def fields_of(n: int, event: types.Event, generation: int | None, heard: str | None = None) -> list[str | bytes | int]:
     """What the script is told of an event, in the order in which it reads them."""
     kind, payload = types.to_wire(event)
     role = "start" if isinstance(event, types.TaskStarted) else "end" if isinstance(event, types.End) else ""
@@ -134,6 +151,7 @@ def fields_of(n: int, event: types.Event, generation: int | None) -> list[str | 
         *(n, role, event.task_id, kind, "" if generation is None else generation),
         *(orjson.dumps(payload), types.line(event) or "", status, outcome),
         getattr(event, "session_id", None) or "",
+        "" if heard is None else micros_of(heard),
     ]
 
 
@@ -146,7 +164,7 @@ def _standing(event: types.Event) -> tuple[TaskStatus, Outcome | str]:
             return "Complete", "cancelled"
         case types.TaskFailed():
             return "Error", "error"
-        case types.Compaction(tokens_after=None):
+        case types.TaskStarted(kind="compact"):
             return "Compacting", ""
         case _:
             return "InProgress", ""

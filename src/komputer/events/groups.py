@@ -15,7 +15,7 @@ from uuid import uuid4
 from redis.exceptions import ResponseError
 
 from komputer.events.bell import Bell, Place
-from komputer.events.entries import State, rows_of, state_of
+from komputer.events.entries import STATE_FIELDS, State, rows_of, state_of
 from komputer.events.ids import id_of, micros_of
 from komputer.events.log import Log
 from komputer.events.marks import Mark
@@ -208,7 +208,7 @@ class Member:
     async def _given(self) -> list[Told]:
         """First what others left behind, then what is new; in the same step what was confirmed is acknowledged."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(self._live, ("uid", "born", "lost", "last"))
+            pipe.hmget(self._live, STATE_FIELDS)
             self._acknowledge(pipe)
             idle = int(CLAIM_AFTER_S * 1000)
             pipe.xautoclaim(self._stream, self._group, self.name, idle, start_id=self._claim_from, count=TAKEN)

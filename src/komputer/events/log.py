@@ -2,8 +2,9 @@
 
 `append.lua` is the only way in. It decides atomically, in this order: `fenced` (the term is not the one issued last, or
 another uid holds the log), `duplicate` (the number was taken), `hole` (not the next number), `ended` (the task has
-ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), else `ok`.
-A start and an end are answered when they are on the server's disk (`server.Durability`).
+ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), `unheard` (an
+end before the last message to its task was answered), else `ok`. Starts, ends and messages are answered when they are
+on the server's disk (`server.Durability`).
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from komputer.events.entries import (
     Numbered,
     Page,
     Row,
+    Said,
     State,
     answers_of,
     fields_of,
@@ -40,7 +42,7 @@ from komputer.events.server import Durability, Server
 from komputer.resources.door import Answer, Pulse, Welcome
 from komputer.resources.errors import Conflict, Invalid
 
-__all__ = ["EVERYTHING", "EXPIRY", "RETENTION", "Entry", "Live", "Log", "LogKey", "Numbered", "Page"]
+__all__ = ["EVERYTHING", "EXPIRY", "RETENTION", "Entry", "Live", "Log", "LogKey", "Numbered", "Page", "Said"]
 
 RETENTION: Final = 10_000
 """Events of one agent that are kept."""
@@ -122,6 +124,20 @@ class Log:
         fields = fields_of(0, event, generation)
         answer = await self._call("end", key, floor, "1" if unless_started else "0", *fields, durable=True)
         return answers_of(answer)[0]
+
+    async def message(self, key: LogKey, task_id: str, content: str, request: str | None = None) -> Said | None:
+        """Somebody speaks to the task that runs. None where that task has not started, or its end came first. The same
+        `request` again says nothing new and is answered as the first time, until another task starts."""
+        event = types.UserMessage(task_id=task_id, content=content, steer=True)
+        answer = await self._call("message", key, None, *fields_of(0, event, None), request or "", durable=True)
+        return Said(*texts_of(answer[1:])) if answer[0] == b"ok" else None
+
+    async def messages(self, key: LogKey, after: str | None) -> list[Entry]:
+        """What was said to the open task, oldest first: all, or what followed the message `after`."""
+        low = f"({after}" if after else _OLDEST
+        rows, state = await self._range("-messages", key.namespace, key.name, low, _NEWEST, None, newest_first=False)
+        said = [row for row in rows if row.type == state.open] if state.uid == key.uid else []
+        return [Entry(row.id, "user_message", timestamp_of(row.id), orjson.loads(row.payload)) for row in said]
 
     async def pulse(self, key: LogKey, term: int, asked: Sequence[str]) -> Pulse:
         """What the log holds, for a heartbeat; marks the runtime as seen. Term 0 in the answer: nothing of this uid,
@@ -272,7 +288,7 @@ class Log:
     async def _call(
         self, op: str, key: LogKey, floor: str | None, *args: str | bytes | int, durable: bool = False
     ) -> Any:
-        kinds = ("-live", "", "-ends", "-started", "-ended", "-terms")
+        kinds = ("-live", "", "-ends", "-started", "-ended", "-terms", "-messages")
         keys = [self._name(kind, key.namespace, key.name) for kind in kinds]
         shared = [f"{self._prefix}-bell", f"{self._prefix}-dead"]
         lowest = micros_of(floor) if floor else 0

@@ -68,6 +68,8 @@ class TaskStarted(Happening):
     instructions: Text
     resuming_session: bool
     model: Word
+    kind: Word | None = None
+    """`compact`: no task of anybody's, the conversation is summarised. None for all others."""
     session_id: Word | None = None
 
 
@@ -195,10 +197,11 @@ TYPES: Final = frozenset(
 
 
 def to_wire(event: Event) -> tuple[str, dict[str, Any]]:
-    """Type and payload, as the log and the clients have them: `truncated` only where true."""
+    """Type and payload, as the log and the clients have them: `truncated` and `kind` only where there is one."""
     payload = event.model_dump(mode="json", exclude={"type"})
-    if not payload.get("truncated"):
-        payload.pop("truncated", None)
+    for rare in ("truncated", "kind"):
+        if not payload.get(rare):
+            payload.pop(rare, None)
     return event.type, payload
 
 
@@ -247,7 +250,7 @@ def line(event: Event) -> str | None:
     """`Calling Bash: python analyze.py`; texts by their first line. None where nothing new is said to a person."""
     match event:
         case TaskStarted():
-            text: str | None = event.instructions
+            text: str | None = "Compacting the conversation" if event.kind == "compact" else event.instructions
         case TaskResumed():
             text = f"Resumed after {event.cause}"
         case UserMessage() | Said():

@@ -15,13 +15,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from komputer.agents.agents import Agents
+from komputer.agents.overlay import Overlay
+from komputer.agents.secrets import Secrets as AgentSecrets
 from komputer.connectors.outward import Outward
+from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway import bodies
 from komputer.gateway import connectors as connector_proxy
 from komputer.gateway.errors import door_answer, door_error, model_answer
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
+from komputer.gateway.managers import Managers
 from komputer.gateway.metrics import Metrics
 from komputer.gateway.model import ModelProxy
 from komputer.gateway.secrets import Secrets
@@ -39,6 +44,7 @@ KINDS = {
     "/v1/assignment": "assignment",
     "/v1/events": "events",
     "/v1/heartbeat": "heartbeat",
+    "/komputer/mcp": "managers",
     "/model/v1/messages": "messages",
     "/model/v1/messages/count_tokens": "count_tokens",
 }
@@ -62,14 +68,26 @@ class Gateway:
         self._connectors = Cache(cluster, CONNECTORS)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._intake = Intake(log)
+        self._bell = Bell(log.bell())
         self._streams = Streams(
             self._identity,
             log,
+            self._bell,
             self._config,
             partial(Secrets, cluster, self._every_config),
             settings.max_streams,
             settings.heartbeat_s,
         )
+        # The overlay is not filled: what is decided here asks the log itself.
+        agents = Agents(
+            cluster,
+            self._agents,
+            Overlay(log, self._bell, tuple),
+            log,
+            self._connectors,
+            AgentSecrets(cluster, self._every_config),
+        )
+        self._managers = Managers(self._identity, agents, self._agents, self._connectors, log, self._bell, self._config)
         self._upstream = Upstream(settings)
         self._outward = Outward(settings.addresses, settings.connect_timeout)
         connectors = connector_proxy.ConnectorProxy(
@@ -91,6 +109,7 @@ class Gateway:
                 model("/v1/messages"),
                 model("/v1/messages/count_tokens"),
                 Route("/connectors/{name}", _Endpoint(connectors), methods=list(connector_proxy.METHODS)),
+                Route("/komputer/mcp", _Endpoint(self._managers), methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -132,8 +151,9 @@ class Gateway:
         ]
         await self._upstream.start()
         await self._outward.start()
-        async with asyncio.TaskGroup() as group:
+        async with self._managers.run(), asyncio.TaskGroup() as group:
             running = [group.create_task(cache.run()) for cache in caches]
+            running.append(group.create_task(self._bell.run()))
             yield
             for task in running:
                 task.cancel()
@@ -147,6 +167,7 @@ class Gateway:
             metadata = change.manifest["metadata"]
             self._identity.forget(metadata["namespace"], metadata["name"])
         self._streams.agent_changed(change)
+        self._managers.agent_changed(change)
 
     def _config(self) -> Config | None:
         manifest = self._configs.get(None, names.CONFIG_NAME)

@@ -29,12 +29,14 @@ def events_of(post: door.Post, agent: Agent) -> list[Numbered]:
 
 def _event(numbered: door.NumberedEvent, agent: Agent) -> Numbered:
     event = types.from_wire(numbered.type, numbered.payload)
+    if isinstance(event, types.UserMessage):
+        raise Invalid(f"event {numbered.n}: an agent does not speak to itself", code="invalid-event", field="type")
     if TASK_ID.fullmatch(event.task_id) is None:
         raise Invalid(f"event {numbered.n}: task_id is no task's id", code="invalid-event", field="task_id")
     if isinstance(event, types.TaskStarted) and not serves(agent.spec.model, event.model):
         # The log is believed when it says which model a task was started with (see model.py).
         event = event.model_copy(update={"model": agent.spec.model})
-    return Numbered(numbered.n, bounded(types.clipped(event)), numbered.generation)
+    return Numbered(numbered.n, bounded(types.clipped(event)), numbered.generation, numbered.heard)
 
 
 def bounded(event: types.Event) -> types.Event:

@@ -1,4 +1,8 @@
-"""The assignment streams: one of each agent, woken when its resource changes; only the newest line waits."""
+"""The assignment streams: one of each agent, woken when its resource changes or when somebody may have spoken to it.
+
+Of the assignment only the newest waits to be sent. What was said to the open task is sent in order, all of it again on
+each new stream; the runtime knows what it has.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -7,6 +11,7 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Send
 
+from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway.assignment import assignment
 from komputer.gateway.identity import Caller, Identity, PodRef
@@ -15,7 +20,7 @@ from komputer.kube import Change
 from komputer.resources import names
 from komputer.resources.base import Part
 from komputer.resources.config import Config
-from komputer.resources.door import HEARTBEAT_S
+from komputer.resources.door import HEARTBEAT_S, Message
 from komputer.resources.errors import KomputerError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -26,14 +31,20 @@ Place = tuple[str, str]
 
 
 class Stream:
-    """One runtime's. `wake` says that something may have changed, `end` that nothing is to follow."""
+    """One runtime's. `wake` says that the assignment may have changed, `hear` that the log has, `end` that nothing is
+    to follow."""
 
     def __init__(self, pod: PodRef) -> None:
         self.pod = pod
         self.has_ended = False
+        self.must_look = True
         self._rung = asyncio.Event()
 
     def wake(self) -> None:
+        self.must_look = True
+        self._rung.set()
+
+    def hear(self) -> None:
         self._rung.set()
 
     def end(self) -> None:
@@ -58,6 +69,7 @@ class Streams:
         self,
         identity: Identity,
         log: Log,
+        bell: Bell,
         config: Callable[[], Config | None],
         secrets: Callable[[], Secrets],
         limit: int,
@@ -65,6 +77,7 @@ class Streams:
     ) -> None:
         self._identity = identity
         self._log = log
+        self._bell = bell
         self._config = config
         self._secrets = secrets
         self._limit = limit
@@ -113,6 +126,7 @@ class Streams:
         headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
         leaving = asyncio.create_task(_left(receive))
         leaving.add_done_callback(lambda _: stream.end())
+        deaf = self._bell.on(place, stream.hear)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._feed(stream, caller, send)
@@ -122,28 +136,51 @@ class Streams:
             log.info("assignment stream given up", agent=caller.agent.key, pod=caller.pod.name)
             raise ConnectionResetError("the reader of an assignment stream takes nothing") from None
         finally:
+            deaf()
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
             if self._open.get(place) is stream:
                 del self._open[place]
 
     async def _feed(self, stream: Stream, caller: Caller, send: Send) -> None:
-        said = b""
+        said, last_message = b"", None
         secrets = self._secrets()
+        now = asyncio.get_running_loop().time
+        spoke_at = now()
         while not stream.has_ended:
-            environment = await secrets.environment(caller.agent)
-            if environment is None:
-                asyncio.get_running_loop().call_later(AGAIN_S, stream.wake)
-            if (line := _line(assignment(caller.agent, self._config(), environment))) != said:
+            lines = []
+            if stream.must_look:
+                stream.must_look = False
+                environment = await secrets.environment(caller.agent)
+                if environment is None:
+                    asyncio.get_running_loop().call_later(AGAIN_S, stream.wake)
+                if (line := _line(assignment(caller.agent, self._config(), environment))) != said:
+                    lines.append(line)
+                    said = line
+            for message in await self._messages(caller, last_message):
+                lines.append(_line(message))
+                last_message = message.id
+            if not lines and now() - spoke_at >= self._heartbeat_s:
+                lines.append(await self._pulse(caller))
+            for line in lines:
                 await _say(send, line)
-                said = line
-            if not await stream.rung(self._heartbeat_s):
-                await _say(send, await self._pulse(caller))
+                spoke_at = now()
+            await stream.rung(max(0.0, spoke_at + self._heartbeat_s - now()))
             try:
                 caller = self._identity.known(stream.pod)
             except KomputerError as error:
                 log.info("assignment stream ended", agent=caller.agent.key, pod=stream.pod.name, code=error.code)
                 return
+
+    async def _messages(self, caller: Caller, after: str | None) -> list[Message]:
+        """What was said to the open task since. None while the log does not answer: it rings when it is back."""
+        try:
+            entries = await self._log.messages(caller.key, after)
+        except Unavailable:
+            return []
+        return [
+            Message(id=each.id, task_id=each.payload["task_id"], content=each.payload["content"]) for each in entries
+        ]
 
     async def _pulse(self, caller: Caller) -> bytes:
         """What the log holds of the newest term; that does not count as a sign of the runtime's life. An empty line,

@@ -21,6 +21,8 @@ ToolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Sleeping", "Queued", "Archived"]
 TaskStatus = Literal["InProgress", "Compacting", "Complete", "Error"]
 Outcome = Literal["completed", "cancelled", "error"]
+TaskKind = Literal["compact"]
+"""Of tasks that are no text for the model: `compact` summarises the conversation; its instructions are the command."""
 
 TaskID = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="A ULID.")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Of spec.instructions.")]
@@ -46,6 +48,10 @@ class Task(Part):
     id: TaskID
     instructions: Instructions
     covers: Covers
+    kind: TaskKind | None = None
+    manager_task_id: Annotated[
+        TaskID | None, Field(alias="managerTaskID", description="The manager's task that gave this one.")
+    ] = None
 
 
 class Storage(Part):
@@ -170,6 +176,7 @@ class Wanted(NamedTuple):
 
     id: str
     instructions: str
+    kind: TaskKind | None = None
 
 
 class Unrecorded(Enum):
@@ -188,7 +195,7 @@ def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) ->
     over = {*ended, *status.ended_tasks}
     task, recorded = spec.task, status.manifest_task
     if task and task.id not in over:
-        return Wanted(task.id, task.instructions)
+        return Wanted(task.id, task.instructions, task.kind)
     if recorded is None or recorded.digest != digest_of(spec.instructions):
         return Unrecorded.YES
     if task and recorded.id in (task.id, task.covers.manifest_task_id):
@@ -218,5 +225,5 @@ def tasks_named(spec: AgentSpec, status: AgentStatus) -> set[str]:
     return {name for name in found if name}
 
 
-NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "officeManager", "storage")
+NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "storage")
 """Fields that manifests of the published CRD may carry and that have no effect yet: a condition names them."""

@@ -37,6 +37,12 @@ class ConfigSpec(Part):
     max_attempts: Annotated[
         Int32, Field(ge=1, description="How often a task is resumed without progress before it ends with an error.")
     ] = 5
+    max_agent_depth: Annotated[
+        Int32, Field(ge=0, le=10, description="How deep managers may nest agents: 1 lets their agents make none.")
+    ] = 2
+    max_agents_per_manager: Annotated[
+        Int32, Field(ge=0, le=1000, description="How many agents of its own a manager may have at once.")
+    ] = 10
 
 
 class Config(Resource):

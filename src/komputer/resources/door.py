@@ -1,7 +1,7 @@
 """What a pod and the gateway say to each other. `docs/architecture.md` tells the conversation.
 
     POST /v1/hello           Hello      -> Welcome      a runtime introduces itself
-    GET  /v1/assignment                 -> lines of Assignment | Pulse, for as long as the connection holds
+    GET  /v1/assignment                 -> lines of Assignment | Message | Pulse, for as long as the connection holds
     POST /v1/events          Post       -> Posted       events, in order
     POST /v1/heartbeat       Heartbeat  -> Pulse
     POST /model/v1/messages, /model/v1/messages/count_tokens      the model, with the platform's credential
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from komputer.resources.agent import Effort, Model, Role
+from komputer.resources.agent import Effort, Model, Role, TaskKind
 from komputer.resources.base import Part
 
 FORMAT_VERSION = 1
@@ -46,6 +46,7 @@ class Welcome(Part):
 class AssignedTask(Part):
     id: str
     instructions: str
+    kind: TaskKind | None = None
 
 
 class TaskSettings(Part):
@@ -82,6 +83,16 @@ class Assignment(Part):
     max_attempts: int = 5
 
 
+class Message(Part):
+    """What somebody said to the running task: a `user_message` of the agent's log. Sent at least once on each stream,
+    in the order of their ids."""
+
+    type: Literal["message"] = "message"
+    id: Annotated[str, Field(description="The event's.")]
+    task_id: str
+    content: str
+
+
 class Pulse(Part):
     """What the log holds of this runtime, so that it sees what the log lacks."""
 
@@ -107,6 +118,14 @@ class NumberedEvent(Part):
     generation: Annotated[int | None, Field(description="A start carries its assignment's; a repeated one none.")] = (
         None
     )
+    heard: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9]{1,16}-[0-9]{1,3}$",
+            description="Of an end that must not come before an answer: the last message that the model has answered, "
+            "0-0 for none.",
+        ),
+    ] = None
 
 
 class Post(Part):
@@ -114,7 +133,7 @@ class Post(Part):
     events: Annotated[list[NumberedEvent], Field(min_length=1, max_length=500)]
 
 
-Answer = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale"]
+Answer = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale", "unheard"]
 
 
 class Posted(Part):

@@ -1,5 +1,6 @@
 """Every group, label and child name that we use. Nothing else spells them out."""
 
+import hashlib
 import re
 from typing import Final
 
@@ -16,6 +17,8 @@ CONNECTOR_LABEL: Final = "komputer.ai/connector-name"
 SERVICE_LABEL: Final = "komputer.ai/service"
 PLATFORM_LABEL: Final = "komputer.ai/platform"
 """On a Secret of the platform itself (any value): no connector may send it anywhere, no agent gets it."""
+OFFICE_LABEL: Final = "komputer.ai/office"
+"""On the agents that a manager made: all of one manager's have the same."""
 
 MADE_FROM_ANNOTATION: Final = "komputer.ai/made-from"
 """On a pod: a digest of all that its manifest was made from. A template that changes applies to the next pod only."""
@@ -46,6 +49,12 @@ _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 def is_agent_name(name: str) -> bool:
     """Lower-case letters, digits and hyphens, 1 to 63 characters, not beginning or ending with a hyphen."""
     return len(name) <= 63 and _NAME.fullmatch(name) is not None
+
+
+def office_name(manager: str) -> str:
+    """`<manager>-office`; of a long name the beginning and a digest, since a label's value ends at 63 characters."""
+    whole = f"{manager}-office"
+    return whole if len(whole) <= 63 else f"{manager[:47]}-{hashlib.sha256(manager.encode()).hexdigest()[:8]}-office"
 
 
 def pod_name(agent: str) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from komputer.events.types import Event
+from komputer.events.types import Compaction, Event
 from komputer.runtime.claude import Claude, ClaudeDied
 from komputer.runtime.ending import Asked, Outcome
 from komputer.runtime.translate import Telling, tell
@@ -29,8 +29,9 @@ COST_PAUSE_S: Final = 0.25
 
 
 class Attempt:
-    """`run` once; `stop` at any time. `tells` gets each event as it happens, `steps` is called whenever a tool has
-    answered, `costs` gets what the session has cost since the attempt began, in US dollars."""
+    """`run` once; `say` while it runs; `stop` at any time. `tells` gets each event as it happens, `steps` is called
+    whenever a tool has answered, `costs` gets what the session has cost since the attempt began, in US dollars.
+    `answers` is called when the model has answered; `is_asked` tells whether there is more to be said to it."""
 
     def __init__(
         self,
@@ -42,6 +43,8 @@ class Attempt:
         tells: Callable[[Event], None],
         steps: Callable[[], None],
         costs: Callable[[float], None],
+        answers: Callable[[], None],
+        is_asked: Callable[[], bool],
     ) -> None:
         self.asked: Asked | None = None
         self._claude = claude
@@ -49,7 +52,13 @@ class Attempt:
         self._stall_s = stall_s
         self._heard_at = heard_at
         self._tells, self._steps, self._costs = tells, steps, costs
-        self._prompt_uuid = ""
+        self._answers, self._is_asked = answers, is_asked
+        self._said: set[str] = set()
+        self._turns = 0
+        self._was_compacted = False
+        self._is_begun = asyncio.Event()
+        self.waiting: set[str] = set()
+        """Uuids of what was said and is not answered yet."""
         self._spoke = asyncio.Event()
         self._last_word_s = 0.0
         self._baseline_usd = 0.0
@@ -70,20 +79,40 @@ class Attempt:
     async def run(self, prompt: str, uuid: str) -> Outcome:
         """Give the prompt and follow until the end. Never raises for Claude's sake; call `close` afterwards."""
         assert self._reading is not None
-        self._prompt_uuid = uuid
-        self._last_word_s = asyncio.get_running_loop().time()
+        self._noted(uuid)
         beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._ask_costs())]
         try:
             await self._claude.give(prompt, uuid)
+            self._is_begun.set()
             result = await asyncio.shield(self._reading)
         except ClaudeDied as error:
             return Outcome(died=str(error), api_error=self._telling.api_error)
         finally:
+            self._is_begun.set()
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
         self._costs(max(0.0, (result.total_cost_usd or 0.0) - self._baseline_usd))
-        return Outcome(result=result, api_error=self._telling.api_error, last_usage=self._telling.usage)
+        return Outcome(
+            result=result,
+            api_error=self._telling.api_error,
+            last_usage=self._telling.usage,
+            turns=self._turns,
+            was_compacted=self._was_compacted,
+        )
+
+    async def say(self, text: str, uuid: str) -> None:
+        """Another message while `run` runs. Claude hears it with the next tool's result, or after the present answer.
+        Where Claude is gone already `run` says so."""
+        await self._is_begun.wait()
+        self._noted(uuid)
+        with contextlib.suppress(ClaudeDied):
+            await self._claude.give(text, uuid)
+
+    def _noted(self, uuid: str) -> None:
+        self._said.add(uuid)
+        self.waiting.add(uuid)
+        self._last_word_s = asyncio.get_running_loop().time()
 
     def stop(self, asked: Asked) -> None:
         """End the attempt: interrupt, then SIGTERM, then SIGKILL, each after its time. The first reason stays."""
@@ -96,7 +125,7 @@ class Attempt:
         if self._stopping:
             self._stopping.cancel()
             await asyncio.gather(self._stopping, return_exceptions=True)
-        if self._reading and not self._reading.done() and self._prompt_uuid:
+        if self._reading and not self._reading.done() and self._said:
             self._claude.kill(signal.SIGTERM)
             await asyncio.wait({self._reading}, timeout=TERM_S)
             self._claude.kill(signal.SIGKILL)
@@ -114,17 +143,22 @@ class Attempt:
             self._spoke.set()
             before, (self._telling, events) = self._telling, tell(self._telling, message, time.monotonic())
             for event in events:
+                self._was_compacted = self._was_compacted or isinstance(event, Compaction)
                 self._tells(event)
             if self._telling.steps != before.steps:
                 self._steps()
             if isinstance(message, ResultMessage) and self._is_ours(message):
-                return message
+                self._turns += max(0, message.num_turns)
+                self.waiting -= set(message.user_message_uuids or self.waiting)
+                self._answers()
+                if self.asked or not (self.waiting or self._is_asked()):
+                    return message
         raise ClaudeDied("Claude ended without a result")
 
     def _is_ours(self, result: ResultMessage) -> bool:
         """Turns that Claude begins by itself, when a background command ends, have results of their own."""
         if result.user_message_uuids:
-            return self._prompt_uuid in result.user_message_uuids
+            return not self._said.isdisjoint(result.user_message_uuids)
         return result.origin is None or result.origin["kind"] != "task-notification"
 
     async def _watch(self) -> None:

@@ -34,6 +34,8 @@ BACK_OFF_S: Final = (0.1, 5.0)
 """The first and the longest pause between attempts to reach the gateway."""
 
 Body = TypeVar("Body", bound=Part)
+Line = door.Assignment | door.Message | door.Pulse
+_KINDS: Final[dict[Any, type[Line]]] = {"pulse": door.Pulse, "message": door.Message}
 
 
 class Gone(KomputerError):
@@ -65,11 +67,12 @@ class Door:
     async def heartbeat(self, body: door.Heartbeat) -> door.Pulse:
         return await self._call("/v1/heartbeat", body.model_dump_json(), door.Pulse)
 
-    async def post(self, term: int, events: Sequence[Outgoing]) -> door.Posted:
-        body = {"term": term, "events": [_numbered(entry) for entry in events]}
+    async def post(self, term: int, events: Sequence[tuple[Outgoing, str | None]]) -> door.Posted:
+        """Each event with what it says of what was heard; see `ledger.heard_by`."""
+        body = {"term": term, "events": [_numbered(entry, heard) for entry, heard in events]}
         return await self._call("/v1/events", json.dumps(body), door.Posted)
 
-    async def assignments(self) -> AsyncIterator[door.Assignment | door.Pulse]:
+    async def assignments(self) -> AsyncIterator[Line]:
         """All that the gateway sends, over as many connections as it takes. Ends only by `Gone`."""
         pause = pauses()
         while True:
@@ -91,7 +94,7 @@ class Door:
         except OSError as error:
             raise Unavailable(f"The pod's token cannot be read from {self._token_file}: {error.strerror}.") from error
 
-    async def _stream(self) -> AsyncIterator[door.Assignment | door.Pulse]:
+    async def _stream(self) -> AsyncIterator[Line]:
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
         try:
             async with self.http.stream(
@@ -134,17 +137,18 @@ def refusal(response: httpx.Response) -> KomputerError:
             return Unavailable(message)
 
 
-def _numbered(entry: Outgoing) -> dict[str, Any]:
+def _numbered(entry: Outgoing, heard: str | None) -> dict[str, Any]:
     event: dict[str, Any] = {"n": entry.n, "type": entry.type, "payload": entry.payload}
     if entry.generation is not None:
         event["generation"] = entry.generation
+    if heard is not None:
+        event["heard"] = heard
     return event
 
 
-def _line(line: str) -> door.Assignment | door.Pulse:
+def _line(line: str) -> Line:
     try:
         body = json.loads(line)
-        kind = door.Pulse if body.get("type") == "pulse" else door.Assignment
-        return kind.model_validate(body)
+        return _KINDS.get(body.get("type"), door.Assignment).model_validate(body)
     except (ValueError, AttributeError) as error:
         raise Unavailable(f"The gateway sent a line that was not understood: {error}.") from error

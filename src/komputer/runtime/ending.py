@@ -24,6 +24,9 @@ CRASHES_PER_ATTEMPT: Final = 4
 bound an agent whose command kills its Claude each time would pay for ever."""
 
 
+COMPACTED: Final = "The conversation was compacted."
+
+
 class Asked(Enum):
     """Why an attempt was told to stop, the strongest first."""
 
@@ -52,6 +55,9 @@ class Outcome:
     was_refused: bool = False
     """Claude would not open the session."""
     last_usage: Mapping[str, Any] | None = None
+    turns: int = 0
+    """Of all its results."""
+    was_compacted: bool = False
 
 
 def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, now: float) -> End | Verdict:
@@ -63,6 +69,8 @@ def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, 
     if asked is Asked.DROP:
         return Verdict.KEEP
     if result is not None and not _was_aborted(result):
+        if not result.is_error and task.kind == "compact" and not outcome.was_compacted:
+            return _failed(task, "compaction_failed", result.result or "Claude did not compact.", result.session_id)
         if not result.is_error:
             return _completed(task, outcome, result, now)
         if asked is None:
@@ -92,6 +100,23 @@ def given_up(task: OpenTask, max_attempts: int) -> TaskFailed | None:
     else:
         return None
     return _failed(task, "attempts_exhausted", text, task.session_id)
+
+
+def compacted(task: OpenTask, now: float) -> TaskCompleted:
+    """The end of a compaction of which only its record in the transcript is left."""
+    return TaskCompleted(
+        task_id=task.id,
+        result=COMPACTED,
+        cost_usd=task.cost_usd,
+        duration_ms=max(0, round(1000 * (now - task.started_at))),
+        turns=0,
+        session_id=task.session_id,
+        model=task.settings.model,
+    )
+
+
+def no_conversation(task: OpenTask) -> TaskFailed:
+    return _failed(task, "no_conversation", "There is no conversation to compact; a task begins one.", None)
 
 
 def session_lost(task: OpenTask) -> TaskFailed:
@@ -155,10 +180,10 @@ def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: flo
     window = models.get(task.settings.model, {}).get("contextWindow")
     return TaskCompleted(
         task_id=task.id,
-        result=fitting(result.result or ""),
+        result=fitting(result.result or (COMPACTED if task.kind == "compact" else "")),
         cost_usd=task.cost_usd,
         duration_ms=max(0, round(1000 * (now - task.started_at))),
-        turns=max(0, result.num_turns),
+        turns=max(outcome.turns, result.num_turns, 0),
         stop_reason=result.stop_reason,
         session_id=result.session_id,
         usage=usage_of(result.usage),

@@ -14,13 +14,14 @@ import logging
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Final
 
 import httpx
 import uvicorn
 
 from komputer.resources.errors import Unavailable
+from komputer.runtime import managing
 from komputer.runtime.door import CONNECT_S, Door
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ class Forwarder:
             await self._forward(f"/model{scope['path']}", scope, headers, receive, send)
         elif scope["method"] in CONNECTOR_METHODS and CONNECTOR.fullmatch(scope["path"]):
             await self._forward(scope["path"], scope, headers, receive, send)
+        elif scope["method"] == "POST" and scope["path"] == managing.PATH:
+            await self._manage(headers, receive, send)
         else:
             await _refuse(send, 404, "not_found_error", "Only the Messages API and connectors are forwarded.")
 
@@ -121,17 +124,16 @@ class Forwarder:
 
     async def _forward(self, path: str, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         visitor = _Visitor(receive)
-        answering = asyncio.ensure_future(self._answer(path, scope, headers, visitor, send))
-        leaving = asyncio.ensure_future(visitor.left())
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            leaving.cancel()
-            if not answering.done():
-                answering.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
-        if not answering.cancelled():
-            answering.result()
+        await _while_there(visitor, self._answer(path, scope, headers, visitor, send))
+
+    async def _manage(self, headers: Headers, receive: Receive, send: Send) -> None:
+        visitor = _Visitor(receive)
+
+        async def answer() -> None:
+            body = b"".join([chunk async for chunk in visitor.body()])
+            await managing.Passing(self._door, headers, body, send).run()
+
+        await _while_there(visitor, answer())
 
     async def _answer(self, path: str, scope: Scope, headers: Headers, visitor: _Visitor, send: Send) -> None:
         query = scope["query_string"].decode("latin-1")
@@ -234,3 +236,17 @@ async def _refuse(send: Send, status: int, kind: str, message: str) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _while_there(visitor: _Visitor, answer: Coroutine[Any, Any, None]) -> None:
+    """Answer until the visitor has left."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(visitor.left())
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not answering.done():
+            answering.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
+    if not answering.cancelled():
+        answering.result()

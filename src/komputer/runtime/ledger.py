@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 
 from komputer.events.types import END_TYPES, TEXT_LIMIT, End, Event, TaskFailed, TaskStarted, clipped, to_wire
 from komputer.resources import door
+from komputer.resources.agent import TaskKind
 
 CLOSED_KEPT: Final = 1000
 """How many ended tasks are remembered. An assignment older than that many tasks is refused by its generation anyway."""
@@ -25,8 +27,26 @@ Phase = Literal["written", "acted", "ended"]
 ENDS_SESSION: Final = frozenset({"prompt_too_long", "session_lost"})
 """Errors after which the next task begins a new conversation: every one in the old would fail the same way."""
 
+MESSAGE: Final = "message"
+"""The cause of an attempt that only answers what somebody said when the task was about to end."""
+
 SAYS_HELLO_AGAIN: Final = frozenset({"fenced", "hole", "ended"})
 """Answers after which the log and the ledger must come to one opinion by a new hello."""
+
+
+class Told(NamedTuple):
+    """What somebody said to the running task: a `user_message` of the log, by its id."""
+
+    id: str
+    content: str
+
+    @property
+    def uuid(self) -> str:
+        """Under which Claude gets it, whoever gives it to it: so its transcript shows whether it has it."""
+        return str(uuid5(NAMESPACE_URL, f"komputer:message:{self.id}"))
+
+
+NOTHING_HEARD: Final = "0-0"
 
 
 class Outgoing(NamedTuple):
@@ -55,6 +75,7 @@ class OpenTask:
     session_id: str
     is_resuming: bool
     """The session existed before this task."""
+    kind: TaskKind | None = None
     prompt_uuid: str
     """Of the message with the original instructions: where the transcript has it, it is never given again."""
     started_at: float
@@ -73,6 +94,15 @@ class OpenTask:
     """The session's total when the present attempt began."""
     attempt_usd: float = 0.0
     """By the present attempt, as last asked."""
+    messages: tuple[Told, ...] = ()
+    """All that was said to it, in order."""
+    heard: str = NOTHING_HEARD
+    """The last of them that the model has answered."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Somebody waits for an answer: the task may not be completed."""
+        return bool(self.messages) and self.messages[-1].id != self.heard
 
     @property
     def cost_usd(self) -> float:
@@ -113,6 +143,25 @@ def fitting(text: str) -> str:
     return text[: 2 * TEXT_LIMIT]
 
 
+# ---- being spoken to -------------------------------------------------------------------------------------------------
+
+
+def told(ledger: Ledger, message: door.Message) -> Ledger:
+    """With what somebody said to the open task; also where its end is written, which the log then refuses (`unheard`).
+    What is known, and what was said to other tasks, changes nothing."""
+    task = ledger.task
+    if task is None or task.id != message.task_id or any(each.id == message.id for each in task.messages):
+        return ledger
+    return replace(ledger, task=replace(task, messages=(*task.messages, Told(message.id, message.content))))
+
+
+def heard_by(ledger: Ledger, entry: Outgoing) -> str | None:
+    """What a completion must say of what it has heard; other ends, and those of earlier tasks, come in any case."""
+    task = ledger.task
+    is_its = task is not None and task.id == entry.task_id and entry.type == "task_completed"
+    return task.heard if task and is_its else None
+
+
 # ---- speaking to the log ---------------------------------------------------------------------------------------------
 
 
@@ -146,6 +195,7 @@ def start_of(task: OpenTask) -> TaskStarted:
         instructions=fitting(task.instructions),
         resuming_session=task.is_resuming,
         model=task.settings.model,
+        kind=task.kind,
         session_id=task.session_id,
     )
 
@@ -237,6 +287,13 @@ def after_post(ledger: Ledger, answer: door.Answer) -> Ledger:
             newer = max(ledger.generation, (sent.generation or 0) + 1)
             out = _numbered(others, first=sent.n)
             return replace(ledger, outbox=out, n=sent.n - 1 + len(others), task=task, generation=newer)
+        case "unheard":
+            others = [entry for entry in rest if entry.task_id != sent.task_id]
+            task = ledger.task
+            if task and task.id == sent.task_id:
+                task = replace(task, phase="acted", cause=MESSAGE, barren=0)
+            out = _numbered(others, first=sent.n)
+            return replace(ledger, outbox=out, n=sent.n - 1 + len(others), task=task)
         case _:
             return ledger
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from komputer.resources import door
 from komputer.resources.agent import Role
 from komputer.resources.connector import is_connector_name
+from komputer.runtime import managing
 from komputer.runtime.plan import Start
 from komputer.runtime.settings import Settings
 from komputer.runtime.tools import Tools, settings_json
@@ -94,13 +95,17 @@ def environment(
 
 
 def servers(task: door.TaskSettings, url: str, key: str) -> dict[str, Any]:
-    """Claude's MCP configuration: each connector under its name, at the forwarder's address. `key` is good there only,
-    and for this attempt."""
+    """Claude's MCP configuration: each connector under its name, and a manager's own server, at the forwarder's
+    address. `key` is good there only, and for this attempt."""
     bearer = {"Authorization": f"Bearer {key}"}
     named = filter(is_connector_name, task.connectors)
-    return {
-        "mcpServers": {name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer} for name in named}
+    found: dict[str, dict[str, Any]] = {
+        name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer} for name in named
     }
+    if task.role == "manager":
+        own = {"type": "http", "url": url + managing.PATH, "headers": bearer, "timeout": managing.CALL_LIMIT_MS}
+        found[managing.SERVER] = own
+    return {"mcpServers": found}
 
 
 def write_servers(path: Path, configuration: dict[str, Any]) -> None:
@@ -120,6 +125,7 @@ def options(
     url: str,
     key: str,
     before_tools: Callable[[], Awaitable[None]],
+    is_command: bool = False,
 ) -> ClaudeAgentOptions:
     """Options of the SDK for one attempt. The files of the system prompt and of the servers must be written before. No
     tool runs before `before_tools` has returned, nor where it raises."""
@@ -159,8 +165,8 @@ def options(
         setting_sources=[],
         settings=settings_json(_SETTINGS, exist),
         strict_mcp_config=True,
-        # A task's text is a task's text: no slash commands, no files drawn in by an @.
-        verbatim_prompts=True,
+        # A task's text is a task's text: no slash commands, no files drawn in by an @; but for commands of ours.
+        verbatim_prompts=not is_command,
         max_buffer_size=LINE_BYTES,
         hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},
         env=environment(settings, assignment, task, url, key),

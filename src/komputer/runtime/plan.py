@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from komputer.events.types import TaskFailed
-from komputer.runtime.ending import given_up, session_lost
-from komputer.runtime.ledger import OpenTask
+from komputer.events.types import End
+from komputer.runtime.ending import compacted, given_up, no_conversation, session_lost
+from komputer.runtime.ledger import MESSAGE, OpenTask, Told
 
 LONGEST_PAUSE_S: Final = 30.0
 
@@ -27,6 +28,8 @@ class Recorded:
     has_file: bool
     has_conversation: bool
     has_prompt: bool
+    messages: frozenset[str] = frozenset()
+    """Ids of those that Claude has taken in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,13 @@ class Start:
     prompt_uuid: str
     session_id: str
     resume: bool
+    given: frozenset[str] = frozenset()
+    """Ids of messages to the task that Claude has, the prompt included if it is one."""
+
+
+def ungiven(task: OpenTask, given: Collection[str]) -> list[Told]:
+    """What Claude is still to be told, in order."""
+    return [message for message in task.messages if message.id not in given]
 
 
 def first(task: OpenTask) -> Start:
@@ -45,15 +55,23 @@ def first(task: OpenTask) -> Start:
     )
 
 
-def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str) -> Start | TaskFailed:
+def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str, now: float) -> Start | End:
     """After an attempt that broke off. The original instructions are given again only where Claude never took them in.
 
-    `new_id` is a fresh UUID, for a message or a session.
+    `new_id` is a fresh UUID, for a message or a session; `now` is Unix time.
     """
     if end := given_up(task, max_attempts):
         return end
+    given = recorded.messages
+    if task.kind == "compact" and recorded.has_prompt:
+        return compacted(task, now)
+    if task.kind == "compact" and not recorded.has_conversation:
+        return no_conversation(task)
     if recorded.has_prompt:
-        return Start(prompt=interrupted(task.cause), prompt_uuid=new_id, session_id=task.session_id, resume=True)
+        prompt, prompt_uuid = interrupted(task.cause), new_id
+        if task.cause == MESSAGE and (waiting := ungiven(task, given)):
+            prompt, prompt_uuid, given = waiting[0].content, waiting[0].uuid, given | {waiting[0].id}
+        return Start(prompt=prompt, prompt_uuid=prompt_uuid, session_id=task.session_id, resume=True, given=given)
     if task.phase == "acted":
         return session_lost(task)
     if recorded.has_conversation and task.cause != "session_refused":
@@ -83,6 +101,8 @@ def costs_before(task: OpenTask, session_id: str, baseline_usd: float) -> dict[s
 
 def interrupted(cause: str | None) -> str:
     """What the model reads when its conversation goes on."""
+    if cause == MESSAGE:
+        return "Somebody wrote to you when you had just finished. Answer to it, then end the task."
     reason = CAUSES.get(cause or "", CAUSES["runtime_died"])
     return (
         f"Your work on this task was interrupted: {reason}. Nobody is waiting for an answer to this message.\n\n"

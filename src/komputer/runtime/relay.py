@@ -72,6 +72,10 @@ class Relay:
                 if self.is_introduced and self._finds_lacking(decide.claim(self._store.ledger), line):
                     self._must_beat.set()
                 continue
+            if isinstance(line, door.Message):
+                self._store.save(decide.told(self._store.ledger, line))
+                self._changes.ring()
+                continue
             self.assignment = line
             self._take_assignment()
             self._changes.ring()
@@ -133,7 +137,7 @@ class Relay:
         ledger = self._store.ledger
         batch = next_batch(ledger.outbox)
         try:
-            posted = await self._posted(ledger.term, batch)
+            posted = await self._posted(ledger.term, [(each, decide.heard_by(ledger, each)) for each in batch])
         except Invalid as error:
             log.error("the gateway refused an event", extra={"type": batch[0].type, "error": error.message})
             self._store.save(decide.without_first(self._store.ledger, error.message))
@@ -151,7 +155,7 @@ class Relay:
             after = decide.after_assignment(after, self.assignment)
         self._store.save(after)
 
-    async def _posted(self, term: int, batch: list[Outgoing]) -> door.Posted:
+    async def _posted(self, term: int, batch: list[tuple[Outgoing, str | None]]) -> door.Posted:
         """Where one event of several is refused as malformed, the first goes alone. Raises `Invalid` if it is that."""
         try:
             return await self._door.post(term, batch)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from komputer.resources import door
-from komputer.runtime.ledger import Ledger, OpenTask, Outgoing
+from komputer.runtime.ledger import Ledger, OpenTask, Outgoing, Told
 
 FORMAT_VERSION: Final = 1
 LOCK_WAIT_S: Final = 8.0
@@ -149,6 +149,7 @@ def _read(db: sqlite3.Connection) -> Ledger:
     task = {name[5:]: value for name, value in facts.items() if name.startswith("task.") and name[5:] in known}
     if task:
         task["settings"] = door.TaskSettings.model_validate(task["settings"])
+        task["messages"] = tuple(Told(*each) for each in task.get("messages", ()))
     empty = asdict(Ledger())
     return Ledger(
         **{name: facts.get(name, empty[name]) for name in _SCALARS},

@@ -45,6 +45,24 @@ def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: in
     return False
 
 
+def has_message(claude: Path, session_id: str, message_uuid: str) -> bool:
+    """Whether what somebody said under this uuid was taken in: as a message of its own, or while a tool ran, when
+    Claude attaches it to the tool's result."""
+    file = path(claude, session_id)
+    if file is None:
+        return False
+    needle = message_uuid.encode()
+    with file.open("rb") as lines:
+        return any(needle in line and _is_message(_parsed(line), message_uuid) for line in lines)
+
+
+def _is_message(entry: dict[str, Any], message_uuid: str) -> bool:
+    attached = entry.get("attachment")
+    if entry.get("type") == "attachment" and isinstance(attached, dict):
+        return bool(attached.get("source_uuid") == message_uuid)
+    return bool(entry.get("type") == "user" and entry.get("uuid") == message_uuid)
+
+
 def last_usage(claude: Path, session_id: str) -> dict[str, Any]:
     """The tokens of the newest answer of the model, final counts; empty where there is none near the end."""
     file = path(claude, session_id)

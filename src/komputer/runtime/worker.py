@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komputer.events.types import End, Event, TaskCancelled, TaskFailed, TaskResumed
+from komputer.events.types import End, Event, TaskCancelled, TaskCompleted, TaskResumed
 from komputer.resources import door
 from komputer.runtime import ledger as decide
 from komputer.runtime import plan, processes, transcript
 from komputer.runtime.attempt import Attempt
 from komputer.runtime.changes import Changes
 from komputer.runtime.claude import Claude, ClaudeDied, SessionRefused
-from komputer.runtime.ending import Asked, Outcome, Verdict, judged
-from komputer.runtime.ledger import OpenTask
+from komputer.runtime.ending import Asked, Outcome, Verdict, judged, no_conversation
+from komputer.runtime.ledger import MESSAGE, OpenTask, Told
 from komputer.runtime.masking import Mask
 from komputer.runtime.options import options, servers, system_prompt, write_servers
 from komputer.runtime.relay import Relay
@@ -36,6 +36,8 @@ REAP_S: Final = 10.0
 RECORDED_S: Final = 5.0
 """How long a tool waits for Claude's own record of the task, which takes up to 0.1 s, and seconds on a busy machine. A
 disk on which nothing can be written does not stop the work: a crash then ends the task as `session_lost`."""
+MESSAGE_S: Final = 60.0
+"""How long a task whose end was refused waits for the message. Then Claude is asked to end it, which the log judges."""
 RECORDED_LOOK_S: Final = 0.01
 
 
@@ -93,6 +95,9 @@ class Worker:
             task = self._new(assigned, assignment)
             self._store.save(decide.opened(self._store.ledger, task), durable=True)
             log.info("task started", extra={"task": task.id, "session": task.session_id})
+            if task.kind == "compact" and not task.is_resuming:
+                self._end(no_conversation(task))
+                return
             start = plan.first(task)
         while (task := self._store.ledger.task) and self._asked(task) is None:
             start = start or await self._again(task)
@@ -117,6 +122,7 @@ class Worker:
         return OpenTask(
             id=assigned.id,
             instructions=assigned.instructions,
+            kind=assigned.kind,
             generation=assignment.generation,
             settings=assignment.settings,
             session_id=session_id if session_id and is_resuming else str(uuid.uuid4()),
@@ -138,18 +144,32 @@ class Worker:
         """Write down that another attempt begins, after its pause; or how the task ends. None: do not begin."""
         assert self._relay.assignment is not None
         await processes.outwait(self._settings.claude_process)
+        if task.cause == MESSAGE:
+            # The log refused the end for a message that is on its way to us, unless the log has lost it meanwhile.
+            await self._changes.until(lambda: self._asked(task) is not None or self._is_asked(), MESSAGE_S)
+        if self._asked(task) is not None or not (held := self._store.ledger.task):
+            return None
+        task = held  # it may have been spoken to meanwhile
         claude, session_id = self._settings.claude, task.session_id
         recorded = plan.Recorded(
             has_file=transcript.path(claude, session_id) is not None,
             has_conversation=transcript.has_conversation(claude, session_id),
             has_prompt=transcript.has_prompt(claude, session_id, task.prompt_uuid),
+            messages=frozenset(
+                each.id for each in task.messages if transcript.has_message(claude, session_id, each.uuid)
+            ),
         )
-        start = plan.again(task, recorded, self._relay.assignment.max_attempts, str(uuid.uuid4()))
-        if isinstance(start, TaskFailed):
+        start = plan.again(task, recorded, self._relay.assignment.max_attempts, str(uuid.uuid4()), time.time())
+        if not isinstance(start, plan.Start):
             self._end(start)
             return None
-        if await self._changes.until(lambda: self._asked(task) is not None, timeout_s=plan.pause_s(task)):
+        if await self._changes.until(lambda: self._asked(held) is not None, timeout_s=plan.pause_s(held)):
             return None
+        task = self._store.ledger.task
+        assert task is not None
+        if task.cause == MESSAGE:
+            self._store.update_task(durable=True, cause=None, barren=1)
+            return start
         cause = task.cause or "runtime_died"
         resumed = replace(
             task,
@@ -177,7 +197,7 @@ class Worker:
         self._settings.system_prompt.write_text(system_prompt(task.settings))
         key = forwarder.new_key()
         write_servers(self._settings.servers, servers(task.settings, forwarder.url, key))
-        given = options(
+        chosen = options(
             self._settings,
             assignment,
             task.settings,
@@ -185,11 +205,12 @@ class Worker:
             cli=self._cli,
             url=forwarder.url,
             key=key,
+            is_command=task.kind is not None,
             before_tools=partial(
                 self._recorded, task.id, transcript.size_bytes(self._settings.claude, start.session_id)
             ),
         )
-        claude = Claude(given)
+        claude, given = Claude(chosen), set(start.given)
         attempt = Attempt(
             claude,
             task.id,
@@ -198,10 +219,12 @@ class Worker:
             tells=self._tell,
             steps=self._step,
             costs=self._cost,
+            answers=lambda: self._heard(attempt, task.id, given),
+            is_asked=lambda: bool(self._ungiven(task.id, given)),
         )
         reaping = asyncio.create_task(_reap(claude))
         try:
-            asked, outcome = await self._follow(attempt, task, start)
+            asked, outcome = await self._follow(attempt, task, start, given)
             self._conclude(outcome, asked, assignment)
         finally:
             reaping.cancel()
@@ -209,8 +232,11 @@ class Worker:
             await attempt.close()
             await processes.sweep()
 
-    async def _follow(self, attempt: Attempt, task: OpenTask, start: plan.Start) -> tuple[Asked | None, Outcome]:
-        """Start Claude while the log takes the start; then the prompt; then until the end."""
+    async def _follow(
+        self, attempt: Attempt, task: OpenTask, start: plan.Start, given: set[str]
+    ) -> tuple[Asked | None, Outcome]:
+        """Start Claude while the log takes the start; then the prompt and what is said meanwhile, until the end.
+        `given` are the ids of messages that Claude has."""
         opening = asyncio.create_task(attempt.open())
         opening.add_done_callback(lambda _: self._changes.ring())
         await self._changes.until(lambda: opening.done() or self._asked(task) is not None)
@@ -234,10 +260,17 @@ class Worker:
         try:
             while not running.done():
                 await self._changes.until(
-                    lambda: running.done() or (attempt.asked is None and self._asked(task) is not None)
+                    lambda: (
+                        running.done()
+                        or (attempt.asked is None and self._asked(task) is not None)
+                        or (attempt.asked is None and bool(self._ungiven(task.id, given)))
+                    )
                 )
                 if not running.done() and (asked := self._asked(task)):
                     attempt.stop(asked)
+                for message in [] if running.done() or attempt.asked else self._ungiven(task.id, given):
+                    given.add(message.id)
+                    await attempt.say(message.content, message.uuid)
             return attempt.asked, running.result()
         finally:
             running.cancel()
@@ -257,8 +290,33 @@ class Worker:
             case Verdict.AGAIN:
                 self._store.update_task(durable=True, cause="session_refused" if outcome.was_refused else "claude_died")
                 log.warning("claude broke off", extra={"task": task.id, "error": outcome.died})
+            case TaskCompleted() if self._is_asked():
+                self._store.update_task(durable=True, cause=MESSAGE, barren=0)
+                log.info("task goes on for a message", extra={"task": task.id})
             case end:
                 self._end(end)
+
+    def _is_asked(self) -> bool:
+        """Somebody has spoken to the open task and was not answered."""
+        task = self._store.ledger.task
+        return task is not None and task.is_asked
+
+    def _ungiven(self, task_id: str, given: set[str]) -> list[Told]:
+        task = self._store.ledger.task
+        return plan.ungiven(task, given) if task and task.id == task_id and task.phase != "ended" else []
+
+    def _heard(self, attempt: Attempt, task_id: str, given: set[str]) -> None:
+        """The model has answered: to all messages up to the first that it has not got or not answered."""
+        task = self._store.ledger.task
+        if task is None or task.id != task_id or task.phase == "ended":
+            return
+        heard = task.heard
+        for message in task.messages:
+            if message.id not in given or message.uuid in attempt.waiting:
+                break
+            heard = message.id
+        if heard != task.heard:
+            self._store.update_task(heard=heard)
 
     def _end(self, end: End) -> None:
         self._store.save(decide.ended(self._store.ledger, self._mask.masked(end)), durable=True)

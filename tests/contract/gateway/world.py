@@ -163,8 +163,8 @@ class Runner:
         )
         assert answered.json() == {"answers": ["ok"]}, answered.text
 
-    async def end(self) -> None:
-        end = self.event("task_completed", result="Hello.", cost_usd=0.01, duration_ms=1, turns=1)
+    async def end(self, **more: Any) -> None:
+        end = self.event("task_completed", result="Hello.", cost_usd=0.01, duration_ms=1, turns=1, **more)
         assert (await self.tell(end)).json() == {"answers": ["ok"]}
 
     async def ask(self, body: Any = None, path: str = "/model/v1/messages", **headers: str) -> httpx.Response:

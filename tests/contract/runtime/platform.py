@@ -60,6 +60,10 @@ class Platform:
         self.is_deaf = False
         """Posts get no answer, though the assignment still goes out."""
         self.unheard = 0
+        self.holds_messages = False
+        """What is said is in the log, and not handed to the runtime yet."""
+        self.answers: list[str] = []
+        """All that the log answered to posts."""
         self.token = "token-1"
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
@@ -89,6 +93,12 @@ class Platform:
         task = str(ULID())
         self.change(task=door.AssignedTask(id=task, instructions=instructions), **changes)
         return task
+
+    async def say(self, task: str, content: str) -> str:
+        said = await self.log.message(self.key, task, content)
+        assert said is not None, "no task runs"
+        self.changes.ring()
+        return said.id
 
     def cancel(self, task: str) -> None:
         self.change(cancel_task_id=task)
@@ -184,8 +194,11 @@ class Platform:
             self.unheard += 1
             return JSONResponse({"error": "no log", "code": "log-unavailable"}, 503)
         post = door.Post.model_validate_json(await request.body())
-        events = [Numbered(each.n, from_wire(each.type, each.payload), each.generation) for each in post.events]
+        events = [
+            Numbered(each.n, from_wire(each.type, each.payload), each.generation, each.heard) for each in post.events
+        ]
         answers = await self.log.append(self.key, post.term, events)
+        self.answers += answers
         self.changes.ring()
         return _json(door.Posted(answers=answers).model_dump_json())
 
@@ -201,7 +214,12 @@ class Platform:
 
         async def lines() -> AsyncIterator[bytes]:
             last: door.Assignment | None = None
+            message: str | None = None
             while not self.is_gone:
+                for said in [] if self.holds_messages or last is None else await self.log.messages(self.key, message):
+                    message = said.id
+                    line = door.Message(id=said.id, task_id=said.payload["task_id"], content=said.payload["content"])
+                    yield line.model_dump_json().encode() + b"\n"
                 if self.assignment is not last:
                     last = self.assignment
                     yield last.model_dump_json().encode() + b"\n"

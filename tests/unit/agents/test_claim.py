@@ -11,7 +11,7 @@ T1, T2, M1 = ("01ARZ3NDEKTSV4RRFFQ69G5FA" + end for end in "VWX")
 
 
 def agent(**status: Any) -> dict[str, Any]:
-    manifest = claim.new_agent("ada", "default", T1, "Do it.", {"model": "claude-sonnet-4-6"})
+    manifest = claim.new_agent("ada", "default", claim.NewTask(T1, "Do it."), {"model": "claude-sonnet-4-6"})
     manifest["metadata"] |= {"uid": "u1", "creationTimestamp": "2026-01-01T00:00:00Z"}
     return manifest | ({"status": status} if status else {})
 
@@ -34,7 +34,7 @@ def test_a_new_agent_covers_its_own_instructions() -> None:
 
 def test_test_mt_the_claim_tests_all_that_it_was_decided_on() -> None:
     manifest = agent(manifestTask={"digest": digest_of("Do it."), "id": M1})
-    assert checks_in(claim.assign(manifest, T2, "Next.", {})) == {
+    assert checks_in(claim.assign(manifest, claim.NewTask(T2, "Next."), {})) == {
         "/metadata/uid": "u1",
         "/spec/instructions": "Do it.",
         "/spec/task/id": T1,
@@ -45,15 +45,17 @@ def test_test_mt_the_claim_tests_all_that_it_was_decided_on() -> None:
 def test_what_is_not_there_is_tested_as_null_at_the_first_missing_step() -> None:
     bare = agent()
     del bare["spec"]["task"]
-    tested = checks_in(claim.assign(bare, T2, "Next.", {}))
+    tested = checks_in(claim.assign(bare, claim.NewTask(T2, "Next."), {}))
     assert tested["/spec/task"] is None
     assert tested["/status"] is None
-    assert checks_in(claim.assign(agent(phase="Running"), T2, "Next.", {}))["/status/manifestTask"] is None
+    assert (
+        checks_in(claim.assign(agent(phase="Running"), claim.NewTask(T2, "Next."), {}))["/status/manifestTask"] is None
+    )
 
 
 def test_the_claim_covers_the_manifests_task_that_it_saw() -> None:
     manifest = agent(manifestTask={"digest": digest_of("Do it."), "id": M1})
-    written = claim.assign(manifest, T2, "Next.", {"model": "claude-opus-5-5"})
+    written = claim.assign(manifest, claim.NewTask(T2, "Next."), {"model": "claude-opus-5-5"})
     assert written[-1]["value"]["covers"] == {"digest": digest_of("Do it."), "manifestTaskID": M1}
     assert {"op": "add", "path": "/spec/model", "value": "claude-opus-5-5"} in written
 

@@ -44,7 +44,18 @@ class ReferenceLog:
             open=sorted(self.started - self.ended),
         )
 
-    def append(self, term: int, entry: Outgoing) -> door.Answer:
+    def message(self, task: str, n: int) -> None:
+        self.entries.append((task, f"user_message {n}"))
+
+    def messages(self) -> list[door.Message]:
+        """Those to the open task."""
+        return [
+            door.Message(id=f"{kind.split()[1]}-0", task_id=task, content="x")
+            for task, kind in self.entries
+            if kind.startswith("user_message") and task not in self.ended
+        ]
+
+    def append(self, term: int, entry: Outgoing, heard: str | None) -> door.Answer:
         taken = self.taken.get(term, 0)
         if term != self.term or term not in self.taken:
             return "fenced"
@@ -58,6 +69,9 @@ class ReferenceLog:
             return "started"
         if entry.type == "task_started" and entry.generation is not None and entry.generation < self.generation:
             return "stale"
+        newest = [int(each.id[:-2]) for each in self.messages() if each.task_id == entry.task_id]
+        if heard is not None and newest and newest[-1] > int(heard[:-2]):
+            return "unheard"
         self.taken[term] = entry.n
         self.generation = max(self.generation, entry.generation or 0)
         self.entries.append((entry.task_id, " ".join((entry.type, *filter(None, [entry.payload.get("content")])))))
@@ -84,7 +98,10 @@ class World:
         self.generation = 1
         self.cancelled: str | None = None
         self.accounted: list[str] = []
-        self.late: list[tuple[int, Outgoing]] = []
+        self.late: list[tuple[int, Outgoing, str | None]] = []
+        self.spoken: dict[str, list[str]] = {}
+        """Ids of messages that were accepted, by task."""
+        self.answered: set[str] = set()
         self.prompted: list[str] = []
         self.said = 0
         self.lost: set[str] = set()
@@ -117,6 +134,14 @@ class World:
 
     def account(self) -> None:
         self.accounted += sorted(self.log.ended - set(self.accounted))
+
+    def speak(self) -> None:
+        """To the task that runs. It is on the log's disk when it is answered."""
+        for task in self.log.started - self.log.ended:
+            n = sum(map(len, self.spoken.values())) + 1
+            self.spoken.setdefault(task, []).append(f"{n}-0")
+            self.log.message(task, n)
+            self.settle()
 
     def settle(self) -> None:
         """The log's disk has it all."""
@@ -162,9 +187,20 @@ class World:
             self.said += 1
             self.ledger = decide.noted(self.ledger, Said(task_id=task.id, content=f"{self.said}"))
 
+    def hear(self) -> None:
+        if self.is_introduced:
+            for message in self.log.messages():
+                self.ledger = decide.told(self.ledger, message)
+
+    def answer(self) -> None:
+        task = self.ledger.task
+        if task and task.phase == "acted" and task.messages:
+            self.answered |= {message.id for message in task.messages}
+            self.ledger = replace(self.ledger, task=replace(task, heard=task.messages[-1].id))
+
     def complete(self) -> None:
         task = self.ledger.task
-        if task and task.phase == "acted":
+        if task and task.phase == "acted" and not task.is_asked:
             end = TaskCompleted(task_id=task.id, result="done", cost_usd=0.1, duration_ms=1, turns=1)
             self.ledger = decide.ended(self.ledger, end)
 
@@ -177,7 +213,7 @@ class World:
         if not self.is_introduced or not self.ledger.outbox:
             return
         entry = self.ledger.outbox[0]
-        answer = self.log.append(self.ledger.term, entry)
+        answer = self.log.append(self.ledger.term, entry, decide.heard_by(self.ledger, entry))
         if answer_is_lost:
             return
         self.ledger = decide.after_post(self.ledger, answer)
@@ -208,7 +244,8 @@ class World:
 
     def delay_post(self) -> None:
         if self.is_introduced and self.ledger.outbox:
-            self.late.append((self.ledger.term, self.ledger.outbox[0]))
+            first = self.ledger.outbox[0]
+            self.late.append((self.ledger.term, first, decide.heard_by(self.ledger, first)))
 
     def deliver_late(self) -> None:
         if self.late:
@@ -216,7 +253,10 @@ class World:
 
     # ---- how it goes on ----
 
-    PROGRESS = ("hello", "see", "begin", "prompt", "heed_cancel", "say", "complete", "post", "account", "beat")
+    PROGRESS = (
+        *("hello", "see", "begin", "prompt", "heed_cancel", "say"),
+        *("hear", "answer", "complete", "post", "account", "beat"),
+    )
 
     def progress(self, first: int) -> bool:
         """The first step from this one on, in a circle, that changes anything; `say` only where it is the first."""
@@ -253,6 +293,8 @@ class World:
             assert not ends or kinds[-1] in ends, (task, kinds)
             assert len(set(kinds)) == len(kinds), (task, kinds)
             assert len(kinds) == 1 or kinds[0] == "task_started", (task, kinds)
+            if ends == ["task_completed"]:
+                assert set(self.spoken.get(task, ())) <= self.answered, (task, kinds, self.answered)
         if "workspace" not in self.lost:
             assert len(set(self.prompted)) == len(self.prompted), self.prompted
 

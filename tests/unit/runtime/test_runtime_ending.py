@@ -26,6 +26,7 @@ TASK = OpenTask(
     attempt_usd=0.5,
     cause="claude_died",
 )
+NOW = 200.0
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "events.md"
 
 
@@ -145,7 +146,7 @@ def recorded(*, file: bool = True, conversation: bool = True, prompt: bool = Tru
 
 
 def test_a_prompt_that_claude_has_taken_in_is_never_given_again() -> None:
-    start = plan.again(TASK, recorded(), 5, "new")
+    start = plan.again(TASK, recorded(), 5, "new", NOW)
     assert isinstance(start, plan.Start)
     assert (start.prompt_uuid, start.session_id, start.resume) == ("new", "s1", True)
     assert "interrupted" in start.prompt
@@ -153,25 +154,27 @@ def test_a_prompt_that_claude_has_taken_in_is_never_given_again() -> None:
 
 
 def test_a_prompt_that_claude_never_saw_is_given_as_it_was() -> None:
-    kept = plan.again(TASK, recorded(prompt=False), 5, "new")
+    kept = plan.again(TASK, recorded(prompt=False), 5, "new", NOW)
     assert kept == plan.Start(prompt="do it", prompt_uuid="u1", session_id="s1", resume=True)
-    begun = plan.again(TASK, recorded(conversation=False, prompt=False), 5, "new")
+    begun = plan.again(TASK, recorded(conversation=False, prompt=False), 5, "new", NOW)
     assert begun == plan.Start(prompt="do it", prompt_uuid="u1", session_id="new", resume=False)
-    free = plan.again(TASK, recorded(file=False, conversation=False, prompt=False), 5, "new")
+    free = plan.again(TASK, recorded(file=False, conversation=False, prompt=False), 5, "new", NOW)
     assert free == plan.Start(prompt="do it", prompt_uuid="u1", session_id="s1", resume=False)
 
 
 def test_a_session_that_claude_refused_is_left_for_a_new_one() -> None:
     refused = replace(TASK, cause="session_refused")
     for found in (recorded(prompt=False), recorded(file=False, conversation=False, prompt=False)):
-        start = plan.again(refused, found, 5, "new")
+        start = plan.again(refused, found, 5, "new", NOW)
         assert isinstance(start, plan.Start)
         assert (start.session_id, start.resume) == ("new", False)
     assert plan.pause_s(refused) == 0
 
 
 def test_a_conversation_that_had_begun_and_is_gone_is_not_begun_again() -> None:
-    end = plan.again(replace(TASK, phase="acted"), recorded(file=False, conversation=False, prompt=False), 5, "new")
+    end = plan.again(
+        replace(TASK, phase="acted"), recorded(file=False, conversation=False, prompt=False), 5, "new", NOW
+    )
     assert isinstance(end, TaskFailed)
     assert end.code == "session_lost"
 

@@ -218,7 +218,10 @@ def test_closed_tasks_are_remembered_in_order_and_not_for_ever() -> None:
     assert after.closed[-1] == f"t{decide.CLOSED_KEPT + 4}"
 
 
-HAPPENINGS = ("assign", "cancel", "settle", "crash", "lose_workspace", "lose_tail_of_log", "delay_post", "deliver_late")
+HAPPENINGS = (
+    *("assign", "cancel", "speak", "speak", "settle", "crash"),
+    *("lose_workspace", "lose_tail_of_log", "delay_post", "deliver_late"),
+)
 PROGRESS = st.integers(0, len(World.PROGRESS) - 1)
 STEP = st.one_of(PROGRESS, PROGRESS, PROGRESS, st.sampled_from((*HAPPENINGS, "post_without_answer")))
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request
+from ulid import ULID
 
 from komputer.agents.agents import Shown, with_defaults
+from komputer.agents.claim import NewTask
 from komputer.agents.listing import query
 from komputer.agents.view import encoded
 from komputer.api.bodies import (
@@ -21,6 +23,7 @@ from komputer.api.bodies import (
 )
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import (
+    BUSY,
     ERRORS,
     LARGE,
     NO_AGENT,
@@ -38,7 +41,6 @@ WHOLE_NUMBER = re.compile(r"\s*\+?0*([0-9]{1,9})\s*")
 
 
 CHANGED = refusal(412, "It was changed meanwhile.")
-BUSY = refusal(409, "The agent's state forbids it.")
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
 
@@ -124,7 +126,7 @@ async def patch_agent(
     await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
     given = settings_given(body)
     if body.instructions is not None:
-        await agents(request).assign(namespace, name, body.instructions, given, etags(if_match))
+        await agents(request).assign(namespace, name, NewTask(str(ULID()), body.instructions), given, etags(if_match))
     elif given:
         await agents(request).change(namespace, name, given, etags(if_match))
     else:

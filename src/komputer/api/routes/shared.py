@@ -29,6 +29,7 @@ ERRORS: Final = {
     **refusal(503, "Something we need is away; come again after Retry-After seconds."),
 }
 NO_AGENT: Final = refusal(404, "There is no such agent.")
+BUSY: Final = refusal(409, "The agent's state forbids it.")
 LARGE: Final = refusal(413, "The body is over 1 MiB.")
 
 

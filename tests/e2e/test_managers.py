@@ -1,0 +1,197 @@
+"""A manager and the agents that it makes: what it asks for comes back once, whatever dies meanwhile."""
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.laptop import Json, Laptop, check_log, script, until
+
+
+def call(tool: str, **given: Any) -> Json:
+    return {"tool": f"mcp__komputer__{tool}", "input": given}
+
+
+def results(laptop: Laptop, name: str, tool: str) -> list[Json]:
+    """The manager's tool results, in order."""
+    return [
+        event["payload"]
+        for event in laptop.events(name)
+        if event["type"] == "tool_result" and event["payload"]["tool"] == f"mcp__komputer__{tool}"
+    ]
+
+
+def answers(laptop: Laptop, name: str, tool: str) -> list[Any]:
+    return [json.loads(result["output"]) for result in results(laptop, name, tool)]
+
+
+def work(seconds: float, say: str) -> str:
+    return script({"tool": "Bash", "input": {"command": f"sleep {seconds}; echo slept"}}, {"say": say})
+
+
+def test_a_manager_makes_two_workers_and_gets_both_results(laptop: Laptop) -> None:
+    laptop.assign(
+        "boss",
+        script(
+            call("create_agent", name="boss-one", instructions=work(1, "One is done.")),
+            call("create_agent", name="boss-two", instructions=script({"fail": 400, "times": 20, "message": "no"})),
+            call("wait_for_agents", agents=["boss-one", "boss-two"]),
+            {"say": "Both have ended."},
+        ),
+    )
+    end = laptop.end("boss", within_s=90)
+    assert end["payload"].get("result") == "Both have ended.", end
+    (waited,) = answers(laptop, "boss", "wait_for_agents")
+    made = answers(laptop, "boss", "create_agent")
+    assert [(each["agent"], each["task_id"]) for each in waited] == [(m["agent"], m["task_id"]) for m in made]
+    assert (waited[0]["outcome"], waited[0]["result"]) == ("completed", "One is done.")
+    assert (waited[1]["outcome"], waited[1]["code"]) == ("error", "model_invalid_request")
+    child = laptop.manifest("boss-one")
+    assert child["metadata"]["labels"]["komputer.ai/office"] == "boss-office"
+    assert child["spec"]["officeManager"] == "boss"
+    assert child["spec"]["role"] == "worker"
+    assert child["metadata"]["ownerReferences"][0]["uid"] == laptop.manifest("boss")["metadata"]["uid"]
+    for name in ("boss", "boss-one", "boss-two"):
+        check_log(laptop.events(name))
+    assert laptop.http.delete("/agents/boss").status_code == 200
+    until(lambda: laptop.http.get("/agents/boss-one").status_code == 404, "the workers go with their manager")
+
+
+def test_the_platform_is_killed_while_a_manager_waits(new_laptop: Callable[..., Laptop]) -> None:
+    laptop = new_laptop()
+    laptop.assign(
+        "captain",
+        script(
+            call("create_agent", name="mate", instructions=work(4, "Mate is done.")),
+            call("wait_for_agents", agents=["mate"]),
+            call("wait_for_agents", agents=["mate"]),
+            {"say": "All have ended."},
+        ),
+    )
+    laptop.event("captain", "tool_call", 2)
+    laptop.event("mate", "tool_call")
+    laptop.kill()
+    laptop.start()
+    end = laptop.end("captain", within_s=120)
+    assert end["payload"].get("result") == "All have ended.", end
+    found = answers(laptop, "captain", "wait_for_agents")[-1]
+    assert [(each["agent"], each["outcome"], each["result"]) for each in found] == [
+        ("mate", "completed", "Mate is done.")
+    ]
+    for name in ("captain", "mate"):
+        check_log(laptop.events(name))
+        assert [e["type"] for e in laptop.events(name)].count("task_completed") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_gateway_leaves_while_a_manager_waits_and_claude_does_not_notice(laptop: Laptop, number: int) -> None:
+    boss, slow = f"patient-{number}", f"slow-{number}"
+    laptop.assign(
+        boss,
+        script(
+            call("create_agent", name=slow, instructions=work(4, "Slow is done.")),
+            call("wait_for_agents", agents=[slow]),
+            {"say": "I waited once."},
+        ),
+    )
+    laptop.event(boss, "tool_call", 2)
+    laptop.event(slow, "tool_call")
+    laptop.part("gateway").send_signal(number)
+    end = laptop.end(boss, within_s=90)
+    assert end["payload"].get("result") == "I waited once.", end
+    ((found,),) = answers(laptop, boss, "wait_for_agents")
+    assert (found["outcome"], found["result"]) == ("completed", "Slow is done.")
+    assert not any(e["type"] == "task_resumed" for e in laptop.events(boss))
+
+
+def test_a_cancelled_manager_takes_along_what_it_waits_for_and_nothing_else(laptop: Laptop) -> None:
+    endless = script({"tool": "Bash", "input": {"command": "echo on; tail -f /dev/null"}}, {"say": "Never."})
+    laptop.assign("stranger", endless)
+    laptop.assign(
+        "chief",
+        script(
+            call("create_agent", name="chief-hand", instructions=endless),
+            call("wait_for_agents", agents=["chief-hand", "stranger"]),
+            {"say": "Never."},
+        ),
+    )
+    laptop.event("chief", "tool_call", 2)
+    for name in ("chief-hand", "stranger"):
+        laptop.event(name, "tool_call")
+    assert laptop.http.post("/agents/chief/cancel").status_code == 200
+    assert laptop.end("chief")["type"] == "task_cancelled"
+    assert laptop.end("chief-hand")["type"] == "task_cancelled"
+    assert laptop.agent("stranger")["taskStatus"] == "InProgress"
+    assert laptop.http.post("/agents/stranger/cancel").status_code == 200
+    laptop.end("stranger")
+
+
+def test_the_task_that_was_asked_about_and_never_an_older_one(laptop: Laptop) -> None:
+    laptop.assign(
+        "lead",
+        script(
+            call("create_agent", name="lead-hand", instructions=script({"say": "First."})),
+            call("wait_for_agents", agents=["lead-hand"]),
+            call("assign_task", agent="lead-hand", instructions=work(1, "Second.")),
+            call("wait_for_agents", agents=["lead-hand"]),
+            {"say": "Done."},
+        ),
+    )
+    assert laptop.end("lead", within_s=90)["payload"].get("result") == "Done."
+    (first,), (second,) = answers(laptop, "lead", "wait_for_agents")
+    assert (first["result"], second["result"]) == ("First.", "Second.")
+    assert second["task_id"] == answers(laptop, "lead", "assign_task")[0]["task_id"] != first["task_id"]
+
+
+def test_a_worker_has_no_tools_of_the_platform(laptop: Laptop) -> None:
+    laptop.assign("drone", script(call("list_agents"), {"say": "Done."}), role="worker")
+    laptop.end("drone")
+    (refused,) = results(laptop, "drone", "list_agents")
+    assert refused["is_error"]
+    assert "No such tool" in refused["output"]
+
+
+def test_a_manager_acts_only_on_its_own_agents_and_within_limits(laptop: Laptop) -> None:
+    laptop.assign("outsider", script({"say": "Done."}), role="worker")
+    laptop.end("outsider")
+    nested = script(
+        call("create_agent", name="deep-three", instructions=script({"say": "Too deep."})), {"say": "Two ends."}
+    )
+    laptop.assign(
+        "deep",
+        script(
+            call("assign_task", agent="outsider", instructions="x"),
+            call("cancel_task", agent="outsider"),
+            call("delete_agent", agent="outsider"),
+            call("create_agent", name="outsider", instructions="x"),
+            call("create_agent", name="deep-one", instructions="x", connectors=["secrets"]),
+            call("create_agent", name="Bad Name", instructions="x"),
+            call(
+                "create_agent",
+                name="deep-one",
+                role="manager",
+                instructions=script(
+                    call("create_agent", name="deep-two", role="manager", instructions=nested),
+                    call("wait_for_agents", agents=["deep-two"]),
+                    {"say": "One ends."},
+                ),
+            ),
+            call("wait_for_agents", agents=["deep-one"]),
+            call("list_connectors"),
+            {"say": "All is said."},
+        ),
+    )
+    assert laptop.end("deep", within_s=120)["payload"].get("result") == "All is said."
+    refusals = [
+        e["payload"]["output"] for e in laptop.events("deep") if e["type"] == "tool_result" and e["payload"]["is_error"]
+    ]
+    codes = ["not-your-agent", "not-your-agent", "not-your-agent", "exists", "not-yours-to-give", "invalid"]
+    assert [text.rsplit("(", 1)[1].rstrip(")") for text in refusals] == codes
+    (too_deep,) = results(laptop, "deep-two", "create_agent")
+    assert "too-deep" in too_deep["output"]
+    assert laptop.http.delete("/agents/deep").status_code == 200
+    for name in ("deep-one", "deep-two"):
+        until(lambda name=name: laptop.http.get(f"/agents/{name}").status_code == 404, f"{name} goes")  # type: ignore[misc]
+    assert laptop.http.get("/agents/outsider").status_code == 200

@@ -1,0 +1,176 @@
+"""Speaking to an agent while it works: heard once, in order, before the task is over."""
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.e2e.laptop import Json, Laptop, check_log, script
+from tests.e2e.test_crashes import in_agent
+from tests.e2e.test_up import komputer
+
+
+def say(laptop: Laptop, name: str, content: str) -> httpx.Response:
+    return laptop.http.post(f"/agents/{name}/messages", json={"content": content})
+
+
+def kinds(events: list[Json]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+def tool(seconds: float) -> Json:
+    return {"tool": "Bash", "input": {"command": f"sleep {seconds}; echo slept"}}
+
+
+def test_a_message_while_a_tool_runs_is_heard_in_the_same_task(laptop: Laptop) -> None:
+    laptop.assign("helm", script(tool(3), {"say": "Nobody spoke."}))
+    laptop.event("helm", "tool_call")
+    answer = say(laptop, "helm", script({"say": "I have heard."}, text="Turn."))
+    assert answer.status_code == 202, answer.text
+    end = laptop.end("helm")
+    assert (end["type"], end["payload"]["result"]) == ("task_completed", "I have heard.")
+    events = laptop.events("helm")
+    check_log(events)
+    assert kinds(events) == ["task_started", "tool_call", "user_message", "tool_result", "text", "task_completed"]
+    message = events[2]
+    assert (message["id"], message["payload"]["steer"]) == (answer.json()["id"], True)
+    assert message["payload"]["task_id"] == answer.json()["taskID"] == end["payload"]["task_id"]
+
+
+def test_messages_while_the_model_speaks_are_answered_one_after_the_other(laptop: Laptop) -> None:
+    laptop.assign("speaker", script({"say": "I begin."}, {"wait": 2, "times": 1}, {"say": "I end."}))
+    laptop.event("speaker", "text")
+    sent = [f"Number {n}." for n in range(5)]
+    for content in sent:
+        assert say(laptop, "speaker", content).status_code == 202
+    end = laptop.end("speaker")
+    assert end["type"] == "task_completed"
+    assert "Number 4." in end["payload"]["result"]
+    events = laptop.events("speaker")
+    check_log(events)
+    assert [e["payload"]["content"] for e in events if e["type"] == "user_message"] == sent
+
+
+def test_an_idle_agent_is_not_spoken_to(laptop: Laptop) -> None:
+    laptop.assign("deaf", script({"say": "Done."}))
+    laptop.end("deaf")
+    answer = say(laptop, "deaf", "Hello?")
+    assert (answer.status_code, answer.json()["code"]) == (409, "idle")
+    assert laptop.http.post("/agents/nobody/messages", json={"content": "x"}).status_code == 404
+    for body in ({}, {"content": ""}, {"content": " "}, {"content": 1}, {"content": "x" * 16_385}):
+        answer = laptop.http.post("/agents/deaf/messages", json=body)
+        assert (answer.status_code, "content" in answer.json()["error"]) == (400, True), answer.text
+    assert kinds(laptop.events("deaf")) == ["task_started", "text", "task_completed"]
+
+
+def test_whatever_is_accepted_at_the_end_of_a_task_is_answered(laptop: Laptop) -> None:
+    """Messages from before the end until the first refusal: none is taken and lost."""
+    laptop.assign("late", script({"say": "Quick."}))
+    accepted = 0
+    for n in range(60):
+        answer = say(laptop, "late", f"Word {n}.")
+        if answer.status_code == 202:
+            accepted += 1
+        elif accepted or any(e["type"] == "task_completed" for e in laptop.events("late")):
+            break
+    end = laptop.end("late")
+    events = laptop.events("late")
+    check_log(events)
+    messages = [e["payload"]["content"] for e in events if e["type"] == "user_message"]
+    assert len(messages) == accepted
+    if messages:
+        assert messages[-1] in end["payload"]["result"]
+
+
+def kill_claude(laptop: Laptop) -> None:
+    (claude,) = laptop.agent_processes("_bundled/claude")
+    claude.kill()
+
+
+def kill_gateway(laptop: Laptop) -> None:
+    laptop.part("gateway").kill()
+
+
+@pytest.mark.parametrize("kill", [kill_claude, kill_gateway])
+def test_messages_survive_a_death_before_they_were_read(
+    new_laptop: Callable[..., Laptop], kill: Callable[[Laptop], None]
+) -> None:
+    laptop = new_laptop()
+    laptop.assign("survivor", script(tool(4), {"say": "Noted."}))
+    laptop.event("survivor", "tool_call")
+    sent = ["First the bananas.", "Then the apples."]
+    for content in sent:
+        assert say(laptop, "survivor", content).status_code == 202
+    kill(laptop)
+    assert laptop.end("survivor")["type"] == "task_completed"
+    events = laptop.events("survivor")
+    check_log(events)
+    assert [e["payload"]["content"] for e in events if e["type"] == "user_message"] == sent
+    assert [times_read(laptop, content) for content in sent] == [1, 1]
+
+
+def times_read(laptop: Laptop, content: str) -> int:
+    """How often the only conversation has this as something that a person said."""
+    (transcript,) = laptop.data_dir.glob("volumes/**/.claude/projects/*/*.jsonl")
+    count = 0
+    for line in transcript.read_text().splitlines():
+        entry = json.loads(line)
+        attached = entry.get("attachment") or {}
+        if attached.get("type") == "queued_command":
+            count += str(attached.get("prompt")).count(content)
+        if entry.get("type") == "user":
+            count += json.dumps(entry["message"]["content"]).count(content)
+    return count
+
+
+def test_the_command_line_speaks_and_compacts(laptop: Laptop) -> None:
+    laptop.assign("commanded", script(tool(3), {"say": "Noted."}))
+    laptop.event("commanded", "tool_call")
+    sent = komputer(laptop, "send", "commanded", "Mention the bananas.", "--json")
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["id"] == laptop.event("commanded", "user_message")["id"]
+    busy = komputer(laptop, "compact", "commanded", "--json")
+    assert (busy.returncode, json.loads(busy.stderr)["code"]) == (1, "busy")
+    laptop.end("commanded")
+    idle = komputer(laptop, "send", "commanded", "Too late.")
+    assert (idle.returncode, idle.stderr.count("\n")) == (1, 1)
+    done = komputer(laptop, "compact", "commanded", "--instructions", "Keep the fruit.")
+    assert done.returncode == 0, done.stderr
+    assert "compacted the conversation (" in done.stdout
+    assert komputer(laptop, "send", "commanded").returncode == 2
+
+
+def test_a_message_survives_the_death_of_the_runtime(laptop: Laptop) -> None:
+    laptop.assign("phoenix", script(tool(4), {"say": "Nobody spoke."}))
+    laptop.event("phoenix", "tool_call")
+    assert say(laptop, "phoenix", script({"say": "Heard after death."}, text="Turn.")).status_code == 202
+    for process in laptop.agent_processes("komputer.runtime"):
+        if in_agent(laptop, process, "phoenix"):
+            process.kill()
+    end = laptop.end("phoenix")
+    events = laptop.events("phoenix")
+    assert end["payload"]["result"] == "Heard after death.", events
+    check_log(events)
+    assert kinds(events).count("user_message") == 1
+    assert kinds(events).count("task_resumed") == 1
+
+
+def test_a_message_survives_the_death_of_the_platform(new_laptop: Callable[..., Laptop]) -> None:
+    laptop = new_laptop()
+    laptop.assign("ark", script(tool(4), {"say": "Nobody spoke."}))
+    laptop.event("ark", "tool_call")
+    assert say(laptop, "ark", script({"say": "Heard after the flood."}, text="Turn.")).status_code == 202
+    laptop.kill()
+    laptop.start()
+    assert laptop.end("ark")["payload"]["result"] == "Heard after the flood."
+    check_log(laptop.events("ark"))
+
+
+def test_a_cancelled_task_does_not_wait_for_an_answer(laptop: Laptop) -> None:
+    laptop.assign("stop", script({"tool": "Bash", "input": {"command": "echo on; tail -f /dev/null"}}, {"say": "No."}))
+    laptop.event("stop", "tool_call")
+    assert say(laptop, "stop", "Hello?").status_code == 202
+    assert laptop.http.post("/agents/stop/cancel").status_code == 200
+    assert laptop.end("stop")["type"] == "task_cancelled"
+    assert say(laptop, "stop", "Hello?").status_code == 409
