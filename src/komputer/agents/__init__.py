@@ -1,4 +1,4 @@
-"""What is done with agents, whoever asks for it; today that is the API.
+"""What is done with agents, whoever asks for it: people by the API, managers by the gateway.
 
 Here belongs what such a caller decides and writes (`claim.py`, pure; `agents.py`; `secrets.py`), which agents it finds
 (`listing.py`, pure) and how an agent looks to it (`view.py`, pure; `overlay.py` keeps it current). HTTP belongs to the
