@@ -22,6 +22,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "token": "ghp_…",
     },
     "PatchConnector": {"token": "ghp_…"},
+    "Message": {"content": "Use tabs, please."},
+    "Compact": {"instructions": "Keep the names of the files."},
     "CreateSecret": {"name": "github", "data": {"token": "ghp_…"}},
     "UpdateSecret": {"data": {"token": "ghp_…"}},
 }

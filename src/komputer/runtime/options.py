@@ -39,13 +39,17 @@ _SETTINGS: Final = {"cleanupPeriodDays": 36500, "skipWebFetchPreflight": True}
 def system_prompt(task: door.TaskSettings) -> str:
     """The caller's prompt, a blank line, the built-in one of the role; what it can say of connectors is said last."""
     built_in = role_prompt(task.role)
-    if task.connectors:
+    if connectors := connectors_with_tools(task):
         built_in += (
-            f"\n\n# Connectors\n\nThis task has the connectors {', '.join(task.connectors)}. Their tools are named "
+            f"\n\n# Connectors\n\nThis task has the connectors {', '.join(connectors)}. Their tools are named "
             "mcp__<connector>__<tool>. Where those of one are missing, its server could not be reached or refused: say "
             "so, and do not work around it."
         )
     return f"{task.system_prompt.strip()}\n\n{built_in}" if task.system_prompt else built_in
+
+
+def connectors_with_tools(task: door.TaskSettings) -> list[str]:
+    return [name for name in task.connectors if is_connector_name(name) and Tools.of(task).has_server(name)]
 
 
 def role_prompt(role: Role) -> str:
@@ -96,13 +100,13 @@ def environment(
 
 def servers(task: door.TaskSettings, url: str, key: str) -> dict[str, Any]:
     """Claude's MCP configuration: each connector under its name, and a manager's own server, at the forwarder's
-    address. `key` is good there only, and for this attempt."""
+    address; those without a tool that exists are left out. `key` is good there only, and for this attempt."""
     bearer = {"Authorization": f"Bearer {key}"}
-    named = filter(is_connector_name, task.connectors)
     found: dict[str, dict[str, Any]] = {
-        name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer} for name in named
+        name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer}
+        for name in connectors_with_tools(task)
     }
-    if task.role == "manager":
+    if task.role == "manager" and Tools.of(task).has_server(managing.SERVER):
         own = {"type": "http", "url": url + managing.PATH, "headers": bearer, "timeout": managing.CALL_LIMIT_MS}
         found[managing.SERVER] = own
     return {"mcpServers": found}

@@ -48,6 +48,12 @@ class Tools:
         """Of Claude's own tools those that exist."""
         return [tool for tool in BUILT_IN if self.may_call(tool)]
 
+    def has_server(self, name: str) -> bool:
+        """Whether any tool of this MCP server exists: a connector's, or the manager's own."""
+        whole = f"mcp__{name}"
+        rules = [rule.partition("(")[0] for rule in self.allowed or (whole,)]
+        return whole not in self.disallowed and any(rule == whole or rule.startswith(f"{whole}__") for rule in rules)
+
     @property
     def removed(self) -> list[str]:
         """Whole tools and whole connectors that are not shown to the model."""

@@ -4,7 +4,10 @@ import json
 import stat
 from pathlib import Path
 
+import pytest
+
 from komputer.resources import door
+from komputer.resources.agent import Role
 from komputer.runtime.options import servers, write_servers
 
 
@@ -20,6 +23,25 @@ def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address_but_fo
             for name in ("git", "mail")
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed", "disallowed", "named"),
+    [
+        ("manager", None, [], {"git", "mail", "komputer"}),
+        ("worker", None, [], {"git", "mail"}),
+        ("manager", None, ["mcp__komputer", "mcp__git__push"], {"git", "mail"}),
+        ("manager", ["Bash", "mcp__git"], [], {"git"}),
+        ("manager", ["mcp__komputer__create_agent", "mcp__gi", "mcp__mail__send(x)"], [], {"komputer", "mail"}),
+    ],
+)
+def test_a_server_is_there_where_a_tool_of_it_exists(
+    role: Role, allowed: list[str] | None, disallowed: list[str], named: set[str]
+) -> None:
+    task = door.TaskSettings(
+        model="m", role=role, connectors=["git", "mail"], allowed_tools=allowed, disallowed_tools=disallowed
+    )
+    assert servers(task, "http://127.0.0.1:4711", "key")["mcpServers"].keys() == named
 
 
 def test_the_file_is_private_and_that_of_the_attempt_before_is_replaced(tmp_path: Path) -> None:
