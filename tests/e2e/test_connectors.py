@@ -1,7 +1,6 @@
 """Connectors on one machine: agents that call the tools of a real MCP server through the gateway."""
 
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.laptop import Json, Laptop, script, until
+from tests.e2e.pages import blocks, shell
 from tests.fixtures.mcp_generations import HEADER, TOKEN, old_python
 from tests.fixtures.mcp_servers import McpServer
 
@@ -260,13 +260,9 @@ def test_a_connector_that_never_existed_in_a_manifest_is_a_condition_and_the_tas
 
 
 def test_the_page_about_connectors_works_as_it_stands(laptop: Laptop, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "reference" / "connectors.md").read_text()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    server, first, offline, last = (
-        block.replace("9000", port).replace("http://127.0.0.1:8080", laptop.url).replace("curl -s", CURL)
-        for block in re.findall(r"^```(?:python|sh)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    )
+    server, first, offline, last = (block.replace("9000", port) for block in blocks("connectors.md", laptop.url))
     (tmp_path / "sums.py").write_text(server)
     with subprocess.Popen([sys.executable, "sums.py"], cwd=tmp_path, stderr=subprocess.DEVNULL) as own:
         try:
@@ -280,15 +276,6 @@ def test_the_page_about_connectors_works_as_it_stands(laptop: Laptop, tmp_path: 
             assert '"agentNames":["reckoner"]' in shell(f"{api}\n{last}")
         finally:
             own.terminate()
-
-
-CURL = "curl -sS --fail-with-body --noproxy '*'"
-
-
-def shell(commands: str) -> str:
-    done = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def is_open(port: int) -> bool:
