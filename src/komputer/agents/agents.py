@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ulid import ULID
 
 from komputer.agents import claim, listing
 from komputer.agents.claim import NewTask
+from komputer.agents.lists import Lists
 from komputer.agents.overlay import Overlay
 from komputer.agents.secrets import Secrets
 from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
@@ -39,14 +39,6 @@ class Shown(NamedTuple):
     etag: str
 
 
-@dataclass
-class Ordered:
-    """The agents of a namespace, or all; and what they may be filtered by, once somebody asked."""
-
-    rows: Sequence[listing.Row]
-    facets: listing.Facets | None = None
-
-
 class Agents:
     """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
@@ -59,11 +51,7 @@ class Agents:
         self._connectors = connectors
         self._overlay = overlay
         self.secrets = secrets
-        self._made: dict[Place, tuple[str, object, listing.Row]] = {}
-        self._version = (-1, -1)
-        """Of the cache and the overlay; what follows was made of."""
-        self._rows: dict[str | None, Ordered] = {}
-        self._lists: dict[str | None, bytes] = {}
+        self._lists = Lists(cache, overlay)
 
     # ---- reads ------------------------------------------------------------------------------------------------
     def cached(self, namespace: str, name: str) -> Manifest:
@@ -98,50 +86,13 @@ class Agents:
         return Shown(encoded(agent_body(manifest, live)), claim.etag(manifest))
 
     def list(self, asked: listing.Query) -> bytes:
-        """The whole answer; without filters it is made once per change."""
+        """The whole answer."""
         self._require_synced()
-        version = (self._cache.version, self._overlay.version)
-        if self._version != version:
-            self._version, self._lists, self._rows = version, {}, {}
-        if not asked.is_plain:
-            rows = self._rows_of(asked.namespace)
-            return listing.answer(listing.matching(rows, asked), asked, self._facets(asked.namespace))
-        known = self._lists.get(asked.namespace)
-        if known is None:
-            known = listing.answer(self._rows_of(asked.namespace), asked, self._facets(asked.namespace))
-            self._lists[asked.namespace] = known
-        return known
-
-    def _rows_of(self, namespace: str | None) -> Sequence[listing.Row]:
-        """Ordered by namespace and name."""
-        known = self._rows.get(namespace)
-        if known is None:
-            here = (m for m in self._cache.items(namespace) if not m["metadata"].get("deletionTimestamp"))
-            known = Ordered(sorted((self._row(m) for m in here), key=lambda row: row[:2]))
-            self._rows[namespace] = known
-        return known.rows
-
-    def _facets(self, namespace: str | None) -> listing.Facets:
-        every = self._rows_of(None)
-        ordered = self._rows[namespace]
-        if ordered.facets is None:
-            ordered.facets = listing.facets(ordered.rows, every)
-        return ordered.facets
-
-    def _row(self, manifest: Manifest) -> listing.Row:
-        meta = manifest["metadata"]
-        key = (meta["namespace"], meta["name"])
-        live = self._overlay.get(key)
-        known = self._made.get(key)
-        if known and known[0] == meta["resourceVersion"] and known[1] is live:
-            return known[2]
-        made = listing.row(agent_body(manifest, live), meta.get("labels") or {})
-        self._made[key] = (meta["resourceVersion"], live, made)
-        return made
+        return self._lists.answer(asked)
 
     def forget(self, key: Place) -> None:
         """The agent is gone: nothing of it is kept in memory."""
-        self._made.pop(key, None)
+        self._lists.forget(key)
         self._overlay.forget(key)
 
     # ---- tasks ------------------------------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""Lists of agents, made once per change and kept as bytes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from komputer.agents import listing
+from komputer.agents.overlay import Overlay
+from komputer.agents.view import agent_body
+from komputer.events.bell import Place
+from komputer.kube import Cache
+from komputer.resources.base import Manifest
+
+
+@dataclass
+class Ordered:
+    """The agents of a namespace, or all; and what they may be filtered by, once somebody asked."""
+
+    rows: Sequence[listing.Row]
+    facets: listing.Facets | None = None
+
+
+class Lists:
+    """Of what the cache and the overlay hold now."""
+
+    def __init__(self, cache: Cache, overlay: Overlay) -> None:
+        self._cache = cache
+        self._overlay = overlay
+        self._made: dict[Place, tuple[str, object, listing.Row]] = {}
+        self._version = (-1, -1)
+        """Of the cache and the overlay; what follows was made of."""
+        self._rows: dict[str | None, Ordered] = {}
+        self._lists: dict[str | None, bytes] = {}
+
+    def answer(self, asked: listing.Query) -> bytes:
+        """The whole answer; without filters it is made once per change."""
+        version = (self._cache.version, self._overlay.version)
+        if self._version != version:
+            self._version, self._lists, self._rows = version, {}, {}
+        if not asked.is_plain:
+            rows = self._rows_of(asked.namespace)
+            return listing.answer(listing.matching(rows, asked), asked, self._facets(asked.namespace))
+        known = self._lists.get(asked.namespace)
+        if known is None:
+            known = listing.answer(self._rows_of(asked.namespace), asked, self._facets(asked.namespace))
+            self._lists[asked.namespace] = known
+        return known
+
+    def _rows_of(self, namespace: str | None) -> Sequence[listing.Row]:
+        """Ordered by namespace and name."""
+        known = self._rows.get(namespace)
+        if known is None:
+            here = (m for m in self._cache.items(namespace) if not m["metadata"].get("deletionTimestamp"))
+            known = Ordered(sorted((self._row(m) for m in here), key=lambda row: row[:2]))
+            self._rows[namespace] = known
+        return known.rows
+
+    def _facets(self, namespace: str | None) -> listing.Facets:
+        every = self._rows_of(None)
+        ordered = self._rows[namespace]
+        if ordered.facets is None:
+            ordered.facets = listing.facets(ordered.rows, every)
+        return ordered.facets
+
+    def _row(self, manifest: Manifest) -> listing.Row:
+        meta = manifest["metadata"]
+        key = (meta["namespace"], meta["name"])
+        live = self._overlay.get(key)
+        known = self._made.get(key)
+        if known and known[0] == meta["resourceVersion"] and known[1] is live:
+            return known[2]
+        made = listing.row(agent_body(manifest, live), meta.get("labels") or {})
+        self._made[key] = (meta["resourceVersion"], live, made)
+        return made
+
+    def forget(self, key: Place) -> None:
+        """The agent is gone."""
+        self._made.pop(key, None)
