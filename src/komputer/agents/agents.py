@@ -24,6 +24,8 @@ from komputer.resources.errors import Busy, Conflict, Forbidden, Invalid, NotFou
 ATTEMPTS = 8
 """How often a claim is decided anew when the agent changed under it. Each loser of a race sees a busy agent at the
 next look, so more than three means that something else writes to the spec all the time."""
+LOOK_S = 1.0
+"""How long a reader of one agent waits for a log that does not answer."""
 CANCEL_WAIT_S = 5.0
 """How long a cancel waits for the previous one to be accounted before it asks the caller to come again."""
 
@@ -77,11 +79,12 @@ class Agents:
             raise Unavailable("the agents have not been read yet; try again", code="starting", retry_after_s=1)
 
     async def shown(self, namespace: str, name: str) -> Shown:
-        """The agent as it is now, and the `etag` of its spec."""
+        """The agent as it is now, and the `etag` of its spec. While the log is away: as it was known last."""
         manifest = self.cached(namespace, name)
         try:
-            live = await self._overlay.current((namespace, name))
-        except Unavailable:
+            async with asyncio.timeout(LOOK_S):
+                live = await self._overlay.current((namespace, name))
+        except (Unavailable, TimeoutError):
             live = self._overlay.get((namespace, name))
         return Shown(encoded(agent_body(manifest, live)), claim.etag(manifest))
 

@@ -10,6 +10,7 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from komputer.resources.errors import Unavailable
@@ -17,7 +18,7 @@ from komputer.resources.errors import Unavailable
 CONNECTIONS: Final = 64
 """At most, of one process; a caller beyond them waits. A guess, unmeasured: one that waits for the disk holds one."""
 ANSWER_TIMEOUT_S: Final = 10.0
-"""Above `DISK_TIMEOUT_S`, so that a slow disk is told as such."""
+"""Of a call as a whole. Above `DISK_TIMEOUT_S`, so that a slow disk is told as such."""
 DISK_TIMEOUT_S: Final = 5.0
 
 Durability = Literal["waits", "always", "none"]
@@ -42,7 +43,8 @@ class Server:
                 timeout=ANSWER_TIMEOUT_S,
                 socket_timeout=ANSWER_TIMEOUT_S,
                 socket_connect_timeout=3.0,
-                retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
+                # A connection that broke is made anew; a server that is silent is not asked again and again.
+                retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3, (RedisConnectionError,)),
                 protocol=2,
             )
         )
@@ -106,17 +108,21 @@ class Server:
         return "always" if text.get("appendonly") == "yes" and text.get("appendfsync") == "always" else "none"
 
     async def translated(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` returns; the library's errors become `Unavailable` (`log-unavailable`).
+        """What `call` returns; the library's errors, and silence, become `Unavailable` (`log-unavailable`)."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await self._cancellable(call)
+        except (RedisError, OSError, TimeoutError) as down:
+            raise unavailable(down) from down
 
-        redis-py loses cancellations that come while it is busy with a pipeline: whoever waits for the end of a
+    async def _cancellable(self, call: Callable[[], Awaitable[T]]) -> T:
+        """redis-py loses cancellations that come while it is busy with a pipeline: whoever waits for the end of a
         cancelled task would wait for ever.
         """
         task = asyncio.current_task()
         before = task.cancelling() if task else 0
         try:
             return await call()
-        except (RedisError, OSError, TimeoutError) as down:
-            raise unavailable(down) from down
         finally:
             if task and task.cancelling() > before:
                 raise asyncio.CancelledError

@@ -2,6 +2,6 @@
 
 Here belongs what runs beside Claude in the pod and nothing else: it knows the gateway's door (resources/door.py) and
 the workspace, neither Kubernetes nor Redis, and it has no inbound port. What decides is pure (ledger, plan, ending,
-translate, tools, masking); what acts is thin (store, door, relay, forwarder, managing, claude, attempt, worker). `main` wires it
-together.
+translate, tools, masking); what acts is thin (store, door, relay, forwarder, managing, claude, attempt, worker). `main`
+wires it together.
 """

@@ -152,7 +152,14 @@ async def test_while_the_log_is_away_readers_wait_and_requests_say_so(world: Wor
                         assert int(answer.headers["retry-after"]) > 0
                 async with world.ws() as late:
                     assert await late.code() == 1013
-            await asyncio.sleep(2)
+            one, its_events = (
+                f"{world.api.url}/agents/ada{end}?namespace={world.namespace}" for end in ("", "/events")
+            )
+            async with asyncio.timeout(5), world.http.get(one) as answer:
+                assert answer.status == 200, "as it was known last"
+            if by == "silence":
+                async with asyncio.timeout(15), world.http.get(its_events) as answer:
+                    assert (answer.status, answer.headers["retry-after"].isdigit()) == (503, True)
         finally:
             server.start() if by == "restart" else server.process.send_signal(signal.SIGCONT)
         await publish(ada, 5, 20, batch=1)
