@@ -315,17 +315,26 @@ class Agents:
     async def compact(self, namespace: str, name: str, instructions: str | None, request: str | None = None) -> None:
         """Summarises the conversation of an idle agent. Raises `Busy`, and `Conflict` (`no-conversation`) where there
         is nothing to summarise yet."""
-        agent = Agent.model_validate(self.cached(namespace, name))
-        live = await self._overlay.current((namespace, name))
-        own = live if live and live.uid == agent.metadata.uid else None
-        if is_idle(agent.spec, agent.status, live_task(agent, live)) and not (
-            agent.status.session_id or (own and own.session_id)
-        ):
-            raise Conflict(
-                f"agent {name!r} has no conversation yet; assign a task first, compact later", code="no-conversation"
-            )
         command = f"/compact {' '.join((instructions or '').split())}".strip()
-        await self.assign(namespace, name, NewTask(request or str(ULID()), command, kind="compact"), {})
+        task = NewTask(request or str(ULID()), command, kind="compact")
+
+        async def write(manifest: Manifest, is_fresh: bool) -> Manifest | None:
+            if await self._has_had(manifest, task.id):
+                return manifest
+            if await self._is_idle(manifest, is_fresh=is_fresh) and not await self._has_conversation(manifest):
+                raise Conflict(
+                    f"agent {name!r} has no conversation yet; assign a task first, compact later",
+                    code="no-conversation",
+                )
+            return await self._assign(manifest, task, {}, [], is_fresh=is_fresh)
+
+        await self._decided(namespace, name, None, write)
+
+    async def _has_conversation(self, manifest: Manifest) -> bool:
+        agent = Agent.model_validate(manifest)
+        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
+        own = live if live and live.uid == agent.metadata.uid else None
+        return bool(agent.status.session_id or (own and own.session_id))
 
     # ---- changes ----------------------------------------------------------------------------------------------
     async def change(

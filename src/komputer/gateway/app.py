@@ -29,6 +29,7 @@ from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
 from komputer.gateway.managers import Managers
 from komputer.gateway.metrics import Metrics
 from komputer.gateway.model import ModelProxy
+from komputer.gateway.open_tasks import OpenTasks
 from komputer.gateway.secrets import Secrets
 from komputer.gateway.settings import Settings
 from komputer.gateway.streams import Streams
@@ -68,6 +69,7 @@ class Gateway:
         self._connectors = Cache(cluster, CONNECTORS)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._intake = Intake(log)
+        self._open_tasks = OpenTasks(log)
         self._bell = Bell(log.bell())
         self._streams = Streams(
             self._identity,
@@ -87,17 +89,26 @@ class Gateway:
             self._connectors,
             AgentSecrets(cluster, self._every_config),
         )
-        self._managers = Managers(self._identity, agents, self._agents, self._connectors, log, self._bell, self._config)
+        self._managers = Managers(
+            self._identity, agents, self._agents, self._connectors, log, self._open_tasks, self._bell, self._config
+        )
         self._upstream = Upstream(settings)
         self._outward = Outward(settings.addresses, settings.connect_timeout)
         connectors = connector_proxy.ConnectorProxy(
-            settings, cluster, self._identity, log, self._connectors, self._outward, self._every_config
+            settings,
+            cluster,
+            self._identity,
+            log.health(),
+            self._open_tasks,
+            self._connectors,
+            self._outward,
+            self._every_config,
         )
         self.metrics = Metrics()
         self.metrics.streams.set_function(lambda: len(self._streams))
 
         def model(path: str) -> Route:
-            proxy = ModelProxy(path, settings, self._identity, log, self._upstream, self.metrics)
+            proxy = ModelProxy(path, settings, self._identity, log, self._open_tasks, self._upstream, self.metrics)
             return Route(f"/model{path}", _Endpoint(proxy), methods=["POST"])
 
         self._app = Starlette(
@@ -166,6 +177,7 @@ class Gateway:
         if change.type == "DELETED":
             metadata = change.manifest["metadata"]
             self._identity.forget(metadata["namespace"], metadata["name"])
+            self._open_tasks.forget(metadata["uid"])
         self._streams.agent_changed(change)
         self._managers.agent_changed(change)
 

@@ -16,11 +16,10 @@ from komputer.connectors.credentials import Credential, Credentials
 from komputer.connectors.failures import of_status
 from komputer.connectors.outward import Outward
 from komputer.events.health import Health
-from komputer.events.log import Log
 from komputer.gateway import bodies, headers
-from komputer.gateway.assignment import open_task
 from komputer.gateway.errors import Overloaded, door_answer, door_error, status_of
 from komputer.gateway.identity import Caller, Identity
+from komputer.gateway.open_tasks import OpenTasks
 from komputer.gateway.redaction import Redaction
 from komputer.gateway.settings import Settings
 from komputer.kube import Cache, Cluster
@@ -47,15 +46,16 @@ class ConnectorProxy:
         settings: Settings,
         cluster: Cluster,
         identity: Identity,
-        log: Log,
+        health: Health,
+        open_tasks: OpenTasks,
         connectors: Cache,
         outward: Outward,
         configs: Callable[[], Sequence[Config]],
     ) -> None:
         self._settings = settings
         self._identity = identity
-        self._log = log
-        self._health: Health = log.health()
+        self._health = health
+        self._open_tasks = open_tasks
         self._connectors = connectors
         self._outward = outward
         self._credentials = Credentials(cluster)
@@ -115,7 +115,7 @@ class ConnectorProxy:
 
     async def _admitted(self, caller: Caller, name: str) -> Connector:
         """The connector, where the agent has an open task and its spec names the connector now."""
-        open_task(caller.agent, await self._log.live(caller.key.namespace, caller.key.name))
+        await self._open_tasks.of(caller)
         if name not in (caller.agent.spec.connectors or ()) or not is_connector_name(name):
             raise Forbidden(
                 f"Connector {name[:100]!r} is not attached to agent {caller.agent.metadata.name!r} any more.",

@@ -24,8 +24,8 @@ from komputer.agents.view import agent_body
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway import family, tools, waiting
-from komputer.gateway.assignment import open_task
 from komputer.gateway.identity import Caller, Identity
+from komputer.gateway.open_tasks import OpenTasks
 from komputer.kube import Cache, Change
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
@@ -66,6 +66,7 @@ class Managers:
         cache: Cache,
         connectors: Cache,
         event_log: Log,
+        open_tasks: OpenTasks,
         bell: Bell,
         config: Callable[[], Config | None],
     ) -> None:
@@ -74,6 +75,7 @@ class Managers:
         self._cache = cache
         self._connectors = connectors
         self._log = event_log
+        self._open_tasks = open_tasks
         self._bell = bell
         self._config = config
         self._making: dict[str, asyncio.Lock] = {}
@@ -108,7 +110,7 @@ class Managers:
     async def _turn(self, caller: Caller) -> Turn:
         if caller.agent.spec.role != "manager":
             raise Forbidden(f"Agent {caller.agent.key} is a worker: it has no agents.", code="not-a-manager")
-        return Turn(caller, open_task(caller.agent, await self._log.live(caller.key.namespace, caller.key.name)))
+        return Turn(caller, await self._open_tasks.of(caller))
 
     # ---- MCP ------------------------------------------------------------------------------------------------------
     async def _list(self, _: Context, __: mcp.PaginatedRequestParams | None) -> mcp.ListToolsResult:

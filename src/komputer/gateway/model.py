@@ -12,10 +12,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from komputer.events.log import Log
 from komputer.gateway import bodies, headers, requests
-from komputer.gateway.assignment import open_task
 from komputer.gateway.errors import Overloaded, Unreachable, model_error
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.metrics import Metrics
+from komputer.gateway.open_tasks import OpenTasks
 from komputer.gateway.settings import Credential, Settings
 from komputer.gateway.upstream import ERROR_LIMIT_BYTES, Upstream, cleaned
 from komputer.resources.errors import Invalid, KomputerError
@@ -32,12 +32,20 @@ class ModelProxy:
     """An ASGI app for one path of the Messages API. Its errors have that API's shape."""
 
     def __init__(
-        self, path: str, settings: Settings, identity: Identity, log: Log, upstream: Upstream, metrics: Metrics
+        self,
+        path: str,
+        settings: Settings,
+        identity: Identity,
+        log: Log,
+        open_tasks: OpenTasks,
+        upstream: Upstream,
+        metrics: Metrics,
     ) -> None:
         self._path = path
         self._settings = settings
         self._identity = identity
         self._log = log
+        self._open_tasks = open_tasks
         self._upstream = upstream
         self._metrics = metrics
         self._under_way = 0
@@ -71,11 +79,11 @@ class ModelProxy:
             raise Overloaded("The platform's gateway has too many model requests under way; try again.")
         if scope["query_string"] not in QUERIES:
             raise Invalid("Of the query only beta=true is passed on.", code="query-not-allowed")
-        looking = asyncio.create_task(self._log.live(caller.key.namespace, caller.key.name))
+        looking = asyncio.create_task(self._open_tasks.of(caller))
         try:  # the log answers while the body is read and parsed
             raw = await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES)
             body = requests.parsed(raw)
-            task = open_task(caller.agent, await looking)
+            task = await looking
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)

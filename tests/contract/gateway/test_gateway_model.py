@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from komputer.events import types
 from komputer.events.log import LogKey
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, breaks_off, free_port, serving, streams
 from tests.contract.gateway.world import CREDENTIAL, MODEL, Runner, World, asking
+from tests.fixtures.valkey import LogServer
 
 
 @pytest.fixture
@@ -75,6 +77,30 @@ async def test_there_is_no_model_without_an_open_task(world: World, model: Model
     assert (over.status_code, over.json()["code"]) == (403, "no-open-task")
     assert over.json()["error"]["type"] == "permission_error"
     assert len(model.seen) == 1
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+async def test_while_the_log_is_away_a_task_that_was_seen_open_goes_on(
+    world: World, model: Model, valkey: LogServer, is_silent: bool
+) -> None:
+    ada, bob = await world.agent(), await world.agent("bob")
+    await ada.start()
+    await bob.start()
+    assert (await ada.ask()).status_code == 200
+    assert valkey.process
+    valkey.process.send_signal(signal.SIGSTOP) if is_silent else valkey.kill()
+    try:
+        async with asyncio.timeout(5):
+            assert (await ada.ask()).status_code == 200
+        if not is_silent:
+            unseen = await bob.ask()
+            assert (unseen.status_code, unseen.json()["code"]) == (503, "log-unavailable")
+    finally:
+        valkey.process.send_signal(signal.SIGCONT) if is_silent else valkey.start()
+    assert (await bob.ask()).status_code == 200
+    await ada.end()
+    assert (await ada.ask()).status_code == 403
+    assert len(model.seen) == 3
 
 
 async def test_an_open_task_of_another_uid_opens_nothing(world: World) -> None:
