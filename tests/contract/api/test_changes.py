@@ -73,6 +73,17 @@ async def test_a_patch_that_is_wrong_anywhere_changes_nothing(
     assert (await rest.get("/agents/ada")).headers["etag"] == before
 
 
+async def test_a_next_task_without_settings_leaves_them_as_they_are(rest: httpx.AsyncClient, world: World) -> None:
+    """A worker does not become a manager because a client left the role out."""
+    settings = {"role": "worker", "model": "claude-opus-5-5", "systemPrompt": "Be brief.", "effort": "low"}
+    made = await rest.post("/agents", json={"name": "ada", "instructions": "One.", **settings})
+    assert made.status_code == 201, made.text
+    await (await runtime(world)).end()
+    assert (await rest.post("/agents", json={"name": "ada", "instructions": "Two."})).status_code == 200
+    agent = (await rest.get("/agents/ada")).json()
+    assert {field: agent[field] for field in settings} == settings
+
+
 async def test_a_patch_of_an_agent_that_is_not_there_is_404(rest: httpx.AsyncClient, world: World) -> None:
     for body in ({"effort": "low"}, {"secretRefs": ["no-such-secret"]}, {}, {"instructions": "x"}):
         answer = await rest.patch("/agents/nobody", json=body)

@@ -275,6 +275,9 @@ async def test_a_token_never_overwrites_a_persons_own_secret(rest: httpx.AsyncCl
     assert changed["authSecretName"] != "mine"
     assert await value(world, changed) == "new-token-0123456"
     assert await value(world, {"authSecretName": "mine", "authSecretKey": "token"}) == TOKEN
+    assert (await rest.delete("/connectors/git")).status_code == 200
+    own = await world.cluster.get(SECRETS, "mine", world.namespace)
+    assert "ownerReferences" not in own["metadata"], "it does not go with the connector"
     await make(rest, "open")
     given = (await rest.patch("/connectors/open", json={"token": TOKEN})).json()
     assert (given["authType"], await value(world, given)) == ("token", TOKEN)
