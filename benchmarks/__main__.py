@@ -5,7 +5,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.gateway import model
+from benchmarks.filters import filters
+from benchmarks.gateway import connector, model
 from benchmarks.measures import Row, idle, lists, machine, starts, tasks
 from benchmarks.streams import streams
 from tests.e2e.laptop import Laptop
@@ -18,6 +19,17 @@ BOUNDS = """
 - **A warm task.** The Claude CLI: it is started for each task (0.3 to 0.5 s with resume) and stopped after it, so that
   an idle agent costs one small process. What we add is two writes to disk (ledger, log), one patch and one push.
 - **`GET /agents`.** Copying the answer to the socket: it is made once per change and kept as bytes.
+- **The gateway.** Whose pod it is (known after the first request), one question to the log whether its task is open, and one
+  more hop: the bytes pass as they come. A tool call is three HTTP exchanges of MCP's, hence more than a model request.
+- **Filters.** A row per agent is made when the agent changes; a filter goes over rows in memory, an order sorts them. With 10 000
+  agents the whole list is 10 MB, whose copying to the socket is what takes the time; a page of 50 takes 1 to 2 ms.
+- **Event → WebSocket.** Valkey wakes one reader per process, which reads each watched log once and gives the same bytes to every
+  socket: two round trips to Valkey, then a write for each reader. Logs that nobody watches cost nothing.
+- **The first event.** The same way: no log has to be discovered. **A stuck reader** holds only its own buffers.
+- **A burst.** One reader is as fast as the writer; 50 are bound by 250 000 writes to sockets in one process.
+- **A page.** One range of the log, whose entries are JSON already.
+- **A watcher's memory.** The buffers of its socket and its WebSocket. **An idle agent's** is one Python process with an open
+  connection; Claude runs during tasks only.
 - **Idle.** Heartbeats every ten seconds; nothing polls.
 
 ## What the profiles say
@@ -47,12 +59,18 @@ def main(arguments: list[str]) -> int:
         try:
             parts.append(("Idle, no agents", idle(laptop, 0, 2 if quick else 5)))
             parts.append(("Tasks", tasks(laptop, 3 if quick else 10)))
-            parts.append(("Gateway", model(laptop, 30 if quick else 300)))
+            calls = 30 if quick else 300
+            parts.append(("Gateway", [*model(laptop, calls), *connector(laptop, folder / "mcp", calls)]))
             parts.append(("Lists", lists(laptop, (10, 100) if quick else (10, 100, 1000), 2 if quick else 6)))
             parts.append(("Streams", streams(laptop, 100 if quick else 1000, 1 if quick else 5)))
         finally:
             laptop.stop()
         if not quick:
+            laptop = Laptop(folder / "many").start()
+            try:
+                parts.append(("Filters, one request after another", filters(laptop, (1000, 10_000), 50)))
+            finally:
+                laptop.stop()
             laptop = Laptop(folder / "crowded").start()
             try:
                 parts.append(("Idle, 20 agents", idle(laptop, 20, 5)))

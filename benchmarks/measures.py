@@ -195,7 +195,9 @@ def idle(laptop: Laptop, agents: int, seconds: float) -> list[Row]:
         rows.append(_used(f"{part}, {agents} idle agents", family, seconds))
     if agents:
         family = laptop.part("kubelet").children(recursive=True)
-        rows.append(_used(f"the {agents} idle agents together", family, seconds))
+        together = _used(f"the {agents} idle agents together", family, seconds)
+        memory = sum(process.memory_full_info().pss for process in family if process.is_running())
+        rows.append(together._replace(figure=f"{together.figure}, {memory / 2**20 / agents:.0f} MiB each"))
     return rows
 
 
