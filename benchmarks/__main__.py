@@ -16,20 +16,26 @@ BOUNDS = """
 
 - **Ready.** Importing FastAPI, kopf and the clients, once in the parent; each part is a fork of it.
 - **A new agent's start.** The sandbox and the imports of the runtime; the Claude CLI starts beside the hello.
-- **A warm task.** The Claude CLI: it is started for each task (0.3 to 0.5 s with resume) and stopped after it, so that
-  an idle agent costs one small process. What we add is two writes to disk (ledger, log), one patch and one push.
+- **A warm task.** The Claude CLI: it is started for each task (0.3 to 0.5 s with resume) and stopped after it, so
+  that an idle agent costs one small process. What we add is two writes to disk (ledger, log), one patch and one
+  push.
 - **`GET /agents`.** Copying the answer to the socket: it is made once per change and kept as bytes.
-- **The gateway.** Whose pod it is (known after the first request), one question to the log whether its task is open, and one
-  more hop: the bytes pass as they come. A tool call is three HTTP exchanges of MCP's, hence more than a model request.
-- **Filters.** A row per agent is made when the agent changes; a filter goes over rows in memory, an order sorts them. With 10 000
-  agents the whole list is 10 MB, whose copying to the socket is what takes the time; a page of 50 takes 1 to 2 ms.
-- **Event → WebSocket.** Valkey wakes one reader per process, which reads each watched log once and gives the same bytes to every
-  socket: two round trips to Valkey, then a write for each reader. Logs that nobody watches cost nothing.
+- **The gateway.** Whose pod it is (known after the first request), one question to the log whether its task is
+  open, and one more hop: the bytes pass as they come. A tool call is several exchanges of MCP's, hence more than a
+  model request.
+- **A manager's warm task.** Claude connects to the MCP server of the manager's own tools before its first turn; a
+  worker has none, as the bare SDK has none.
+- **Filters.** A row per agent is made when the agent changes; a filter goes over rows in memory, an order sorts
+  them. With 10 000 agents the whole list is 10 MB, and copying it to the socket takes the time; a page of 50 takes
+  1 to 2 ms.
+- **Event → WebSocket.** Valkey wakes one reader per process, which reads each watched log once and gives the same
+  bytes to every socket: two round trips to Valkey, then a write for each reader. Logs that nobody watches cost
+  nothing.
 - **The first event.** The same way: no log has to be discovered. **A stuck reader** holds only its own buffers.
 - **A burst.** One reader is as fast as the writer; 50 are bound by 250 000 writes to sockets in one process.
 - **A page.** One range of the log, whose entries are JSON already.
-- **A watcher's memory.** The buffers of its socket and its WebSocket. **An idle agent's** is one Python process with an open
-  connection; Claude runs during tasks only.
+- **A watcher's memory.** The buffers of its socket and its WebSocket. **An idle agent's** is one Python process
+  with an open connection; Claude runs during tasks only.
 - **Idle.** Heartbeats every ten seconds; nothing polls.
 
 ## What the profiles say
