@@ -6,7 +6,8 @@ pin() { # FILE ARGUMENTS...
   local file=$1; shift
   .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header "$@" -o "requirements/$file.txt"
 }
-pin setup requirements/setup.in
+for each in setup build; do pin $each requirements/$each.in; done
 pin local pyproject.toml --extra local
 for extra in runtime server; do pin $extra pyproject.toml --extra $extra -c requirements/local.txt; done
 pin dev pyproject.toml --extra local --group dev -c requirements/local.txt
+.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header images/agent/tools.in -o images/agent/tools.txt

@@ -4,10 +4,12 @@
 #   controlplane.sh stop DIR           stops what start started; DIR keeps data, keys and logs
 # DIR is made with mode 0700 and holds everything. etcd and the parts behind the API server take no TCP port; PORT 0, the
 # default, picks a free one. The binaries come from build.sh, etcd from Debian (etcd-server, installed if we are root).
+# With ADDRESS in the environment the API server listens there, where nodes can reach it, and not on loopback.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
 parts=(etcd kube-apiserver kube-controller-manager kube-scheduler)
+address=${ADDRESS:-127.0.0.1}
 
 say() { echo "controlplane.sh: $*" >&2; }
 usage() { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -69,7 +71,7 @@ kubeconfig() { # NAME: a kubeconfig that holds its certificate, so that one file
   cat >"$dir/$1.kubeconfig" <<END
 {"apiVersion": "v1", "kind": "Config", "current-context": "controlplane",
  "contexts": [{"name": "controlplane", "context": {"cluster": "controlplane", "user": "$1"}}],
- "clusters": [{"name": "controlplane", "cluster": {"server": "https://127.0.0.1:$port",
+ "clusters": [{"name": "controlplane", "cluster": {"server": "https://$address:$port",
    "certificate-authority-data": "$(base64 -w0 "$dir/ca.crt")"}}],
  "users": [{"name": "$1", "user": {"client-certificate-data": "$(base64 -w0 "$dir/$1.crt")",
    "client-key-data": "$(base64 -w0 "$dir/$1.key")"}}]}
@@ -77,7 +79,7 @@ END
 }
 
 ask() { # PATH: as the admin
-  curl -sf --max-time 3 --noproxy '*' --cacert "$dir/ca.crt" --cert "$dir/admin.crt" --key "$dir/admin.key" "https://127.0.0.1:$port$1"
+  curl -sf --max-time 3 --noproxy '*' --cacert "$dir/ca.crt" --cert "$dir/admin.crt" --key "$dir/admin.key" "https://$address:$port$1"
 }
 
 need_etcd() {
@@ -92,7 +94,9 @@ keys() {
   [[ -s $dir/ca.crt ]] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=controlplane \
     -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$dir/ca.key" -out "$dir/ca.crt" 2>/dev/null
   [[ -s $dir/sa.key ]] || openssl ecparam -name prime256v1 -genkey -noout -out "$dir/sa.key"
-  certificate kube-apiserver /CN=kube-apiserver DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1
+  certificate kube-apiserver /CN=kube-apiserver \
+    "DNS:localhost,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,IP:127.0.0.1,IP:$address,IP:10.96.0.1"
+  certificate kubelet-client /O=system:masters/CN=kubelet-client
   certificate admin /O=system:masters/CN=admin
   certificate controller-manager /CN=system:kube-controller-manager
   certificate scheduler /CN=system:kube-scheduler
@@ -100,11 +104,11 @@ keys() {
 }
 
 start() {
-  local bin part
+  local part reconciler apiserver controller_manager scheduler
   for part in "${parts[@]}"; do
     if running "$part" >/dev/null; then say "$part is already running in $dir"; exit 1; fi
   done
-  bin=$("$here/build.sh")
+  { read -r apiserver; read -r controller_manager; read -r scheduler; } < <("$here/build.sh" "${parts[@]:1}")
   need_etcd
   rm -f "$dir"/*.pid "$dir"/*.sock:0
   ((port)) || port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -118,18 +122,21 @@ start() {
     --initial-advertise-peer-urls unix://peer.sock:0 --initial-cluster cp=unix://peer.sock:0
   await 20 "socket of etcd" test -S "$dir/etcd.sock:0"
   # Without nodes nothing is to be reached at the "kubernetes" Service, and 127.0.0.1 may not be its endpoint: no reconciler.
-  run kube-apiserver "$bin/kube-apiserver" --etcd-servers=unix://etcd.sock:0 --bind-address=127.0.0.1 --secure-port="$port" \
-    --advertise-address=127.0.0.1 --endpoint-reconciler-type=none --cert-dir=. --client-ca-file=ca.crt --anonymous-auth=false \
+  [[ $address == 127.* ]] && reconciler=none || reconciler=lease
+  run kube-apiserver "$apiserver" --etcd-servers=unix://etcd.sock:0 --bind-address="$address" --secure-port="$port" \
+    --advertise-address="$address" --endpoint-reconciler-type="$reconciler" --cert-dir=. --client-ca-file=ca.crt \
+    --anonymous-auth=false --kubelet-client-certificate=kubelet-client.crt --kubelet-client-key=kubelet-client.key \
+    --kubelet-preferred-address-types=InternalIP \
     --tls-cert-file=kube-apiserver.crt --tls-private-key-file=kube-apiserver.key --authorization-mode=Node,RBAC \
     --enable-admission-plugins=NodeRestriction --service-cluster-ip-range=10.96.0.0/16 \
     --service-account-issuer=https://kubernetes.default.svc.cluster.local \
     --service-account-key-file=sa.key --service-account-signing-key-file=sa.key
   await 60 "ready API server" ask /readyz
   # With its default of 20 requests a second the controller manager needs 8 s for its own start.
-  run kube-controller-manager "$bin/kube-controller-manager" --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
+  run kube-controller-manager "$controller_manager" --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
     --secure-port=0 --kube-api-qps=200 --kube-api-burst=400 --use-service-account-credentials \
     --service-account-private-key-file=sa.key --root-ca-file=ca.crt
-  run kube-scheduler "$bin/kube-scheduler" --kubeconfig=scheduler.kubeconfig --leader-elect=false --secure-port=0
+  run kube-scheduler "$scheduler" --kubeconfig=scheduler.kubeconfig --leader-elect=false --secure-port=0
   await 60 "default ServiceAccount" ask /api/v1/namespaces/default/serviceaccounts/default
   trap - EXIT INT TERM
   echo "$dir/admin.kubeconfig"

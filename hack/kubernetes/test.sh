@@ -7,7 +7,7 @@ cd "$here/../.."
 python=.venv/bin/python
 [[ -x $python ]] || { echo "test-kubernetes: there is no .venv here: run make setup first" >&2; exit 1; }
 
-"$here/build.sh" >/dev/null
+"$here/build.sh" kube-apiserver kube-controller-manager kube-scheduler >/dev/null
 dir=$(mktemp -d)
 finish() {
   local code=$?

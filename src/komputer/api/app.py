@@ -52,14 +52,18 @@ class Settings:
     """Streams that are open at once; one more is refused."""
     addresses: AddressRules = field(default_factory=AddressRules)
     """Where connectors may lead; the gateway's are the same."""
+    namespaces: tuple[str, ...] | None = None
+    """Whose objects are served; None: all."""
+    loopback_only: bool = True
+    """Whether only this machine's own programs may call, and no web page of another origin: there is no other guard."""
 
 
 def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     """The app; its background work lives as long as its lifespan."""
-    cache = Cache(cluster, AGENTS)
+    cache = Cache(cluster, AGENTS, namespaces=settings.namespaces)
     bell = Bell(log.bell())
     overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
-    connector_cache, configs = Cache(cluster, CONNECTORS), Cache(cluster, CONFIGS)
+    connector_cache, configs = Cache(cluster, CONNECTORS, namespaces=settings.namespaces), Cache(cluster, CONFIGS)
     streams = Streams(Tail(log, bell), settings.readers)
     outward, seen = Outward(settings.addresses), log.health()
 
@@ -116,5 +120,6 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     openapi.install(made)
     made.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)
     made.add_middleware(BodyLimit)
-    made.add_middleware(LoopbackOnly)
+    if settings.loopback_only:
+        made.add_middleware(LoopbackOnly)
     return made

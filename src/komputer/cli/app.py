@@ -3,7 +3,7 @@
 import typer
 
 from komputer import __version__
-from komputer.cli import agents, platform
+from komputer.cli import agents, platform, serve
 
 app = typer.Typer(
     name="komputer",
@@ -30,3 +30,4 @@ def top(
 
 agents.register(app)
 platform.register(app)
+serve.register(app)

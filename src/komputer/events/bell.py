@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NamedTuple
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from komputer.events.address import Address
 
 Place = tuple[str, str]
 """Namespace and name of an agent, and so of its log."""
@@ -52,9 +53,9 @@ class Bell:
         return end
 
 
-async def listen(url: str, name: str) -> AsyncIterator[frozenset[tuple[str, str]]]:
+async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[str, str]]]:
     """Sets of `(namespace, name)`; `EVERYTHING` first and after each time that the server was away. Never ends."""
-    client: Any = Redis.from_url(url, socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
+    client: Any = address.client(socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
     position: bytes | None = None
     pause = PAUSE_S[0]
     try:

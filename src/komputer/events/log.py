@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from komputer.events import types
+from komputer.events.address import Address
 from komputer.events.bell import EVERYTHING, LENGTH, Place, Rings, listen, rings_since
 from komputer.events.entries import (
     LIVE_FIELDS,
@@ -64,10 +65,16 @@ class Log:
 
     @classmethod
     def connect(
-        cls, url: str, *, prefix: str = "komputer-events", retention: int = RETENTION, expiry: timedelta = EXPIRY
+        cls,
+        where: Address | str,
+        *,
+        prefix: str = "komputer-events",
+        retention: int = RETENTION,
+        expiry: timedelta = EXPIRY,
     ) -> "Log":
-        """`redis://…`, `rediss://…` or `unix:///path`. Connects at first use."""
-        return cls(Server(url), prefix=prefix, retention=retention, expiry=expiry)
+        """Connects at first use. A text is an address without password file. Raises `Invalid` (`redis-address`)."""
+        address = Address(where) if isinstance(where, str) else where
+        return cls(Server(address), prefix=prefix, retention=retention, expiry=expiry)
 
     async def close(self) -> None:
         await self._server.close()
@@ -243,7 +250,7 @@ class Log:
     def bell(self) -> AsyncIterator[frozenset[tuple[str, str]]]:
         """`(namespace, name)` of the logs that changed since the last item. An empty set says that any may have: it
         comes first, and after each time that the server was away. Never ends, never raises."""
-        return listen(self._server.url, self._prefix + "-bell")
+        return listen(self._server.address, self._prefix + "-bell")
 
     def health(self) -> Health:
         """What was seen of connectors' servers, on the same server."""

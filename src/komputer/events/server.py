@@ -7,12 +7,12 @@ from importlib.resources import files
 from typing import Any, Final, Literal, TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from komputer.events.address import Address
 from komputer.resources.errors import Unavailable
 
 CONNECTIONS: Final = 64
@@ -34,19 +34,16 @@ _SHA: Final = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
 class Server:
     """One Redis or Valkey, and the script."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.redis: Any = Redis.from_pool(
-            BlockingConnectionPool.from_url(
-                url,
-                max_connections=CONNECTIONS,
-                timeout=ANSWER_TIMEOUT_S,
-                socket_timeout=ANSWER_TIMEOUT_S,
-                socket_connect_timeout=3.0,
-                # A connection that broke is made anew; a server that is silent is not asked again and again.
-                retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3, (RedisConnectionError,)),
-                protocol=2,
-            )
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.redis: Any = address.client(
+            connections=CONNECTIONS,
+            timeout=ANSWER_TIMEOUT_S,
+            socket_timeout=ANSWER_TIMEOUT_S,
+            socket_connect_timeout=3.0,
+            # A connection that broke is made anew; a server that is silent is not asked again and again.
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3, (RedisConnectionError,)),
+            protocol=2,
         )
         self.durability: Durability | None = None
         """None until the first start or end."""

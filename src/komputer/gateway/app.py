@@ -63,10 +63,10 @@ class Gateway:
 
     def __init__(self, settings: Settings, cluster: Cluster, log: Log) -> None:
         self._log = log
-        self._agents = Cache(cluster, AGENTS)
-        self._pods = Cache(cluster, PODS, labels=names.AGENT_LABEL, strip=_of_a_pod)
+        self._agents = Cache(cluster, AGENTS, namespaces=settings.namespaces)
+        self._pods = Cache(cluster, PODS, namespaces=settings.namespaces, labels=names.AGENT_LABEL, strip=_of_a_pod)
         self._configs = Cache(cluster, CONFIGS)
-        self._connectors = Cache(cluster, CONNECTORS)
+        self._connectors = Cache(cluster, CONNECTORS, namespaces=settings.namespaces)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._intake = Intake(log)
         self._open_tasks = OpenTasks(log)

@@ -115,14 +115,14 @@ class ModelProxy:
         self._starts[task] = model
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, body: bytes, began: float) -> str:
-        sent = headers.to_model(scope["headers"], self._settings.model_credential)
+        sent = headers.to_model(scope["headers"], self._settings.model_credential())
         has_begun = False
         try:
             async with self._upstream.post(self._path, scope["query_string"].decode(), sent, body) as answer:
                 self._metrics.model_first_byte_seconds.observe(time.perf_counter() - began)
                 if answer.status >= 300:
                     return await _answer(await self._refused(answer), scope, receive, send)
-                await send(_head(answer, self._settings.model_credential))
+                await send(_head(answer, self._settings.model_credential()))
                 has_begun = True
                 async for chunk in answer.content.iter_any():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -143,7 +143,7 @@ class ModelProxy:
         log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
         if answer.status < 400:
             raise Unreachable("The model's address answers with a redirect; the platform follows none.")
-        credential = self._settings.model_credential
+        credential = self._settings.model_credential()
         body = bytearray()
         async for chunk in answer.content.iter_any():
             body += chunk

@@ -1,5 +1,6 @@
 """What one gateway process is told."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -26,10 +27,12 @@ class Credential:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """`model_base_url` is what `/v1/messages` is put behind; `model_credential` None is for the offline model."""
+    """`model_base_url` is what `/v1/messages` is put behind; a `model_credential` of None is
+    for the offline model, or a gateway that wants none."""
 
     model_base_url: str
-    model_credential: Credential | None
+    model_credential: Callable[[], Credential | None]
+    """Asked for each request, so that a rotated one counts at once."""
     audience: str = names.GATEWAY_AUDIENCE
     token_trusted_for: timedelta = timedelta(seconds=60)
     """How long a reviewed token counts without asking again. Its pod and agent are looked at each time, so this is how
@@ -47,6 +50,8 @@ class Settings:
     """Assignment streams of one process; each holds a socket. A guess, unmeasured."""
     max_model_requests: int = 1_000
     """Under way at once in one process; more are told to come again (529). A guess, unmeasured."""
+    namespaces: tuple[str, ...] | None = None
+    """Whose agents are served; None: all."""
     addresses: AddressRules = field(default_factory=AddressRules)
     """Where connectors may lead."""
     max_connector_requests: int = 2_000

@@ -24,7 +24,6 @@ class Upstream:
 
     def __init__(self, settings: Settings) -> None:
         self._base = settings.model_base_url.rstrip("/")
-        self._credential = settings.model_credential
         self._timeout = aiohttp.ClientTimeout(
             total=None,
             sock_connect=settings.connect_timeout.total_seconds(),

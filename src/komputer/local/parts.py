@@ -9,14 +9,11 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Literal
 
-import structlog
-import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 from komputer import api, gateway, offline, operator
-from komputer.api.websockets import Protocol as WebSocketProtocol
 from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import Cluster
@@ -26,14 +23,10 @@ from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
 from komputer.resources.errors import Unavailable
+from komputer.serve import logs
+from komputer.serve.http import Ready, serve
 
-WS_MESSAGE_LIMIT_BYTES = 64 * 1024
-"""Of what a client sends over a WebSocket; it is read and dropped."""
-TAKE_WITHIN_MS = 60_000
-"""A client that takes nothing of what was sent for so long is cut off; else a stuck one would hold its connection for
-ever, also after its stream was given up."""
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 3
-Ready = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Platform:
     sandbox: Sandbox
     is_offline: bool
     log_level: str
-    log_format: str
+    log_format: Literal["text", "json"]
     unready: Callable[[], list[str]]
     create_status: int | None = None
 
@@ -68,84 +61,10 @@ def log_to_file(platform: Platform, part: str) -> None:
     """Everything that this process says goes to `logs/<part>.log`, rotated at 10 MiB; stderr too."""
     path = platform.data.logs / f"{part}.log"
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_LIMIT_BYTES, backupCount=LOGS_KEPT)
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if platform.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(platform.log_level.upper())
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "asyncio", "kopf.objects", "mcp"):
-        logging.getLogger(noisy).setLevel("WARNING")
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    logs.to(handler, platform.log_level, platform.log_format)
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log, sys.stderr.fileno())
     os.close(log)
-
-
-class Announcing(uvicorn.Server):
-    """Says when it serves."""
-
-    def __init__(self, config: uvicorn.Config, ready: Ready, drain: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-        self._drain = drain
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._drain()
-        await super().shutdown(sockets)
-
-
-async def serve(app: ASGIApp, listening: socket.socket, ready: Ready, drain: Callable[[], None] = lambda: None) -> None:
-    """Serves until SIGTERM; connections are given two seconds to end. `drain` is to end those that never do."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKE_WITHIN_MS)
-    server = Announcing(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=75,
-            http="httptools",
-            ws=WebSocketProtocol,
-            ws_ping_interval=20,
-            ws_ping_timeout=20,
-            ws_max_size=WS_MESSAGE_LIMIT_BYTES,
-            ws_per_message_deflate=False,
-            loop="none",
-        ),
-        ready,
-        drain,
-    )
-    await server.serve(sockets=[listening.dup()])
-    if not server.started:
-        raise SystemExit(3)
 
 
 def stop_signal() -> asyncio.Event:
@@ -234,7 +153,7 @@ def _gateway_settings(platform: Platform) -> gateway.Settings:
     if not platform.is_offline and descriptor is not None:
         access = credential.read(descriptor)
         base_url, given = access.base_url, gateway.Credential(kind=access.kind, value=access.value)
-    return gateway.Settings(model_base_url=base_url, model_credential=given, addresses=_addresses(platform))
+    return gateway.Settings(model_base_url=base_url, model_credential=lambda: given, addresses=_addresses(platform))
 
 
 def _addresses(platform: Platform) -> AddressRules:

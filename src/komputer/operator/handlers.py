@@ -5,7 +5,7 @@ A watch that had to begin anew (the server no longer knows where it was) says no
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import kopf
@@ -19,11 +19,18 @@ RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0)
 back within a second."""
 
 
-async def watch(store: Store, on_relist: Callable[[], None]) -> None:
-    """Run kopf until SIGTERM or SIGINT, which it takes for itself, until cancelled, or until it fails for good. At its
-    end it cancels what was started in this event loop after it: it wants a process of its own."""
+async def watch(store: Store, namespaces: Sequence[str] | None, on_relist: Callable[[], None]) -> None:
+    """Run kopf, in all namespaces (None) or in some, until SIGTERM or SIGINT, which it takes for itself, until
+    cancelled, or until it fails for good. At its end it cancels what was started in this event loop after it: it wants
+    a process of its own."""
     # No stop_flag: with one, kopf leaves a task behind at a signal and waits five seconds for it.
-    await kopf.operator(registry=_registry(store, on_relist), settings=_settings(), standalone=True, clusterwide=True)
+    await kopf.operator(
+        registry=_registry(store, on_relist),
+        settings=_settings(),
+        standalone=True,
+        clusterwide=namespaces is None,
+        namespaces=namespaces or (),
+    )
 
 
 def _settings() -> kopf.OperatorSettings:

@@ -60,7 +60,9 @@ class _Operator:
             asyncio.create_task(self._listen(), name="bell"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
-        watching = asyncio.create_task(handlers.watch(self._store, self._must_sweep.set), name="kopf")
+        watching = asyncio.create_task(
+            handlers.watch(self._store, self._settings.namespaces, self._must_sweep.set), name="kopf"
+        )
         stopping = asyncio.create_task(stop.wait(), name="stop")
         ready()
         try:
@@ -97,8 +99,10 @@ class _Operator:
 
     async def _compare(self) -> None:
         for kind in KINDS:
-            listed = await self._cluster.list(kind, labels=names.AGENT_LABEL if kind in CHILDREN else None)
-            self._store.keep_only(kind, listed.items, int(listed.resource_version))
+            labels = names.AGENT_LABEL if kind in CHILDREN else None
+            for namespace in self._settings.namespaces or (None,) if kind.namespaced else (None,):
+                listed = await self._cluster.list(kind, namespace, labels)
+                self._store.keep_only(kind, namespace, listed.items, int(listed.resource_version))
 
     async def _listen(self) -> None:
         """The log's bell: an agent's events give it a turn; at once where a task has started or ended."""

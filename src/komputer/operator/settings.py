@@ -6,6 +6,8 @@ from datetime import timedelta
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
+    namespaces: tuple[str, ...] | None = None
+    """Whose agents are seen to; None: all."""
     at_once: int = 32
     """Agents that are worked on side by side. Each turn waits for a few short requests and computes for about a
     millisecond; a guess, unmeasured beyond 200 agents."""

@@ -97,13 +97,16 @@ class Store:
         self._bury(kind, key, manifest)
         self._tell(kind, manifest)
 
-    def keep_only(self, kind: Kind, listed: Iterable[Manifest], version: int) -> None:
-        """Compare with a whole list of `version`: a watch that had to begin anew says nothing of deletions."""
+    def keep_only(self, kind: Kind, namespace: str | None, listed: Iterable[Manifest], version: int) -> None:
+        """Compare with a whole list of `version` (of `namespace`; None: of all): a watch that had to
+        begin anew says nothing of deletions."""
         present = set()
         for manifest in listed:
             present.add(manifest["metadata"].get("uid"))
             self.put(kind, manifest)
-        for manifest in list(self._objects[kind].values()):
+        for (where, _), manifest in list(self._objects[kind].items()):
+            if namespace not in (None, where):
+                continue
             if manifest["metadata"].get("uid") not in present and _version(manifest) <= version:
                 self.drop(kind, manifest)
 

@@ -1,4 +1,5 @@
-"""CRD manifests from the models: `python -m komputer.resources.crds` writes `crds/*.yaml`, `--check` compares them."""
+"""CRD manifests from the models: `python -m komputer.resources.crds` writes `crds/*.yaml`, here and in the chart;
+`--check` compares them."""
 
 import json
 import sys
@@ -14,6 +15,8 @@ from komputer.resources.connector import Connector
 from komputer.resources.template import ClusterTemplate, Template
 
 FOLDER = Path(__file__).parent / "crds"
+CHART = Path(__file__).parents[3] / "charts/komputer/crds"
+"""Of a checkout: Helm wants a copy in the chart."""
 KINDS: tuple[type[Resource], ...] = (Agent, Template, ClusterTemplate, Config, Connector)
 DROPPED = {"title", "discriminator", "additionalProperties"}
 
@@ -84,9 +87,11 @@ def crd(kind: type[Resource]) -> Manifest:
 
 
 def files() -> Iterable[tuple[Path, str]]:
-    """Each manifest's path and text: JSON, which is YAML too and needs no library to read."""
+    """Each manifest's paths and text: JSON, which is YAML too and needs no library to read."""
     for kind in KINDS:
-        yield FOLDER / f"{kind.plural}.yaml", json.dumps(crd(kind), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(crd(kind), indent=2, ensure_ascii=False) + "\n"
+        for folder in (FOLDER, CHART):
+            yield folder / f"{kind.plural}.yaml", text
 
 
 def manifests() -> list[Manifest]:
@@ -100,8 +105,8 @@ def main() -> int:
         for path in stale:
             print(f"{path} is not what the models say: run python -m komputer.resources.crds", file=sys.stderr)
         return 1 if stale else 0
-    FOLDER.mkdir(exist_ok=True)
     for path, text in files():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     return 0
 

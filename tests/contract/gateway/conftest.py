@@ -53,7 +53,7 @@ async def world(cluster: Cluster, log: Log, model: Model, heartbeat_s: float) ->
     async with serving(model, lifespan="off") as model_url:
         settings = gateway.Settings(
             model_base_url=model_url,
-            model_credential=gateway.Credential(kind="api_key", value=CREDENTIAL),
+            model_credential=lambda: gateway.Credential(kind="api_key", value=CREDENTIAL),
             heartbeat_s=heartbeat_s,
             token_refused_for=timedelta(0),
             addresses=AddressRules(loopback=True, own_ports=frozenset({OWN_PORT})),

@@ -173,7 +173,7 @@ async def test_a_cursor_older_than_retention_is_answered_with_a_gap_and_what_is_
 
 async def test_a_lower_retention_takes_effect_with_the_next_event(log: Log) -> None:
     all_ids = await filled(log, 450)
-    lower = Log.connect(log._server.url, prefix=log._prefix, retention=7)
+    lower = Log.connect(log._server.address, prefix=log._prefix, retention=7)
     runtime = await producer(lower)
     await runtime.post(said("t1", "new"))
     assert texts(await log.page("team", "ada", limit=99)) == ["444", "445", "446", "447", "448", "449", "new"]

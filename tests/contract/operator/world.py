@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from komputer.resources.base import Manifest
 from komputer.resources.errors import NotFound
 
 WITHIN_S = 30.0
+READY_WITHIN_S = 30.0
 SCHEDULED = {"type": "PodScheduled", "status": "True"}
 """What a real scheduler says of a pod before any kubelet speaks of it."""
 CHILDREN = ((PVCS, "ada-pvc"), (CONFIG_MAPS, "ada-config"), (PODS, "ada-pod"))
@@ -37,7 +39,7 @@ class Operator:
     redis: str
     prefix: str
     output: Path
-    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Returns when it has seen all that exists."""
@@ -45,19 +47,22 @@ class Operator:
             "KUBECONFIG": str(self.kubeconfig),
             "KOMPUTER_REDIS_URL": self.redis,
             "KOMPUTER_STREAM_PREFIX": self.prefix,
+            "KOMPUTER_PORT": "0",
         }
-        with self.output.open("ab") as errors:
+        with self.output.open("ab") as output:
+            begin = output.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "komputer.operator"],
+                [sys.executable, "-m", "komputer.cli", "serve", "operator"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
+                stdout=output,
+                stderr=output,
             )
-        assert self.process.stdout
-        said = self.process.stdout.readline()
-        assert said == "ready\n", (said, self.output.read_text()[-3000:])
+        until = time.monotonic() + READY_WITHIN_S
+        while b'"event": "ready"' not in self.output.read_bytes()[begin:]:
+            assert self.process.poll() is None, self.output.read_text()[-3000:]
+            assert time.monotonic() < until, self.output.read_text()[-3000:]
+            time.sleep(0.01)
 
     @property
     def is_running(self) -> bool:
@@ -77,10 +82,7 @@ class Operator:
 
     def _reap(self) -> int:
         assert self.process is not None
-        code = self.process.wait(20)
-        if self.process.stdout:
-            self.process.stdout.close()
-        return code
+        return self.process.wait(20)
 
 
 class World:

@@ -10,7 +10,7 @@ import uvloop
 from komputer import api
 from komputer.events.log import Log
 from komputer.kube import Cluster
-from komputer.local.parts import serve
+from komputer.serve.http import serve
 
 
 def main(kubeconfig: str, url: str, prefix: str, port: str) -> None:

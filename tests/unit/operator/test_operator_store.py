@@ -106,7 +106,7 @@ def test_comparing_with_a_list_finds_what_a_broken_watch_has_missed() -> None:
     store.put(PODS, pod("ada-pod", 3, "ada"))
     store.put(PODS, pod("late-pod", 50, "ada"))
     woken.clear()
-    store.keep_only(PODS, [], 40)
+    store.keep_only(PODS, None, [], 40)
     assert store.get(PODS, "team", "ada-pod") is None
     assert store.get(PODS, "team", "late-pod"), "made after the list was"
     assert woken.take() == [ADA]

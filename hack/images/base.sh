@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Makes localhost/komputer-base, a Debian with Python, from Debian's own packages, for machines that reach no image registry:
+# the images are then built with BASE=localhost/komputer-base. Never publish it. Wants root, podman and debootstrap. About a
+# minute; what is there already is kept.
+set -euo pipefail
+image=localhost/komputer-base
+podman image exists "$image" && exit
+. /etc/os-release
+read -r mirror < <(sed -nE 's#^(URIs: |deb )(http[^ ]*/debian)/?( .*)?$#\2#p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null) || true
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv "$VERSION_CODENAME" "$dir" ${mirror:+"$mirror"} >&2
+tar -C "$dir" --exclude='./var/cache/apt/*' --exclude='./dev/*' -c . | podman import --quiet - "$image"

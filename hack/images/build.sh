@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Builds all images on this machine: localhost/komputer and localhost/komputer-agent from images/, and what a test cluster has
+# beside them (names, disks, Redis, the pause container). Where no image registry can be reached their base is made first.
+# Wants root and podman; installs it from Debian where it can. `images.sh save FILE` also writes them as an archive.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+need() {
+  command -v podman >/dev/null && command -v debootstrap >/dev/null && return
+  [[ $(id -u) == 0 ]] || { echo "images: podman and debootstrap are needed and we are not root" >&2; exit 1; }
+  echo "images: installing podman and debootstrap" >&2
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends podman runc netavark aardvark-dns uidmap catatonit debootstrap
+  } >/dev/null 2>&1 || { echo "images: podman and debootstrap could not be installed" >&2; exit 1; }
+}
+need
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cat >"$work/containers.conf" <<'END'
+[containers]
+default_ulimits = ["nofile=16384:16384", "nproc=32768:32768"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+END
+export CONTAINERS_CONF=$work/containers.conf
+
+hack/images/base.sh >/dev/null
+build() { # IMAGE CONTAINERFILE [CONTEXT]: with this machine's certificates, through which it may reach package registries
+  podman build --quiet --network host --volume /etc/ssl/certs:/etc/ssl/certs:ro --build-arg BASE=localhost/komputer-base \
+    --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" -f "$2" -t "$1" "${3:-.}" >"$work/build.log" 2>&1 \
+    || { cat "$work/build.log" >&2; echo "images: $1 could not be built" >&2; exit 1; }
+  echo "$1 $(podman image inspect --format '{{.Size}}' "$1" | awk '{printf "%.0f MB", $1 / 1e6}')"
+}
+build localhost/komputer images/komputer/Containerfile
+build localhost/komputer-agent images/agent/Containerfile
+if [[ ${1:-} == save ]]; then
+  mkdir -p "$work/node"
+  { read -r coredns; read -r provisioner; } < <(hack/kubernetes/build.sh coredns local-path-provisioner)
+  cp "$coredns" "$provisioner" /usr/bin/catatonit "$work/node"
+  for each in coredns:coredns local-path-provisioner:local-path-provisioner pause:catatonit; do
+    program=${each#*:}
+    printf 'FROM scratch\nCOPY %s /\nENTRYPOINT ["/%s"%s]\n' "$program" "$program" "$([[ $program != catatonit ]] || echo ', "-P"')" >"$work/Containerfile"
+    build "localhost/node/${each%:*}" "$work/Containerfile" "$work/node"
+  done
+  printf 'ARG BASE\nFROM ${BASE}\nRUN apt-get update && apt-get install -y --no-install-recommends redis-server && %s\nUSER 1000:1000\n' \
+    'ln -s redis-server /usr/bin/valkey-server && ln -s redis-cli /usr/bin/valkey-cli && rm -rf /var/lib/apt/lists/*' >"$work/Containerfile"
+  build localhost/node/valkey "$work/Containerfile" "$work/node"
+  podman save --quiet --multi-image-archive -o "$2" localhost/komputer{,-agent,-base} localhost/node/{coredns,local-path-provisioner,pause,valkey}
+fi

@@ -1,0 +1,46 @@
+"""What a process that serves nobody answers its probes with: `/healthz`, `/readyz`, `/metrics`."""
+
+import socket
+from types import TracebackType
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from komputer.serve.http import Ready
+
+
+class Health:
+    """Answers from entering to leaving; `/readyz` is 503 until `set_ready`."""
+
+    def __init__(self, listening: socket.socket, ready: Ready) -> None:
+        self._listening = listening
+        self._ready = ready
+        self._is_ready = False
+        app = web.Application()
+        app.add_routes(
+            [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+
+    def set_ready(self) -> None:
+        self._is_ready = True
+        self._ready()
+
+    async def __aenter__(self) -> "Health":
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._listening).start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok") if self._is_ready else web.Response(status=503, text="not ready yet")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,78 @@
+"""Serves an ASGI app until SIGTERM, as gently as clients allow."""
+
+import socket
+from collections.abc import Callable
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from komputer.api.websockets import Protocol as WebSocketProtocol
+
+WS_MESSAGE_LIMIT_BYTES = 64 * 1024
+"""Of what a client sends over a WebSocket; it is read and dropped."""
+TAKE_WITHIN_MS = 60_000
+"""A client that takes nothing of what was sent for so long is cut off; else a stuck one would hold its connection for
+ever, also after its stream was given up."""
+Ready = Callable[[], None]
+log = structlog.get_logger(__name__)
+
+
+class Announcing(uvicorn.Server):
+    """Says when it serves."""
+
+    def __init__(self, config: uvicorn.Config, ready: Ready, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._drain = drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._drain()
+        await super().shutdown(sockets)
+
+
+def announce(listening: socket.socket) -> Ready:
+    """Says in the log that we serve, and where: the port may have been a free one."""
+    host, port = listening.getsockname()[:2]
+    return lambda: log.info("ready", host=host, port=port)
+
+
+async def serve(
+    app: ASGIApp,
+    listening: socket.socket,
+    ready: Ready,
+    drain: Callable[[], None] = lambda: None,
+    *,
+    grace_s: int = 2,
+) -> None:
+    """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKE_WITHIN_MS)
+    server = Announcing(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=grace_s,
+            timeout_keep_alive=75,
+            http="httptools",
+            ws=WebSocketProtocol,
+            ws_ping_interval=20,
+            ws_ping_timeout=20,
+            ws_max_size=WS_MESSAGE_LIMIT_BYTES,
+            ws_per_message_deflate=False,
+            loop="none",
+        ),
+        ready,
+        drain,
+    )
+    await server.serve(sockets=[listening.dup()])
+    if not server.started:
+        raise SystemExit(3)

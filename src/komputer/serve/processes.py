@@ -1,0 +1,128 @@
+"""The three processes. Each runs until SIGTERM; what is half done then is finished by whoever comes next."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from komputer import api, gateway, offline, operator
+from komputer.api.border import is_loopback
+from komputer.connectors.addresses import AddressRules
+from komputer.resources import names
+from komputer.serve.credential import CredentialFile
+from komputer.serve.health import Health
+from komputer.serve.http import announce, serve
+from komputer.serve.settings import Common, Listed, Network, Process, stop_signal
+
+DRAIN_S = 20
+"""How long requests under way may take to end after SIGTERM. Below terminationGracePeriodSeconds (30 s by default)."""
+ANTHROPIC = "https://api.anthropic.com"
+
+
+class _WithConnectors(Common):
+    connector_networks: Annotated[tuple[Network, ...], *Listed] = Field(
+        (), description="private networks (CIDR, separated by commas) that connectors may lead to; none: the internet"
+    )
+
+    @property
+    def addresses(self) -> AddressRules:
+        return AddressRules(networks=self.connector_networks)
+
+
+class Api(_WithConnectors):
+    """The REST API and its event streams."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    auth: Literal["kubernetes", "none"] = Field(
+        "kubernetes", description="who may call: bearer tokens and RBAC, or anybody"
+    )
+    allow_anonymous_remote: bool = Field(False, description="with --auth none: also for others than this machine")
+    default_namespace: str = Field(names.DEFAULT_NAMESPACE, description="of calls about one object that name none")
+    compat_create_status: Annotated[int, Field(ge=200, le=202)] | None = Field(
+        None, description="of every accepted POST /agents; published SDKs want 200"
+    )
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> "Api":
+        is_local = is_loopback(f"[{self.host}]" if ":" in self.host else self.host)
+        if self.auth == "none" and not is_local and not self.allow_anonymous_remote:
+            raise ValueError(
+                f"--auth none on {self.host} would let everybody who reaches it do everything; use --auth kubernetes, "
+                "or say --allow-anonymous-remote as well where something in front of it decides who may call"
+            )
+        return self
+
+    async def run(self) -> None:
+        settings = api.Settings(
+            default_namespace=self.default_namespace,
+            create_status=self.compat_create_status,
+            addresses=self.addresses,
+            namespaces=self.scope,
+            loopback_only=self.auth == "none" and not self.allow_anonymous_remote,
+        )
+        async with self.connected() as (cluster, log):
+            app = api.app(settings, cluster, log)
+            listening = self.listen()
+            await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=DRAIN_S)
+
+
+class Gateway(_WithConnectors):
+    """What agents' pods talk to: assignments, events, the model and MCP servers with the credential added."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    model_base_url: str = Field(
+        ANTHROPIC, description="what /v1/messages is put behind: Anthropic, or a gateway of yours"
+    )
+    api_key_file: Path | None = Field(None, description="of the model: sent as x-api-key; read anew when rotated")
+    auth_token_file: Path | None = Field(None, description="of the model: sent as Authorization: Bearer")
+
+    @model_validator(mode="after")
+    def _knows_the_model(self) -> "Gateway":
+        if self.api_key_file and self.auth_token_file:
+            raise ValueError("give --api-key-file or --auth-token-file, not both")
+        if not (self.api_key_file or self.auth_token_file) and self.model_base_url == ANTHROPIC:
+            raise ValueError(
+                "the model has no credential: give --api-key-file or --auth-token-file, or another --model-base-url"
+            )
+        return self
+
+    def _credential(self) -> CredentialFile | None:
+        if self.api_key_file:
+            return CredentialFile(self.api_key_file, "api_key")
+        return CredentialFile(self.auth_token_file, "bearer") if self.auth_token_file else None
+
+    async def run(self) -> None:
+        """Raises `Invalid` (`model-credential`)."""
+        settings = gateway.Settings(
+            model_base_url=self.model_base_url,
+            model_credential=self._credential() or (lambda: None),
+            addresses=self.addresses,
+            namespaces=self.scope,
+        )
+        async with self.connected() as (cluster, log):
+            app = gateway.app(settings, cluster, log)
+            listening = self.listen()
+            await serve(app, listening, announce(listening), app.drain, grace_s=DRAIN_S)
+
+
+class Operator(Common):
+    """Makes pods, disks and status out of agents."""
+
+    port: Annotated[int, Field(ge=0, le=65535, description="of /healthz, /readyz and /metrics")] = 8082
+
+    async def run(self) -> None:
+        settings = operator.Settings(namespaces=self.scope)
+        listening = self.listen()
+        async with self.connected() as (cluster, log), Health(listening, announce(listening)) as health:
+            await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop_signal())
+
+
+class OfflineModel(Process):
+    """The stand-in for the model, where the platform is tried or tested without a key."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 8099
+
+    async def run(self) -> None:
+        self.log_to_stderr()
+        listening = self.listen()
+        await serve(offline.app(), listening, announce(listening))
