@@ -45,5 +45,6 @@ if [[ ${1:-} == save ]]; then
   printf 'ARG BASE\nFROM ${BASE}\nRUN apt-get update && apt-get install -y --no-install-recommends redis-server && %s\nUSER 1000:1000\n' \
     'ln -s redis-server /usr/bin/valkey-server && ln -s redis-cli /usr/bin/valkey-cli && rm -rf /var/lib/apt/lists/*' >"$work/Containerfile"
   build localhost/node/valkey "$work/Containerfile" "$work/node"
+  rm -f "$2"
   podman save --quiet --multi-image-archive -o "$2" localhost/komputer{,-agent,-base} localhost/node/{coredns,local-path-provisioner,pause,valkey}
 fi

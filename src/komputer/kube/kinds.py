@@ -69,6 +69,8 @@ PVCS: Final = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 CONFIG_MAPS: Final = Kind("", "v1", "configmaps", "ConfigMap")
 SECRETS: Final = Kind("", "v1", "secrets", "Secret")
 SERVICE_ACCOUNTS: Final = Kind("", "v1", "serviceaccounts", "ServiceAccount")
+NETWORK_POLICIES: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 NAMESPACES: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 EVENTS: Final = Kind("", "v1", "events", "Event")
 CRDS: Final = Kind(

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ulid import ULID
 
 from komputer.events.log import Log, LogKey
-from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, SERVICE_ACCOUNTS, Cluster, Kind
+from komputer.kube import AGENTS, CONFIG_MAPS, NETWORK_POLICIES, PODS, PVCS, SERVICE_ACCOUNTS, Cluster, Kind
 from komputer.operator import desired
 from komputer.operator.decide import Decision, decide
 from komputer.operator.ends import Ending, cancelled
@@ -54,11 +54,11 @@ class Reconciler:
         self._log = log
         self._store = store
         self._remembered: dict[AgentKey, _Remembered] = {}
-        self._accounts: set[str] = set()
+        self._furnished: dict[str, Manifest | None] = {}
 
-    def forget_accounts(self) -> None:
-        """Service accounts may have been deleted: make sure again, at the next turn."""
-        self._accounts.clear()
+    def forget_namespaces(self) -> None:
+        """What a namespace has may have been deleted: make sure again, at the next turn."""
+        self._furnished.clear()
 
     async def reconcile(self, key: AgentKey) -> timedelta | None:
         """Bring the cluster to what the agent asks for, and its status to what is. Answers when to look again."""
@@ -89,7 +89,7 @@ class Reconciler:
         fresh_id = str(ULID())
         decision = decide(seen, fresh_id, memory.failed_before)
         in_the_way: dict[str, Manifest] = {}
-        if decision.steps.first or decision.steps.then:
+        if decision.steps.first or decision.steps.then or not self._is_furnished(seen):
             in_the_way = await self._do(seen, decision.steps, memory)
             around = look(self._store, agent, heard, memory.refused, datetime.now(UTC))
             seen = dataclasses.replace(
@@ -162,7 +162,7 @@ class Reconciler:
         namespace = seen.agent.metadata.namespace or ""
         in_the_way: dict[str, Manifest] = {}
         try:
-            await self._ensure_account(namespace)
+            await self._furnish(seen)
             for found in await asyncio.gather(*(self._step(seen.agent, step) for step in plan.first)):
                 in_the_way |= found
             if in_the_way:
@@ -172,7 +172,7 @@ class Reconciler:
                 in_the_way |= await self._step(seen.agent, step)
         except (Invalid, Forbidden, NotFound) as refusal:
             memory.refused = refusal.message
-            self._accounts.discard(namespace)
+            self._furnished.pop(namespace, None)
         return in_the_way
 
     async def _step(self, agent: Agent, step: Step) -> dict[str, Manifest]:
@@ -212,12 +212,29 @@ class Reconciler:
         else:
             self._store.put(PODS, rest, is_own_write=True)
 
-    async def _ensure_account(self, namespace: str) -> None:
-        if namespace in self._accounts:
+    def _is_furnished(self, seen: Seen) -> bool:
+        """Whether the agent's namespace is known to have what all agents share."""
+        namespace = seen.agent.metadata.namespace or ""
+        if seen.config is None:
+            return True
+        return self._furnished.get(namespace, ...) == desired.network_policy(namespace, seen.config)
+
+    async def _furnish(self, seen: Seen) -> None:
+        if seen.config is None or self._is_furnished(seen):
             return
+        namespace = seen.agent.metadata.namespace or ""
         with contextlib.suppress(Conflict):
             await self._cluster.create(SERVICE_ACCOUNTS, desired.service_account(namespace))
-        self._accounts.add(namespace)
+        policy = desired.network_policy(namespace, seen.config)
+        if policy is not None:
+            try:
+                await self._cluster.create(NETWORK_POLICIES, policy)
+            except Conflict:
+                name = policy["metadata"]["name"]
+                await self._cluster.json_patch(
+                    NETWORK_POLICIES, name, namespace, [{"op": "replace", "path": "/spec", "value": policy["spec"]}]
+                )
+        self._furnished[namespace] = policy
 
     # ---- status ----------------------------------------------------------------------------------------------------
     async def _write(

@@ -133,7 +133,7 @@ class _Operator:
             self._must_sweep.clear()
             try:
                 await self._compare()
-                self._reconciler.forget_accounts()
+                self._reconciler.forget_namespaces()
             except KomputerError as why:
                 log.warning("sweep not finished", error=why.message)
 

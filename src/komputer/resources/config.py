@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationError
 
-from komputer.resources.base import AGE, Column, Int32, Manifest, Part, Resource
+from komputer.resources.base import AGE, Column, Int32, Manifest, Part, Preserved, Resource
 from komputer.resources.template import SecretKeyRef
 
 
@@ -17,6 +17,13 @@ class RedisRef(Part):
     db: Int32 = 0
     stream_prefix: str = "komputer-events"
     password_secret: SecretKeyRef | None = None
+
+
+class SecretRef(Part):
+    """A Secret."""
+
+    name: str
+    namespace: str | None = None
 
 
 class ConfigSpec(Part):
@@ -43,6 +50,14 @@ class ConfigSpec(Part):
     max_agents_per_manager: Annotated[
         Int32, Field(ge=0, le=1000, description="How many agents of its own a manager may have at once.")
     ] = 10
+    agent_network_policy: Annotated[
+        Preserved | None,
+        Field(description="Spec of the NetworkPolicy that each namespace with agents gets. None: it gets none."),
+    ] = None
+    platform_secrets: Annotated[
+        list[SecretRef],
+        Field(max_length=100, description="The platform's own: no connector may send them, no agent gets them."),
+    ] = Field(default_factory=list)
 
 
 class Config(Resource):

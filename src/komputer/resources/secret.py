@@ -68,17 +68,16 @@ def is_platforms(manifest: Manifest, configs: Iterable[Config]) -> bool:
         str(manifest.get("type") or "").startswith(PLATFORM_TYPES)
         or labels.get(PART_OF_LABEL) == "komputer"
         or names.PLATFORM_LABEL in labels
-        or any(_holds_redis_password(manifest["metadata"], config) for config in configs)
+        or any(_is_named(manifest["metadata"], config) for config in configs)
     )
 
 
-def _holds_redis_password(metadata: Manifest, config: Config) -> bool:
-    """A reference without a namespace may be to anywhere."""
-    of_redis = config.spec.redis.password_secret
-    return (
-        of_redis is not None
-        and of_redis.name == metadata["name"]
-        and of_redis.namespace in (None, metadata["namespace"])
+def _is_named(metadata: Manifest, config: Config) -> bool:
+    """Whether the configuration says that it is the platform's. A reference without a namespace may be to anywhere."""
+    named = [config.spec.redis.password_secret, *config.spec.platform_secrets]
+    return any(
+        ref is not None and ref.name == metadata["name"] and ref.namespace in (None, metadata["namespace"])
+        for ref in named
     )
 
 

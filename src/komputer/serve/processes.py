@@ -1,13 +1,16 @@
 """The three processes. Each runs until SIGTERM; what is half done then is finished by whoever comes next."""
 
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import uuid4
 
 from pydantic import Field, model_validator
 
 from komputer import api, gateway, offline, operator
 from komputer.api.border import is_loopback
 from komputer.connectors.addresses import AddressRules
+from komputer.kube.lease import Lease
 from komputer.resources import names
 from komputer.serve.credential import CredentialFile
 from komputer.serve.health import Health
@@ -109,12 +112,23 @@ class Operator(Common):
     """Makes pods, disks and status out of agents."""
 
     port: Annotated[int, Field(ge=0, le=65535, description="of /healthz, /readyz and /metrics")] = 8082
+    lease: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9.-]+)?$")] = Field(
+        "", description="namespace/name of the Lease that says which of several operators leads; none: this one does"
+    )
 
     async def run(self) -> None:
         settings = operator.Settings(namespaces=self.scope)
         listening = self.listen()
+        stop = stop_signal()
         async with self.connected() as (cluster, log), Health(listening, announce(listening)) as health:
-            await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop_signal())
+            if not self.lease:
+                await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
+                return
+            namespace, _, name = self.lease.partition("/")
+            lease = Lease(cluster, namespace, name, f"{socket.gethostname()}_{uuid4().hex[:8]}")
+            if await lease.acquired(stop, standing_by=health.set_ready):
+                async with lease.kept():
+                    await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
 
 
 class OfflineModel(Process):

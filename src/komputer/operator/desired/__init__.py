@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from komputer.operator.desired.configmap import settings
+from komputer.operator.desired.namespace import network_policy, service_account
 from komputer.operator.desired.pod import PodImpossible, digest, pod
 from komputer.operator.desired.pvc import grown, workspace
-from komputer.operator.desired.serviceaccount import service_account
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
 from komputer.resources.config import ConfigSpec
@@ -17,6 +17,7 @@ __all__ = [
     "children",
     "digest",
     "grown",
+    "network_policy",
     "pod",
     "service_account",
     "settings",

@@ -1,0 +1,128 @@
+"""Which of several equal processes leads: Kubernetes' Lease, kept as client-go keeps it.
+
+No two machines' clocks are compared: a holder counts as gone when its Lease has not changed for `DURATION_S` by our own
+clock. The times in the Lease are for people.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from komputer.kube.cluster import Cluster
+from komputer.kube.kinds import LEASES, Manifest
+from komputer.resources.errors import Conflict, KomputerError, NotFound
+
+log = structlog.get_logger(__name__)
+
+DURATION_S: Final = 15.0
+"""How long a Lease that nobody renews is respected. This, `GIVE_UP_S` and `RETRY_S` are client-go's defaults."""
+GIVE_UP_S: Final = 10.0
+"""How long its holder tries to renew it in vain before it stops to lead: less than the others wait."""
+RETRY_S: Final = 2.0
+
+
+class LeadershipLost(KomputerError):
+    """Another process leads now, or may: this one must end."""
+
+    code = "leadership-lost"
+
+
+class Lease:
+    """The Lease `namespace/name`, as `identity` sees it."""
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str, identity: str) -> None:
+        self._cluster = cluster
+        self._place = (name, namespace)
+        self.identity = identity
+        self._seen: Manifest | None = None
+        self._seen_at = 0.0
+
+    async def acquired(self, stop: asyncio.Event, standing_by: Callable[[], None]) -> bool:
+        """Waits until it is ours; `standing_by` is called where another holds it. False when `stop` is set before."""
+        while not stop.is_set():
+            try:
+                if await self._try():
+                    log.info("leading", lease="/".join(reversed(self._place)), identity=self.identity)
+                    return True
+                standing_by()
+            except KomputerError as error:
+                log.warning("lease not read", error=error.message)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RETRY_S * random.uniform(0.8, 1.2))
+        return False
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Renews it while the body runs, and gives it back at the end. Where it cannot be renewed the body is cancelled
+        and `LeadershipLost` raised."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                renewing = group.create_task(self._renew())
+                yield
+                renewing.cancel()
+        except* LeadershipLost as lost:
+            raise lost.exceptions[0] from None
+        finally:
+            with contextlib.suppress(KomputerError):
+                await self._release()
+
+    async def _renew(self) -> None:
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(RETRY_S)
+            try:
+                if not await self._try():
+                    raise LeadershipLost("another process took the lease; this one ends")
+                renewed = time.monotonic()
+            except LeadershipLost:
+                raise
+            except KomputerError as error:
+                if time.monotonic() - renewed > GIVE_UP_S:
+                    raise LeadershipLost(
+                        f"the lease was not renewed in time ({error.message}); this one ends"
+                    ) from None
+
+    async def _try(self) -> bool:
+        """Take or renew the Lease; False where another holds it."""
+        try:
+            found = await self._cluster.get(LEASES, *self._place)
+        except NotFound:
+            return await self._write(self._cluster.create, None)
+        if found["metadata"]["resourceVersion"] != (self._seen or {}).get("metadata", {}).get("resourceVersion"):
+            self._seen, self._seen_at = found, time.monotonic()
+        holder = found["spec"].get("holderIdentity")
+        if holder not in (None, "", self.identity) and time.monotonic() - self._seen_at < DURATION_S:
+            return False
+        return await self._write(self._cluster.replace, found)
+
+    async def _write(self, write: Any, found: Manifest | None) -> bool:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = dict((found or {}).get("spec") or {})
+        if spec.get("holderIdentity") != self.identity:
+            spec |= {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", -1) + 1}
+        spec |= {"holderIdentity": self.identity, "renewTime": now, "leaseDurationSeconds": int(DURATION_S)}
+        try:
+            written = await write(LEASES, self._manifest(found, spec))
+        except Conflict:
+            return False
+        self._seen, self._seen_at = written, time.monotonic()
+        return True
+
+    async def _release(self) -> None:
+        found = self._seen
+        if found is not None and found["spec"].get("holderIdentity") == self.identity:
+            await self._cluster.replace(LEASES, self._manifest(found, found["spec"] | {"holderIdentity": ""}))
+
+    def _manifest(self, found: Manifest | None, spec: Manifest) -> Manifest:
+        name, namespace = self._place
+        metadata = {"name": name, "namespace": namespace}
+        if found:
+            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
+        return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
