@@ -14,7 +14,8 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from benchmarks.measures import Row, milliseconds
-from tests.e2e.laptop import Laptop, script, until
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import script, until
 from tests.fixtures.mcp_servers import McpServer
 
 WAITS = script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}})

@@ -16,7 +16,8 @@ import psutil
 import yaml
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient
 
-from tests.e2e.laptop import Laptop, script
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import script
 
 TASK = script({"say": "Done."})
 CLIENTS = 8

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.e2e.laptop import Json
+from tests.e2e.platform import Json
 
 NOT_PASSED = ("host", "content-length", "connection", "accept-encoding")
 

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.e2e.laptop import Json, Laptop, check_log, script, until
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import Json, Platform, check_log, script, until
 from tests.e2e.recorder import Recorder
 
 FIRST, SECOND = "first-Secret-Value-31415", "second-Secret-Value-27182"
@@ -18,11 +19,11 @@ def bash(command: str) -> Json:
     return {"tool": "Bash", "input": {"command": command}}
 
 
-def results(laptop: Laptop, name: str, task: int) -> list[Json]:
+def results(platform: Platform, name: str, task: int) -> list[Json]:
     """Payloads of the tool results of the nth task."""
-    ends = laptop.end(name, task)
+    ends = platform.end(name, task)
     of_task = ends["payload"]["task_id"]
-    events = [e["payload"] for e in laptop.events(name) if e["type"] == "tool_result"]
+    events = [e["payload"] for e in platform.events(name) if e["type"] == "tool_result"]
     return [payload for payload in events if payload["task_id"] == of_task]
 
 
@@ -51,9 +52,9 @@ def test_the_model_is_shown_the_tools_that_exist_and_told_the_effort(
     assert seen[-1]["output_config"]["effort"] == "max"
 
 
-def test_tools_that_do_not_exist_are_not_run_and_patterns_are_rules(laptop: Laptop) -> None:
+def test_tools_that_do_not_exist_are_not_run_and_patterns_are_rules(platform: Platform) -> None:
     made = {"allowedTools": ["Bash", "Read"], "disallowedTools": ["Bash(rm:*)"]}
-    laptop.assign(
+    platform.assign(
         "ruled",
         script(
             {"tool": "Write", "input": {"file_path": "/workspace/w.txt", "content": "w"}},
@@ -64,77 +65,72 @@ def test_tools_that_do_not_exist_are_not_run_and_patterns_are_rules(laptop: Lapt
         ),
         **made,
     )
-    write, made_it, removed, listed = results(laptop, "ruled", 1)
+    write, made_it, removed, listed = results(platform, "ruled", 1)
     assert write["is_error"], "no such tool"
     assert not made_it["is_error"]
     assert removed["is_error"], "a refusal wins over what is allowed"
     assert "kept.txt" in listed["output"]
     assert "w.txt" not in listed["output"]
-    pod = laptop.manifest("ruled")["status"]["podName"]
-    laptop.assign(
+    pod = platform.manifest("ruled")["status"]["podName"]
+    platform.assign(
         "ruled",
         script(bash("touch allowed.txt"), bash("mkdir refused"), bash("rm kept.txt"), {"say": "Done."}),
         allowedTools=["Bash(touch:*)"],
     )
-    allowed, refused, still_refused = results(laptop, "ruled", 2)
+    allowed, refused, still_refused = results(platform, "ruled", 2)
     assert not allowed["is_error"], allowed
     assert refused["is_error"], "only what a pattern allows"
     assert still_refused["is_error"]
-    assert laptop.manifest("ruled")["status"]["podName"] == pod
-    check_log(laptop.events("ruled"))
+    assert platform.manifest("ruled")["status"]["podName"] == pod
+    check_log(platform.events("ruled"))
 
 
-def pod_uid(laptop: Laptop, name: str) -> str:
+def pod_uid(platform: Platform, name: str) -> str:
     """Of the pod that runs, from the Kubernetes API."""
-    import yaml
-
-    kubeconfig = yaml.safe_load((laptop.data_dir / "kubeconfig").read_text())
-    server, token = kubeconfig["clusters"][0]["cluster"]["server"], kubeconfig["users"][0]["user"]["token"]
-    path = f"{server}/api/v1/namespaces/default/pods/{name}-pod"
-    answer = httpx.get(path, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
-    assert answer.status_code == 200
-    assert FIRST not in answer.text
-    return str(answer.json()["metadata"]["uid"])
+    found = platform.kubernetes("GET", f"/api/v1/namespaces/default/pods/{name}-pod")
+    assert found
+    assert FIRST not in str(found)
+    return str(found["metadata"]["uid"])
 
 
-def test_secrets_are_in_the_tools_environment_rotate_at_the_next_task_and_are_nowhere_else(laptop: Laptop) -> None:
+def test_secrets_are_in_the_tools_environment_rotate_at_the_next_task_and_are_nowhere_else(platform: Platform) -> None:
     digest = 'printf %s "$SECRET_API_TOKEN" | sha256sum; printf %s "$SECRET_SHARED_KEY" | sha256sum'
-    shared = laptop.http.post("/secrets", json={"name": "shared", "data": {"key": FIRST[::-1]}})
+    shared = platform.http.post("/secrets", json={"name": "shared", "data": {"key": FIRST[::-1]}})
     assert shared.status_code == 201
-    laptop.assign("keeper2", script(bash(digest), {"say": "One."}), secrets={"api-token": FIRST}, secretRefs=["shared"])
-    (one,) = results(laptop, "keeper2", 1)
+    platform.assign(
+        "keeper2", script(bash(digest), {"say": "One."}), secrets={"api-token": FIRST}, secretRefs=["shared"]
+    )
+    (one,) = results(platform, "keeper2", 1)
     assert one["output"].split()[::2] == [sha(FIRST), sha(FIRST[::-1])]
-    before = pod_uid(laptop, "keeper2")
-    assert laptop.http.patch("/secrets/shared", json={"data": {"key": SECOND[::-1]}}).status_code == 200
-    laptop.assign("keeper2", script(bash(digest), {"say": "Two."}), secrets={"api-token": SECOND})
-    (two,) = results(laptop, "keeper2", 2)
+    before = pod_uid(platform, "keeper2")
+    assert platform.http.patch("/secrets/shared", json={"data": {"key": SECOND[::-1]}}).status_code == 200
+    platform.assign("keeper2", script(bash(digest), {"say": "Two."}), secrets={"api-token": SECOND})
+    (two,) = results(platform, "keeper2", 2)
     assert two["output"].split()[::2] == [sha(SECOND), sha(SECOND[::-1])]
-    assert pod_uid(laptop, "keeper2") == before
-    values = [text.encode() for value in (FIRST, SECOND) for text in (value, value[::-1])]
-    for file in laptop.data_dir.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            content = file.read_bytes()
-            assert not any(value in content for value in values), file
-    for process in laptop.agent_processes("komputer.runtime"):
-        assert not any(value.decode() in " ".join(arguments(process)) for value in values)
+    assert pod_uid(platform, "keeper2") == before
+    values = [text for value in (FIRST, SECOND) for text in (value, value[::-1])]
+    traces = platform.traces()
+    assert not any(value in traces for value in values)
+    for process in platform.agent_processes("komputer.runtime"):
+        assert not any(value in " ".join(arguments(process)) for value in values)
 
 
-def test_a_secret_that_a_tool_prints_is_masked_in_events_and_messages(laptop: Laptop) -> None:
-    laptop.assign(
+def test_a_secret_that_a_tool_prints_is_masked_in_events_and_messages(platform: Platform) -> None:
+    platform.assign(
         "teller",
         script(bash('echo "it is $SECRET_TOKEN"; env | grep SECRET_'), bash(f"echo {FIRST}"), {"say": f"So: {FIRST}."}),
         secrets={"token": FIRST, "short": "abc"},
     )
-    end = laptop.end("teller")
+    end = platform.end("teller")
     assert end["payload"]["result"] == "So: [secret SECRET_TOKEN]."
-    printed, _ = results(laptop, "teller", 1)
+    printed, _ = results(platform, "teller", 1)
     assert "it is [secret SECRET_TOKEN]" in printed["output"]
     assert "SECRET_SHORT=abc" in printed["output"], "too short to be recognised"
-    done = laptop.settled("teller", taskStatus="Complete")
-    told = [e for e in laptop.events("teller") if e["type"] != "task_started"]
+    done = platform.settled("teller", taskStatus="Complete")
+    told = [e for e in platform.events("teller") if e["type"] != "task_started"]
     assert FIRST not in json.dumps(told)
     assert FIRST not in str(done["lastTaskMessage"])
-    assert FIRST not in laptop.logs()
+    assert FIRST not in platform.logs()
 
 
 def sha(text: str) -> str:

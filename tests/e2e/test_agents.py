@@ -3,11 +3,11 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.laptop import Json, Laptop, check_log, script, until
+from tests.e2e.platform import Json, Platform, check_log, script, until
 
 
-def test_a_new_agent_is_answered_201_and_starts_at_once(laptop: Laptop) -> None:
-    answer = laptop.post("first", script({"say": "Hello from the first."}))
+def test_a_new_agent_is_answered_201_and_starts_at_once(platform: Platform) -> None:
+    answer = platform.post("first", script({"say": "Hello from the first."}))
     assert answer.status_code == 201
     body = answer.json()
     assert body.keys() == {"name", "namespace", "model", "status", "createdAt"}
@@ -16,160 +16,162 @@ def test_a_new_agent_is_answered_201_and_starts_at_once(laptop: Laptop) -> None:
     assert body["model"] == "claude-sonnet-4-6"
     assert body["status"] == "Pending"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", body["createdAt"])
-    end = laptop.end("first")
+    end = platform.end("first")
     assert end["type"] == "task_completed"
     assert end["payload"]["result"] == "Hello from the first."
     assert {"cost_usd", "duration_ms", "turns", "stop_reason", "session_id", "usage", "model"} <= end["payload"].keys()
-    started = laptop.event("first", "task_started")
+    started = platform.event("first", "task_started")
     assert "Hello from the first." in started["payload"]["instructions"]
     assert started["payload"]["resuming_session"] is False
     assert started.keys() == {"id", "agentName", "namespace", "type", "timestamp", "payload"}
-    check_log(laptop.events("first"))
+    check_log(platform.events("first"))
 
 
-def test_the_status_and_the_last_message_follow_the_task(laptop: Laptop) -> None:
-    laptop.assign("watched", script({"tool": "Bash", "input": {"command": "sleep 1.5; echo done"}}, {"say": "So."}))
-    laptop.event("watched", "tool_call")
-    busy = laptop.agent("watched")
+def test_the_status_and_the_last_message_follow_the_task(platform: Platform) -> None:
+    platform.assign("watched", script({"tool": "Bash", "input": {"command": "sleep 1.5; echo done"}}, {"say": "So."}))
+    platform.event("watched", "tool_call")
+    busy = platform.agent("watched")
     assert busy["status"] == "Running"
     assert busy["taskStatus"] == "InProgress"
     assert busy["lastTaskMessage"] == "Calling Bash: sleep 1.5; echo done"
-    listed = laptop.http.get("/agents", params={"namespace": "default"}).json()["agents"]
+    listed = platform.http.get("/agents", params={"namespace": "default"}).json()["agents"]
     assert any(agent["name"] == "watched" and agent["taskStatus"] == "InProgress" for agent in listed)
-    laptop.end("watched")
-    done = laptop.settled("watched", taskStatus="Complete", lastTaskOutcome="completed")
+    platform.end("watched")
+    done = platform.settled("watched", taskStatus="Complete", lastTaskOutcome="completed")
     assert done["lastTaskMessage"] == "So."
-    result = laptop.event("watched", "tool_result")["payload"]
-    call = laptop.event("watched", "tool_call")["payload"]
+    result = platform.event("watched", "tool_result")["payload"]
+    call = platform.event("watched", "tool_call")["payload"]
     assert result["id"] == call["id"]
     assert result["output"].strip() == "done"
     assert result["is_error"] is False
     assert result["duration_ms"] >= 1000
-    until(lambda: laptop.agent("watched").get("totalCostUSD"), "the cost is accounted")
-    assert re.fullmatch(r"\d+\.\d{4,}", laptop.agent("watched")["totalCostUSD"])
+    until(lambda: platform.agent("watched").get("totalCostUSD"), "the cost is accounted")
+    assert re.fullmatch(r"\d+\.\d{4,}", platform.agent("watched")["totalCostUSD"])
 
 
-def test_a_busy_agent_answers_409_and_an_idle_one_takes_the_next_task(laptop: Laptop) -> None:
-    laptop.assign("worker", script({"tool": "Bash", "input": {"command": "sleep 1; echo one"}}, {"say": "One."}))
-    laptop.event("worker", "task_started")
-    refused = laptop.post("worker", "something else")
+def test_a_busy_agent_answers_409_and_an_idle_one_takes_the_next_task(platform: Platform) -> None:
+    platform.assign("worker", script({"tool": "Bash", "input": {"command": "sleep 1; echo one"}}, {"say": "One."}))
+    platform.event("worker", "task_started")
+    refused = platform.post("worker", "something else")
     assert refused.status_code == 409
     assert refused.json()["code"] == "busy"
-    first = laptop.end("worker", 1)
-    taken = laptop.post("worker", script({"say": "Two."}))
+    first = platform.end("worker", 1)
+    taken = platform.post("worker", script({"say": "Two."}))
     assert taken.status_code == 200, "right after task_completed was read a task is always accepted"
-    second = laptop.end("worker", 2)
+    second = platform.end("worker", 2)
     assert second["payload"]["result"] == "Two."
     assert second["payload"]["session_id"] == first["payload"]["session_id"]
-    assert laptop.event("worker", "task_started", 2)["payload"]["resuming_session"] is True
-    check_log(laptop.events("worker"))
+    assert platform.event("worker", "task_started", 2)["payload"]["resuming_session"] is True
+    check_log(platform.events("worker"))
 
 
-def test_of_twenty_simultaneous_posts_exactly_one_is_accepted(laptop: Laptop) -> None:
-    laptop.assign("crowded", script({"say": "Ready."}))
-    laptop.end("crowded")
+def test_of_twenty_simultaneous_posts_exactly_one_is_accepted(platform: Platform) -> None:
+    platform.assign("crowded", script({"say": "Ready."}))
+    platform.end("crowded")
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda n: laptop.post("crowded", script({"say": f"I am {n}."})), range(20)))
+        answers = list(pool.map(lambda n: platform.post("crowded", script({"say": f"I am {n}."})), range(20)))
     codes = sorted(answer.status_code for answer in answers)
     assert codes == [200] + [409] * 19
-    laptop.end("crowded", 2)
-    check_log(laptop.events("crowded"))
-    assert len([e for e in laptop.events("crowded") if e["type"] == "task_started"]) == 2
+    platform.end("crowded", 2)
+    check_log(platform.events("crowded"))
+    assert len([e for e in platform.events("crowded") if e["type"] == "task_started"]) == 2
 
 
-def test_two_agents_work_at_once_and_share_nothing(laptop: Laptop) -> None:
+def test_two_agents_work_at_once_and_share_nothing(platform: Platform) -> None:
     for name in ("left", "right"):
         steps: list[Json] = [
             {"tool": "Bash", "input": {"command": f"echo {name} > mine.txt; sleep 0.5; cat mine.txt; ls"}},
             {"say": name},
         ]
-        laptop.assign(name, script(*steps))
+        platform.assign(name, script(*steps))
     for name in ("left", "right"):
-        assert laptop.end(name)["payload"]["result"] == name
-        assert laptop.event(name, "tool_result")["payload"]["output"].split() == [name, "mine.txt"]
+        assert platform.end(name)["payload"]["result"] == name
+        assert platform.event(name, "tool_result")["payload"]["output"].split() == [name, "mine.txt"]
 
 
-def test_agents_of_one_name_in_two_namespaces_share_nothing(laptop: Laptop) -> None:
+def test_agents_of_one_name_in_two_namespaces_share_nothing(platform: Platform) -> None:
     for namespace in ("team-a", "team-b"):
-        laptop.assign("twin", script({"say": f"I am of {namespace}."}), namespace=namespace)
+        platform.assign("twin", script({"say": f"I am of {namespace}."}), namespace=namespace)
     for namespace in ("team-a", "team-b"):
         until(
-            lambda ns=namespace: [e for e in laptop.events("twin", ns) if e["type"] == "task_completed"],  # type: ignore[misc]
+            lambda ns=namespace: [e for e in platform.events("twin", ns) if e["type"] == "task_completed"],  # type: ignore[misc]
             f"end of {namespace}/twin",
         )
-        results = [e["payload"]["result"] for e in laptop.events("twin", namespace) if e["type"] == "task_completed"]
+        results = [e["payload"]["result"] for e in platform.events("twin", namespace) if e["type"] == "task_completed"]
         assert results == [f"I am of {namespace}."]
-    assert laptop.http.get("/agents/twin").status_code == 404
+    assert platform.http.get("/agents/twin").status_code == 404
 
 
-def test_files_and_the_conversation_persist_from_task_to_task(laptop: Laptop) -> None:
-    laptop.assign(
+def test_files_and_the_conversation_persist_from_task_to_task(platform: Platform) -> None:
+    platform.assign(
         "keeper",
         script({"tool": "Write", "input": {"file_path": "/workspace/note.txt", "content": "kept"}}, {"say": "ok"}),
     )
-    laptop.end("keeper")
-    laptop.assign("keeper", script({"tool": "Bash", "input": {"command": "cat /workspace/note.txt"}}, {"say": "read"}))
-    laptop.end("keeper", 2)
-    assert laptop.event("keeper", "tool_result", 2)["payload"]["output"].strip() == "kept"
+    platform.end("keeper")
+    platform.assign(
+        "keeper", script({"tool": "Bash", "input": {"command": "cat /workspace/note.txt"}}, {"say": "read"})
+    )
+    platform.end("keeper", 2)
+    assert platform.event("keeper", "tool_result", 2)["payload"]["output"].strip() == "kept"
 
 
-def test_cancel_in_the_middle_of_a_tool_keeps_session_pod_and_cost(laptop: Laptop) -> None:
-    laptop.assign("stopped", script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}}, {"say": "never"}))
-    laptop.event("stopped", "tool_call")
-    pod = laptop.manifest("stopped")["status"]["podName"]
-    answer = laptop.http.post("/agents/stopped/cancel")
+def test_cancel_in_the_middle_of_a_tool_keeps_session_pod_and_cost(platform: Platform) -> None:
+    platform.assign("stopped", script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}}, {"say": "never"}))
+    platform.event("stopped", "tool_call")
+    pod = platform.manifest("stopped")["status"]["podName"]
+    answer = platform.http.post("/agents/stopped/cancel")
     assert (answer.status_code, answer.json()) == (200, {"status": "cancelling", "name": "stopped"})
-    end = laptop.end("stopped")
+    end = platform.end("stopped")
     assert end["type"] == "task_cancelled"
     assert end["payload"]["cost_usd"] > 0
-    settled = laptop.settled("stopped", taskStatus="Complete", lastTaskOutcome="cancelled")
-    assert laptop.http.post("/agents/stopped/cancel").status_code == 409
-    assert not laptop.agent_processes("tail -f /dev/null")
-    laptop.assign("stopped", script({"say": "Again."}))
-    second = laptop.end("stopped", 2)
+    settled = platform.settled("stopped", taskStatus="Complete", lastTaskOutcome="cancelled")
+    assert platform.http.post("/agents/stopped/cancel").status_code == 409
+    assert not platform.agent_processes("tail -f /dev/null")
+    platform.assign("stopped", script({"say": "Again."}))
+    second = platform.end("stopped", 2)
     assert second["payload"]["session_id"] == end["payload"]["session_id"]
-    assert laptop.manifest("stopped")["status"]["podName"] == pod
+    assert platform.manifest("stopped")["status"]["podName"] == pod
     assert settled["name"] == "stopped"
-    check_log(laptop.events("stopped"))
+    check_log(platform.events("stopped"))
 
 
-def test_cancel_in_the_middle_of_the_models_words_ends_the_task(laptop: Laptop) -> None:
-    laptop.assign("talker", script({"say": "I begin"}, {"wait": 60}, {"say": "and never end"}))
-    laptop.event("talker", "task_started")
-    until(lambda: laptop.http.post("/agents/talker/cancel").status_code == 200, "cancel")
-    end = laptop.end("talker", within_s=20)
+def test_cancel_in_the_middle_of_the_models_words_ends_the_task(platform: Platform) -> None:
+    platform.assign("talker", script({"say": "I begin"}, {"wait": 60}, {"say": "and never end"}))
+    platform.event("talker", "task_started")
+    until(lambda: platform.http.post("/agents/talker/cancel").status_code == 200, "cancel")
+    end = platform.end("talker", within_s=20)
     assert end["type"] == "task_cancelled"
-    check_log(laptop.events("talker"))
+    check_log(platform.events("talker"))
 
 
-def test_the_models_errors_have_codes_that_a_client_can_act_on(laptop: Laptop) -> None:
-    laptop.assign("refused", script({"fail": 403, "times": 50}, {"say": "never"}))
-    end = laptop.end("refused")
+def test_the_models_errors_have_codes_that_a_client_can_act_on(platform: Platform) -> None:
+    platform.assign("refused", script({"fail": 403, "times": 50}, {"say": "never"}))
+    end = platform.end("refused")
     assert (end["type"], end["payload"]["code"]) == ("error", "model_forbidden")
-    laptop.settled("refused", taskStatus="Error", lastTaskOutcome="error")
-    laptop.assign("retried", script({"fail": 529, "times": 1}, {"say": "At last."}))
-    assert laptop.end("retried")["payload"]["result"] == "At last."
-    assert laptop.event("retried", "retry")["payload"]["status"] == 529
+    platform.settled("refused", taskStatus="Error", lastTaskOutcome="error")
+    platform.assign("retried", script({"fail": 529, "times": 1}, {"say": "At last."}))
+    assert platform.end("retried")["payload"]["result"] == "At last."
+    assert platform.event("retried", "retry")["payload"]["status"] == 529
 
 
-def test_a_deleted_agent_leaves_no_process_file_or_event(laptop: Laptop) -> None:
-    laptop.assign("doomed", script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}}))
-    laptop.event("doomed", "tool_call")
-    uid = laptop.manifest("doomed")["metadata"]["uid"]
-    answer = laptop.http.delete("/agents/doomed")
+def test_a_deleted_agent_leaves_no_process_file_or_event(platform: Platform) -> None:
+    platform.assign("doomed", script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}}))
+    platform.event("doomed", "tool_call")
+    uid = platform.manifest("doomed")["metadata"]["uid"]
+    answer = platform.http.delete("/agents/doomed")
     assert (answer.status_code, answer.json()) == (200, {"status": "deleted", "name": "doomed"})
-    assert laptop.http.get("/agents/doomed").status_code == 404
-    assert laptop.http.get("/agents/doomed/events").status_code == 404
-    until(lambda: not list((laptop.data_dir / "volumes").glob("*doomed*")), "its disk is gone")
-    until(lambda: not laptop.agent_processes("tail -f /dev/null"), "its processes are gone")
-    laptop.assign("doomed", script({"say": "I am new."}))
-    end = laptop.end("doomed")
+    assert platform.http.get("/agents/doomed").status_code == 404
+    assert platform.http.get("/agents/doomed/events").status_code == 404
+    until(lambda: platform.workspace("doomed") is None, "its disk is gone")
+    until(lambda: not platform.agent_processes("tail -f /dev/null"), "its processes are gone")
+    platform.assign("doomed", script({"say": "I am new."}))
+    end = platform.end("doomed")
     assert end["payload"]["result"] == "I am new."
-    assert laptop.manifest("doomed")["metadata"]["uid"] != uid
-    assert [e["type"] for e in laptop.events("doomed")].count("task_started") == 1
+    assert platform.manifest("doomed")["metadata"]["uid"] != uid
+    assert [e["type"] for e in platform.events("doomed")].count("task_started") == 1
 
 
-def test_an_agent_of_a_bad_request_is_never_made(laptop: Laptop) -> None:
+def test_an_agent_of_a_bad_request_is_never_made(platform: Platform) -> None:
     wrong = [
         ({}, "name"),
         ({"name": "a"}, "instructions"),
@@ -185,16 +187,16 @@ def test_an_agent_of_a_bad_request_is_never_made(laptop: Laptop) -> None:
         ({"name": "bad", "instructions": "x", "namespace": "No"}, "namespace"),
     ]
     for body, named in wrong:
-        answer = laptop.http.post("/agents", json=body)
+        answer = platform.http.post("/agents", json=body)
         assert answer.status_code == 400, (body, answer.text)
         assert answer.json().keys() == {"error", "code"}
         assert named in answer.json()["error"], (body, answer.text)
-    assert laptop.http.get("/agents/bad").status_code == 404
-    assert laptop.http.post("/agents", content=b"{").status_code == 400
-    assert laptop.http.post("/agents", content=b"x" * 1_100_000).status_code == 413
-    assert laptop.http.get("/nothing").json()["code"] == "no-route"
-    assert laptop.http.put("/agents").status_code == 405
+    assert platform.http.get("/agents/bad").status_code == 404
+    assert platform.http.post("/agents", content=b"{").status_code == 400
+    assert platform.http.post("/agents", content=b"x" * 1_100_000).status_code == 413
+    assert platform.http.get("/nothing").json()["code"] == "no-route"
+    assert platform.http.put("/agents").status_code == 405
     for limit in ("0", "-1", "x", "1.5"):
-        assert laptop.http.get("/agents/first/events", params={"limit": limit}).status_code == 400
-    assert laptop.http.get("/agents", headers={"Host": "evil.example"}).status_code == 403
-    assert laptop.http.get("/agents", headers={"Origin": "http://evil.example"}).status_code == 403
+        assert platform.http.get("/agents/first/events", params={"limit": limit}).status_code == 400
+    assert platform.http.get("/agents", headers={"Host": "evil.example"}).status_code == 403
+    assert platform.http.get("/agents", headers={"Origin": "http://evil.example"}).status_code == 403

@@ -2,20 +2,19 @@
 
 import pytest
 
-from tests.e2e.laptop import Laptop, check_log, script, until
-from tests.e2e.test_crashes import in_agent
+from tests.e2e.platform import Platform, check_log, script, until
 
 
-def test_a_conversation_is_compacted_and_goes_on(laptop: Laptop) -> None:
-    laptop.assign("long", script({"say": "One."}))
-    first = laptop.end("long")
-    answer = laptop.http.post("/agents/long/compact", json={"instructions": "keep\nthe names"})
+def test_a_conversation_is_compacted_and_goes_on(platform: Platform) -> None:
+    platform.assign("long", script({"say": "One."}))
+    first = platform.end("long")
+    answer = platform.http.post("/agents/long/compact", json={"instructions": "keep\nthe names"})
     assert (answer.status_code, answer.json()) == (200, {"status": "compacting", "name": "long"})
-    end = laptop.end("long", 2)
+    end = platform.end("long", 2)
     assert end["type"] == "task_completed", end
     assert end["payload"]["session_id"] == first["payload"]["session_id"]
     assert end["payload"]["cost_usd"] > 0
-    events = laptop.events("long")
+    events = platform.events("long")
     check_log(events)
     assert [e["type"] for e in events][3:] == ["task_started", "compaction", "task_completed"]
     start, compaction = events[3]["payload"], events[4]["payload"]
@@ -24,52 +23,51 @@ def test_a_conversation_is_compacted_and_goes_on(laptop: Laptop) -> None:
     assert compaction["trigger"] == "manual"
     assert compaction["tokens_before"] > 0
     assert compaction["tokens_after"] > 0
-    laptop.settled("long", taskStatus="Complete", lastTaskOutcome="completed")
-    laptop.assign("long", script({"say": "Two."}))
-    third = laptop.end("long", 3)
+    platform.settled("long", taskStatus="Complete", lastTaskOutcome="completed")
+    platform.assign("long", script({"say": "Two."}))
+    third = platform.end("long", 3)
     assert third["payload"]["result"] == "Two."
     assert third["payload"]["session_id"] == first["payload"]["session_id"]
     total = sum(e["payload"]["cost_usd"] for e in (first, end, third))
     until(
-        lambda: float(laptop.agent("long").get("totalCostUSD", 0)) == pytest.approx(total, abs=1e-9),
+        lambda: float(platform.agent("long").get("totalCostUSD", 0)) == pytest.approx(total, abs=1e-9),
         "each cost is counted once",
     )
 
 
-def test_an_agent_without_a_conversation_says_so(laptop: Laptop) -> None:
-    laptop.assign("mute", script({"say": "Never."}), templateRef="missing")
-    busy = laptop.http.post("/agents/mute/compact")
+def test_an_agent_without_a_conversation_says_so(platform: Platform) -> None:
+    platform.assign("mute", script({"say": "Never."}), templateRef="missing")
+    busy = platform.http.post("/agents/mute/compact")
     assert (busy.status_code, busy.json()["code"]) == (409, "busy")
-    assert laptop.http.post("/agents/mute/cancel").status_code == 200
-    laptop.end("mute")
-    refused = laptop.http.post("/agents/mute/compact")
+    assert platform.http.post("/agents/mute/cancel").status_code == 200
+    platform.end("mute")
+    refused = platform.http.post("/agents/mute/compact")
     assert (refused.status_code, refused.json()["code"]) == (409, "no-conversation")
     assert "no conversation yet" in refused.json()["error"]
-    assert laptop.http.post("/agents/nobody/compact").status_code == 404
-    assert laptop.http.post("/agents/mute/compact", json={"instructions": 1}).status_code == 400
+    assert platform.http.post("/agents/nobody/compact").status_code == 404
+    assert platform.http.post("/agents/mute/compact", json={"instructions": 1}).status_code == 400
 
 
-def test_an_agent_shows_that_it_compacts_and_takes_no_message_then(laptop: Laptop) -> None:
-    laptop.assign("press", script({"say": "One."}))
-    laptop.end("press")
-    laptop.settled("press", lastTaskOutcome="completed")
-    assert laptop.http.post("/agents/press/compact").status_code == 200
-    assert laptop.agent("press")["taskStatus"] == "Compacting"
-    answer = laptop.http.post("/agents/press/messages", json={"content": "Hello?"})
+def test_an_agent_shows_that_it_compacts_and_takes_no_message_then(platform: Platform) -> None:
+    platform.assign("press", script({"say": "One."}))
+    platform.end("press")
+    platform.settled("press", lastTaskOutcome="completed")
+    assert platform.http.post("/agents/press/compact").status_code == 200
+    assert platform.agent("press")["taskStatus"] == "Compacting"
+    answer = platform.http.post("/agents/press/messages", json={"content": "Hello?"})
     assert answer.status_code == 409
-    laptop.end("press", 2)
+    platform.end("press", 2)
 
 
-def test_a_compaction_survives_the_death_of_the_runtime(laptop: Laptop) -> None:
-    laptop.assign("vise", script({"say": "One."}))
-    laptop.end("vise")
-    laptop.settled("vise", lastTaskOutcome="completed")
-    assert laptop.http.post("/agents/vise/compact").status_code == 200
-    for process in laptop.agent_processes("komputer.runtime"):
-        if in_agent(laptop, process, "vise"):
-            process.kill()
-    assert laptop.end("vise", 2, within_s=90)["type"] == "task_completed"
-    events = laptop.events("vise")
+def test_a_compaction_survives_the_death_of_the_runtime(platform: Platform) -> None:
+    platform.assign("vise", script({"say": "One."}))
+    platform.end("vise")
+    platform.settled("vise", lastTaskOutcome="completed")
+    assert platform.http.post("/agents/vise/compact").status_code == 200
+    for process in platform.agent_processes("komputer.runtime", "vise"):
+        process.kill()
+    assert platform.end("vise", 2, within_s=90)["type"] == "task_completed"
+    events = platform.events("vise")
     check_log(events)
-    laptop.assign("vise", script({"say": "Two."}))
-    assert laptop.end("vise", 3)["payload"]["result"] == "Two."
+    platform.assign("vise", script({"say": "Two."}))
+    assert platform.end("vise", 3)["payload"]["result"] == "Two."

@@ -7,7 +7,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.laptop import Json, Laptop, check_log, script, until
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import Json, Platform, check_log, script, until
 
 WORK = (
     {"say": "Before."},
@@ -17,67 +18,65 @@ WORK = (
 )
 
 
-def finished(laptop: Laptop, name: str) -> list[Json]:
+def finished(platform: Platform, name: str) -> list[Json]:
     """The agent's events when its one task has ended and is accounted, after the checks that hold in any case."""
-    laptop.end(name, within_s=90)
-    until(lambda: laptop.agent(name).get("lastTaskOutcome") and laptop.agent(name).get("totalCostUSD"), "accounted")
-    events = laptop.events(name)
+    platform.end(name, within_s=90)
+    until(lambda: platform.agent(name).get("lastTaskOutcome") and platform.agent(name).get("totalCostUSD"), "accounted")
+    events = platform.events(name)
     check_log(events)
     assert [e["type"] for e in events].count("task_started") == 1
     ends = [e for e in events if e["type"] in ("task_completed", "task_cancelled", "error")]
     assert len(ends) == 1
-    cost = float(laptop.agent(name)["totalCostUSD"])
+    cost = float(platform.agent(name)["totalCostUSD"])
     assert cost == pytest.approx(ends[0]["payload"]["cost_usd"], abs=1e-9), "cost is counted once"
     return events
 
 
-def test_the_cli_is_killed(laptop: Laptop) -> None:
-    laptop.assign("orphan", script(*WORK))
-    laptop.event("orphan", "tool_call")
-    (cli,) = [p for p in laptop.agent_processes("_bundled/claude") if in_agent(laptop, p, "orphan")]
+def test_the_cli_is_killed(platform: Platform) -> None:
+    platform.assign("orphan", script(*WORK))
+    platform.event("orphan", "tool_call")
+    (cli,) = platform.agent_processes("_bundled/claude", "orphan")
     cli.kill()
-    events = finished(laptop, "orphan")
+    events = finished(platform, "orphan")
     assert events[-1]["type"] == "task_completed"
     assert events[-1]["payload"]["result"] == "After."
     assert [e["payload"]["attempt"] for e in events if e["type"] == "task_resumed"] == [2]
 
 
-def test_the_runtime_is_killed(laptop: Laptop) -> None:
-    laptop.assign("widow", script(*WORK))
-    laptop.event("widow", "tool_call")
-    for process in laptop.agent_processes("komputer.runtime"):
-        if in_agent(laptop, process, "widow"):
-            process.kill()
-    events = finished(laptop, "widow")
+def test_the_runtime_is_killed(platform: Platform) -> None:
+    platform.assign("widow", script(*WORK))
+    platform.event("widow", "tool_call")
+    for process in platform.agent_processes("komputer.runtime", "widow"):
+        process.kill()
+    events = finished(platform, "widow")
     assert events[-1]["payload"]["result"] == "After."
     assert any(e["type"] == "task_resumed" for e in events)
 
 
-def test_valkey_is_killed(laptop: Laptop) -> None:
-    laptop.assign("amnesia", script(*WORK))
-    laptop.event("amnesia", "tool_call")
-    (server,) = [p for p in laptop.part("valkey").children() if "valkey" in p.name()]
-    server.kill()
-    events = finished(laptop, "amnesia")
+def test_valkey_is_killed(platform: Platform) -> None:
+    platform.assign("amnesia", script(*WORK))
+    platform.event("amnesia", "tool_call")
+    platform.kill_part("valkey")
+    events = finished(platform, "amnesia")
     assert events[-1]["payload"]["result"] == "After."
     assert not any(e["type"] == "task_resumed" for e in events), "the agent worked on"
 
 
 @pytest.mark.parametrize("part", ["gateway", "operator", "api", "kubernetes"])
-def test_a_part_of_the_platform_is_killed(laptop: Laptop, part: str) -> None:
+def test_a_part_of_the_platform_is_killed(platform: Platform, part: str) -> None:
     name = f"without-{part}"
-    laptop.assign(name, script(*WORK))
-    laptop.event(name, "tool_call")
-    laptop.part(part).kill()
-    until(lambda: answers(laptop, name), f"the API answers without {part}", 15)
-    events = finished(laptop, name)
+    platform.assign(name, script(*WORK))
+    platform.event(name, "tool_call")
+    platform.kill_part(part)
+    until(lambda: answers(platform, name), f"the API answers without {part}", 15)
+    events = finished(platform, name)
     assert events[-1]["payload"]["result"] == "After."
 
 
-def answers(laptop: Laptop, name: str) -> bool:
+def answers(platform: Platform, name: str) -> bool:
     """Whether the API knows the agent; it may be away itself, or not have looked yet."""
     try:
-        return laptop.http.get(f"/agents/{name}").status_code == 200
+        return platform.http.get(f"/agents/{name}").status_code == 200
     except httpx.TransportError:
         return False
 
@@ -106,13 +105,3 @@ def test_ctrl_c_interrupts_the_task_and_the_next_start_resumes_it(new_laptop: Ca
     events = finished(laptop, "sleeper")
     assert events[-1]["payload"]["result"] == "After."
     assert any(e["type"] == "task_resumed" for e in events)
-
-
-def in_agent(laptop: Laptop, process: psutil.Process, name: str) -> bool:
-    """Whether the process belongs to that agent's pod: the environment of its container says so."""
-    try:
-        return process.environ().get("KOMPUTER_AGENT") == name or any(
-            parent.environ().get("KOMPUTER_AGENT") == name for parent in process.parents()
-        )
-    except psutil.Error:
-        return False

@@ -1,4 +1,4 @@
-"""Every example runs against a living platform and says what its page promises."""
+"""Every example runs against a living compat and says what its page promises."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.laptop import Laptop, script
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import script
 
 FOLDER = Path(__file__).parents[2] / "examples"
 ENDLESS = script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}})
@@ -27,7 +28,7 @@ SAYS = {
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
+def compat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     laptop = Laptop(tmp_path_factory.mktemp("examples"), "--compat-create-status", "200").start()
     yield laptop
     assert laptop.stop() == 0
@@ -41,8 +42,8 @@ def test_every_example_is_listed_and_run() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SAYS))
-def test_an_example_runs(platform: Laptop, name: str, request: pytest.FixtureRequest) -> None:
-    environment = {**os.environ, "KOMPUTER_URL": platform.url}
+def test_an_example_runs(compat: Laptop, name: str, request: pytest.FixtureRequest) -> None:
+    environment = {**os.environ, "KOMPUTER_URL": compat.url}
     if name == "connector.py":
         environment |= request.getfixturevalue("notes_server")
     arguments = [ENDLESS] if name == "cancel.py" else []

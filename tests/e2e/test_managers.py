@@ -7,32 +7,33 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.laptop import Json, Laptop, check_log, script, until
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import Json, Platform, check_log, script, until
 
 
 def call(tool: str, **given: Any) -> Json:
     return {"tool": f"mcp__komputer__{tool}", "input": given}
 
 
-def results(laptop: Laptop, name: str, tool: str) -> list[Json]:
+def results(platform: Platform, name: str, tool: str) -> list[Json]:
     """The manager's tool results, in order."""
     return [
         event["payload"]
-        for event in laptop.events(name)
+        for event in platform.events(name)
         if event["type"] == "tool_result" and event["payload"]["tool"] == f"mcp__komputer__{tool}"
     ]
 
 
-def answers(laptop: Laptop, name: str, tool: str) -> list[Any]:
-    return [json.loads(result["output"]) for result in results(laptop, name, tool)]
+def answers(platform: Platform, name: str, tool: str) -> list[Any]:
+    return [json.loads(result["output"]) for result in results(platform, name, tool)]
 
 
 def work(seconds: float, say: str) -> str:
     return script({"tool": "Bash", "input": {"command": f"sleep {seconds}; echo slept"}}, {"say": say})
 
 
-def test_a_manager_makes_two_workers_and_gets_both_results(laptop: Laptop) -> None:
-    laptop.assign(
+def test_a_manager_makes_two_workers_and_gets_both_results(platform: Platform) -> None:
+    platform.assign(
         "boss",
         script(
             call("create_agent", name="boss-one", instructions=work(1, "One is done.")),
@@ -41,22 +42,22 @@ def test_a_manager_makes_two_workers_and_gets_both_results(laptop: Laptop) -> No
             {"say": "Both have ended."},
         ),
     )
-    end = laptop.end("boss", within_s=90)
+    end = platform.end("boss", within_s=90)
     assert end["payload"].get("result") == "Both have ended.", end
-    (waited,) = answers(laptop, "boss", "wait_for_agents")
-    made = answers(laptop, "boss", "create_agent")
+    (waited,) = answers(platform, "boss", "wait_for_agents")
+    made = answers(platform, "boss", "create_agent")
     assert [(each["agent"], each["task_id"]) for each in waited] == [(m["agent"], m["task_id"]) for m in made]
     assert (waited[0]["outcome"], waited[0]["result"]) == ("completed", "One is done.")
     assert (waited[1]["outcome"], waited[1]["code"]) == ("error", "model_invalid_request")
-    child = laptop.manifest("boss-one")
+    child = platform.manifest("boss-one")
     assert child["metadata"]["labels"]["komputer.ai/office"] == "boss-office"
     assert child["spec"]["officeManager"] == "boss"
     assert child["spec"]["role"] == "worker"
-    assert child["metadata"]["ownerReferences"][0]["uid"] == laptop.manifest("boss")["metadata"]["uid"]
+    assert child["metadata"]["ownerReferences"][0]["uid"] == platform.manifest("boss")["metadata"]["uid"]
     for name in ("boss", "boss-one", "boss-two"):
-        check_log(laptop.events(name))
-    assert laptop.http.delete("/agents/boss").status_code == 200
-    until(lambda: laptop.http.get("/agents/boss-one").status_code == 404, "the workers go with their manager")
+        check_log(platform.events(name))
+    assert platform.http.delete("/agents/boss").status_code == 200
+    until(lambda: platform.http.get("/agents/boss-one").status_code == 404, "the workers go with their manager")
 
 
 def test_the_platform_is_killed_while_a_manager_waits(new_laptop: Callable[..., Laptop]) -> None:
@@ -86,9 +87,9 @@ def test_the_platform_is_killed_while_a_manager_waits(new_laptop: Callable[..., 
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_gateway_leaves_while_a_manager_waits_and_claude_does_not_notice(laptop: Laptop, number: int) -> None:
+def test_the_gateway_leaves_while_a_manager_waits_and_claude_does_not_notice(platform: Platform, number: int) -> None:
     boss, slow = f"patient-{number}", f"slow-{number}"
-    laptop.assign(
+    platform.assign(
         boss,
         script(
             call("create_agent", name=slow, instructions=work(4, "Slow is done.")),
@@ -96,20 +97,20 @@ def test_the_gateway_leaves_while_a_manager_waits_and_claude_does_not_notice(lap
             {"say": "I waited once."},
         ),
     )
-    laptop.event(boss, "tool_call", 2)
-    laptop.event(slow, "tool_call")
-    laptop.part("gateway").send_signal(number)
-    end = laptop.end(boss, within_s=90)
+    platform.event(boss, "tool_call", 2)
+    platform.event(slow, "tool_call")
+    platform.kill_part("gateway", number)
+    end = platform.end(boss, within_s=90)
     assert end["payload"].get("result") == "I waited once.", end
-    ((found,),) = answers(laptop, boss, "wait_for_agents")
+    ((found,),) = answers(platform, boss, "wait_for_agents")
     assert (found["outcome"], found["result"]) == ("completed", "Slow is done.")
-    assert not any(e["type"] == "task_resumed" for e in laptop.events(boss))
+    assert not any(e["type"] == "task_resumed" for e in platform.events(boss))
 
 
-def test_a_cancelled_manager_takes_along_what_it_waits_for_and_nothing_else(laptop: Laptop) -> None:
+def test_a_cancelled_manager_takes_along_what_it_waits_for_and_nothing_else(platform: Platform) -> None:
     endless = script({"tool": "Bash", "input": {"command": "echo on; tail -f /dev/null"}}, {"say": "Never."})
-    laptop.assign("stranger", endless)
-    laptop.assign(
+    platform.assign("stranger", endless)
+    platform.assign(
         "chief",
         script(
             call("create_agent", name="chief-hand", instructions=endless),
@@ -117,19 +118,19 @@ def test_a_cancelled_manager_takes_along_what_it_waits_for_and_nothing_else(lapt
             {"say": "Never."},
         ),
     )
-    laptop.event("chief", "tool_call", 2)
+    platform.event("chief", "tool_call", 2)
     for name in ("chief-hand", "stranger"):
-        laptop.event(name, "tool_call")
-    assert laptop.http.post("/agents/chief/cancel").status_code == 200
-    assert laptop.end("chief")["type"] == "task_cancelled"
-    assert laptop.end("chief-hand")["type"] == "task_cancelled"
-    assert laptop.agent("stranger")["taskStatus"] == "InProgress"
-    assert laptop.http.post("/agents/stranger/cancel").status_code == 200
-    laptop.end("stranger")
+        platform.event(name, "tool_call")
+    assert platform.http.post("/agents/chief/cancel").status_code == 200
+    assert platform.end("chief")["type"] == "task_cancelled"
+    assert platform.end("chief-hand")["type"] == "task_cancelled"
+    assert platform.agent("stranger")["taskStatus"] == "InProgress"
+    assert platform.http.post("/agents/stranger/cancel").status_code == 200
+    platform.end("stranger")
 
 
-def test_the_task_that_was_asked_about_and_never_an_older_one(laptop: Laptop) -> None:
-    laptop.assign(
+def test_the_task_that_was_asked_about_and_never_an_older_one(platform: Platform) -> None:
+    platform.assign(
         "lead",
         script(
             call("create_agent", name="lead-hand", instructions=script({"say": "First."})),
@@ -139,27 +140,27 @@ def test_the_task_that_was_asked_about_and_never_an_older_one(laptop: Laptop) ->
             {"say": "Done."},
         ),
     )
-    assert laptop.end("lead", within_s=90)["payload"].get("result") == "Done."
-    (first,), (second,) = answers(laptop, "lead", "wait_for_agents")
+    assert platform.end("lead", within_s=90)["payload"].get("result") == "Done."
+    (first,), (second,) = answers(platform, "lead", "wait_for_agents")
     assert (first["result"], second["result"]) == ("First.", "Second.")
-    assert second["task_id"] == answers(laptop, "lead", "assign_task")[0]["task_id"] != first["task_id"]
+    assert second["task_id"] == answers(platform, "lead", "assign_task")[0]["task_id"] != first["task_id"]
 
 
-def test_a_worker_has_no_tools_of_the_platform(laptop: Laptop) -> None:
-    laptop.assign("drone", script(call("list_agents"), {"say": "Done."}), role="worker")
-    laptop.end("drone")
-    (refused,) = results(laptop, "drone", "list_agents")
+def test_a_worker_has_no_tools_of_the_platform(platform: Platform) -> None:
+    platform.assign("drone", script(call("list_agents"), {"say": "Done."}), role="worker")
+    platform.end("drone")
+    (refused,) = results(platform, "drone", "list_agents")
     assert refused["is_error"]
     assert "No such tool" in refused["output"]
 
 
-def test_a_manager_acts_only_on_its_own_agents_and_within_limits(laptop: Laptop) -> None:
-    laptop.assign("outsider", script({"say": "Done."}), role="worker")
-    laptop.end("outsider")
+def test_a_manager_acts_only_on_its_own_agents_and_within_limits(platform: Platform) -> None:
+    platform.assign("outsider", script({"say": "Done."}), role="worker")
+    platform.end("outsider")
     nested = script(
         call("create_agent", name="deep-three", instructions=script({"say": "Too deep."})), {"say": "Two ends."}
     )
-    laptop.assign(
+    platform.assign(
         "deep",
         script(
             call("assign_task", agent="outsider", instructions="x"),
@@ -183,15 +184,17 @@ def test_a_manager_acts_only_on_its_own_agents_and_within_limits(laptop: Laptop)
             {"say": "All is said."},
         ),
     )
-    assert laptop.end("deep", within_s=120)["payload"].get("result") == "All is said."
+    assert platform.end("deep", within_s=120)["payload"].get("result") == "All is said."
     refusals = [
-        e["payload"]["output"] for e in laptop.events("deep") if e["type"] == "tool_result" and e["payload"]["is_error"]
+        e["payload"]["output"]
+        for e in platform.events("deep")
+        if e["type"] == "tool_result" and e["payload"]["is_error"]
     ]
     codes = ["not-your-agent", "not-your-agent", "not-your-agent", "exists", "not-yours-to-give", "invalid"]
     assert [text.rsplit("(", 1)[1].rstrip(")") for text in refusals] == codes
-    (too_deep,) = results(laptop, "deep-two", "create_agent")
+    (too_deep,) = results(platform, "deep-two", "create_agent")
     assert "too-deep" in too_deep["output"]
-    assert laptop.http.delete("/agents/deep").status_code == 200
+    assert platform.http.delete("/agents/deep").status_code == 200
     for name in ("deep-one", "deep-two"):
-        until(lambda name=name: laptop.http.get(f"/agents/{name}").status_code == 404, f"{name} goes")  # type: ignore[misc]
-    assert laptop.http.get("/agents/outsider").status_code == 200
+        until(lambda name=name: platform.http.get(f"/agents/{name}").status_code == 404, f"{name} goes")  # type: ignore[misc]
+    assert platform.http.get("/agents/outsider").status_code == 200

@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from komputer.api.openapi import ABOUT
-from tests.e2e.laptop import Json, Laptop
+from tests.e2e.platform import Json, Platform
 
 DOCUMENT: Json = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text("utf-8"))
 STREAMS = {"follow_agent", "follow_all"}
@@ -35,10 +35,10 @@ def operations() -> list[tuple[str, str, Json]]:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
-def test_every_answer_is_documented_and_none_is_a_5xx(case: schemathesis.Case[Any], laptop: Laptop) -> None:
+def test_every_answer_is_documented_and_none_is_a_5xx(case: schemathesis.Case[Any], platform: Platform) -> None:
     if case.body and isinstance(case.body, dict) and case.path == "/api/v1/agents":
         case.body = {**case.body, "templateRef": "none", "namespace": "fuzz"}
-    answer = case.call(base_url=laptop.url, timeout=30)
+    answer = case.call(base_url=platform.url, timeout=30)
     case.validate_response(
         answer,
         checks=[
@@ -50,22 +50,22 @@ def test_every_answer_is_documented_and_none_is_a_5xx(case: schemathesis.Case[An
     )
 
 
-def test_the_document_is_valid_and_served_as_it_is_committed(laptop: Laptop) -> None:
+def test_the_document_is_valid_and_served_as_it_is_committed(platform: Platform) -> None:
     validate(DOCUMENT)
-    served = laptop.http.get(f"{laptop.url}/openapi.json").json()
+    served = platform.http.get(f"{platform.url}/openapi.json").json()
     assert served == DOCUMENT
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["info"]["description"] == ABOUT
 
 
-def test_the_page_of_the_document_needs_nobody_else(laptop: Laptop) -> None:
-    page = laptop.http.get(f"{laptop.url}/docs")
+def test_the_page_of_the_document_needs_nobody_else(platform: Platform) -> None:
+    page = platform.http.get(f"{platform.url}/docs")
     assert page.status_code == 200
     assert "https://" not in page.text
     assert "//cdn" not in page.text
     for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
         assert name in page.text
-        assert laptop.http.get(f"{laptop.url}/static-offline-docs/{name}").status_code == 200
+        assert platform.http.get(f"{platform.url}/static-offline-docs/{name}").status_code == 200
 
 
 @pytest.mark.parametrize(

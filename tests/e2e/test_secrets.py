@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable
 
-from tests.e2e.laptop import Laptop, script
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import script
 from tests.e2e.recorder import Recorder
 
 SEARCH = (

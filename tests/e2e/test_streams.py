@@ -10,7 +10,8 @@ from collections.abc import Callable
 import aiohttp
 
 from komputer.client import Client
-from tests.e2e.laptop import END_TYPES, Json, Laptop, check_log, script, until
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import END_TYPES, Json, Platform, check_log, script, until
 
 WORK = (
     {"say": "Before."},
@@ -46,10 +47,10 @@ def test_who_follows_misses_nothing_when_api_and_log_are_killed(new_laptop: Call
     check_log(got)
 
 
-async def test_a_quiet_stream_shows_that_it_lives(laptop: Laptop) -> None:
-    laptop.assign("quiet", script({"say": "Hello."}))
-    laptop.end("quiet")
-    path = f"{laptop.url}/api/v1/agents/quiet"
+async def test_a_quiet_stream_shows_that_it_lives(platform: Platform) -> None:
+    platform.assign("quiet", script({"say": "Hello."}))
+    platform.end("quiet")
+    path = f"{platform.url}/api/v1/agents/quiet"
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(f"{path}/ws", autoping=False) as ws,
@@ -61,17 +62,17 @@ async def test_a_quiet_stream_shows_that_it_lives(laptop: Laptop) -> None:
         assert (await ws.receive(30)).type is aiohttp.WSMsgType.PING
 
 
-def test_the_cli_follows_until_it_is_stopped(laptop: Laptop) -> None:
-    laptop.assign("shown", script({"say": "Hello."}))
-    laptop.end("shown")
-    command = [sys.executable, "-m", "komputer.cli", "events", "shown", "-f", "--json", "--api", laptop.url]
+def test_the_cli_follows_until_it_is_stopped(platform: Platform) -> None:
+    platform.assign("shown", script({"say": "Hello."}))
+    platform.end("shown")
+    command = [sys.executable, "-m", "komputer.cli", "events", "shown", "-f", "--json", "--api", platform.url]
     cli = subprocess.Popen(
         [*command, "--limit", "1", "--types", "text,task_completed"], stdout=subprocess.PIPE, text=True
     )
     assert cli.stdout
     try:
         assert json.loads(cli.stdout.readline())["type"] == "task_completed"
-        laptop.assign("shown", script({"say": "Again."}))
+        platform.assign("shown", script({"say": "Again."}))
         assert [json.loads(cli.stdout.readline())["type"] for _ in range(2)] == ["text", "task_completed"]
     finally:
         cli.terminate()

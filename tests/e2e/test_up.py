@@ -12,18 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.laptop import Laptop, script, until
-
-
-def komputer(laptop: Laptop, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "komputer.cli", *arguments],
-        env={**os.environ, "KOMPUTER_API": laptop.url},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+from tests.e2e.laptop import Laptop
+from tests.e2e.platform import script, until
 
 
 def kubectl(laptop: Laptop, *arguments: str, manifest: object = None) -> str:
@@ -71,7 +61,7 @@ def test_a_second_platform_on_the_same_directory_or_port_is_refused(laptop: Lapt
         (["--port", port, "--data-dir", str(tmp_path / "other")], "cannot listen"),
         (["--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "other")], "loopback"),
     ):
-        done = komputer(laptop, "up", *arguments)
+        done = laptop.cli("up", *arguments)
         assert done.returncode == 1
         assert said in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
@@ -107,14 +97,13 @@ def test_kubectl_apply_runs_an_agent_once_and_an_edit_runs_it_again(laptop: Lapt
 
 
 def test_run_follows_a_task_to_its_end(laptop: Laptop) -> None:
-    done = komputer(
-        laptop, "run", "typed", script({"tool": "Bash", "input": {"command": "echo hi"}}, {"say": "All done."})
-    )
+    steps = script({"tool": "Bash", "input": {"command": "echo hi"}}, {"say": "All done."})
+    done = laptop.cli("run", "typed", steps)
     assert done.returncode == 0, done.stderr
     assert "All done." in done.stdout
     assert "completed in" in done.stdout
     assert "$" in done.stdout
-    failed = komputer(laptop, "run", "typed", script({"fail": 403, "times": 9}), "--json")
+    failed = laptop.cli("run", "typed", script({"fail": 403, "times": 9}), "--json")
     assert failed.returncode == 1
     assert json.loads(failed.stdout.strip().splitlines()[-1])["type"] == "error"
 
@@ -144,20 +133,20 @@ def test_ctrl_c_cancels_the_task(laptop: Laptop) -> None:
 
 
 def test_the_other_commands_and_their_errors(laptop: Laptop) -> None:
-    assert komputer(laptop, "run", "listed", script({"say": "Here."})).returncode == 0
-    assert "listed" in komputer(laptop, "list").stdout
-    assert any(a["name"] == "listed" for a in json.loads(komputer(laptop, "list", "--json").stdout)["agents"])
-    assert json.loads(komputer(laptop, "get", "listed", "--json").stdout)["name"] == "listed"
-    assert "Here." in komputer(laptop, "events", "listed").stdout
-    idle = komputer(laptop, "cancel", "listed")
+    assert laptop.cli("run", "listed", script({"say": "Here."})).returncode == 0
+    assert "listed" in laptop.cli("list").stdout
+    assert any(a["name"] == "listed" for a in json.loads(laptop.cli("list", "--json").stdout)["agents"])
+    assert json.loads(laptop.cli("get", "listed", "--json").stdout)["name"] == "listed"
+    assert "Here." in laptop.cli("events", "listed").stdout
+    idle = laptop.cli("cancel", "listed")
     assert (idle.returncode, idle.stderr.count("\n")) == (1, 1)
-    assert komputer(laptop, "delete", "listed").returncode == 0
-    missing = komputer(laptop, "get", "listed", "--json")
+    assert laptop.cli("delete", "listed").returncode == 0
+    missing = laptop.cli("get", "listed", "--json")
     assert missing.returncode == 1
     assert json.loads(missing.stderr)["code"] == "agent-not-found"
-    nobody = komputer(laptop, "list", "--api", "http://127.0.0.1:9")
+    nobody = laptop.cli("list", "--api", "http://127.0.0.1:9")
     assert "komputer up" in nobody.stderr
-    assert komputer(laptop, "nonsense").returncode == 2
+    assert laptop.cli("nonsense").returncode == 2
 
 
 def test_without_a_sandbox_it_runs_and_says_so(new_laptop: Callable[..., Laptop]) -> None:

@@ -25,7 +25,7 @@
 {{- define "komputer.clusterRules.api" -}}
 - {apiGroups: [komputer.komputer.ai], resources: [komputerconfigs], verbs: [list, watch]}
 - {apiGroups: [komputer.komputer.ai], resources: [komputeragentclustertemplates], verbs: [list]}
-- {apiGroups: [""], resources: [namespaces], verbs: [list]}
+- {apiGroups: [""], resources: [namespaces], verbs: [list{{ if .Values.api.createNamespaces }}, create{{ end }}]}
 {{- if eq .Values.api.auth "kubernetes" }}
 - {apiGroups: [authentication.k8s.io], resources: [tokenreviews], verbs: [create]}
 - {apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create]}

@@ -88,10 +88,18 @@ class Agents:
             live = self._overlay.get((namespace, name))
         return Shown(encoded(agent_body(manifest, live)), claim.etag(manifest))
 
-    def list(self, asked: listing.Query) -> bytes:
-        """The whole answer."""
+    def knows(self, namespace: str, name: str) -> bool:
+        """Whether there is such an agent, also one that is terminating."""
+        return self._cache.get(namespace, name) is not None
+
+    def namespaces(self) -> frozenset[str]:
+        """In which there are agents."""
+        return frozenset(manifest["metadata"]["namespace"] for manifest in self.manifests())
+
+    def list(self, asked: listing.Query, seen: frozenset[str] | None = None) -> bytes:
+        """The whole answer; `seen` are the namespaces that it may show, None: all."""
         self._require_synced()
-        return self._lists.answer(asked)
+        return self._lists.answer(asked, seen)
 
     def forget(self, key: Place) -> None:
         """The agent is gone: nothing of it is kept in memory."""

@@ -31,11 +31,14 @@ class Lists:
         self._rows: dict[str | None, Ordered] = {}
         self._lists: dict[str | None, bytes] = {}
 
-    def answer(self, asked: listing.Query) -> bytes:
-        """The whole answer; without filters it is made once per change."""
+    def answer(self, asked: listing.Query, seen: frozenset[str] | None = None) -> bytes:
+        """The whole answer; without filters it is made once per change. `seen`: see `Agents.list`."""
         version = (self._cache.version, self._overlay.version)
         if self._version != version:
             self._version, self._lists, self._rows = version, {}, {}
+        if seen is not None and asked.namespace is None:
+            visible = [row for row in self._rows_of(None) if row.namespace in seen]
+            return listing.answer(listing.matching(visible, asked), asked, listing.facets(visible, visible))
         if not asked.is_plain:
             rows = self._rows_of(asked.namespace)
             return listing.answer(listing.matching(rows, asked), asked, self._facets(asked.namespace))

@@ -4,17 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from komputer import __version__
 from komputer.agents.agents import Agents
 from komputer.agents.overlay import Overlay
 from komputer.agents.secrets import Secrets
 from komputer.api import errors, openapi
-from komputer.api.border import BodyLimit, LoopbackOnly
+from komputer.api.access import Access
+from komputer.api.audit import Audited
+from komputer.api.auth import Authenticated, authorize
+from komputer.api.border import BodyLimit, KnownOrigins, LoopbackOnly
 from komputer.api.idempotency import OncePerKey
+from komputer.api.rates import RateLimited
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import connectors as connector_routes
 from komputer.api.routes import costs, health, messages, places
@@ -31,6 +37,16 @@ from komputer.events.tail import Tail
 from komputer.kube import AGENTS, CONFIGS, CONNECTORS, Cache, Change, Cluster
 from komputer.resources import names
 from komputer.resources.config import Config
+
+ROUTERS = (
+    agent_routes.router,
+    connector_routes.router,
+    costs.router,
+    messages.router,
+    places.router,
+    secret_routes.router,
+    stream_routes.router,
+)
 
 
 async def _nothing() -> None:
@@ -52,6 +68,16 @@ class Settings:
     """Streams that are open at once; one more is refused."""
     addresses: AddressRules = field(default_factory=AddressRules)
     """Where connectors may lead; the gateway's are the same."""
+    auth: Literal["none", "kubernetes"] = "none"
+    """Who may call: everybody who can, or bearers of a token that the Kubernetes API knows, what RBAC lets them do."""
+    allowed_origins: tuple[str, ...] = ()
+    """Of web pages that may call, such as `https://dashboard.example.com`. The API's own is one without being named."""
+    requests_per_second: int | None = None
+    """Of one caller, to one process; None: as many as it can."""
+    audits: bool = False
+    """Whether each request that is to change something has a line in the log."""
+    token_audiences: tuple[str, ...] = ()
+    """Of those tokens; empty: the Kubernetes API's own."""
     namespaces: tuple[str, ...] | None = None
     """Whose objects are served; None: all."""
     loopback_only: bool = True
@@ -108,18 +134,33 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
     made.state.settings, made.state.log, made.state.agents = settings, log, agents
     made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
-    made.include_router(agent_routes.router)
-    made.include_router(connector_routes.router)
-    made.include_router(costs.router)
-    made.include_router(messages.router)
-    made.include_router(places.router)
-    made.include_router(secret_routes.router)
-    made.include_router(stream_routes.router)
+    access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None
+    made.state.access = access
+    for router in ROUTERS:
+        made.include_router(router, dependencies=[Depends(authorize)])
+    made.include_router(stream_routes.sockets)
     made.include_router(health.router)
     errors.install(made)
     openapi.install(made)
     made.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)
+    # The last one added is the first to see a request.
     made.add_middleware(BodyLimit)
+    if settings.audits:
+        made.add_middleware(Audited)
+    if settings.requests_per_second is not None:
+        made.add_middleware(RateLimited, per_second=settings.requests_per_second)
+    if access is not None:
+        made.add_middleware(Authenticated, access=access)
+    if settings.allowed_origins:
+        made.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["ETag", "Retry-After"],
+        )
     if settings.loopback_only:
         made.add_middleware(LoopbackOnly)
+    else:
+        made.add_middleware(KnownOrigins, allowed=settings.allowed_origins)
     return made

@@ -35,8 +35,10 @@ def translated(error: errors.KomputerError) -> JSONResponse:
     if status == 500:
         log.error("request failed", exc_info=error)
         return answer(500, "internal error", "internal")
-    retry = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else None
-    return answer(status, error.message, error.code, retry)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else None
+    if status == 401:
+        headers = {"WWW-Authenticate": "Bearer"}
+    return answer(status, error.message, error.code, headers)
 
 
 def install(app: FastAPI) -> None:

@@ -79,7 +79,7 @@ class OncePerKey:
             parsed = None
         named = parsed.get("namespace") if isinstance(parsed, dict) else None
         namespace = named or dict(query).get("namespace") or self._default_namespace
-        caller = str(scope.get("state", {}).get("caller", ""))
+        caller = getattr(scope.get("state", {}).get("caller"), "username", "")
         where = orjson.dumps([caller, str(namespace), scope["path"], key])
         return hashlib.sha256(where).hexdigest(), hashlib.sha256(orjson.dumps(query) + b"\n" + body).hexdigest()
 

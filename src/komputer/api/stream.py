@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from komputer.events.sources import GAP, Told
 from komputer.events.tail import Ended, Tail
 from komputer.kube import Change
-from komputer.resources.errors import Invalid, KomputerError, NotFound, Unavailable
+from komputer.resources.errors import Forbidden, Invalid, KomputerError, NotFound, Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,13 @@ REASON_LIMIT_BYTES: Final = 123
 PONGED: Final = "komputer.ponged"
 """The scope's extension that pings the client and returns when it has answered (`websockets.py`)."""
 
+UNAUTHORIZED, FORBIDDEN = 4401, 4403
 INVALID, NOT_FOUND, TOO_SLOW, DELETED, TOO_MANY = 4400, 4404, 4408, 4410, 4429
 INTERNAL, RESTARTING, TRY_AGAIN = 1011, 1012, 1013
+
+
+Guard = Callable[[], Coroutine[None, None, None]]
+"""Runs while a stream is open, and raises when its reader may follow no longer."""
 
 
 class Follower(Protocol):
@@ -115,22 +120,26 @@ class Streams:
             ending.cancel()
 
 
-async def until_any(pump: Coroutine[None, None, None], receive: Receive, ending: asyncio.Future[None]) -> None:
-    """Runs `pump` until it fails, the client leaves (returns) or the process is about to stop (raises)."""
-    pumping, leaving = asyncio.create_task(pump), asyncio.create_task(_left(receive))
+async def until_any(
+    pump: Coroutine[None, None, None], guard: Guard, receive: Receive, ending: asyncio.Future[None]
+) -> None:
+    """Runs `pump` until it or `guard` fails, the client leaves (returns) or the process is about to stop (raises)."""
+    pumping, leaving, guarding = map(asyncio.ensure_future, (pump, _left(receive), guard()))
     try:
-        await asyncio.wait({pumping, leaving, ending}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({pumping, leaving, guarding, ending}, return_when=asyncio.FIRST_COMPLETED)
         if leaving.done():
             return
-        if pumping.done():
-            pumping.result()
+        for failed in (pumping, guarding):
+            if failed.done():
+                failed.result()
         raise Draining
     except OSError:  # the client is gone
         return
     finally:
-        pumping.cancel()
-        leaving.cancel()
-        await asyncio.gather(pumping, leaving, return_exceptions=True)
+        tasks = (pumping, leaving, guarding)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _left(receive: Receive) -> None:
@@ -150,6 +159,10 @@ def close_code(error: KomputerError) -> int:
             return NOT_FOUND
         case Invalid():
             return INVALID
+        case Unauthorized():
+            return UNAUTHORIZED
+        case Forbidden():
+            return FORBIDDEN
         case Draining():
             return RESTARTING
         case Unavailable():
@@ -165,7 +178,11 @@ def close_reason(error: KomputerError) -> str:
 
 
 async def websocket(
-    streams: Streams, follow: Callable[[], Follower], scope: Scope, receive: Receive, send: Send
+    streams: Streams,
+    follow: Callable[[], Awaitable[tuple[Follower, Guard]]],
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Serve one WebSocket to its end. `follow` raises what is wrong with the request; a close code tells it."""
     await receive()  # websocket.connect
@@ -173,12 +190,12 @@ async def websocket(
     follower: Follower | None = None
     try:
         with streams.admitted() as ending:
-            follower = follow()
+            follower, guard = await follow()
             await follower.begin()
             await send({"type": "websocket.accept"})
             is_accepted = True
             ponged = scope.get("extensions", {}).get(PONGED)
-            await until_any(_frames(follower, send, ponged), receive, ending)
+            await until_any(_frames(follower, send, ponged), guard, receive, ending)
     except KomputerError as error:
         if close_code(error) == INTERNAL:
             log.error("stream failed", exc_info=error)
@@ -215,10 +232,16 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, streams: Streams, follow: Callable[[], Follower], wanted: Callable[[Told], bool]) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        follow: Callable[[], Follower],
+        wanted: Callable[[Told], Awaitable[bool]],
+        guard: Guard,
+    ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._streams, self._follow, self._wanted = streams, follow, wanted
+        self._streams, self._follow, self._wanted, self._guard = streams, follow, wanted, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         follower: Follower | None = None
@@ -229,11 +252,11 @@ class EventStream(Response):
                 await follower.begin()
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 is_begun = True
-                await until_any(self._chunks(follower, send), receive, ending)
-        except (Ended, Draining) as end:
+                await until_any(self._chunks(follower, send), self._guard, receive, ending)
+        except (Ended, Draining, Unauthorized, Forbidden) as end:
             if not is_begun:
                 raise
-            text = f"event: end\ndata: {end.code}\n\n" if isinstance(end, Ended) else ": restarting\n\n"
+            text = ": restarting\n\n" if isinstance(end, Draining) else f"event: end\ndata: {end.code}\n\n"
             await send({"type": "http.response.body", "body": text.encode()})
         except TooSlow:
             log.info("a reader was too slow")
@@ -247,12 +270,13 @@ class EventStream(Response):
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
-                    told = [each for each in await follower.take() if self._wanted(each)]
+                    taken = await follower.take()
             except TimeoutError:
                 now = follower.cursor
                 await _say(send, ":\n\n" if now == said else f"id: {now}\n\n")
                 said = now
                 continue
+            told = [each for each in taken if await self._wanted(each)]
             if told:
                 await _say(send, "".join(map(sse, told)))
                 said = told[-1].cursor

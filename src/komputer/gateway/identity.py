@@ -1,8 +1,6 @@
 """Whose request this is: a token names a pod, the pod names its agent. Nothing else that a pod says is believed."""
 
-import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +13,7 @@ from komputer.events.log import LogKey
 from komputer.gateway.errors import Gone
 from komputer.gateway.settings import Settings
 from komputer.kube import AGENTS, PODS, Cache, Cluster, Kind, TokenIdentity
+from komputer.kube.remembered import Remembered
 from komputer.resources import names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
@@ -115,11 +114,6 @@ def judge(ref: PodRef, pod: Manifest | None, agent: Manifest | None, now: dateti
     return agent
 
 
-class Reviewed(NamedTuple):
-    until: float
-    pod: PodRef | None
-
-
 class Identity:
     """Who calls. Tokens are known by their digest only."""
 
@@ -128,8 +122,10 @@ class Identity:
         self._cluster = cluster
         self._agents = agents
         self._pods = pods
-        self._reviews: dict[bytes, Reviewed] = {}
-        self._asking: dict[bytes, asyncio.Task[Reviewed]] = {}
+        trusted, refused = settings.token_trusted_for.total_seconds(), settings.token_refused_for.total_seconds()
+        self._reviews: Remembered[bytes, PodRef | None] = Remembered(
+            lambda pod: trusted if pod else refused, REVIEWS_KEPT
+        )
         self._typed: dict[tuple[str, str], Agent] = {}
 
     async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
@@ -157,24 +153,10 @@ class Identity:
         return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
     async def _reviewed(self, token: str) -> PodRef | None:
-        digest = hashlib.sha256(token.encode()).digest()
-        known = self._reviews.get(digest)
-        if known and known.until > time.monotonic():
-            return known.pod
-        task = self._asking.get(digest)
-        if task is None:
-            task = self._asking[digest] = asyncio.create_task(self._review(token, digest))
-            task.add_done_callback(lambda _: self._asking.pop(digest, None))
-        return (await asyncio.shield(task)).pod
+        async def ask() -> PodRef | None:
+            return pod_of(await _asked(lambda: self._cluster.review_token(token, self._settings.audience)))
 
-    async def _review(self, token: str, digest: bytes) -> Reviewed:
-        ref = pod_of(await _asked(lambda: self._cluster.review_token(token, self._settings.audience)))
-        kept_for = self._settings.token_trusted_for if ref else self._settings.token_refused_for
-        self._reviews.pop(digest, None)
-        while len(self._reviews) >= REVIEWS_KEPT:
-            del self._reviews[next(iter(self._reviews))]
-        reviewed = self._reviews[digest] = Reviewed(time.monotonic() + kept_for.total_seconds(), ref)
-        return reviewed
+        return await self._reviews.get(hashlib.sha256(token.encode()).digest(), ask)
 
     async def _fresh(self, kind: Kind, cache: Cache, namespace: str, name: str) -> Manifest | None:
         try:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,8 @@ from lightkube.core.exceptions import ConfigError
 
 from komputer.kube.connection import TIMEOUT, open_connection
 from komputer.kube.happenings import happening
-from komputer.kube.kinds import ACCESS_REVIEWS, EVENTS, SERVICE_ACCOUNTS, TOKEN_REVIEWS, Kind, Manifest
-from komputer.kube.refusals import Gone, is_failed_test, refusal, status_of
+from komputer.kube.kinds import ACCESS_REVIEWS, EVENTS, NAMESPACES, SERVICE_ACCOUNTS, TOKEN_REVIEWS, Kind, Manifest
+from komputer.kube.refusals import NAMESPACE_NOT_FOUND, Gone, is_failed_test, refusal, status_of
 from komputer.kube.reviews import (
     IssuedToken,
     TokenIdentity,
@@ -86,15 +86,16 @@ class Cluster:
     Forbidden, and Unavailable for time-outs, lost connections, 429 and 5xx. Reads are tried again for a moment;
     writes never, since an unanswered write may have happened."""
 
-    def __init__(self, http: httpx2.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient, *, makes_namespaces: bool = False) -> None:
         self._http = http
+        self._makes_namespaces = makes_namespaces
         self._turns = asyncio.Semaphore(IN_FLIGHT)
 
     @classmethod
-    def connect(cls, kubeconfig: Path | None = None) -> "Cluster":
-        """The API server of `kubeconfig`; None: of the cluster that this pod is in. Opens no connection yet. Raises
-        Invalid (`kubeconfig`)."""
-        return cls(open_connection(kubeconfig))
+    def connect(cls, kubeconfig: Path | None = None, *, makes_namespaces: bool = False) -> "Cluster":
+        """The API server of `kubeconfig`; None: of the cluster that this pod is in. Opens no connection yet. With
+        `makes_namespaces` what is created in a namespace that is not there makes it. Raises Invalid (`kubeconfig`)."""
+        return cls(open_connection(kubeconfig), makes_namespaces=makes_namespaces)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -163,13 +164,20 @@ class Cluster:
     # Writes
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """The object as it was stored. Raises Conflict (`exists`), and NotFound (`namespace-not-found`)."""
+        """The object as it was stored. Raises Conflict (`exists`), and Invalid (`namespace-not-found`)."""
         metadata = manifest["metadata"]
         if kind.namespaced and not metadata.get("namespace"):
             raise Invalid(f"Cannot create {kind.of(metadata.get('name'))} in no namespace", field="metadata.namespace")
         call = _Call(
             "create", "POST", kind, metadata.get("namespace"), metadata.get("name"), body=_typed(kind, manifest)
         )
+        try:
+            return await self._send(call)
+        except Invalid as missing:
+            if missing.code != NAMESPACE_NOT_FOUND or not self._makes_namespaces:
+                raise
+        with suppress(Conflict):
+            await self.create(NAMESPACES, {"metadata": {"name": metadata["namespace"]}})
         return await self._send(call)
 
     async def replace(self, kind: Kind, manifest: Manifest, subresource: str | None = None) -> Manifest:

@@ -1,12 +1,14 @@
 """What the Kubernetes API refuses, in our errors: the one place where its answers are translated."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from komputer.kube.kinds import NAMESPACES, Kind
 from komputer.resources.errors import Conflict, Forbidden, Invalid, KomputerError, NotFound, Unavailable
+
+NAMESPACE_NOT_FOUND: Final = "namespace-not-found"
 
 
 class Gone(KomputerError):
@@ -19,7 +21,7 @@ def refusal(
     code: int, status: dict[str, Any], what: str, kind: Kind, *, retry_after_s: int | None = None
 ) -> KomputerError:
     """The error for an answer with HTTP `code` and body `status` (a Kubernetes Status) to `what`, such as `get Pod
-    team/ada-pod`, about an object of `kind`. Codes beyond those of the classes: Conflict `exists`; NotFound
+    team/ada-pod`, about an object of `kind`. Codes beyond those of the classes: Conflict `exists`; Invalid
     `namespace-not-found`; Unavailable `kind-missing` when the server does not know such objects at all; Forbidden
     `credential-refused` (401) and `namespace-terminating`; Invalid `too-large`."""
     details = status.get("details") or {}
@@ -35,7 +37,9 @@ def refusal(
             ending = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
             return Forbidden(message, code="namespace-terminating" if ending else None)
         case 404, "NotFound" if details.get("kind") == "namespaces" and kind != NAMESPACES:
-            return NotFound(f"Cannot {what}: {said}", code="namespace-not-found")
+            return Invalid(
+                f"Cannot {what}: {said}; make the namespace first", code=NAMESPACE_NOT_FOUND, field="namespace"
+            )
         case 404, "NotFound" if details.get("name"):
             return NotFound(f"Cannot {what}: it does not exist")
         case 404, _:

@@ -40,7 +40,15 @@ class Api(_WithConnectors):
         "kubernetes", description="who may call: bearer tokens and RBAC, or anybody"
     )
     allow_anonymous_remote: bool = Field(False, description="with --auth none: also for others than this machine")
+    allowed_origins: Annotated[tuple[str, ...], *Listed] = Field(
+        (), description="of web pages that may call, separated by commas, such as https://dashboard.example.com"
+    )
+    requests_per_second: int = Field(100, ge=0, description="of one caller, to one process; 0: no limit")
+    token_audiences: Annotated[tuple[str, ...], *Listed] = Field(
+        (), description="of callers' tokens, separated by commas; none: the Kubernetes API's own"
+    )
     default_namespace: str = Field(names.DEFAULT_NAMESPACE, description="of calls about one object that name none")
+    create_namespaces: bool = Field(False, description="make a namespace that is missing, rather than refuse")
     compat_create_status: Annotated[int, Field(ge=200, le=202)] | None = Field(
         None, description="of every accepted POST /agents; published SDKs want 200"
     )
@@ -61,9 +69,14 @@ class Api(_WithConnectors):
             create_status=self.compat_create_status,
             addresses=self.addresses,
             namespaces=self.scope,
+            auth=self.auth,
+            token_audiences=self.token_audiences,
+            allowed_origins=self.allowed_origins,
+            requests_per_second=self.requests_per_second or None,
+            audits=True,
             loopback_only=self.auth == "none" and not self.allow_anonymous_remote,
         )
-        async with self.connected() as (cluster, log):
+        async with self.connected(makes_namespaces=self.create_namespaces) as (cluster, log):
             app = api.app(settings, cluster, log)
             listening = self.listen()
             await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=DRAIN_S)

@@ -28,7 +28,7 @@ def refused(code: int, status: dict[str, Any], **more: Any) -> KomputerError:
         (403, status("Forbidden", **DETAILS), Forbidden, "forbidden"),
         (403, status("Forbidden", causes=[{"reason": "NamespaceTerminating"}]), Forbidden, "namespace-terminating"),
         (404, status("NotFound", **DETAILS), NotFound, "not-found"),
-        (404, status("NotFound", name="team", kind="namespaces"), NotFound, "namespace-not-found"),
+        (404, status("NotFound", name="team", kind="namespaces"), Invalid, "namespace-not-found"),
         (404, status("NotFound"), Unavailable, "kind-missing"),
         (404, {"message": "404 page not found"}, Unavailable, "kind-missing"),
         (405, status("MethodNotAllowed"), Invalid, "invalid"),

@@ -11,6 +11,7 @@ from komputer.agents.agents import Shown, with_defaults
 from komputer.agents.claim import NewTask
 from komputer.agents.listing import query
 from komputer.agents.view import encoded
+from komputer.api.auth import Sight, may_use
 from komputer.api.bodies import (
     AgentCreated,
     AgentList,
@@ -34,6 +35,7 @@ from komputer.api.routes.shared import (
     wanted_types,
 )
 from komputer.events.log import Log
+from komputer.kube import AGENTS, CONNECTORS, SECRETS
 from komputer.resources.errors import Invalid
 
 EVENTS_DEFAULT, EVENTS_MAX = 50, 200
@@ -65,6 +67,8 @@ async def create_agent(request: Request, body: CreateAgent, namespace: Namespace
     """Start an agent, or give an idle one its next task. A busy one answers 409."""
     body.refuse_what_is_not_built()
     where = body.namespace or namespace
+    await may_use(request, CONNECTORS, where, body.connectors)
+    await may_use(request, SECRETS, where, body.secret_refs)
     await agents(request).refuse_unknown_connectors(where, body.connectors)
     await agents(request).secrets.refuse_unusable(where, body.secret_refs)
     given = settings_given(body)
@@ -97,7 +101,9 @@ async def list_agents(
     hide_archived: Annotated[str | None, Query(alias="hideArchived", description="No agent is archived yet.")] = None,
 ) -> Json:
     """Every agent, or those that the filters mean, ordered by namespace and name or as `sort` says."""
-    return Json(agents(request).list(query(request.query_params.multi_items())))
+    asked = query(request.query_params.multi_items())
+    seen = None if asked.namespace else await Sight(request, "list", AGENTS).among(agents(request).namespaces)
+    return Json(agents(request).list(asked, seen))
 
 
 @router.get("/{name}", operation_id="get_agent", response_model=AgentResponse, responses=NO_AGENT)
@@ -122,6 +128,8 @@ async def patch_agent(
     """Change an agent: all or nothing, at its next task. `instructions` assign a task (409 where it has one)."""
     body.refuse_what_is_not_built()
     agents(request).cached(namespace, name)
+    await may_use(request, CONNECTORS, namespace, body.connectors)
+    await may_use(request, SECRETS, namespace, body.secret_refs)
     await agents(request).refuse_unknown_connectors(namespace, body.connectors)
     await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
     given = settings_given(body)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from komputer.agents.view import encoded
+from komputer.api.auth import Sight, may_use
 from komputer.api.bodies import Done
 from komputer.api.connector_bodies import (
     ConnectorList,
@@ -18,6 +19,7 @@ from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, checked_n
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.templates import TEMPLATES
 from komputer.connectors.tools import Tools
+from komputer.kube import CONNECTORS, SECRETS
 
 GONE = refusal(404, "There is no such connector.")
 TAKEN = refusal(409, "The connector's state forbids it.")
@@ -41,14 +43,20 @@ def connectors(request: Request) -> Connectors:
 async def create_connector(request: Request, body: CreateConnector, namespace: Namespace) -> Json:
     """Make a connector: an MCP server that agents may use. Its credential is a Secret; no answer ever holds it."""
     body.refuse_what_is_not_built()
-    made = await connectors(request).create(body.namespace or namespace, body.name, body.spec(), body.auth())
+    where = body.namespace or namespace
+    await may_use(request, SECRETS, where, [body.auth_secret_name] if body.auth_secret_name else None)
+    made = await connectors(request).create(where, body.name, body.spec(), body.auth())
     return Json(encoded(await connectors(request).body(made)), 201)
 
 
 @router.get("/connectors", operation_id="list_connectors", response_model=ConnectorList)
 async def list_connectors(request: Request, namespace: Annotated[str | None, Query()] = None) -> Json:
     """Every connector, or those of one namespace, with the agents that name them now."""
-    return Json(encoded({"connectors": await connectors(request).bodies(checked_namespace(namespace))}))
+    found = await connectors(request).bodies(where := checked_namespace(namespace))
+    if where is None:
+        seen = await Sight(request, "list", CONNECTORS).among(lambda: (each["namespace"] for each in found))
+        found = [each for each in found if seen is None or each["namespace"] in seen]
+    return Json(encoded({"connectors": found}))
 
 
 @router.get("/connectors/{name}", operation_id="get_connector", response_model=ConnectorResponse, responses=GONE)
@@ -69,7 +77,10 @@ async def update_connector(request: Request, name: str, body: PatchConnector, na
     body.refuse_what_is_not_built()
     where = body.namespace or namespace
     before = await connectors(request).one(where, name)
-    changed = await connectors(request).change(where, name, body.changes(before), body.token)
+    changes = body.changes(before)
+    if ref := changes.get("authSecretKeyRef"):
+        await may_use(request, SECRETS, where, [ref["name"]])
+    changed = await connectors(request).change(where, name, changes, body.token)
     return Json(encoded(await connectors(request).body(changed)))
 
 

@@ -4,8 +4,9 @@ import orjson
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from komputer.api.auth import Sight
 from komputer.api.routes.shared import ERRORS, Json, Namespace
-from komputer.kube import CLUSTER_TEMPLATES, NAMESPACES, TEMPLATES, Cluster
+from komputer.kube import AGENTS, CLUSTER_TEMPLATES, NAMESPACES, TEMPLATES, Cluster
 
 router = APIRouter(prefix="/api/v1", responses=ERRORS)
 
@@ -31,9 +32,13 @@ def cluster(request: Request) -> Cluster:
 
 @router.get("/namespaces", operation_id="list_namespaces", tags=["namespaces"], response_model=NamespaceList)
 async def list_namespaces(request: Request) -> Json:
-    """Names of all namespaces that are not being deleted."""
+    """Names of the namespaces that are not being deleted, and of whose agents the caller may see something."""
     found = (await cluster(request).list(NAMESPACES)).items
     kept = sorted(m["metadata"]["name"] for m in found if not m["metadata"].get("deletionTimestamp"))
+    seen = await Sight(request, "list", NAMESPACES).among(tuple)
+    if seen is not None:
+        agents = await Sight(request, "list", AGENTS).among(lambda: kept)
+        kept = [name for name in kept if agents is None or name in agents]
     return Json(orjson.dumps({"namespaces": kept}))
 
 

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Query, Request
 from ulid import ULID
 
 from komputer.agents.secrets import shown_secret
+from komputer.api.auth import Sight
 from komputer.api.bodies import Done
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, agents, checked_namespace, refusal
 from komputer.api.secret_bodies import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
+from komputer.kube import SECRETS
 from komputer.resources.errors import Invalid
 
 GONE = refusal(404, "There is no such Secret.")
@@ -32,6 +34,9 @@ async def list_secrets(
     found = await agents(request).secrets.list(
         checked_namespace(namespace), agents(request).manifests(), everyones=has_all
     )
+    if not namespace:
+        seen = await Sight(request, "list", SECRETS).among(lambda: (each["namespace"] for each in found))
+        found = [each for each in found if seen is None or each["namespace"] in seen]
     return Json(orjson.dumps({"secrets": found}))
 
 

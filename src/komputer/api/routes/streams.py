@@ -3,18 +3,24 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
+from starlette.requests import HTTPConnection
 
 from komputer.agents.agents import Agents
+from komputer.api.access import Right
+from komputer.api.auth import Sight, require, while_allowed
 from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents, checked_namespace, wanted_types
-from komputer.api.stream import EventStream, Follower, Streams, websocket
+from komputer.api.stream import EventStream, Follower, Guard, Streams, websocket
 from komputer.events.bell import Place
 from komputer.events.ids import cursor
 from komputer.events.marks import Mark, mark_of
 from komputer.events.sources import GAP, Told
+from komputer.kube import AGENTS
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Invalid, NotFound
 
 router = APIRouter(prefix="/api/v1", tags=["streams"])
+sockets = APIRouter(prefix="/api/v1", tags=["streams"])
+"""WebSockets find out themselves whether they may: their refusals are close codes."""
 
 STREAM: Answers = {
     200: {"description": "Server-Sent Events without end.", "content": {"text/event-stream": {}}},
@@ -30,14 +36,16 @@ def streams_of(connection: Request | WebSocket) -> Streams:
     return found
 
 
-@router.websocket("/agents/{name}/ws")
+@sockets.websocket("/agents/{name}/ws")
 async def watch_agent(socket: WebSocket, name: str) -> None:
     """Every event of an agent as one text frame."""
     given, streams, default = socket.query_params, streams_of(socket), socket.app.state.settings.default_namespace
 
-    def follow() -> Follower:
-        manifest = found(socket.app.state.agents, name, given.get("namespace"), default)
-        return follower(streams, manifest, given.get("after"), given.get("group"))
+    async def follow() -> tuple[Follower, Guard]:
+        manifest = await found(socket, name, given.get("namespace"), default)
+        right = to_watch(manifest)
+        await require(socket, right)
+        return follower(streams, manifest, given.get("after"), given.get("group")), guard(socket, right)
 
     await websocket(streams, follow, socket.scope, socket.receive, socket.send)
 
@@ -60,7 +68,12 @@ async def follow_agent(
     manifest = agents(request).cached(namespace, name)
     streams = streams_of(request)
     chosen = last_event_id or after
-    return EventStream(streams, lambda: follower(streams, manifest, chosen), Wanted(wanted_types(types)))
+    return EventStream(
+        streams,
+        lambda: follower(streams, manifest, chosen),
+        Wanted(wanted_types(types)),
+        guard(request, to_watch(manifest)),
+    )
 
 
 @router.get("/events/stream", operation_id="follow_all", response_class=Response, responses=STREAM)
@@ -73,20 +86,37 @@ async def follow_all(
 ) -> Response:
     """The events of all agents, each agent's in order. Without a cursor: from now on."""
     where, streams = checked_namespace(namespace), streams_of(request)
-    mark = mark_from(last_event_id or after)
-    return EventStream(streams, lambda: streams.tail.follow_all(mark), Wanted(wanted_types(types), where))
+    mark, sight = mark_from(last_event_id or after), Sight(request, "watch", AGENTS, "events")
+    right = Right("watch", AGENTS, where, None, "events") if where else None
+    return EventStream(
+        streams,
+        lambda: streams.tail.follow_all(mark),
+        Wanted(wanted_types(types), where, sight),
+        guard(request, right),
+    )
 
 
 class Wanted:
-    """Which events a reader asked for. A gap is always told."""
+    """Which events a reader asked for, and may see. A gap is always told."""
 
-    def __init__(self, types: frozenset[str] | None, namespace: str | None = None) -> None:
-        self._types, self._namespace = types, namespace
+    def __init__(self, types: frozenset[str] | None, namespace: str | None = None, sight: Sight | None = None) -> None:
+        self._types, self._namespace, self._sight = types, namespace, sight
 
-    def __call__(self, told: Told) -> bool:
-        return (self._namespace is None or told.place[0] == self._namespace) and (
-            self._types is None or told.type in self._types or told.type == GAP
+    async def __call__(self, told: Told) -> bool:
+        return (
+            (self._namespace is None or told.place[0] == self._namespace)
+            and (self._types is None or told.type in self._types or told.type == GAP)
+            and (self._sight is None or await self._sight.includes(told.place[0]))
         )
+
+
+def to_watch(manifest: Manifest) -> Right:
+    return Right("watch", AGENTS, manifest["metadata"]["namespace"], manifest["metadata"]["name"], "events")
+
+
+def guard(connection: HTTPConnection, right: Right | None) -> Guard:
+    """Ends a stream whose reader may follow no longer."""
+    return lambda: while_allowed(connection, right)
 
 
 def mark_from(text: str | None) -> Mark | None:
@@ -107,15 +137,21 @@ def follower(streams: Streams, manifest: Manifest, after: str | None, group: str
     return streams.tail.follow(place, metadata["uid"], mark, is_id=where is None or where.is_id)
 
 
-def found(agents: Agents, name: str, namespace: str | None, default: str) -> Manifest:
-    """The agent of that name in `namespace`; without one that in the default, else the only one of that name. Raises
-    `NotFound`, and `Invalid` where several have it."""
+async def found(socket: WebSocket, name: str, namespace: str | None, default: str) -> Manifest:
+    """The agent of that name in `namespace`; without one that in the default, else the only one of that name that the
+    caller sees. Raises `NotFound`, `Invalid` where several have it, and `Forbidden`."""
+    agents: Agents = socket.app.state.agents
+    sight = Sight(socket, "watch", AGENTS, "events")
     if where := checked_namespace(namespace):
+        await require(socket, Right("watch", AGENTS, where, name, "events"))
         return agents.cached(where, name)
     try:
-        return agents.cached(default, name)
+        manifest = agents.cached(default, name)
+        if await sight.includes(default):
+            return manifest
+        raise NotFound(f"there is no agent {name!r} that you may see")
     except NotFound:
-        others = agents.named(name)
+        others = [each for each in agents.named(name) if await sight.includes(each["metadata"]["namespace"])]
         if not others:
             raise
     if len(others) > 1:

@@ -1,0 +1,104 @@
+"""Who calls, and what they may do: tokens by TokenReview, rights by SubjectAccessReview, both remembered for a moment.
+
+What RBAC lets somebody do to our resources with kubectl, the REST API lets them do, and nothing else. Which right a
+route needs stands in `rights.py`.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from komputer.kube import Cluster, Kind
+from komputer.kube.remembered import Remembered
+from komputer.resources.errors import Forbidden, Unauthorized
+
+TRUSTED_S: Final = 60.0
+REFUSED_S: Final = 5.0
+"""How long a token that was recognised, or not, is taken for that: revoking one takes effect after the first."""
+ALLOWED_S: Final = 10.0
+DENIED_S: Final = 5.0
+"""How long a right counts, or its absence. kube-apiserver's own webhook authorizer caches 5 min and 30 s."""
+TOKENS_KEPT: Final = 10_000
+DECISIONS_KEPT: Final = 50_000
+TOKEN_LIMIT_BYTES: Final = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody whom the Kubernetes API knows."""
+
+    username: str
+    groups: tuple[str, ...] = ()
+
+
+class Right(NamedTuple):
+    """What is to be done to which objects; without `namespace`: of all namespaces, without `name`: to any."""
+
+    verb: str
+    kind: Kind
+    namespace: str | None = None
+    name: str | None = None
+    subresource: str | None = None
+
+    @property
+    def resource(self) -> str:
+        """As RBAC writes it: `komputeragents/cancel`."""
+        return f"{self.kind.plural}/{self.subresource}" if self.subresource else self.kind.plural
+
+    @property
+    def text(self) -> str:
+        where = f"in namespace {self.namespace}" if self.namespace else "in all namespaces"
+        return f"{self.verb} {self.resource} {where}"
+
+
+class Access:
+    """Of one process."""
+
+    def __init__(self, cluster: Cluster, audiences: tuple[str, ...] = ()) -> None:
+        self._cluster = cluster
+        self._audiences = audiences or (None,)
+        self._callers: Remembered[bytes, Caller | None] = Remembered(
+            lambda caller: TRUSTED_S if caller else REFUSED_S, TOKENS_KEPT
+        )
+        self._decisions: Remembered[tuple[Caller, Right], bool] = Remembered(
+            lambda allowed: ALLOWED_S if allowed else DENIED_S, DECISIONS_KEPT
+        )
+
+    async def caller(self, authorization: str | None) -> Caller:
+        """Of an `Authorization` header. Raises `Unauthorized`, and `Unavailable` where nobody can tell."""
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_LIMIT_BYTES or not token.isascii():
+            raise Unauthorized(
+                "send a token of the Kubernetes API: Authorization: Bearer …, as kubectl create token makes"
+            )
+        found = await self._callers.get(hashlib.sha256(token.encode()).digest(), lambda: self._review(token))
+        if found is None:
+            raise Unauthorized("the token is not valid (any more), or not meant for this API; get a new one")
+        return found
+
+    async def _review(self, token: str) -> Caller | None:
+        for audience in self._audiences:
+            if (known := await self._cluster.review_token(token, audience)) is not None:
+                return Caller(known.username, known.groups)
+        return None
+
+    async def may(self, caller: Caller, right: Right) -> bool:
+        """Whether RBAC says so. Who may do it to all objects of a namespace is not asked about each."""
+        if right.name is not None and await self._decided(caller, right._replace(name=None)):
+            return True
+        return await self._decided(caller, right)
+
+    async def require(self, caller: Caller, right: Right) -> None:
+        """Raises `Forbidden` with a sentence that says what is missing."""
+        if not await self.may(caller, right):
+            raise Forbidden(f"{caller.username} may not {right.text}; ask for that right in Kubernetes RBAC")
+
+    async def _decided(self, caller: Caller, right: Right) -> bool:
+        verb, kind, namespace, name, subresource = right
+        return await self._decisions.get(
+            (caller, right),
+            lambda: self._cluster.review_access(
+                caller.username, caller.groups, verb, kind.group, kind.plural, namespace, name, subresource
+            ),
+        )

@@ -1,0 +1,45 @@
+"""Which right each operation needs. An operation that does not stand here is refused: see `test_rights.py`."""
+
+from typing import Final, NamedTuple
+
+from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS, TEMPLATES, Kind
+
+
+class Need(NamedTuple):
+    """`scope` says where: `one` is the object in the path, `namespace` one namespace, `all` those that were asked for
+    (one, or all: then what may not be seen is left out), `anybody` who has a valid token."""
+
+    verb: str
+    kind: Kind
+    scope: str
+    subresource: str | None = None
+
+
+NEEDS: Final[dict[str, Need]] = {
+    "create_agent": Need("create", AGENTS, "named"),
+    "list_agents": Need("list", AGENTS, "all"),
+    "get_agent": Need("get", AGENTS, "one"),
+    "patch_agent": Need("update", AGENTS, "one"),
+    "delete_agent": Need("delete", AGENTS, "one"),
+    "cancel_agent_task": Need("create", AGENTS, "one", "cancel"),
+    "send_agent_message": Need("update", AGENTS, "one"),
+    "compact_agent": Need("update", AGENTS, "one"),
+    "get_agent_events": Need("get", AGENTS, "one", "events"),
+    "get_agent_cost_breakdown": Need("get", AGENTS, "one", "events"),
+    "follow_agent": Need("watch", AGENTS, "one", "events"),
+    "watch_agent": Need("watch", AGENTS, "one", "events"),
+    "follow_all": Need("watch", AGENTS, "all", "events"),
+    "create_connector": Need("create", CONNECTORS, "namespace"),
+    "list_connectors": Need("list", CONNECTORS, "all"),
+    "get_connector": Need("get", CONNECTORS, "one"),
+    "update_connector": Need("update", CONNECTORS, "one"),
+    "delete_connector": Need("delete", CONNECTORS, "one"),
+    "list_connector_tools": Need("get", CONNECTORS, "one"),
+    "list_connector_templates": Need("list", CONNECTORS, "anybody"),
+    "create_secret": Need("create", SECRETS, "namespace"),
+    "list_secrets": Need("list", SECRETS, "all"),
+    "update_secret": Need("update", SECRETS, "one"),
+    "delete_secret": Need("delete", SECRETS, "one"),
+    "list_namespaces": Need("list", NAMESPACES, "all"),
+    "list_templates": Need("list", TEMPLATES, "namespace"),
+}

@@ -1,0 +1,38 @@
+"""Answers of the Kubernetes API that count for a while, so that it is not asked at each request."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Remembered(Generic[K, V]):
+    """At most `limit` answers, the oldest forgotten first. `lasts_s` says for how many seconds an answer counts. Of
+    many who ask for the same at once one asks; a failure is told to all of them and not remembered."""
+
+    def __init__(self, lasts_s: Callable[[V], float], limit: int) -> None:
+        self._lasts_s = lasts_s
+        self._limit = limit
+        self._known: dict[K, tuple[float, V]] = {}
+        self._asking: dict[K, asyncio.Task[V]] = {}
+
+    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        known = self._known.get(key)
+        if known and known[0] > time.monotonic():
+            return known[1]
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        answer = await ask()
+        self._known.pop(key, None)
+        while len(self._known) >= self._limit:
+            del self._known[next(iter(self._known))]
+        self._known[key] = (time.monotonic() + self._lasts_s(answer), answer)
+        return answer

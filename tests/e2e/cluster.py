@@ -1,0 +1,136 @@
+"""A platform that the chart has installed on the node of `hack/kubernetes/node.sh`. Runs within the node's network."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.e2e.platform import Json, Platform, until
+
+NAMESPACE = "komputer"
+PROCESSES = {
+    "api": "-m komputer.serve api",
+    "gateway": "-m komputer.serve gateway",
+    "operator": "-m komputer.serve operator",
+    "valkey": "valkey-server",
+}
+
+
+class Cluster(Platform):
+    """`node` is the folder that the node was started in; `token` lets its bearer do everything through the API."""
+
+    ip = "10.88.0.1"
+
+    def __init__(self, node: Path, token: str | None) -> None:
+        self.node = node
+        self.kubeconfig = node / "controlplane" / "admin.kubeconfig"
+        service = json.loads(self.kubectl("-n", NAMESPACE, "get", "service", "komputer-api", "-o", "json"))
+        address = f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.http = httpx.Client(base_url=f"{address}/api/v1", timeout=30, trust_env=False, headers=headers)
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """What it prints. Raises `AssertionError` with what it says where it fails."""
+        command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    # ---- processes: containers are processes of this machine --------------------------------------------------------
+    def part_processes(self, part: str) -> list[psutil.Process]:
+        return [each for each in _in_pods() if PROCESSES[part] in _command(each) and "tini" not in _command(each)[:20]]
+
+    def kill_part(self, part: str, number: int = signal.SIGKILL) -> None:
+        if part == "kubernetes":
+            self._restart_apiserver(number)
+            return
+        for process in self.part_processes(part):
+            process.send_signal(number)
+
+    def _restart_apiserver(self, number: int) -> None:
+        """Nobody else starts it again here."""
+        folder = self.kubeconfig.parent
+        pid_file, log = folder / "kube-apiserver.pid", folder / "kube-apiserver.log"
+        process = psutil.Process(int(pid_file.read_text()))
+        command = process.cmdline()
+        process.send_signal(number)
+        psutil.wait_procs([process], 20)
+        with log.open("ab") as output:
+            started = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        pid_file.write_text(f"{started.pid}\n")
+        _ours.append(started)
+
+    def pod_processes(self) -> list[psutil.Process]:
+        return [each for each in _in_pods() if "komputer.serve" not in _command(each)]
+
+    # ---- traces -----------------------------------------------------------------------------------------------------
+    def workspace(self, agent: str) -> Path | None:
+        return next((self.node / "volumes").glob(f"*_{agent}-pvc"), None)
+
+    def logs(self) -> str:
+        files = sorted((self.node / "pod-logs").glob("*/*/*.log"))
+        return "\n".join(f"--- {file.parent.parent.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
+
+    def traces(self) -> str:
+        """Logs, agents' disks, and what stands in etcd but for Secrets; Redis' file."""
+        files = [file for top in ("pod-logs", "volumes") for file in (self.node / top).rglob("*") if file.is_file()]
+        texts = [file.read_bytes().decode("latin-1") for file in files if not file.is_symlink()]
+        kinds = "pods,configmaps,persistentvolumeclaims,events,komputeragents,komputerconnectors,komputerconfigs"
+        return "\n".join([*texts, self.kubectl("get", kinds, "-A", "-o", "json")])
+
+    # ---- the Kubernetes API -----------------------------------------------------------------------------------------
+    def kubernetes_url(self) -> str:
+        config = json.loads(self.kubeconfig.read_text())
+        return str(config["clusters"][0]["cluster"]["server"])
+
+    def kubernetes(self, method: str, path: str, body: Json | None = None, status: int = 200) -> Json | None:
+        folder = self.kubeconfig.parent
+        certificate = (str(folder / "admin.crt"), str(folder / "admin.key"))
+        with httpx.Client(verify=str(folder / "ca.crt"), cert=certificate, trust_env=False) as client:
+            answer = client.request(method, self.kubernetes_url() + path, json=body)
+        return dict(answer.json()) if answer.status_code == status else None
+
+    # ---- namespaces, which a cluster does not make by itself ---------------------------------------------------------
+    def ready(self) -> None:
+        """Waits until every pod of the platform is ready."""
+
+        def is_ready() -> bool:
+            pods: list[Any] = json.loads(self.kubectl("-n", NAMESPACE, "get", "pods", "-l", LABEL, "-o", "json"))[
+                "items"
+            ]
+            conditions = [{c["type"]: c["status"] for c in pod["status"].get("conditions", ())} for pod in pods]
+            return bool(pods) and all(each.get("Ready") == "True" for each in conditions)
+
+        until(is_ready, "all pods are ready", 120)
+
+
+LABEL = "app.kubernetes.io/part-of=komputer"
+_ours: list[subprocess.Popen[bytes]] = []
+
+
+def _in_pods() -> list[psutil.Process]:
+    """Processes of this machine that run in a pod, by their cgroup."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal():
+            continue
+        try:
+            if "/kubepods/" in Path(entry.path, "cgroup").read_text():
+                found.append(psutil.Process(int(entry.name)))
+        except (OSError, psutil.Error):
+            continue
+    return found
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
