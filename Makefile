@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
-.PHONY: setup up test test-kubernetes lint format types generated check bench model lock clean help
+.PHONY: setup up test test-kubernetes e2e-kubernetes images lint format types generated check bench model lock clean help
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,12 @@ test: setup ## Every test that needs no other control plane, on every core: 7 mi
 
 test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver (builds it once: Go, about 8 minutes)
 	@hack/kubernetes/test.sh
+
+e2e-kubernetes: setup ## The end-to-end tests on a real node with the chart installed (root; about 12 minutes; ARGS="tests/e2e/test_agents.py")
+	@hack/kubernetes/e2e.sh $(ARGS)
+
+images: ## Build the images on this machine (podman): localhost/komputer, localhost/komputer-agent
+	@hack/images/build.sh
 
 lint: setup ## Formatter, linter, strict types, floors, generated files
 	@$(BIN)/ruff format --check src tests benchmarks hack

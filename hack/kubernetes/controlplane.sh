@@ -4,7 +4,8 @@
 #   controlplane.sh stop DIR           stops what start started; DIR keeps data, keys and logs
 # DIR is made with mode 0700 and holds everything. etcd and the parts behind the API server take no TCP port; PORT 0, the
 # default, picks a free one. The binaries come from build.sh, etcd from Debian (etcd-server, installed if we are root).
-# With ADDRESS in the environment the API server listens there, where nodes can reach it, and not on loopback.
+# With ADDRESS in the environment the API server listens there, where nodes can reach it, and not on loopback; with AUDIT=yes
+# it writes what ServiceAccounts ask for into audit.log.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +13,7 @@ parts=(etcd kube-apiserver kube-controller-manager kube-scheduler)
 address=${ADDRESS:-127.0.0.1}
 
 say() { echo "controlplane.sh: $*" >&2; }
-usage() { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 running() { # PART: prints its pid if the process of its pid file is still the one that was started in DIR
   local pid
@@ -104,7 +105,7 @@ keys() {
 }
 
 start() {
-  local part reconciler apiserver controller_manager scheduler
+  local audit=() part reconciler apiserver controller_manager scheduler
   for part in "${parts[@]}"; do
     if running "$part" >/dev/null; then say "$part is already running in $dir"; exit 1; fi
   done
@@ -123,6 +124,11 @@ start() {
   await 20 "socket of etcd" test -S "$dir/etcd.sock:0"
   # Without nodes nothing is to be reached at the "kubernetes" Service, and 127.0.0.1 may not be its endpoint: no reconciler.
   [[ $address == 127.* ]] && reconciler=none || reconciler=lease
+  if [[ ${AUDIT:-} == yes ]]; then
+    echo '{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
+      "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]}' >"$dir/audit-policy.json"
+    audit=(--audit-policy-file=audit-policy.json --audit-log-path=audit.log --audit-log-mode=batch)
+  fi
   run kube-apiserver "$apiserver" --etcd-servers=unix://etcd.sock:0 --bind-address="$address" --secure-port="$port" \
     --advertise-address="$address" --endpoint-reconciler-type="$reconciler" --cert-dir=. --client-ca-file=ca.crt \
     --anonymous-auth=false --kubelet-client-certificate=kubelet-client.crt --kubelet-client-key=kubelet-client.key \
@@ -130,7 +136,7 @@ start() {
     --tls-cert-file=kube-apiserver.crt --tls-private-key-file=kube-apiserver.key --authorization-mode=Node,RBAC \
     --enable-admission-plugins=NodeRestriction --service-cluster-ip-range=10.96.0.0/16 \
     --service-account-issuer=https://kubernetes.default.svc.cluster.local \
-    --service-account-key-file=sa.key --service-account-signing-key-file=sa.key
+    --service-account-key-file=sa.key --service-account-signing-key-file=sa.key "${audit[@]}"
   await 60 "ready API server" ask /readyz
   # With its default of 20 requests a second the controller manager needs 8 s for its own start.
   run kube-controller-manager "$controller_manager" --kubeconfig=controller-manager.kubeconfig --leader-elect=false \

@@ -178,10 +178,12 @@ load() {
   for image in $(containers images ls -q); do containers images label "$image" io.cri-containerd.pinned=pinned >/dev/null; done
 }
 stop() { # kubelet leaves its containers running, so they are ended here
-  local code=$? found=() container name
+  local code=$? found=() container name namespaces=
   end kubelet; end kube-proxy
   if running containerd >/dev/null; then
     mapfile -t found < <(containers containers ls -q)
+    namespaces=$(for container in "${found[@]}"; do containers containers info "$container"; done \
+      | sed -nE 's#.*/netns/(cni-[0-9a-f-]+).*#\1#p' | sort -u)
     for container in "${found[@]}"; do containers tasks kill -s KILL -a "$container" >/dev/null 2>&1 || true; done
     sleep 0.5
     for container in "${found[@]}"; do
@@ -192,9 +194,7 @@ stop() { # kubelet leaves its containers running, so they are ended here
   end containerd
   "$here/controlplane.sh" stop "$dir/controlplane" || true
   awk -v below="$dir/" 'index($2, below) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount 2>/dev/null || true
-  for name in $(ls /run/netns 2>/dev/null | grep ^cni- || true); do
-    ip netns del "$name" 2>/dev/null || true
-  done
+  for name in $namespaces; do ip netns del "$name" 2>/dev/null || true; done
   ip link del $netns 2>/dev/null || true
   [[ ! -e /run/netns/$netns ]] || ip netns del $netns
   for name in /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods; do

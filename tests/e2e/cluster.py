@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psutil
 from tests.e2e.platform import Json, Platform, until
 
 NAMESPACE = "komputer"
+TINI = "/usr/bin/tini"
 PROCESSES = {
     "api": "-m komputer.serve api",
     "gateway": "-m komputer.serve gateway",
@@ -28,6 +30,7 @@ class Cluster(Platform):
 
     def __init__(self, node: Path, token: str | None) -> None:
         self.node = node
+        self.token = token
         self.kubeconfig = node / "controlplane" / "admin.kubeconfig"
         service = json.loads(self.kubectl("-n", NAMESPACE, "get", "service", "komputer-api", "-o", "json"))
         address = f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
@@ -43,7 +46,8 @@ class Cluster(Platform):
 
     # ---- processes: containers are processes of this machine --------------------------------------------------------
     def part_processes(self, part: str) -> list[psutil.Process]:
-        return [each for each in _in_pods() if PROCESSES[part] in _command(each) and "tini" not in _command(each)[:20]]
+        found = [each for each in _in_pods() if PROCESSES[part] in _command(each)]
+        return [each for each in found if not _command(each).startswith(TINI)]
 
     def kill_part(self, part: str, number: int = signal.SIGKILL) -> None:
         if part == "kubernetes":
@@ -68,7 +72,9 @@ class Cluster(Platform):
         _ours.append(started)
 
     def pod_processes(self) -> list[psutil.Process]:
-        return [each for each in _in_pods() if "komputer.serve" not in _command(each)]
+        """Without those that only look after another."""
+        found = [(each, _command(each)) for each in _in_pods()]
+        return [each for each, command in found if "komputer.serve" not in command and not command.startswith(TINI)]
 
     # ---- traces -----------------------------------------------------------------------------------------------------
     def workspace(self, agent: str) -> Path | None:
@@ -92,12 +98,18 @@ class Cluster(Platform):
 
     def kubernetes(self, method: str, path: str, body: Json | None = None, status: int = 200) -> Json | None:
         folder = self.kubeconfig.parent
-        certificate = (str(folder / "admin.crt"), str(folder / "admin.key"))
-        with httpx.Client(verify=str(folder / "ca.crt"), cert=certificate, trust_env=False) as client:
+        trust = ssl.create_default_context(cafile=folder / "ca.crt")
+        trust.load_cert_chain(folder / "admin.crt", folder / "admin.key")
+        with httpx.Client(verify=trust, trust_env=False) as client:
             answer = client.request(method, self.kubernetes_url() + path, json=body)
         return dict(answer.json()) if answer.status_code == status else None
 
-    # ---- namespaces, which a cluster does not make by itself ---------------------------------------------------------
+    def emptied(self) -> None:
+        """No agents, connectors and secrets of tests before."""
+        for kind in ("komputeragents", "komputerconnectors"):
+            self.kubectl("delete", kind, "--all", "--all-namespaces", "--wait", "--timeout=60s")
+        self.kubectl("delete", "secrets", "--all-namespaces", "-l", "komputer.ai/managed-by=komputer-ai")
+
     def ready(self) -> None:
         """Waits until every pod of the platform is ready."""
 

@@ -43,6 +43,8 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The platform on the node of `--node`."""
     platform = Cluster(request.config.getoption("node"), os.environ.get("KOMPUTER_TOKEN"))
+    platform.ready()
+    platform.emptied()
     yield platform
     platform.http.close()
 

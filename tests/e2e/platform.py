@@ -43,6 +43,7 @@ class Platform(ABC):
 
     ip = "127.0.0.1"
     http: httpx.Client
+    token: str | None = None
 
     @property
     def url(self) -> str:
@@ -87,11 +88,15 @@ class Platform(ABC):
                 continue
         return found
 
+    @property
+    def cli_environment(self) -> dict[str, str]:
+        return {**os.environ, "KOMPUTER_API": self.url} | ({"KOMPUTER_TOKEN": self.token} if self.token else {})
+
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command line, as a person uses it."""
         return subprocess.run(
             [sys.executable, "-m", "komputer.cli", *arguments],
-            env={**os.environ, "KOMPUTER_API": self.url},
+            env=self.cli_environment,
             capture_output=True,
             text=True,
             timeout=90,
@@ -120,6 +125,8 @@ class Platform(ABC):
             answer = self.http.get(
                 f"/agents/{name}/events", params=query | ({"namespace": namespace} if namespace else {})
             )
+            if answer.status_code == 503:  # the log is away for a moment
+                return found
             assert answer.status_code == 200, answer.text
             page = answer.json()["events"]
             found += page

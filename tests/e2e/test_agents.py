@@ -198,5 +198,4 @@ def test_an_agent_of_a_bad_request_is_never_made(platform: Platform) -> None:
     assert platform.http.put("/agents").status_code == 405
     for limit in ("0", "-1", "x", "1.5"):
         assert platform.http.get("/agents/first/events", params={"limit": limit}).status_code == 400
-    assert platform.http.get("/agents", headers={"Host": "evil.example"}).status_code == 403
     assert platform.http.get("/agents", headers={"Origin": "http://evil.example"}).status_code == 403

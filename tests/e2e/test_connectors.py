@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.laptop import Laptop
 from tests.e2e.pages import blocks, shell
 from tests.e2e.platform import Json, Platform, script, until
 from tests.fixtures.mcp_generations import HEADER, TOKEN, old_python
@@ -204,11 +205,11 @@ def test_a_refused_token_is_told_to_the_agent_and_shown_until_it_is_replaced(
         assert platform.http.get("/connectors/expiring").json()["health"]["state"] == "ok"
 
 
-def test_no_connector_leads_to_the_platform_itself(platform: Platform) -> None:
-    kubernetes = platform.kubernetes_url()
-    for url in (kubernetes, platform.url, kubernetes.replace("127.0.0.1", "127.0.0.2")):
+def test_no_connector_leads_to_the_platform_itself(laptop: Laptop) -> None:
+    kubernetes = laptop.kubernetes_url()
+    for url in (kubernetes, laptop.url, kubernetes.replace("127.0.0.1", "127.0.0.2")):
         body = {"name": "inward", "service": "custom", "url": url, "token": TOKEN}
-        answer = platform.http.post("/connectors", json=body)
+        answer = laptop.http.post("/connectors", json=body)
         assert (answer.status_code, answer.json()["code"]) == (400, "address-not-allowed")
     spec = {"service": "custom", "url": f"{kubernetes}/mcp", "authType": "none"}
     manifest = {
@@ -218,12 +219,12 @@ def test_no_connector_leads_to_the_platform_itself(platform: Platform) -> None:
         "spec": spec,
     }
     path = "/apis/komputer.komputer.ai/v1alpha1/namespaces/default/komputerconnectors"
-    assert platform.kubernetes("POST", path, manifest, status=201)
-    tools = until(lambda: platform.http.get("/connectors/inward/tools"), "an answer")
+    assert laptop.kubernetes("POST", path, manifest, status=201)
+    tools = until(lambda: laptop.http.get("/connectors/inward/tools"), "an answer")
     assert (tools.status_code, tools.json()["code"]) == (502, "mcp_address_not_allowed")
-    platform.assign("inward-looking", script(add("inward"), {"say": "no"}), connectors=["inward"])
-    assert platform.end("inward-looking")["type"] == "task_completed"
-    assert platform.event("inward-looking", "tool_result")["payload"]["is_error"]
+    laptop.assign("inward-looking", script(add("inward"), {"say": "no"}), connectors=["inward"])
+    assert laptop.end("inward-looking")["type"] == "task_completed"
+    assert laptop.event("inward-looking", "tool_result")["payload"]["is_error"]
 
 
 def test_a_long_call_is_waited_for_and_a_cancelled_one_reaches_the_server(
@@ -267,10 +268,10 @@ def test_a_connector_that_never_existed_in_a_manifest_is_a_condition_and_the_tas
     assert "never-made" in refused.json()["error"]
 
 
-def test_the_page_about_connectors_works_as_it_stands(platform: Platform, tmp_path: Path) -> None:
+def test_the_page_about_connectors_works_as_it_stands(laptop: Laptop, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    server, first, offline, last = (block.replace("9000", port) for block in blocks("connectors.md", platform.url))
+    server, first, offline, last = (block.replace("9000", port) for block in blocks("connectors.md", laptop.url))
     (tmp_path / "sums.py").write_text(server)
     with subprocess.Popen([sys.executable, "sums.py"], cwd=tmp_path, stderr=subprocess.DEVNULL) as own:
         try:
@@ -279,8 +280,8 @@ def test_the_page_about_connectors_works_as_it_stands(platform: Platform, tmp_pa
             assert '"tools":[{"name":"add","description":"Add two numbers."}]' in told
             api = first.partition("\n")[0]
             shell(f"{api}\n{offline}")
-            assert "20 + 22 = 42" in platform.event("player", "tool_result")["payload"]["output"]
-            platform.end("player")
+            assert "20 + 22 = 42" in laptop.event("player", "tool_result")["payload"]["output"]
+            laptop.end("player")
             assert '"agentNames":["reckoner"]' in shell(f"{api}\n{last}")
         finally:
             own.terminate()

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from tests.e2e.laptop import Laptop
 from tests.e2e.pages import PAGES, blocks, shell
-from tests.e2e.platform import Platform, until
+from tests.e2e.platform import until
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
 
@@ -15,13 +16,13 @@ def test_every_operation_is_on_a_page() -> None:
     assert [path for path in paths if path not in pages] == []
 
 
-def test_the_commands_of_the_pages_work(platform: Platform) -> None:
-    platform.http.delete("/agents/ada")
+def test_the_commands_of_the_pages_work(laptop: Laptop) -> None:
+    laptop.http.delete("/agents/ada")
     for page in ("agents.md", "events.md"):
-        for block in blocks(page, platform.url):
-            until(lambda: platform.http.get("/agents/ada").json().get("taskStatus") != "InProgress", "ada is idle")
+        for block in blocks(page, laptop.url):
+            until(lambda: laptop.http.get("/agents/ada").json().get("taskStatus") != "InProgress", "ada is idle")
             shell(block)
-    until(lambda: platform.agent("ada").get("taskStatus") == "Complete", "the last task ends")
-    types = [event["type"] for event in platform.events("ada")]
+    until(lambda: laptop.agent("ada").get("taskStatus") == "Complete", "the last task ends")
+    types = [event["type"] for event in laptop.events("ada")]
     assert types.count("user_message") == types.count("compaction") == 1
     assert types.count("task_completed") == types.count("task_started") == 4

@@ -52,7 +52,7 @@ async def test_a_quiet_stream_shows_that_it_lives(platform: Platform) -> None:
     platform.end("quiet")
     path = f"{platform.url}/api/v1/agents/quiet"
     async with (
-        aiohttp.ClientSession() as http,
+        aiohttp.ClientSession(headers=dict(platform.http.headers)) as http,
         http.ws_connect(f"{path}/ws", autoping=False) as ws,
         http.get(f"{path}/events/stream", timeout=aiohttp.ClientTimeout(total=None)) as sse,
     ):
@@ -67,7 +67,10 @@ def test_the_cli_follows_until_it_is_stopped(platform: Platform) -> None:
     platform.end("shown")
     command = [sys.executable, "-m", "komputer.cli", "events", "shown", "-f", "--json", "--api", platform.url]
     cli = subprocess.Popen(
-        [*command, "--limit", "1", "--types", "text,task_completed"], stdout=subprocess.PIPE, text=True
+        [*command, "--limit", "1", "--types", "text,task_completed"],
+        env=platform.cli_environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert cli.stdout
     try:

@@ -96,6 +96,10 @@ def test_kubectl_apply_runs_an_agent_once_and_an_edit_runs_it_again(laptop: Lapt
     until(lambda: laptop.http.get("/agents/applied").status_code == 404, "it is gone")
 
 
+def test_a_web_page_that_rebinds_its_name_is_not_answered(laptop: Laptop) -> None:
+    assert laptop.http.get("/agents", headers={"Host": "evil.example"}).status_code == 403
+
+
 def test_run_follows_a_task_to_its_end(laptop: Laptop) -> None:
     steps = script({"tool": "Bash", "input": {"command": "echo hi"}}, {"say": "All done."})
     done = laptop.cli("run", "typed", steps)

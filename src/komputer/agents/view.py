@@ -37,6 +37,9 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
     spec, status = agent.spec, agent.status
     mine = live if live and live.uid == agent.metadata.uid else None
     busy = not is_idle(spec, status, live_task(agent, live))
+    phase = status.phase or "Pending"
+    # A task that has started runs in a pod, also where the kubelet has not said so yet.
+    speaks = busy and mine is not None and bool(mine.task.id) and not mine.task.has_ended
     task_status = mine.task_status if mine and mine.task_status else status.task_status
     if busy:
         task_status = "Compacting" if is_compacting(agent, live) else "InProgress"
@@ -44,7 +47,7 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
         "name": agent.metadata.name,
         "namespace": agent.metadata.namespace,
         "model": spec.model,
-        "status": status.phase or "Pending",
+        "status": "Running" if speaks and phase == "Pending" else phase,
         "createdAt": agent.metadata.creation_timestamp,
         "priority": spec.priority,
         "role": spec.role,

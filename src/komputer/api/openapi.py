@@ -52,6 +52,14 @@ def document(app: FastAPI) -> dict[str, Any]:
         servers=[{"url": "/", "description": "The platform that serves this document."}],
     )
     schemas = found["components"]["schemas"]
+    found["components"]["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of the Kubernetes API; none on a laptop.",
+        }
+    }
+    found["security"] = [{"bearer": []}, {}]
     for operations in found["paths"].values():
         for operation in operations.values():
             refused = operation["responses"].get("422", {})

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from komputer.cli import show
+from komputer.cli.connection import connected
 from komputer.client import ApiError, Client
 from komputer.client.client import END_TYPES
 
@@ -34,7 +35,7 @@ def run(
 
     Example: `komputer run ada "Write a haiku into haiku.txt"`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         after = client.last_event_id(name)
         fields = {"model": model, "systemPrompt": system_prompt, "templateRef": template, "role": role}
         client.create(name, instructions, namespace=namespace, **fields)
@@ -69,7 +70,7 @@ def list_agents(api: Api = API, namespace: Namespace = None, as_json: AsJson = F
 
     Example: `komputer list --json`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         agents = client.agents()
     if as_json:
         show.print_json({"agents": agents})
@@ -84,7 +85,7 @@ def get(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJson
 
     Example: `komputer get ada`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         agent = client.agent(name)
     show.print_json(agent) if as_json else show.print_agent(agent)
 
@@ -102,7 +103,7 @@ def events(
 
     Example: `komputer events ada -f --types text,tool_call`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         after = "0-0"
         for event in client.events(name, limit=limit, types=types):
             after = event["id"]
@@ -125,7 +126,7 @@ def send(
 
     Example: `komputer send ada "Use tabs, please."`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         answer = client.send(name, content)
     show.print_json(answer) if as_json else show.console.print(f"sent to {name}")
 
@@ -135,7 +136,7 @@ def cancel(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJ
 
     Example: `komputer cancel ada`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         answer = client.cancel(name)
     show.print_json(answer) if as_json else show.console.print(f"cancelling the task of {name}")
 
@@ -153,7 +154,7 @@ def compact(
 
     Example: `komputer compact ada --instructions "Keep the names of the files."`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         after = client.last_event_id(name)
         client.compact(name, instructions)
         raise typer.Exit(_follow_to_end(client, name, after, as_json))
@@ -169,7 +170,7 @@ def delete(
 
     Example: `komputer delete ada bob`
     """
-    with Client(api, namespace) as client:
+    with connected(api, namespace) as client:
         for name in names:
             answer = client.delete(name)
             show.print_json(answer) if as_json else show.console.print(f"deleted {name}")

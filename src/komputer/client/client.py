@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,13 +33,27 @@ class Client:
     """Calls one API. Every method raises `ApiError`; `Unreachable` where nobody answers.
 
     `api` is its address, such as `http://127.0.0.1:8080`; `namespace` is that of all calls, the server's default
-    where it is None.
+    where it is None. `token` is sent as `Authorization: Bearer`; a function is asked for it at each call, since tokens
+    are rotated.
     """
 
-    def __init__(self, api: str, namespace: str | None = None, *, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        api: str,
+        namespace: str | None = None,
+        *,
+        token: str | Callable[[], str] | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
         self._api = api.rstrip("/")
         self._namespace = namespace
-        self._http = httpx.Client(base_url=f"{self._api}/api/v1", timeout=timeout_s, trust_env=False)
+
+        def authorized(request: httpx.Request) -> httpx.Request:
+            if token is not None:
+                request.headers["Authorization"] = f"Bearer {token if isinstance(token, str) else token()}"
+            return request
+
+        self._http = httpx.Client(base_url=f"{self._api}/api/v1", timeout=timeout_s, trust_env=False, auth=authorized)
 
     def __enter__(self) -> Self:
         return self

@@ -25,7 +25,9 @@ def refusal(status: int, description: str) -> Answers:
 
 ERRORS: Final = {
     **refusal(400, "Something in the request is wrong; the sentence names the field."),
+    **refusal(401, "Who calls is not known: a platform with access control wants a bearer token."),
     **refusal(403, "The caller may not do this."),
+    **refusal(429, "The caller asks for too much at once; come again after Retry-After seconds."),
     **refusal(503, "Something we need is away; come again after Retry-After seconds."),
 }
 NO_AGENT: Final = refusal(404, "There is no such agent.")
