@@ -34,7 +34,9 @@ AUDIT=yes IMAGES=$dir/images.tar "$here/node.sh" start "$dir" >/dev/null
 rm "$dir/images.tar"
 inside() { "$here/node.sh" run "$@"; }
 export KUBECONFIG=$dir/controlplane/admin.kubeconfig
-inside "$helm" install komputer charts/komputer --namespace komputer --create-namespace -f "$here/node/values.yaml" \
+inside kubectl create namespace komputer >/dev/null
+inside kubectl label namespace komputer default pod-security.kubernetes.io/enforce=restricted >/dev/null
+inside "$helm" install komputer charts/komputer --namespace komputer -f "$here/node/values.yaml" \
   --wait --timeout 180s >/dev/null
 echo "e2e-kubernetes: the chart is installed and ready after $SECONDS s"
 inside kubectl create serviceaccount tester --namespace default >/dev/null

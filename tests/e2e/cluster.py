@@ -5,6 +5,8 @@ import os
 import signal
 import ssl
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,11 @@ class Cluster(Platform):
             process.send_signal(number)
 
     def _restart_apiserver(self, number: int) -> None:
+        with self.without_apiserver(number):
+            pass
+
+    @contextmanager
+    def without_apiserver(self, number: int = signal.SIGKILL) -> Iterator[None]:
         """Nobody else starts it again here."""
         folder = self.kubeconfig.parent
         pid_file, log = folder / "kube-apiserver.pid", folder / "kube-apiserver.log"
@@ -64,12 +71,22 @@ class Cluster(Platform):
         command = process.cmdline()
         process.send_signal(number)
         psutil.wait_procs([process], 20)
-        with log.open("ab") as output:
-            started = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        pid_file.write_text(f"{started.pid}\n")
-        _ours.append(started)
+        try:
+            yield
+        finally:
+            with log.open("ab") as output:
+                started = subprocess.Popen(
+                    command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                )
+            pid_file.write_text(f"{started.pid}\n")
+            _ours.append(started)
+            until(lambda: self._answers(), "the API server answers", 60)
+
+    def _answers(self) -> bool:
+        try:
+            return self.kubernetes("GET", "/api/v1/namespaces/default") is not None
+        except httpx.TransportError:
+            return False
 
     def pod_processes(self) -> list[psutil.Process]:
         """Without those that only look after another."""

@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
     kept = [item for item in items if is_for(item)]
+    kept.sort(key=lambda item: item.path.name == "test_rights.py")  # it judges what all others have led to
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

@@ -16,7 +16,7 @@
 - {apiGroups: [komputer.komputer.ai], resources: [komputeragents/finalizers], verbs: [update]}
 - {apiGroups: [komputer.komputer.ai], resources: [komputerconnectors, komputeragenttemplates], verbs: [list, watch]}
 - {apiGroups: [""], resources: [pods], verbs: [get, list, watch, create, delete]}
-- {apiGroups: [""], resources: [persistentvolumeclaims, configmaps], verbs: [get, list, watch, create, patch]}
+- {apiGroups: [""], resources: [persistentvolumeclaims, configmaps], verbs: [get, list, watch, create, patch, delete]}
 - {apiGroups: [""], resources: [serviceaccounts], verbs: [create]}
 - {apiGroups: [""], resources: [events], verbs: [create]}
 - {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [create, patch]}

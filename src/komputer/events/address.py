@@ -94,6 +94,9 @@ class _PasswordFile(CredentialProvider):
         self._username = username
         self._path = path
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
+
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         password = self._path.read_text("utf-8").rstrip("\n")
         return (self._username, password) if self._username else (password,)

@@ -3,15 +3,22 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+from komputer.resources.errors import Unavailable
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
+WITHOUT_ANSWER_S: Final = 300.0
+"""How much longer an answer counts while the API is `Unavailable`: an outage of its must not be one of ours."""
+
+
 class Remembered(Generic[K, V]):
-    """At most `limit` answers, the oldest forgotten first. `lasts_s` says for how many seconds an answer counts. Of
-    many who ask for the same at once one asks; a failure is told to all of them and not remembered."""
+    """At most `limit` answers, the oldest forgotten first. `lasts_s` says for how many seconds an answer counts; while
+    there is no new one, `WITHOUT_ANSWER_S` more. Of many who ask for the same at once one asks; a failure is told to
+    all of them and not remembered."""
 
     def __init__(self, lasts_s: Callable[[V], float], limit: int) -> None:
         self._lasts_s = lasts_s
@@ -27,7 +34,12 @@ class Remembered(Generic[K, V]):
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
             task.add_done_callback(lambda _: self._asking.pop(key, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except Unavailable:
+            if known and known[0] + WITHOUT_ANSWER_S > time.monotonic():
+                return known[1]
+            raise
 
     async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         answer = await ask()

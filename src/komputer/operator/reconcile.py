@@ -200,17 +200,18 @@ class Reconciler:
             return {}
         return {kind.kind: {"kind": kind.kind} | made}
 
-    async def _delete(self, agent: Agent, pod: Manifest) -> None:
-        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    async def _delete(self, agent: Agent, found: Manifest) -> None:
+        kind, name, uid = KIND_OF[found["kind"]], found["metadata"]["name"], found["metadata"]["uid"]
         try:
-            rest = await self._cluster.delete(PODS, name, agent.metadata.namespace, uid=uid)
+            rest = await self._cluster.delete(kind, name, agent.metadata.namespace, uid=uid)
         except (NotFound, Conflict):
             rest = None
-        log.info("failed pod deleted", agent=agent.key, pod=name, reason=pod.get("status", {}).get("reason"))
+        reason = found.get("status", {}).get("reason")
+        log.info("child deleted", agent=agent.key, kind=kind.kind, name=name, reason=reason)
         if rest is None:
-            self._store.drop(PODS, pod)
+            self._store.drop(kind, found)
         else:
-            self._store.put(PODS, rest, is_own_write=True)
+            self._store.put(kind, rest, is_own_write=True)
 
     def _is_furnished(self, seen: Seen) -> bool:
         """Whether the agent's namespace is known to have what all agents share."""

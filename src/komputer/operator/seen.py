@@ -71,8 +71,8 @@ def is_ours(child: Manifest, agent: Agent) -> bool:
 
 
 def is_of_old_agent(child: Manifest, agent: Agent) -> bool:
-    """Of a child that is not ours: whether an earlier agent of this name controls it, so that the garbage collector is
-    about to take it."""
+    """Of a child that is not ours: whether an earlier agent of this name controls it. That agent is no more, since this
+    one has its name."""
     found = _controller(child)
     return (
         found is not None

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 from komputer.operator.desired import grown
-from komputer.operator.seen import Fault, Seen, is_going, is_ours
+from komputer.operator.seen import Fault, Seen, is_going, is_of_old_agent, is_ours
 from komputer.operator.trouble import moment
 from komputer.resources import names
 from komputer.resources.base import Manifest
@@ -40,7 +40,7 @@ def steps(seen: Seen, failed_before: int) -> Steps:
     if isinstance(seen.desired, Fault):
         return Steps([], [])
     if any(not is_ours(child, seen.agent) or is_going(child) for child in seen.children):
-        return Steps([], [])
+        return Steps([_delete(child) for child in seen.children if _is_left_over(child, seen)], [])
     first = []
     if seen.pvc is None:
         first.append(_create(seen.desired.pvc))
@@ -57,7 +57,13 @@ def steps(seen: Seen, failed_before: int) -> Steps:
     due = _made_at(seen.pod) + back_off(failures(seen.pod, seen.now))
     if seen.now < due:
         return Steps(first, [], due)
-    return Steps(first, [Step("delete", seen.pod, seen.pod["metadata"]["name"])])
+    return Steps(first, [_delete(seen.pod)])
+
+
+def _is_left_over(child: Manifest, seen: Seen) -> bool:
+    """What the garbage collector has yet to take of an earlier agent of this name. It can take long, or for ever: one
+    whose watch was cut off while the agent was deleted and made again has never heard of the deletion."""
+    return not is_ours(child, seen.agent) and is_of_old_agent(child, seen.agent) and not is_going(child)
 
 
 def failures(pod: Manifest, now: datetime) -> int:
@@ -74,6 +80,10 @@ def back_off(failed: int) -> timedelta:
 
 def _made_at(pod: Manifest) -> datetime:
     return moment(pod["metadata"]["creationTimestamp"])
+
+
+def _delete(manifest: Manifest) -> Step:
+    return Step("delete", manifest, manifest["metadata"]["name"])
 
 
 def _create(manifest: Manifest) -> Step:

@@ -159,11 +159,12 @@ class Agent(Resource):
     columns: ClassVar[tuple[Column, ...]] = (
         Column(name="Phase", type="string", json_path=".status.phase"),
         Column(name="Task", type="string", json_path=".status.taskStatus"),
-        Column(name="Cost", type="string", json_path=".status.totalCostUSD"),
         Column(name="Model", type="string", json_path=".spec.model"),
+        Column(name="Cost", type="string", json_path=".status.totalCostUSD"),
         Column(name="Queue", type="integer", json_path=".status.queuePosition", priority=1),
         Column(name="Message", type="string", json_path=".status.lastTaskMessage", priority=1),
         Column(name="Pod", type="string", json_path=".status.podName", priority=1),
+        Column(name="Connectors", type="string", json_path=".spec.connectors", priority=1),
         AGE,
     )
 

@@ -23,8 +23,9 @@ class Health:
         self._runner = web.AppRunner(app, access_log=None)
 
     def set_ready(self) -> None:
-        self._is_ready = True
-        self._ready()
+        if not self._is_ready:
+            self._is_ready = True
+            self._ready()
 
     async def __aenter__(self) -> "Health":
         await self._runner.setup()

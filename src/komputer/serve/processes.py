@@ -3,7 +3,6 @@
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
-from uuid import uuid4
 
 from pydantic import Field, model_validator
 
@@ -138,7 +137,8 @@ class Operator(Common):
                 await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
                 return
             namespace, _, name = self.lease.partition("/")
-            lease = Lease(cluster, namespace, name, f"{socket.gethostname()}_{uuid4().hex[:8]}")
+            # A pod's name: its container that starts again leads on at once.
+            lease = Lease(cluster, namespace, name, socket.gethostname())
             if await lease.acquired(stop, standing_by=health.set_ready):
                 async with lease.kept():
                     await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)

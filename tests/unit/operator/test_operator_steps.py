@@ -42,11 +42,18 @@ def test_a_disk_that_is_too_small_is_grown() -> None:
 
 @pytest.mark.parametrize(
     "in_the_way",
-    [pvc(None), pvc(OLD_UID), owned("PersistentVolumeClaim", "ada-pvc", going_since=NOW)],
-    ids=["a stranger's", "an old agent's", "terminating"],
+    [pvc(None), owned("PersistentVolumeClaim", "ada-pvc", going_since=NOW)],
+    ids=["a stranger's", "terminating"],
 )
 def test_nothing_is_made_beside_a_child_that_is_not_ours_to_use(in_the_way: dict[str, object]) -> None:
     assert told(seen(pvc=in_the_way, settings=None, pod=None)) == []
+
+
+def test_what_an_earlier_agent_of_the_name_has_left_is_deleted_before_anything_is_made() -> None:
+    """The garbage collector takes its time, and has missed such deletions when its own watch was cut off."""
+    left = seen(pvc=pvc(OLD_UID), settings=settings(OLD_UID), pod=pod(uid=OLD_UID))
+    assert told(left) == [("delete", "ada-pvc"), ("delete", "ada-config"), ("delete", "ada-pod")]
+    assert told(seen(pvc=pvc(OLD_UID), settings=None, pod=pod(uid=OLD_UID, going_since=NOW))) == [("delete", "ada-pvc")]
 
 
 def test_a_terminating_pod_is_waited_for() -> None:

@@ -1,0 +1,259 @@
+"""What only a cluster has: the chart's objects, more than one replica, an upgrade, an API server that is away."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from komputer.client import ApiError, Client
+from tests.e2e.cluster import NAMESPACE, Cluster
+from tests.e2e.platform import END_TYPES, Json, check_log, script, until
+from tests.fixtures.mcp_generations import HEADER, TOKEN
+from tests.fixtures.mcp_servers import McpServer
+
+CHART = Path(__file__).parents[2] / "charts" / "komputer"
+VALUES = Path(__file__).parents[2] / "hack" / "kubernetes" / "node" / "values.yaml"
+
+
+def work(seconds: int) -> str:
+    """A task that does something every second, and writes down that it has."""
+    steps = [{"tool": "Bash", "input": {"command": f"echo {n} >> trace.txt; sleep 1"}} for n in range(seconds)]
+    return script(*steps, {"say": "After."})
+
+
+@contextmanager
+def following(cluster: Cluster, name: str) -> Iterator[list[Json]]:
+    """What a client gets that comes back with its cursor whenever it is cut off; complete when the block is left."""
+    got: list[Json] = []
+
+    def follow() -> None:
+        with Client(cluster.url, token=cluster.token) as client:
+            while not (got and got[-1]["type"] in END_TYPES):
+                try:
+                    for event in client.follow(name, got[-1]["id"] if got else "0-0"):
+                        got.append(event)
+                        if event["type"] in END_TYPES:
+                            return
+                except ApiError:
+                    time.sleep(0.1)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    yield got
+    thread.join(120)
+    assert not thread.is_alive()
+
+
+def finished(cluster: Cluster, name: str, got: list[Json]) -> None:
+    """The task ended once with its result, its follower got every event once, each of its steps was taken once."""
+    end = cluster.end(name, within_s=120)
+    assert end["payload"].get("result") == "After.", end
+    events = cluster.events(name)
+    assert got == events
+    check_log(events)
+    assert [event["type"] for event in events].count("task_started") == 1
+    cluster.settled(name, lastTaskOutcome="completed")
+    folder = cluster.workspace(name)
+    assert folder
+    lines = (folder / "trace.txt").read_text().split()
+    assert lines == [str(n) for n in range(len(lines))]
+
+
+def pod_names(cluster: Cluster, component: str) -> list[str]:
+    label = f"app.kubernetes.io/component={component}"
+    return cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", label, "-o", "name").split()
+
+
+def helm(cluster: Cluster, *arguments: str) -> None:
+    command = [os.environ["HELM"], "--kubeconfig", str(cluster.kubeconfig), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_agents_pod_is_restricted_and_mounts_nothing_but_its_own_token(cluster: Cluster) -> None:
+    cluster.assign("plain", script({"say": "Hello."}))
+    cluster.end("plain")
+    pod: Any = cluster.kubernetes("GET", "/api/v1/namespaces/default/pods/plain-pod")
+    volumes = pod["spec"]["volumes"]
+    projected = [source for volume in volumes for source in volume.get("projected", {}).get("sources", ())]
+    assert [source["serviceAccountToken"]["audience"] for source in projected] == ["komputer-gateway"]
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert not any("secret" in volume for volume in volumes)
+    assert not any("valueFrom" in entry for entry in pod["spec"]["containers"][0]["env"])
+    for namespace in ("default", NAMESPACE):
+        found: Any = cluster.kubernetes("GET", f"/api/v1/namespaces/{namespace}")
+        assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted", "so nothing else runs"
+
+
+def test_what_kubectl_shows_of_agents(cluster: Cluster) -> None:
+    cluster.assign("shown", script({"say": "Look at me."}))
+    cluster.settled("shown", lastTaskOutcome="completed")
+    until(lambda: "Complete" in cluster.kubectl("get", "komputeragents", "shown"), "the status is there")
+    header = cluster.kubectl("get", "komputeragents").split("\n")[0]
+    assert header.split() == ["NAME", "PHASE", "TASK", "MODEL", "COST", "AGE"]
+    wide = cluster.kubectl("get", "komputeragents", "shown", "-o", "wide")
+    assert "Look at me." in wide
+    assert "shown-pod" in wide
+    explained = cluster.kubectl("explain", "komputeragent.spec.connectors")
+    assert "connectors <[]string>" in explained
+    assert "DESCRIPTION:\n    <empty>" not in explained
+    told = cluster.kubectl("get", "events", "--field-selector", "involvedObject.name=shown", "-o", "json")
+    assert any(event["reason"] == "PodRunning" for event in json.loads(told)["items"]), told
+
+
+def test_each_namespace_with_agents_has_a_policy_that_lets_them_reach_the_gateway_only(cluster: Cluster) -> None:
+    cluster.assign("fenced", script({"say": "Hello."}), namespace="policed")
+    path = "/apis/networking.k8s.io/v1/namespaces/policed/networkpolicies/komputer-agent"
+    policy: Any = until(lambda: cluster.kubernetes("GET", path), "the policy")
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policy["spec"]
+    dns, gateway = policy["spec"]["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert gateway["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+    assert gateway["ports"] == [{"port": 8081, "protocol": "TCP"}]
+
+
+def test_an_upgrade_rolls_every_part_in_mid_task_and_nothing_is_lost_or_told_twice(cluster: Cluster) -> None:
+    before = {part: set(pod_names(cluster, part)) for part in ("api", "gateway", "operator")}
+    cluster.assign("upgraded", work(25))
+    with following(cluster, "upgraded") as got:
+        cluster.event("upgraded", "tool_call")
+        uid = cluster.manifest("upgraded")["status"]["podName"], pod_uid(cluster, "upgraded")
+        stamp = f"stamp={time.time()}"
+        parts = [option for part in before for option in ("--set-string", f"{part}.podAnnotations.{stamp}")]
+        helm(
+            cluster,
+            "upgrade",
+            "komputer",
+            str(CHART),
+            "-n",
+            NAMESPACE,
+            "-f",
+            str(VALUES),
+            *parts,
+            "--wait",
+            "--timeout",
+            "180s",
+        )
+        assert not any(set(pod_names(cluster, part)) & names for part, names in before.items()), "all were replaced"
+    finished(cluster, "upgraded", got)
+    assert (cluster.manifest("upgraded")["status"]["podName"], pod_uid(cluster, "upgraded")) == uid
+    assert not any(event["type"] == "task_resumed" for event in got), "the agent worked on"
+
+
+def pod_uid(cluster: Cluster, agent: str) -> str:
+    found: Any = cluster.kubernetes("GET", f"/api/v1/namespaces/default/pods/{agent}-pod")
+    return str(found["metadata"]["uid"])
+
+
+def test_one_replica_of_api_and_gateway_is_killed_in_mid_stream(cluster: Cluster) -> None:
+    cluster.assign("halved", work(12))
+    with following(cluster, "halved") as got:
+        for part in ("gateway", "api"):
+            seen = len(got)
+            until(lambda seen=seen: len(got) > seen + 1, "it goes on")  # type: ignore[misc]
+            cluster.part_processes(part)[0].kill()
+    finished(cluster, "halved", got)
+
+
+def test_a_gateway_that_is_told_to_stop_lets_a_long_tool_call_end(cluster: Cluster, tmp_path: Path) -> None:
+    with McpServer(tmp_path, HEADER, host=cluster.ip) as server:
+        made = {"name": "slow", "service": "custom", "url": server.url, "token": TOKEN}
+        assert cluster.http.post("/connectors", json=made).status_code == 201
+        call = {"tool": "mcp__slow__slow", "input": {"seconds": 10}}
+        cluster.assign("caller", script(call, {"say": "After."}), connectors=["slow"])
+        until(lambda: "slow began" in server.said, "the call is there")
+        for process in cluster.part_processes("gateway"):
+            process.send_signal(signal.SIGTERM)
+        result = cluster.event("caller", "tool_result")["payload"]
+        assert "slept well" in result["output"], result
+        assert cluster.end("caller")["payload"]["result"] == "After."
+        cluster.ready()
+        cluster.assign("caller", script(call, {"say": "Later."}))
+        until(lambda: server.said.count("slow began") == 2, "the second call is there")
+        for process in cluster.part_processes("gateway"):
+            process.kill()
+        result = cluster.event("caller", "tool_result", 2, within_s=90)["payload"]
+        assert result["is_error"], "a clear error, and not a second call"
+        assert cluster.end("caller", 2, within_s=90)["payload"]["result"] == "Later."
+        assert server.said.count("slow began") == 2
+    check_log(cluster.events("caller"))
+
+
+def holder(cluster: Cluster) -> str:
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/komputer-operator"
+    lease: Any = cluster.kubernetes("GET", path)
+    return str(lease["spec"]["holderIdentity"])
+
+
+def test_another_operator_takes_over_when_the_leader_hangs(cluster: Cluster) -> None:
+    cluster.ready()
+    led = holder(cluster)
+    (leader,) = (each for each in cluster.part_processes("operator") if led.startswith(hostname(each)))
+    cluster.assign("led", work(3))
+    cluster.event("led", "tool_call")
+    leader.send_signal(signal.SIGSTOP)  # as a node that hangs: it gives nothing back
+    stopped = time.monotonic()
+    try:
+        until(lambda: holder(cluster) != led, "another leads", 40)
+        took_s = time.monotonic() - stopped
+        cluster.assign("led-on", script({"say": "After."}))
+        assert cluster.end("led-on")["payload"]["result"] == "After."
+        cluster.settled("led", lastTaskOutcome="completed")
+    finally:
+        leader.send_signal(signal.SIGCONT)
+    until(lambda: not leader.is_running(), "who has lost the lease ends", 30)
+    assert took_s < 25, took_s
+    print(f"another operator led after {took_s:.1f} s")
+
+
+def hostname(process: Any) -> str:
+    return str(process.environ().get("HOSTNAME", "none"))
+
+
+def test_the_api_server_is_away_for_half_a_minute(cluster: Cluster) -> None:
+    """Caches recover, no event is missed, no pod is made twice."""
+    cluster.ready()
+    cluster.assign("patient", work(20))
+    cluster.assign("idle", script({"say": "First."}))
+    cluster.end("idle")
+    with following(cluster, "patient") as got:
+        cluster.event("patient", "tool_call", 2)
+        uids = pod_uid(cluster, "patient"), pod_uid(cluster, "idle")
+        for n in range(20):  # so that each replica knows that we may
+            assert cluster.http.get("/agents/idle").status_code == 200
+            assert cluster.http.patch("/agents/idle", json={"labels": {"warm": str(n)}}).status_code == 200
+        with cluster.without_apiserver():
+            time.sleep(30)
+            assert cluster.http.get("/agents/idle").status_code == 200, "reads are served from what is known"
+            refused = cluster.http.patch("/agents/idle", json={"labels": {"cold": "yes"}})
+            assert (refused.status_code, "retry-after" in refused.headers) == (503, True), refused.text
+    finished(cluster, "patient", got)
+    until(lambda: posted(cluster, "idle") in (200, 201), "writes go on", 30)
+    assert cluster.end("idle", 2)["payload"]["result"] == "Second."
+    assert (pod_uid(cluster, "patient"), pod_uid(cluster, "idle")) == uids
+    cluster.ready()
+
+
+def test_an_agents_name_is_used_again_at_once(cluster: Cluster) -> None:
+    """Its old pod ends, its old disk goes, nobody waits for the garbage collector."""
+    for n in range(2):
+        cluster.assign("phoenix", script({"tool": "Bash", "input": {"command": f"ls; touch {n}"}}, {"say": str(n)}))
+        assert cluster.end("phoenix")["payload"]["result"] == str(n)
+        assert cluster.event("phoenix", "tool_result")["payload"]["output"].strip() == ""
+        assert cluster.http.delete("/agents/phoenix").status_code == 200
+
+
+def posted(cluster: Cluster, name: str) -> int:
+    try:
+        return cluster.post(name, script({"say": "Second."})).status_code
+    except httpx.TransportError:
+        return 0
