@@ -228,9 +228,10 @@ def test_the_api_server_is_away_for_half_a_minute(cluster: Cluster) -> None:
     with following(cluster, "patient") as got:
         cluster.event("patient", "tool_call", 2)
         uids = pod_uid(cluster, "patient"), pod_uid(cluster, "idle")
-        for n in range(20):  # so that each replica knows that we may
-            assert cluster.http.get("/agents/idle").status_code == 200
-            assert cluster.http.patch("/agents/idle", json={"labels": {"warm": str(n)}}).status_code == 200
+        for n in range(20):  # on connections of their own, so that each replica knows that we may
+            with httpx.Client(base_url=cluster.http.base_url, headers=cluster.http.headers, trust_env=False) as http:
+                assert http.get("/agents/idle").status_code == 200
+                assert http.patch("/agents/idle", json={"labels": {"warm": str(n)}}).status_code == 200
         with cluster.without_apiserver():
             time.sleep(30)
             assert cluster.http.get("/agents/idle").status_code == 200, "reads are served from what is known"

@@ -5,12 +5,18 @@ route needs stands in `rights.py`.
 """
 
 import hashlib
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
+
+import structlog
 
 from komputer.kube import Cluster, Kind
 from komputer.kube.remembered import Remembered
-from komputer.resources.errors import Forbidden, Unauthorized
+from komputer.resources.errors import Forbidden, Unauthorized, Unavailable
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 TRUSTED_S: Final = 60.0
 REFUSED_S: Final = 5.0
@@ -79,7 +85,8 @@ class Access:
 
     async def _review(self, token: str) -> Caller | None:
         for audience in self._audiences:
-            if (known := await self._cluster.review_token(token, audience)) is not None:
+            known = await _answered(self._cluster.review_token(token, audience))
+            if known is not None:
                 return Caller(known.username, known.groups)
         return None
 
@@ -98,7 +105,20 @@ class Access:
         verb, kind, namespace, name, subresource = right
         return await self._decisions.get(
             (caller, right),
-            lambda: self._cluster.review_access(
-                caller.username, caller.groups, verb, kind.group, kind.plural, namespace, name, subresource
+            lambda: _answered(
+                self._cluster.review_access(
+                    caller.username, caller.groups, verb, kind.group, kind.plural, namespace, name, subresource
+                )
             ),
         )
+
+
+async def _answered(question: Awaitable[T]) -> T:
+    """That we may not ask is no word about the caller: a server that has just started knows no roles yet."""
+    try:
+        return await question
+    except Forbidden as refused:
+        log.warning("not allowed to ask who may what", error=refused.message)
+        raise Unavailable(
+            "the Kubernetes API does not tell who may what; try again", code="access-unknown"
+        ) from refused
