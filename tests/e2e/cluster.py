@@ -64,23 +64,32 @@ class Cluster(Platform):
 
     @contextmanager
     def without_apiserver(self, number: int = signal.SIGKILL) -> Iterator[None]:
-        """Nobody else starts it again here."""
-        folder = self.kubeconfig.parent
-        pid_file, log = folder / "kube-apiserver.pid", folder / "kube-apiserver.log"
-        process = psutil.Process(int(pid_file.read_text()))
-        command = process.cmdline()
-        process.send_signal(number)
-        psutil.wait_procs([process], 20)
+        """Nobody else starts it again here. The controller manager is started anew with it, as it does itself where it
+        has lost its lease: one that goes on may wait for minutes before it looks at a Service again."""
+        command = self._stop("kube-apiserver", number)
         try:
             yield
         finally:
-            with log.open("ab") as output:
-                started = subprocess.Popen(
-                    command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-                )
-            pid_file.write_text(f"{started.pid}\n")
-            _ours.append(started)
+            self._start("kube-apiserver", command)
             until(lambda: self._answers(), "the API server answers", 60)
+            self._start("kube-controller-manager", self._stop("kube-controller-manager", signal.SIGKILL))
+
+    def _stop(self, part: str, number: int) -> list[str]:
+        """Its command."""
+        process = psutil.Process(int((self.kubeconfig.parent / f"{part}.pid").read_text()))
+        command = process.cmdline()
+        process.send_signal(number)
+        psutil.wait_procs([process], 20)
+        return command
+
+    def _start(self, part: str, command: list[str]) -> None:
+        folder = self.kubeconfig.parent
+        with (folder / f"{part}.log").open("ab") as output:
+            started = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        (folder / f"{part}.pid").write_text(f"{started.pid}\n")
+        _ours.append(started)
 
     def _answers(self) -> bool:
         try:

@@ -62,7 +62,7 @@ def credential(scope: Scope) -> tuple[str | None, str | None]:
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     if b"authorization" in headers or scope["type"] == "http":
         return headers.get(b"authorization"), None
-    offered = [part.strip() for part in headers.get(b"sec-websocket-protocol", "").split(",") if part.strip()]
+    offered: list[str] = scope.get("subprotocols") or []
     tokens = [part.removeprefix(BEARER_PROTOCOL) for part in offered if part.startswith(BEARER_PROTOCOL)]
     others = [part for part in offered if not part.startswith(BEARER_PROTOCOL)]
     if len(tokens) != 1:

@@ -78,8 +78,10 @@ async def update_connector(request: Request, name: str, body: PatchConnector, na
     where = body.namespace or namespace
     before = await connectors(request).one(where, name)
     changes = body.changes(before)
-    if ref := changes.get("authSecretKeyRef"):
-        await may_use(request, SECRETS, where, [ref["name"]])
+    ref = before.spec.auth_secret_key_ref
+    if ref and body.token is None and changes.keys() & {"url", "headerName"}:
+        # Who says where a credential is sent could as well read it.
+        await may_use(request, SECRETS, where, [ref.name])
     changed = await connectors(request).change(where, name, changes, body.token)
     return Json(encoded(await connectors(request).body(changed)))
 
