@@ -20,6 +20,7 @@ from komputer.api.audit import Audited
 from komputer.api.auth import Authenticated, authorize
 from komputer.api.border import BodyLimit, KnownOrigins, LoopbackOnly
 from komputer.api.idempotency import OncePerKey
+from komputer.api.metrics import Counted, Metrics
 from komputer.api.rates import RateLimited
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import connectors as connector_routes
@@ -133,6 +134,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     )
     made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
     made.state.settings, made.state.log, made.state.agents = settings, log, agents
+    made.state.metrics = Metrics(agents, streams)
     made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
     access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None
     made.state.access = access
@@ -159,6 +161,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["ETag", "Retry-After"],
         )
+    made.add_middleware(Counted, metrics=made.state.metrics)
     if settings.loopback_only:
         made.add_middleware(LoopbackOnly)
     else:

@@ -87,6 +87,7 @@ def access_of(connection: HTTPConnection) -> Access | None:
 async def authorize(request: Request) -> None:
     """Before each operation. Raises `Forbidden`."""
     access, caller = access_of(request), caller_of(request)
+    request.state.noted["route"] = request.scope["route"].path
     asked = getattr(request.state, "asked", None)
     if access is None and asked is None:
         return

@@ -68,7 +68,8 @@ class Gateway:
         self._configs = Cache(cluster, CONFIGS)
         self._connectors = Cache(cluster, CONNECTORS, namespaces=settings.namespaces)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
-        self._intake = Intake(log)
+        self.metrics = Metrics()
+        self._intake = Intake(log, self.metrics.tasks)
         self._open_tasks = OpenTasks(log)
         self._bell = Bell(log.bell())
         self._streams = Streams(
@@ -104,7 +105,6 @@ class Gateway:
             self._outward,
             self._every_config,
         )
-        self.metrics = Metrics()
         self.metrics.streams.set_function(lambda: len(self._streams))
 
         def model(path: str) -> Route:

@@ -10,6 +10,7 @@ from komputer.events.log import Log, Numbered
 from komputer.gateway.errors import Gone
 from komputer.gateway.identity import Caller
 from komputer.gateway.requests import serves
+from komputer.gateway.tasks import TaskMetrics
 from komputer.resources import door
 from komputer.resources.agent import Agent
 from komputer.resources.errors import Conflict, Invalid
@@ -53,8 +54,9 @@ def bounded(event: types.Event) -> types.Event:
 class Intake:
     """Every call is of an agent's current pod. All raise `Unavailable` while the log does not answer."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, metrics: TaskMetrics) -> None:
         self._log = log
+        self._metrics = metrics
 
     async def hello(self, caller: Caller, body: door.Hello) -> door.Welcome:
         """Raises `Gone` for an agent that the log knows to be deleted, `Invalid` for a runtime newer than we are."""
@@ -73,6 +75,9 @@ class Intake:
     async def post(self, caller: Caller, body: door.Post) -> door.Posted:
         events = events_of(body, caller.agent)
         answers = await self._log.append(caller.key, body.term, events, floor=caller.agent.status.last_event_id)
+        for numbered, answer in zip(events, answers, strict=False):
+            if answer == "ok":
+                self._metrics.accepted(caller.key.namespace, caller.agent.spec.model, numbered.event)
         return door.Posted(answers=answers)
 
     async def heartbeat(self, caller: Caller, body: door.Heartbeat) -> door.Pulse:

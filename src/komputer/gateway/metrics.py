@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from komputer.gateway.tasks import TaskMetrics
+
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -26,6 +28,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.tasks = TaskMetrics(self.registry)
         self.streams = Gauge("komputer_gateway_assignment_streams", "Open assignment streams.", registry=self.registry)
 
     def text(self) -> bytes:

@@ -44,6 +44,11 @@ class Lease:
         self._seen: Manifest | None = None
         self._seen_at = 0.0
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it was ours when we looked last."""
+        return self._seen is not None and self._seen["spec"].get("holderIdentity") == self.identity
+
     async def acquired(self, stop: asyncio.Event, standing_by: Callable[[], None]) -> bool:
         """Waits until it is ours; `standing_by` is called where another holds it. False when `stop` is set before."""
         while not stop.is_set():

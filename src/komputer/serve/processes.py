@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
+from prometheus_client import Gauge
 from pydantic import Field, model_validator
 
 from komputer import api, gateway, offline, operator
@@ -120,6 +121,9 @@ class Gateway(_WithConnectors):
             await serve(app, listening, announce(listening), app.drain, grace_s=DRAIN_S)
 
 
+LEADING = Gauge("komputer_operator_leading", "1 where this operator leads.")
+
+
 class Operator(Common):
     """Makes pods, disks and status out of agents."""
 
@@ -139,6 +143,7 @@ class Operator(Common):
             namespace, _, name = self.lease.partition("/")
             # A pod's name: its container that starts again leads on at once.
             lease = Lease(cluster, namespace, name, socket.gethostname())
+            LEADING.set_function(lambda: lease.is_held)
             if await lease.acquired(stop, standing_by=health.set_ready):
                 async with lease.kept():
                     await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)

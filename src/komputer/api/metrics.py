@@ -1,0 +1,95 @@
+"""What the API counts, for Prometheus. Paths are route templates, so that nobody's names become series."""
+
+import re
+import time
+from collections import Counter as Count
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from komputer import __version__
+from komputer.agents.agents import Agents
+from komputer.resources.errors import Unavailable
+
+PARAMETER = re.compile(r"\{(\w+)\}")
+UNMATCHED = "unmatched"
+
+
+class Metrics:
+    """Of one app."""
+
+    def __init__(self, agents: Agents, open_streams: Any) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "komputer_api_http_requests", "Requests answered.", ["method", "path", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "komputer_api_http_request_duration_seconds",
+            "Until the answer's head was sent; streams go on after it.",
+            ["method", "path"],
+            registry=self.registry,
+        )
+        self._agents, self._streams = agents, open_streams
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What is so now. prometheus-client asks for it at each scrape."""
+        build = GaugeMetricFamily("komputer_api_build_info", "Always 1.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        streams = GaugeMetricFamily("komputer_api_streams_active", "Open WebSockets and Server-Sent Event streams.")
+        streams.add_metric([], len(self._streams))
+        yield streams
+        phases, tasks = self._counted()
+        active = GaugeMetricFamily("komputer_agents_active", "Agents.", labels=["namespace", "phase"])
+        for labels, count in phases.items():
+            active.add_metric(labels, count)
+        yield active
+        busy = GaugeMetricFamily("komputer_tasks_inprogress", "Tasks.", labels=["namespace", "model", "agent_name"])
+        for labels, count in tasks.items():
+            busy.add_metric([*labels, ""], count)
+        yield busy
+
+    def _counted(self) -> tuple[Count[tuple[str, str]], Count[tuple[str, str]]]:
+        phases: Count[tuple[str, str]] = Count()
+        tasks: Count[tuple[str, str]] = Count()
+        try:
+            manifests = self._agents.manifests()
+        except Unavailable:  # not read yet
+            manifests = []
+        for manifest in manifests:
+            namespace, status = manifest["metadata"]["namespace"], manifest.get("status") or {}
+            phases[namespace, status.get("phase") or "Pending"] += 1
+            if status.get("taskStatus") in ("InProgress", "Compacting"):
+                tasks[namespace, str(manifest["spec"].get("model") or "")] += 1
+        return phases, tasks
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class Counted:
+    """Around the app."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, found = time.perf_counter(), dict[str, str]()
+        scope.setdefault("state", {})["noted"] = found
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = PARAMETER.sub(r":\1", found.get("route", UNMATCHED))
+                self._metrics.requests.labels(scope["method"], path, message["status"]).inc()
+                self._metrics.seconds.labels(scope["method"], path).observe(time.perf_counter() - began)
+            await send(message)
+
+        await self.app(scope, receive, counted)

@@ -1,0 +1,72 @@
+"""What agents' tasks come to, counted where their events are accepted: each event once, whichever gateway takes it."""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from komputer.events import types
+
+TASK_SECONDS = tuple(float(2**n) for n in range(12))
+TOOL_SECONDS = tuple(0.1 * 2**n for n in range(12))
+OUTCOMES = {types.TaskCompleted: "completed", types.TaskCancelled: "cancelled", types.TaskFailed: "errored"}
+TOKENS = {
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "cache_read": "cache_read_input_tokens",
+    "cache_creation": "cache_creation_input_tokens",
+}
+
+
+class TaskMetrics:
+    """The names and labels of the Go version, whose dashboards go on to work; `agent_name` is empty, as it is there
+    unless one asks for it: each agent would be series of its own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        of_a_task = ["namespace", "model", "agent_name"]
+        self._tasks = Counter("komputer_agent_tasks", "Tasks.", [*of_a_task, "outcome"], registry=registry)
+        self._seconds = Histogram(
+            "komputer_agent_task_duration_seconds",
+            "Of completed tasks.",
+            of_a_task,
+            buckets=TASK_SECONDS,
+            registry=registry,
+        )
+        self._cost = Counter("komputer_agent_task_cost_usd", "US dollars.", of_a_task, registry=registry)
+        self._tokens = Counter("komputer_agent_task_tokens", "Tokens.", [*of_a_task, "kind"], registry=registry)
+        self._tools = Counter(
+            "komputer_agent_tool_invocations",
+            "Tool calls that were answered.",
+            ["namespace", "tool", "outcome", "agent_name"],
+            registry=registry,
+        )
+        self._tool_seconds = Histogram(
+            "komputer_agent_tool_duration_seconds",
+            "Of tool calls.",
+            ["namespace", "tool", "agent_name"],
+            buckets=TOOL_SECONDS,
+            registry=registry,
+        )
+
+    def accepted(self, namespace: str, model: str, event: types.Event) -> None:
+        """The log has taken it, and had not before."""
+        match event:
+            case types.TaskStarted():
+                self._tasks.labels(namespace, model, "", "started").inc()
+            case types.ToolResult():
+                outcome = "error" if event.is_error else "success"
+                self._tools.labels(namespace, event.tool, outcome, "").inc()
+                self._tool_seconds.labels(namespace, event.tool, "").observe(event.duration_ms / 1000)
+            case types.TaskCompleted() | types.TaskCancelled() | types.TaskFailed():
+                self._tasks.labels(namespace, model, "", OUTCOMES[type(event)]).inc()
+                self._cost.labels(namespace, model, "").inc(event.cost_usd)
+                if isinstance(event, types.TaskCompleted):
+                    self._completed(namespace, model, event)
+            case _:
+                pass
+
+    def _completed(self, namespace: str, model: str, event: types.TaskCompleted) -> None:
+        self._seconds.labels(namespace, model, "").observe(event.duration_ms / 1000)
+        for kind, field in TOKENS.items():
+            count: Any = event.usage.get(field)
+            if isinstance(count, int) and count > 0:
+                self._tokens.labels(namespace, model, "", kind).inc(count)
