@@ -40,15 +40,18 @@ lint: setup ## Formatter, linter, strict types, floors, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m komputer.resources.crds --check
 	@$(BIN)/python hack/openapi/generate.py --check
+	@$(BIN)/python hack/chart/values.py --check
 	@$(BIN)/mypy
 
 format: setup ## Format and mend what the linter can
 	@$(BIN)/ruff format src tests benchmarks hack
 	@$(BIN)/ruff check --fix src tests benchmarks hack
 
-generated: setup ## Make the generated files anew: resource definitions, OpenAPI document
+generated: setup ## Make the generated files anew: resource definitions, OpenAPI, the chart's schema and snapshots
 	@$(BIN)/python -m komputer.resources.crds
 	@$(BIN)/python hack/openapi/generate.py
+	@$(BIN)/python hack/chart/values.py
+	@if hack/kubernetes/build.sh --check helm >/dev/null 2>&1; then $(BIN)/python -m tests.chart.rendering; fi
 
 bench: setup ## Measure; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks

@@ -24,7 +24,7 @@ trap 'exit 143' TERM
 
 kubeconfig=$("$here/controlplane.sh" start "$dir")
 code=0
-suites=(tests/contract/{kubernetes,kube,gateway,operator,api}) # in this order: the operator's, once started, sees all agents
+suites=(tests/chart tests/contract/{kubernetes,kube,gateway,operator,api}) # in this order: the operator's, once started, sees all agents
 "$python" -m pytest "${suites[@]}" --kubeconfig "$kubeconfig" -o console_output_style=count "$@" | tee "$dir/pytest.log" || code=$?
 counts=$(tail -n 1 "$dir/pytest.log" | sed 's/^=* *//; s/ *=*$//')
 exit "$code"
