@@ -1,5 +1,6 @@
 """A platform under test, wherever it runs: what a client asks of it, and what a test does to its parts."""
 
+import contextlib
 import json
 import os
 import re
@@ -87,6 +88,11 @@ class Platform(ABC):
             except psutil.Error:
                 continue
         return found
+
+    def kill_runtime(self, agent: str) -> None:
+        for process in self.agent_processes("komputer.runtime", agent):
+            with contextlib.suppress(psutil.NoSuchProcess):  # its parent took it along
+                process.kill()
 
     @property
     def cli_environment(self) -> dict[str, str]:

@@ -64,8 +64,7 @@ def test_a_compaction_survives_the_death_of_the_runtime(platform: Platform) -> N
     platform.end("vise")
     platform.settled("vise", lastTaskOutcome="completed")
     assert platform.http.post("/agents/vise/compact").status_code == 200
-    for process in platform.agent_processes("komputer.runtime", "vise"):
-        process.kill()
+    platform.kill_runtime("vise")
     assert platform.end("vise", 2, within_s=90)["type"] == "task_completed"
     events = platform.events("vise")
     check_log(events)

@@ -46,8 +46,7 @@ def test_the_cli_is_killed(platform: Platform) -> None:
 def test_the_runtime_is_killed(platform: Platform) -> None:
     platform.assign("widow", script(*WORK))
     platform.event("widow", "tool_call")
-    for process in platform.agent_processes("komputer.runtime", "widow"):
-        process.kill()
+    platform.kill_runtime("widow")
     events = finished(platform, "widow")
     assert events[-1]["payload"]["result"] == "After."
     assert any(e["type"] == "task_resumed" for e in events)

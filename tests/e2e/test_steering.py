@@ -146,8 +146,7 @@ def test_a_message_survives_the_death_of_the_runtime(platform: Platform) -> None
     platform.assign("phoenix", script(tool(4), {"say": "Nobody spoke."}))
     platform.event("phoenix", "tool_call")
     assert say(platform, "phoenix", script({"say": "Heard after death."}, text="Turn.")).status_code == 202
-    for process in platform.agent_processes("komputer.runtime", "phoenix"):
-        process.kill()
+    platform.kill_runtime("phoenix")
     end = platform.end("phoenix")
     events = platform.events("phoenix")
     assert end["payload"]["result"] == "Heard after death.", events

@@ -88,7 +88,7 @@ def test_kubectl_apply_runs_an_agent_once_and_an_edit_runs_it_again(laptop: Lapt
     starts = [e for e in laptop.events("applied") if e["type"] == "task_started"]
     assert len(starts) == 3
     columns = kubectl(laptop, "get", "komputeragents", "applied")
-    assert columns.split("\n")[0].split()[:5] == ["NAME", "PHASE", "TASK", "COST", "MODEL"]
+    assert columns.split("\n")[0].split()[:5] == ["NAME", "PHASE", "TASK", "MODEL", "COST"]
     assert "Running" in columns
     logs = kubectl(laptop, "logs", "applied-pod")
     assert logs is not None

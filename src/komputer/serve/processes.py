@@ -17,8 +17,6 @@ from komputer.serve.health import Health
 from komputer.serve.http import announce, serve
 from komputer.serve.settings import Common, Listed, Network, Process, stop_signal
 
-DRAIN_S = 20
-"""How long requests under way may take to end after SIGTERM. Below terminationGracePeriodSeconds (30 s by default)."""
 ANTHROPIC = "https://api.anthropic.com"
 
 
@@ -79,7 +77,7 @@ class Api(_WithConnectors):
         async with self.connected(makes_namespaces=self.create_namespaces) as (cluster, log):
             app = api.app(settings, cluster, log)
             listening = self.listen()
-            await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=DRAIN_S)
+            await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=self.drain_seconds)
 
 
 class Gateway(_WithConnectors):
@@ -118,7 +116,7 @@ class Gateway(_WithConnectors):
         async with self.connected() as (cluster, log):
             app = gateway.app(settings, cluster, log)
             listening = self.listen()
-            await serve(app, listening, announce(listening), app.drain, grace_s=DRAIN_S)
+            await serve(app, listening, announce(listening), app.drain, grace_s=self.drain_seconds)
 
 
 LEADING = Gauge("komputer_operator_leading", "1 where this operator leads.")

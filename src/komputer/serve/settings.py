@@ -50,6 +50,9 @@ class Process(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535, description="to listen on; 0 takes a free one")]
+    drain_seconds: int = Field(
+        20, ge=0, description="for requests under way after SIGTERM; below terminationGracePeriodSeconds"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 
