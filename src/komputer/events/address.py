@@ -72,7 +72,7 @@ class Address:
         asked |= tls | self._credentials(self.sentinel_password_file) | {"username": None}
         asked = {key: value for key, value in asked.items() if value is not None}
         sentinel: Any = Sentinel(hosts, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
-        return sentinel.master_for(master, db=db, **options, **tls)
+        return sentinel.master_for(master, redis_class=_Named, db=db, **options, **tls)
 
     def _sentinels(self) -> tuple[list[tuple[str, int]], str, int]:
         parts = urlsplit(self.url)
@@ -87,6 +87,16 @@ class Address:
         if not master or not db.isdigit():
             raise _invalid("it names no master: redis+sentinel://host:port,host:port/master/db")
         return hosts, master, int(db)
+
+
+class _Named(Redis):
+    """The master that Sentinels name; closing it closes the connections to them, too."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        pool: Any = self.connection_pool
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 class _PasswordFile(CredentialProvider):
