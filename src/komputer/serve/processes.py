@@ -132,9 +132,8 @@ class Operator(Common):
 
     async def run(self) -> None:
         settings = operator.Settings(namespaces=self.scope)
-        listening = self.listen()
         stop = stop_signal()
-        async with self.connected() as (cluster, log), Health(listening, announce(listening)) as health:
+        async with self.connected() as (cluster, log), self._health() as health:
             if not self.lease:
                 await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
                 return
@@ -145,6 +144,10 @@ class Operator(Common):
             if await lease.acquired(stop, standing_by=health.set_ready):
                 async with lease.kept():
                     await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
+
+    def _health(self) -> Health:
+        listening = self.listen()
+        return Health(listening, announce(listening))
 
 
 class OfflineModel(Process):
