@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from komputer.serve.rights import IN_NAMESPACES, OF_THE_CLUSTER
 from tests.chart.rendering import CHART, SNAPSHOTS, VALUES, Json, helm, objects, rendered, text_of
 
 pytestmark = pytest.mark.skipif(helm() is None, reason="helm is not built: hack/kubernetes/build.sh helm")
@@ -96,6 +97,21 @@ def test_with_a_list_of_namespaces_nothing_of_others_may_be_touched() -> None:
     assert roles - {("komputer", "komputer-operator-lease")} == {
         (namespace, f"komputer-komputer-{part}") for namespace in ("team-a", "team-b") for part in parts
     }
+
+
+@pytest.mark.parametrize("part", ["api", "gateway", "operator"])
+def test_the_chart_grants_what_the_parts_ask_for_and_no_more(part: str) -> None:
+    found = objects(text_of(BY_NAME["offline"]))
+    roles = {role["metadata"]["name"]: role["rules"] for role in found if role["kind"] == "ClusterRole"}
+
+    def flat(rules: Any) -> set[tuple[str, str, str]]:
+        return {
+            (group, resource, verb) for group, resources, verbs in rules for resource in resources for verb in verbs
+        }
+
+    rules = roles[f"komputer-komputer-{part}"]
+    granted = [(rule["apiGroups"][0], rule["resources"], rule["verbs"]) for rule in rules]
+    assert flat(granted) == flat(IN_NAMESPACES[part] + OF_THE_CLUSTER[part])
 
 
 def test_the_resource_definitions_are_part_of_it_and_stay_when_it_goes() -> None:

@@ -253,6 +253,31 @@ def test_an_agents_name_is_used_again_at_once(cluster: Cluster) -> None:
         assert cluster.http.delete("/agents/phoenix").status_code == 200
 
 
+def test_the_doctor_finds_nothing_wrong_and_says_what_this_node_cannot_do(cluster: Cluster) -> None:
+    cluster.ready()
+    cluster.assign("fenced", script({"say": "Hello."}))
+    cluster.end("fenced")
+    done = cluster.cli("doctor", "--kubeconfig", str(cluster.kubeconfig), "--json")
+    found = {each["check"]: each for each in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 0, found
+    states = {check: each["state"] for check, each in found.items()}
+    assert states.pop("network policy") == "warning", "the node of the tests has no policy engine"
+    assert set(states.values()) == {"ok"}, found
+    assert len(states) == 10
+
+
+def test_the_doctor_tells_what_is_missing(cluster: Cluster) -> None:
+    cluster.kubectl("delete", "clusterrolebinding", f"{NAMESPACE}-komputer-gateway")
+    try:
+        done = cluster.cli("doctor", "--kubeconfig", str(cluster.kubeconfig), "--no-probe")
+        assert done.returncode == 1
+        assert "lacking: gateway may not" in " ".join(done.stdout.split())
+    finally:
+        where = ("komputer", str(CHART), "-n", NAMESPACE, "-f", str(VALUES))
+        helm(cluster, "upgrade", *where, "--wait", "--timeout", "120s")
+        cluster.ready()
+
+
 def posted(cluster: Cluster, name: str) -> int:
     try:
         return cluster.post(name, script({"say": "Second."})).status_code

@@ -3,7 +3,7 @@
 import typer
 
 from komputer import __version__
-from komputer.cli import agents, platform, serve
+from komputer.cli import agents, doctor, platform, serve
 
 app = typer.Typer(
     name="komputer",
@@ -31,3 +31,4 @@ def top(
 agents.register(app)
 platform.register(app)
 serve.register(app)
+doctor.register(app)

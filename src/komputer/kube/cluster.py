@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -160,6 +161,15 @@ class Cluster:
                     for line in lines:
                         if line:
                             yield _event(call, orjson.loads(line))
+
+    async def server(self) -> tuple[dict[str, Any], datetime]:
+        """What the server says of its version, and the time that it has."""
+        what = "ask for the version"
+        with _connection_errors(what):
+            response = await self._http.get("/version")
+        if response.status_code != 200:
+            raise Unavailable(f"Cannot {what}: the Kubernetes API answered {response.status_code}")
+        return orjson.loads(response.content), parsedate_to_datetime(response.headers["date"])
 
     # Writes
 

@@ -9,9 +9,15 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from komputer.resources.errors import KomputerError
-from komputer.serve.processes import Api, Gateway, OfflineModel, Operator
+from komputer.serve.processes import Api, Gateway, OfflineModel, Operator, Probe
 
-PARTS: dict[str, Any] = {"api": Api, "gateway": Gateway, "operator": Operator, "offline-model": OfflineModel}
+PARTS: dict[str, Any] = {
+    "api": Api,
+    "gateway": Gateway,
+    "operator": Operator,
+    "offline-model": OfflineModel,
+    "probe": Probe,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The three processes. Each runs until SIGTERM; what is half done then is finished by whoever comes next."""
 
+import json
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from komputer.api.border import is_loopback
 from komputer.connectors.addresses import AddressRules
 from komputer.kube.lease import Lease
 from komputer.resources import names
+from komputer.serve import probe
 from komputer.serve.credential import CredentialFile
 from komputer.serve.health import Health
 from komputer.serve.http import announce, serve
@@ -120,6 +122,19 @@ class Gateway(_WithConnectors):
 
 
 LEADING = Gauge("komputer_operator_leading", "1 where this operator leads.")
+
+
+class Probe(Gateway):
+    """Says as JSON what can be reached from here, and ends."""
+
+    async def run(self) -> None:
+        async with self.connected() as (_, log):
+            credential = self._credential()
+            found = {
+                "redis": await probe.redis(log),
+                "model": await probe.model(self.model_base_url, credential() if credential else None),
+            }
+        print(json.dumps(found))
 
 
 class Operator(Common):

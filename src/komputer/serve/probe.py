@@ -1,0 +1,63 @@
+"""`komputer serve probe`: what a part can reach from where it runs, as JSON. `komputer doctor` asks it in a pod."""
+
+from typing import Any
+
+import aiohttp
+
+from komputer.events.log import Log
+from komputer.gateway import Credential
+from komputer.resources.errors import KomputerError
+
+WITHIN_S = 20.0
+
+
+async def redis(log: Log) -> dict[str, str]:
+    """The server and what of its settings matters; `error` where it does not answer."""
+    try:
+        await log.ping()
+        told: Any = await log.server.translated(lambda: log.server.redis.info("server"))
+        settings = await _settings(log)
+    except KomputerError as error:
+        return {"error": error.message}
+    server = "Valkey" if "valkey_version" in told else "Redis"
+    version = str(told.get("valkey_version") or told.get("redis_version"))
+    is_written = settings.get("appendonly") == "yes"
+    waits = is_written and tuple(map(int, str(told.get("redis_version", "0")).split(".")[:2])) >= (7, 2)
+    always = is_written and settings.get("appendfsync") == "always"
+    durability = "waits" if waits else "always" if always else "none"
+    return {
+        "server": server,
+        "version": version,
+        "policy": settings.get("maxmemory-policy", "unknown"),
+        "durability": durability if settings else "unknown",
+    }
+
+
+async def _settings(log: Log) -> dict[str, str]:
+    """Empty where a managed server does not tell."""
+    try:
+        found = await log.server.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
+    except Exception:  # border: some servers have no CONFIG, others refuse it, each in its own way
+        return {}
+    return {_text(key): _text(value) for key, value in found.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+async def model(base_url: str, credential: Credential | None) -> dict[str, str]:
+    """Whether the model's address takes the credential; counting tokens costs nothing."""
+    headers = {"anthropic-version": "2023-06-01"} | (dict([credential.header]) if credential else {})
+    body = {"model": "claude-sonnet-4-6", "messages": [{"role": "user", "content": "Hello"}]}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WITHIN_S), trust_env=True) as http,
+            http.post(f"{base_url.rstrip('/')}/v1/messages/count_tokens", json=body, headers=headers) as answer,
+        ):
+            status = answer.status
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        return {"state": "unreachable", "said": f"{base_url} cannot be reached ({type(error).__name__})"}
+    if status in (401, 403):
+        return {"state": "refused", "said": f"{base_url} does not accept the credential ({status})"}
+    return {"state": "ok", "said": f"{base_url} answers and takes the credential ({status})"}
