@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
-.PHONY: setup up test test-kubernetes e2e-kubernetes images lint format types generated check bench model lock clean help
+.PHONY: setup up test test-kubernetes e2e-kubernetes images lint format types generated check bench bench-kubernetes model lock clean help
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -55,6 +55,9 @@ generated: setup ## Make the generated files anew: resource definitions, OpenAPI
 
 bench: setup ## Measure; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks
+
+bench-kubernetes: setup ## Measure against a real control plane; writes benchmarks/KUBERNETES.md
+	@hack/kubernetes/bench.sh
 
 model: setup ## The protocol's model, at length (minutes)
 	@$(BIN)/python -m tests.model

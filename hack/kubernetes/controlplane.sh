@@ -5,7 +5,7 @@
 # DIR is made with mode 0700 and holds everything. etcd and the parts behind the API server take no TCP port; PORT 0, the
 # default, picks a free one. The binaries come from build.sh, etcd from Debian (etcd-server, installed if we are root).
 # With ADDRESS in the environment the API server listens there, where nodes can reach it, and not on loopback; with AUDIT=yes
-# it writes what ServiceAccounts ask for into audit.log.
+# it writes what ServiceAccounts and the admin ask for into audit.log.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -126,7 +126,8 @@ start() {
   [[ $address == 127.* ]] && reconciler=none || reconciler=lease
   if [[ ${AUDIT:-} == yes ]]; then
     echo '{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
-      "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]}' >"$dir/audit-policy.json"
+      "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts", "system:masters"]}, {"level": "None"}]}' \
+      >"$dir/audit-policy.json"
     audit=(--audit-policy-file=audit-policy.json --audit-log-path=audit.log --audit-log-mode=batch)
   fi
   run kube-apiserver "$apiserver" --etcd-servers=unix://etcd.sock:0 --bind-address="$address" --secure-port="$port" \
