@@ -8,6 +8,7 @@ pin() { # FILE ARGUMENTS...
 }
 for each in setup build; do pin $each requirements/$each.in; done
 pin local pyproject.toml --extra local
-for extra in runtime server; do pin $extra pyproject.toml --extra $extra -c requirements/local.txt; done
+pin runtime pyproject.toml --extra runtime -c requirements/local.txt
+pin server pyproject.toml --extra server --extra vertex -c requirements/local.txt
 pin dev pyproject.toml --extra local --group dev -c requirements/local.txt
 .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header images/agent/tools.in -o images/agent/tools.txt

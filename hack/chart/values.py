@@ -35,7 +35,10 @@ PATTERNS = {
     "api.allowedOrigins": r"^https?://[^/]+$",
     "api.tokenAudiences": r"^\S+$",
     "redis.url": r"^$|^(redis|rediss|redis\+sentinel|rediss\+sentinel)://",
-    "model.baseURL": r"^https?://",
+    "model.baseURL": r"^$|^https?://",
+    "model.bedrock.region": r"^([a-z][a-z0-9-]{1,30})?$",
+    "model.vertex.region": r"^[a-z][a-z0-9-]{1,30}$",
+    "model.vertex.project": r"^([a-z][a-z0-9:.-]{4,62})?$",
 }
 """Of a text, or of each entry of a list."""
 FREE = {"resources", "nodeSelector", "affinity", "labels"}

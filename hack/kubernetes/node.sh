@@ -8,7 +8,7 @@
 # One a machine at a time. Wants root; Debian's packages are installed, the rest is built by build.sh and hack/images.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-netns=komputer-node node=node1 ip=10.88.0.1 pods=10.89.0.0/24 services=10.96.0.0/16
+netns=komputer-node place=/run/komputer-node node=node1 ip=10.88.0.1 pods=10.89.0.0/24 services=10.96.0.0/16
 packages=(containerd runc containernetworking-plugins iptables conntrack etcd-server)
 
 say() { echo "node.sh: $*" >&2; }
@@ -145,13 +145,24 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 END
 }
 
+clear_the_place() { # what a node left behind whose processes were killed is removed; a running node is nobody's to end
+  local other
+  other=$(cat $place 2>/dev/null) || return 0
+  if (dir=$other; running containerd || running kubelet) >/dev/null; then
+    say "a node is running already: $0 stop $other"
+    exit 75 # as in sysexits.h: later it may work
+  fi
+  say "removing what is left of the node in $other"
+  "$0" stop "$other"
+}
 start() {
   local kubelet proxy
-  [[ ! -e /run/netns/$netns ]] || { say "a node is running already: node.sh stop DIR"; exit 1; }
+  clear_the_place
   need_packages
   { read -r kubelet; read -r proxy; } < <("$here/build.sh" kubelet kube-proxy)
   trap stop EXIT
   trap 'exit 130' INT TERM
+  echo "$dir" >$place
   network
   ADDRESS=$ip inside "$here/controlplane.sh" start "$dir/controlplane" 6443 >/dev/null
   identity
@@ -177,30 +188,22 @@ load() {
   containers images import "$1" >/dev/null
   for image in $(containers images ls -q); do containers images label "$image" io.cri-containerd.pinned=pinned >/dev/null; done
 }
-stop() { # kubelet leaves its containers running, so they are ended here
-  local code=$? found=() container name namespaces=
-  end kubelet; end kube-proxy
-  if running containerd >/dev/null; then
-    mapfile -t found < <(containers containers ls -q)
-    namespaces=$(for container in "${found[@]}"; do containers containers info "$container"; done \
-      | sed -nE 's#.*/netns/(cni-[0-9a-f-]+).*#\1#p' | sort -u)
-    for container in "${found[@]}"; do containers tasks kill -s KILL -a "$container" >/dev/null 2>&1 || true; done
-    sleep 0.5
-    for container in "${found[@]}"; do
-      containers tasks rm -f "$container" >/dev/null 2>&1 || true
-      containers containers rm "$container" >/dev/null 2>&1 || true
-    done
-  fi
-  end containerd
+stop() { # kubelet leaves its containers running, so they are ended here; nothing of the node needs to be alive for that
+  local code=$? name
+  end kubelet; end kube-proxy; end containerd
+  find /sys/fs/cgroup -path '*/kubepods/*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | xargs -r kill -9 2>/dev/null || true
+  pkill -9 -f "containerd-shim.* -address $dir/containerd.sock" || true
   "$here/controlplane.sh" stop "$dir/controlplane" || true
   awk -v below="$dir/" 'index($2, below) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount 2>/dev/null || true
-  for name in $namespaces; do ip netns del "$name" 2>/dev/null || true; done
+  for name in $(cd /run/netns 2>/dev/null && ls); do
+    if [[ $name == cni-* && $(ip -n "$name" -4 -o addr 2>/dev/null) == *" ${pods%.*}."* ]]; then ip netns del "$name"; fi
+  done
   ip link del $netns 2>/dev/null || true
   [[ ! -e /run/netns/$netns ]] || ip netns del $netns
   for name in /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods; do
     [[ ! -d $name ]] || find "$name" -depth -type d -exec rmdir {} \; 2>/dev/null || true
   done
-  rm -rf "$dir"/{containerd,containerd-run,containerd-opt,kubelet,volumes,ipam}
+  rm -rf "$dir"/{containerd,containerd-run,containerd-opt,kubelet,volumes,ipam} $place
   return "$code"
 }
 

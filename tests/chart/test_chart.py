@@ -47,6 +47,9 @@ def test_helm_finds_nothing_wrong(values: Path) -> None:
         (("model.offline=true", "api.replicas=two"), "got string, want integer"),
         (("model.offline=true", "redis.url=http://redis"), "does not match pattern"),
         (("model.offline=true", "namespaces={Team}"), "does not match pattern"),
+        (("model.bedrock.region=eu-west-1",), "the model has no credential"),
+        (("model.bedrock.region=a1", "model.vertex.project=acme-ai"), "not both"),
+        (("model.vertex.region=eu/west",), "does not match pattern"),
         (("model.offline=true", "httpRoute.enabled=true"), "httpRoute.parentRefs names no Gateway"),
     ],
 )

@@ -218,6 +218,9 @@ metadata:
   name: {{ $name }}
   namespace: {{ $root.Release.Namespace }}
   labels: {{- include "komputer.labels" . | nindent 4 }}
+  {{- with $values.serviceAccountAnnotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- if and $values.minAvailable (or $autoscaling.enabled (gt (int $values.replicas) 1)) }}
 ---
 apiVersion: policy/v1

@@ -115,14 +115,18 @@ class ModelProxy:
         self._starts[task] = model
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, body: bytes, began: float) -> str:
-        sent = headers.to_model(scope["headers"], self._settings.model_credential())
+        path, query = self._path, scope["query_string"].decode()
+        if self._settings.vertex:
+            (path, body), query = self._settings.vertex.translated(path, body), ""
         has_begun = False
         try:
-            async with self._upstream.post(self._path, scope["query_string"].decode(), sent, body) as answer:
+            credential = await self._settings.model_credential()
+            sent = headers.to_model(scope["headers"], credential)
+            async with self._upstream.post(path, query, sent, body) as answer:
                 self._metrics.model_first_byte_seconds.observe(time.perf_counter() - began)
                 if answer.status >= 300:
-                    return await _answer(await self._refused(answer), scope, receive, send)
-                await send(_head(answer, self._settings.model_credential()))
+                    return await _answer(await _refused(answer, credential), scope, receive, send)
+                await send(_head(answer, credential))
                 has_begun = True
                 async for chunk in answer.content.iter_any():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -138,21 +142,21 @@ class ModelProxy:
             log.warning("model not reached", error=error.message)
             return await _answer(model_error(error), scope, receive, send)
 
-    async def _refused(self, answer: aiohttp.ClientResponse) -> Response:
-        """An error as it came, but for the credential; a redirect, which would lead the pod elsewhere, as an error."""
-        log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
-        if answer.status < 400:
-            raise Unreachable("The model's address answers with a redirect; the platform follows none.")
-        credential = self._settings.model_credential()
-        body = bytearray()
-        async for chunk in answer.content.iter_any():
-            body += chunk
-            if len(body) > ERROR_LIMIT_BYTES:
-                break
-        response = Response(cleaned(bytes(body), answer.headers.get("content-encoding", ""), credential), answer.status)
-        passed = headers.to_pod(answer.headers.items(), credential.value if credential else None)
-        response.raw_headers += [pair for pair in passed if pair[0] not in (b"content-length", b"content-encoding")]
-        return response
+
+async def _refused(answer: aiohttp.ClientResponse, credential: Credential | None) -> Response:
+    """An error as it came, but for the credential; a redirect, which would lead the pod elsewhere, as an error."""
+    log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
+    if answer.status < 400:
+        raise Unreachable("The model's address answers with a redirect; the platform follows none.")
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > ERROR_LIMIT_BYTES:
+            break
+    response = Response(cleaned(bytes(body), answer.headers.get("content-encoding", ""), credential), answer.status)
+    passed = headers.to_pod(answer.headers.items(), credential.value if credential else None)
+    response.raw_headers += [pair for pair in passed if pair[0] not in (b"content-length", b"content-encoding")]
+    return response
 
 
 def _head(answer: aiohttp.ClientResponse, credential: Credential | None) -> Message:

@@ -1,11 +1,12 @@
 """What one gateway process is told."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
 from komputer.connectors.addresses import AddressRules
+from komputer.gateway.vertex import Vertex
 from komputer.resources import names
 from komputer.resources.door import HEARTBEAT_S
 
@@ -25,14 +26,25 @@ class Credential:
         return "authorization", f"Bearer {self.value}"
 
 
+def always(credential: Credential | None) -> Callable[[], Awaitable[Credential | None]]:
+    """A credential that nobody rotates."""
+
+    async def the_same() -> Credential | None:
+        return credential
+
+    return the_same
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """`model_base_url` is what `/v1/messages` is put behind; a `model_credential` of None is
     for the offline model, or a gateway that wants none."""
 
     model_base_url: str
-    model_credential: Callable[[], Credential | None]
-    """Asked for each request, so that a rotated one counts at once."""
+    model_credential: Callable[[], Awaitable[Credential | None]]
+    """Asked for each request, so that a rotated one counts at once. Raises `Unreachable` where there is none now."""
+    vertex: Vertex | None = None
+    """Where the model's address speaks Vertex AI's form of the Messages API."""
     audience: str = names.GATEWAY_AUDIENCE
     token_trusted_for: timedelta = timedelta(seconds=60)
     """How long a reviewed token counts without asking again. Its pod and agent are looked at each time, so this is how

@@ -153,7 +153,9 @@ def _gateway_settings(platform: Platform) -> gateway.Settings:
     if not platform.is_offline and descriptor is not None:
         access = credential.read(descriptor)
         base_url, given = access.base_url, gateway.Credential(kind=access.kind, value=access.value)
-    return gateway.Settings(model_base_url=base_url, model_credential=lambda: given, addresses=_addresses(platform))
+    return gateway.Settings(
+        model_base_url=base_url, model_credential=gateway.always(given), addresses=_addresses(platform)
+    )
 
 
 def _addresses(platform: Platform) -> AddressRules:

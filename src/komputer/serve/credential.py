@@ -31,7 +31,7 @@ class CredentialFile:
                 f"the model's credential cannot be read from {self.path}: {wrong}", code="model-credential"
             ) from wrong
 
-    def __call__(self) -> Credential | None:
+    async def __call__(self) -> Credential | None:
         try:
             self._look()
         except (OSError, ValueError) as wrong:

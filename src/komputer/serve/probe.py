@@ -1,14 +1,17 @@
 """`komputer serve probe`: what a part can reach from where it runs, as JSON. `komputer doctor` asks it in a pod."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
+import orjson
 
 from komputer.events.log import Log
-from komputer.gateway import Credential
+from komputer.gateway import Credential, Unreachable, Vertex
 from komputer.resources.errors import KomputerError
 
 WITHIN_S = 20.0
+HELLO = {"model": "claude-sonnet-4-6", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 async def redis(log: Log) -> dict[str, str]:
@@ -46,16 +49,24 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-async def model(base_url: str, credential: Credential | None) -> dict[str, str]:
+async def model(
+    base_url: str, vertex: Vertex | None, credential: Callable[[], Awaitable[Credential | None]]
+) -> dict[str, str]:
     """Whether the model's address takes the credential; counting tokens costs nothing."""
-    headers = {"anthropic-version": "2023-06-01"} | (dict([credential.header]) if credential else {})
-    body = {"model": "claude-sonnet-4-6", "messages": [{"role": "user", "content": "Hello"}]}
+    path, body = "/v1/messages/count_tokens", orjson.dumps(HELLO)
+    if vertex:
+        path, body = vertex.translated(path, body)
+    headers = {"anthropic-version": "2023-06-01", "content-type": "application/json"}
     try:
+        if given := await credential():
+            headers |= dict([given.header])
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WITHIN_S), trust_env=True) as http,
-            http.post(f"{base_url.rstrip('/')}/v1/messages/count_tokens", json=body, headers=headers) as answer,
+            http.post(f"{base_url.rstrip('/')}{path}", data=body, headers=headers) as answer,
         ):
             status = answer.status
+    except Unreachable as error:
+        return {"state": "refused", "said": error.message}
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return {"state": "unreachable", "said": f"{base_url} cannot be reached ({type(error).__name__})"}
     if status in (401, 403):

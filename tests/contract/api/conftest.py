@@ -33,7 +33,7 @@ async def world(cluster: Cluster, log: Log, operator: Operator, model: Model) ->
     from komputer import gateway
 
     async with serving(model, lifespan="off") as model_url:
-        settings = gateway.Settings(model_base_url=model_url, model_credential=lambda: None, addresses=LOOPBACK)
+        settings = gateway.Settings(model_base_url=model_url, model_credential=gateway.always(None), addresses=LOOPBACK)
         app = gateway.app(settings, cluster, log)
         async with serving(app) as url, httpx.AsyncClient(timeout=30) as http:
             world = World(cluster, log, app, url, model, http)

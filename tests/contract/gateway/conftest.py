@@ -48,12 +48,20 @@ def heartbeat_s() -> float:
 
 
 @pytest.fixture
-async def world(cluster: Cluster, log: Log, model: Model, heartbeat_s: float) -> AsyncIterator[World]:
+def vertex() -> gateway.Vertex | None:
+    return None
+
+
+@pytest.fixture
+async def world(
+    cluster: Cluster, log: Log, model: Model, heartbeat_s: float, vertex: gateway.Vertex | None
+) -> AsyncIterator[World]:
     """Reviewed tokens are trusted for as long as the product does."""
     async with serving(model, lifespan="off") as model_url:
         settings = gateway.Settings(
             model_base_url=model_url,
-            model_credential=lambda: gateway.Credential(kind="api_key", value=CREDENTIAL),
+            model_credential=gateway.always(gateway.Credential(kind="api_key", value=CREDENTIAL)),
+            vertex=vertex,
             heartbeat_s=heartbeat_s,
             token_refused_for=timedelta(0),
             addresses=AddressRules(loopback=True, own_ports=frozenset({OWN_PORT})),

@@ -105,5 +105,5 @@ def test_settings_and_the_credential_show_no_value() -> None:
     from komputer import gateway
 
     credential = gateway.Credential(kind="bearer", value=CREDENTIAL)
-    settings = gateway.Settings(model_base_url="http://model", model_credential=lambda: credential)
+    settings = gateway.Settings(model_base_url="http://model", model_credential=gateway.always(credential))
     assert CREDENTIAL not in f"{credential!r} {credential} {settings!r} {settings}"

@@ -1,7 +1,10 @@
 """What the processes of a cluster are told: flags and variables, and what is refused before anything is opened."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,32 +23,50 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "says"),
     [
-        ((), 2, "usage: komputer serve api|gateway|operator|offline-model"),
-        (("everything",), 2, "usage: komputer serve"),
-        (("api",), 2, "--redis-url: Field required"),
-        (("api", *REDIS, "--port", "70000"), 2, "--port"),
-        (("api", *REDIS, "--nonsense", "1"), 2, "unrecognized arguments: --nonsense"),
-        (("api", "--redis-url", "http://redis"), 2, "The address of the event log cannot be used"),
-        (("api", *REDIS, "--auth", "none", "--host", "0.0.0.0"), 2, "would let everybody who reaches it do everything"),
-        (("api", *REDIS, "--auth", "oidc"), 2, "--auth"),
-        (("api", *REDIS, "--namespaces", "team,Not One"), 2, "'Not One' is not the name of a namespace"),
-        (("api", *REDIS, "--connector-networks", "10.0.0.0/99"), 2, "--connector-networks"),
-        (("gateway", *REDIS), 2, "the model has no credential"),
-        (("gateway", *REDIS, "--api-key-file", "a", "--auth-token-file", "b"), 2, "not both"),
-        (("operator", *REDIS, "--lease", "nowhere"), 2, "--lease"),
-        (("operator", *REDIS, "--kubeconfig", "/nowhere"), 1, "Cannot find a Kubernetes API"),
-        (("gateway", *REDIS, "--api-key-file", "/nowhere"), 1, "cannot be read from /nowhere"),
+        ((), "usage: komputer serve api|gateway|operator|offline-model"),
+        (("everything",), "usage: komputer serve"),
+        (("api",), "--redis-url: Field required"),
+        (("api", *REDIS, "--port", "70000"), "--port"),
+        (("api", *REDIS, "--nonsense", "1"), "unrecognized arguments: --nonsense"),
+        (("api", "--redis-url", "http://redis"), "The address of the event log cannot be used"),
+        (("api", *REDIS, "--auth", "none", "--host", "0.0.0.0"), "would let everybody who reaches it do everything"),
+        (("api", *REDIS, "--auth", "oidc"), "--auth"),
+        (("api", *REDIS, "--namespaces", "team,Not One"), "'Not One' is not the name of a namespace"),
+        (("api", *REDIS, "--connector-networks", "10.0.0.0/99"), "--connector-networks"),
+        (("gateway", *REDIS), "the model has no credential"),
+        (("gateway", *REDIS, "--api-key-file", "a", "--auth-token-file", "b"), "not both"),
+        (("gateway", *REDIS, "--bedrock-region", "eu-west-1"), "the model has no credential"),
+        (("gateway", *REDIS, "--bedrock-region", "eu/west"), "--bedrock-region"),
+        (("gateway", *REDIS, "--bedrock-region", "a1", "--vertex-project", "acme-ai"), "not both"),
+        (("gateway", *REDIS, "--vertex-project", "acme-ai", "--api-key-file", "a"), "no other credential"),
+        (("gateway", *REDIS, "--google-key-file", "a"), "give --vertex-project too"),
+        (("operator", *REDIS, "--lease", "nowhere"), "--lease"),
     ],
 )
 def test_what_cannot_work_is_said_in_a_sentence(
-    arguments: tuple[str, ...], code: int, says: str, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == code
+    assert main(arguments) == 2
     said = capsys.readouterr().err
     assert says in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("operator", *REDIS, "--kubeconfig", "/nowhere"), "Cannot find a Kubernetes API"),
+        (("gateway", *REDIS, "--api-key-file", "/nowhere"), "cannot be read from /nowhere"),
+    ],
+)
+def test_what_is_found_wrong_at_the_start_is_said_in_a_sentence_too(arguments: tuple[str, ...], says: str) -> None:
+    # In a process of its own: a process that starts takes over the logging of the one it runs in.
+    done = subprocess.run((sys.executable, "-m", "komputer.serve", *arguments), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_each_flag_is_a_variable_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,19 +87,31 @@ def test_a_gateway_of_ones_own_needs_no_credential() -> None:
     assert told.scope is None
 
 
-def test_a_rotated_credential_counts_at_once_and_a_broken_one_does_not(tmp_path: Path) -> None:
+def test_each_cloud_has_its_address(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("bedrock-api-key")
+    common: dict[str, Any] = {"redis_url": "redis://redis"}
+    bedrock = Gateway(**common, bedrock_region="eu-west-1", api_key_file=tmp_path / "key")
+    assert bedrock.address == "https://bedrock-mantle.eu-west-1.api.aws/anthropic"
+    vertex = Gateway(**common, vertex_project="acme-ai", vertex_region="europe-west1")
+    assert vertex.address == "https://europe-west1-aiplatform.googleapis.com/v1"
+    private = Gateway(**common, vertex_project="acme-ai", model_base_url="https://vertex.internal/v1")
+    assert private.address == "https://vertex.internal/v1"
+    assert private.vertex
+
+
+async def test_a_rotated_credential_counts_at_once_and_a_broken_one_does_not(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text("first\n")
     credential = CredentialFile(path, "api_key")
-    assert credential().value == "first"  # type: ignore[union-attr]
+    assert (await credential()).value == "first"  # type: ignore[union-attr]
     assert "first" not in repr(credential)
     path.with_suffix(".new").write_text("second")
     path.with_suffix(".new").replace(path)
-    assert credential().value == "second"  # type: ignore[union-attr]
+    assert (await credential()).value == "second"  # type: ignore[union-attr]
     path.write_text("")
-    assert credential().value == "second", "an empty file is no rotation"  # type: ignore[union-attr]
+    assert (await credential()).value == "second", "an empty file is no rotation"  # type: ignore[union-attr]
     path.unlink()
-    assert credential().value == "second"  # type: ignore[union-attr]
+    assert (await credential()).value == "second"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("content", ["", "two\nlines", "ünicode"])
