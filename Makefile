@@ -4,7 +4,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
-.PHONY: setup up test test-kubernetes e2e-kubernetes images lint format types generated check bench bench-kubernetes model lock clean help
+.PHONY: setup up test test-kubernetes e2e-kubernetes images sbom lint format types generated check bench bench-kubernetes model lock clean help
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -33,6 +33,9 @@ e2e-kubernetes: setup ## The end-to-end tests on a real node with the chart inst
 
 images: ## Build the images on this machine (podman): localhost/komputer, localhost/komputer-agent
 	@hack/images/build.sh
+
+sbom: ## Write what is in the built images to dist/*.spdx.json (SPDX, by syft)
+	@hack/images/sbom.sh dist
 
 lint: setup ## Formatter, linter, strict types, floors, generated files
 	@$(BIN)/ruff format --check src tests benchmarks hack

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Builds all images on this machine: localhost/komputer and localhost/komputer-agent from images/, and what a test cluster has
 # beside them (names, disks, Redis, the pause container). Where no image registry can be reached their base is made first.
-# Wants root and podman; installs it from Debian where it can. `images.sh save FILE` also writes them as an archive.
+# Wants root and podman; installs it from Debian where it can.
+#   build.sh save FILE   also writes them as an archive, for a node
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+packages=(podman runc netavark aardvark-dns uidmap catatonit debootstrap)
 need() {
-  command -v podman >/dev/null && command -v debootstrap >/dev/null && return
-  [[ $(id -u) == 0 ]] || { echo "images: podman and debootstrap are needed and we are not root" >&2; exit 1; }
+  dpkg-query -W "${packages[@]}" >/dev/null 2>&1 && return
+  [[ $(id -u) == 0 ]] || { echo "images: ${packages[*]} are needed and we are not root" >&2; exit 1; }
   echo "images: installing podman and debootstrap" >&2
-  { apt-get update -qq && apt-get install -y -qq --no-install-recommends podman runc netavark aardvark-dns uidmap catatonit debootstrap
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"
   } >/dev/null 2>&1 || { echo "images: podman and debootstrap could not be installed" >&2; exit 1; }
 }
 need

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds what the tests run Kubernetes with, from the Go modules pinned beside this script, and prints the path of each
-# BINARY, one a line: `build.sh kube-apiserver kubelet helm`. What is in the cache, ${XDG_CACHE_HOME:-~/.cache}/komputer,
+# Builds what the tests run Kubernetes with, and syft for the images, from the Go modules pinned beside this script, and
+# prints the path of each BINARY, one a line: `build.sh kube-apiserver kubelet helm`. What is in the cache, ${XDG_CACHE_HOME:-~/.cache}/komputer,
 # is not built again; a build that was cut short leaves nothing there. `build.sh --check BINARY...` builds nothing and
 # fails where one is missing. Cold, on two cores: the control plane 8 minutes, all the rest 7.
 set -euo pipefail
@@ -13,6 +13,7 @@ locate() { # BINARY: sets module, package, version, target
     coredns) module=tools/coredns package=github.com/coredns/coredns ;;
     local-path-provisioner) module=tools/local-path package=github.com/rancher/local-path-provisioner ;;
     helm) module=tools/helm package=helm.sh/helm/v3/cmd/helm ;;
+    syft) module=tools/syft package=github.com/anchore/syft/cmd/syft ;;
     *) echo "build.sh: $1 is not one of ours" >&2; exit 2 ;;
   esac
   version=$(sed -nE "s#^(require)?\s+(${package%/cmd/*}) v([^ ]+).*#\3#p" "$module/go.mod" | head -n 1)

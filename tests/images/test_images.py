@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
+ROOT = Path(__file__).parents[2]
 IMAGES = ("localhost/komputer", "localhost/komputer-agent")
 LIMIT_MB = {"localhost/komputer": 400, "localhost/komputer-agent": 1100}
 
@@ -35,8 +37,10 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Any:
             [program, *arguments], capture_output=True, text=True, env=environment, timeout=100, check=False
         )
 
-    if any(run("image", "exists", image).returncode for image in IMAGES):
-        pytest.skip("the images are not built: make images")
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    label = '{{index .Labels "org.opencontainers.image.revision"}}'
+    if any(run("image", "inspect", "--format", label, image).stdout != revision.stdout for image in IMAGES):
+        pytest.skip("the images of this commit are not built: make images")
     return run
 
 
@@ -95,3 +99,20 @@ def test_no_credential_and_no_test_is_in_an_image(podman: Any) -> None:
         )
         assert "ANTHROPIC" not in found.stdout
         assert "pytest" not in found.stdout
+
+
+def test_the_sbom_names_what_is_in_the_images(podman: Any, tmp_path: Path) -> None:
+    build = ROOT / "hack" / "kubernetes" / "build.sh"
+    if subprocess.run([build, "--check", "syft"], capture_output=True, check=False).returncode:
+        pytest.skip("syft is not built: hack/kubernetes/build.sh syft")
+    subprocess.run([ROOT / "hack" / "images" / "sbom.sh", tmp_path], check=True, timeout=300)
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+) .*", (ROOT / "requirements" / "server.txt").read_text(), re.M))
+    of_platform = packages(tmp_path / "komputer.spdx.json")
+    assert {(name, pinned[name]) for name in ("kopf", "redis", "google-auth")} <= of_platform
+    assert {"tini", "ca-certificates", "komputer-platform"} <= {name for name, _ in of_platform}
+    of_agents = {name for name, _ in packages(tmp_path / "komputer-agent.spdx.json")}
+    assert {"claude-agent-sdk", "git", "ripgrep", "node", "tini"} <= of_agents
+
+
+def packages(sbom: Path) -> set[tuple[str, str]]:
+    return {(each["name"], each.get("versionInfo", "")) for each in json.loads(sbom.read_text())["packages"]}
