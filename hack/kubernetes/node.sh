@@ -129,6 +129,9 @@ imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 imageMinimumGCAge: 8760h
 syncFrequency: 10s
+# The tests kill what they know comes back: it need not wait for longer each time.
+featureGates: {KubeletCrashLoopBackOffMax: true}
+crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 END
   cat >"$dir/proxy.yaml" <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1

@@ -65,7 +65,8 @@ class Cluster(Platform):
     @contextmanager
     def without_apiserver(self, number: int = signal.SIGKILL) -> Iterator[None]:
         """Nobody else starts it again here. The controller manager is started anew with it, as it does itself where it
-        has lost its lease: one that goes on may wait for minutes before it looks at a Service again."""
+        has lost its lease: one that goes on may wait for minutes before it looks at a Service again. So may the
+        provisioner of disks."""
         command = self._stop("kube-apiserver", number)
         try:
             yield
@@ -73,6 +74,9 @@ class Cluster(Platform):
             self._start("kube-apiserver", command)
             until(lambda: self._answers(), "the API server answers", 60)
             self._start("kube-controller-manager", self._stop("kube-controller-manager", signal.SIGKILL))
+            self.kubectl(
+                "-n", "local-path", "delete", "pod", "-l", "app=provisioner", "--grace-period=1", "--wait=false"
+            )
 
     def _stop(self, part: str, number: int) -> list[str]:
         """Its command."""

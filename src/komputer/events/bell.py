@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import RedisError
 
 from komputer.events.address import Address
+from komputer.events.server import cancellable
 
 Place = tuple[str, str]
 """Namespace and name of an agent, and so of its log."""
@@ -62,10 +64,10 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[s
         while True:
             try:
                 if position is None:
-                    position = await _newest(client, name)
+                    position = await cancellable(partial(_newest, client, name))
                     rung = EVERYTHING
                 else:
-                    entries = await client.xread({name: position}, block=int(BLOCK_S * 1000))
+                    entries = await cancellable(partial(client.xread, {name: position}, block=int(BLOCK_S * 1000)))
                     if not entries:
                         continue
                     position, rung = _read(entries[0][1])

@@ -108,21 +108,22 @@ class Server:
         """What `call` returns; the library's errors, and silence, become `Unavailable` (`log-unavailable`)."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await self._cancellable(call)
+                return await cancellable(call)
         except (RedisError, OSError, TimeoutError) as down:
             raise unavailable(down) from down
 
-    async def _cancellable(self, call: Callable[[], Awaitable[T]]) -> T:
-        """redis-py loses cancellations that come while it is busy with a pipeline: whoever waits for the end of a
-        cancelled task would wait for ever.
-        """
-        task = asyncio.current_task()
-        before = task.cancelling() if task else 0
-        try:
-            return await call()
-        finally:
-            if task and task.cancelling() > before:
-                raise asyncio.CancelledError
+
+async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
+    """redis-py loses cancellations that come while it is busy with a pipeline, or just as an answer has come: whoever
+    waits for the end of a cancelled task would wait for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        return await call()
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
 
 
 def unavailable(error: BaseException) -> Unavailable:

@@ -67,16 +67,19 @@ class Lease:
     async def kept(self) -> AsyncIterator[None]:
         """Renews it while the body runs, and gives it back at the end. Where it cannot be renewed the body is cancelled
         and `LeadershipLost` raised."""
+        lost: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 renewing = group.create_task(self._renew())
                 yield
                 renewing.cancel()
-        except* LeadershipLost as lost:
-            raise lost.exceptions[0] from None
+        except* LeadershipLost as why:
+            lost = why.exceptions[0]
         finally:
             with contextlib.suppress(KomputerError):
                 await self._release()
+        if lost:
+            raise lost
 
     async def _renew(self) -> None:
         renewed = time.monotonic()

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from komputer.operator import metrics
 from komputer.resources.errors import KomputerError
 
 log = structlog.get_logger(__name__)
@@ -18,10 +19,11 @@ K = TypeVar("K", bound=Hashable)
 
 class Queue(Generic[K]):
     """A set of keys, each with the time at which it is due. Waking a key that waits only makes it earlier; one that is
-    being worked on has another turn after it."""
+    being worked on has another turn after it. `name` is its own in metrics."""
 
     def __init__(
         self,
+        name: str,
         *,
         at_once: int = 32,
         first_retry: timedelta = timedelta(seconds=0.2),
@@ -36,6 +38,9 @@ class Queue(Generic[K]):
         self._failures: dict[K, int] = {}
         self._began: dict[K, float] = {}
         self._changed = asyncio.Event()
+        self._name = name
+        metrics.DEPTH.labels(name).set_function(self._depth)
+        metrics.WORKERS.labels(name).set_function(lambda: len(self._working))
 
     def wake(self, key: K, after: timedelta = timedelta(0), *, at_most_every: timedelta | None = None) -> None:
         """`key` is due after a while, by default now; `at_most_every`: not before so long after its last turn began."""
@@ -64,6 +69,11 @@ class Queue(Generic[K]):
                     group.create_task(self._turn(key, work))
                 await self._wait()
 
+    def _depth(self) -> float:
+        """What is due and waits. Called by the loop's own thread: metrics are served there."""
+        now = asyncio.get_running_loop().time()
+        return sum(due <= now for due in self._due.values())
+
     def _push(self, key: K) -> None:
         self._order += 1
         heapq.heappush(self._heap, (self._due[key], self._order, key))
@@ -84,6 +94,7 @@ class Queue(Generic[K]):
         if top is None or top[0] > asyncio.get_running_loop().time():
             return None
         heapq.heappop(self._heap)
+        metrics.WAITED.labels(self._name).observe(asyncio.get_running_loop().time() - top[0])
         del self._due[top[1]]
         return top[1]
 
@@ -99,12 +110,16 @@ class Queue(Generic[K]):
 
     async def _turn(self, key: K, work: Callable[[K], Awaitable[timedelta | None]]) -> None:
         self._began[key] = asyncio.get_running_loop().time()
+        result = "error"
         try:
-            again = await work(key)
+            with metrics.SECONDS.labels(self._name).time():
+                again = await work(key)
+            result = "success" if again is None else "requeue_after"
             self._failures.pop(key, None)
         except Exception as why:  # the border of every turn: one agent's trouble is not another's
             again = self._after_failure(key, why)
         finally:
+            metrics.RECONCILES.labels(self._name, result).inc()
             self._working.discard(key)
             if key in self._due:
                 self._push(key)

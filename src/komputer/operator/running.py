@@ -43,8 +43,8 @@ class _Operator:
         self._settings = settings
         self._cluster = cluster
         self._log = events
-        self._queue: Queue[AgentKey] = Queue(at_once=settings.at_once)
-        self._connectors: Queue[ConnectorKey] = Queue(at_once=CONNECTORS_AT_ONCE)
+        self._queue: Queue[AgentKey] = Queue("komputeragent", at_once=settings.at_once)
+        self._connectors: Queue[ConnectorKey] = Queue("komputerconnector", at_once=CONNECTORS_AT_ONCE)
         self._store = Store(self._queue.wake, lambda key: self._connectors.wake(key, at_most_every=connectors.EVERY))
         self._statuses = connectors.ConnectorStatuses(cluster, self._store)
         self._reconciler = Reconciler(settings, cluster, events, self._store)

@@ -1,12 +1,14 @@
 """Who listens hears of each change, also after the server was away."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from komputer.events import bell as bells
 from komputer.events.log import EVERYTHING, Log, LogKey
 from tests.contract.log.events import KEY, completed, producer, said, started
 from tests.fixtures.valkey import engines, server_of
@@ -86,6 +88,27 @@ async def test_the_bell_survives_a_restart_of_the_server(engine: str) -> None:
         await bell.aclose()  # type: ignore[attr-defined]
         await log.close()
         server.stop()
+
+
+async def test_a_listener_that_is_cancelled_as_its_process_wakes_up_ends(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer and the cancellation come at once then, and redis-py loses the latter."""
+    monkeypatch.setattr(bells, "BLOCK_S", 0.2)
+
+    async def listen() -> None:
+        async for _ in log.bell():
+            pass
+
+    for turn in range(20):
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(0.05)
+        time.sleep(0.3)  # noqa: ASYNC251 - the whole process stands still
+        for _ in range(turn % 5):
+            await asyncio.sleep(0)
+        listening.cancel()
+        done, _ = await asyncio.wait([listening], timeout=5)
+        assert done, turn
 
 
 async def test_no_event_gets_an_id_from_before_the_last_ring(log: Log) -> None:

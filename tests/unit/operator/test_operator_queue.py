@@ -3,6 +3,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
+from prometheus_client import REGISTRY
+
 from komputer.operator.queue import Queue
 from komputer.resources.errors import Unavailable
 
@@ -23,7 +25,7 @@ async def running(queue: Queue[str], work: Work) -> AsyncIterator[None]:
 
 
 async def test_one_key_has_one_turn_at_a_time_and_others_go_on_beside_it() -> None:
-    queue: Queue[str] = Queue()
+    queue: Queue[str] = Queue("test")
     open_gate, turns, beside = asyncio.Event(), asyncio.Queue[str](), 0
 
     async def work(key: str) -> None:
@@ -50,7 +52,7 @@ async def test_one_key_has_one_turn_at_a_time_and_others_go_on_beside_it() -> No
 
 
 async def test_a_key_comes_again_when_it_asked_to_or_when_something_wakes_it_before() -> None:
-    queue: Queue[str] = Queue()
+    queue: Queue[str] = Queue("test")
     turns = asyncio.Queue[str]()
     answers: list[timedelta | None] = [timedelta(milliseconds=1), timedelta(days=1), None]
 
@@ -69,7 +71,7 @@ async def test_a_key_comes_again_when_it_asked_to_or_when_something_wakes_it_bef
 
 
 async def test_a_key_that_rings_all_the_time_is_held_back_but_not_from_what_is_urgent() -> None:
-    queue: Queue[str] = Queue()
+    queue: Queue[str] = Queue("test")
     turns, loop = asyncio.Queue[tuple[str, float]](), asyncio.get_running_loop()
 
     async def work(key: str) -> None:
@@ -90,7 +92,7 @@ async def test_a_key_that_rings_all_the_time_is_held_back_but_not_from_what_is_u
 
 
 async def test_a_failed_turn_is_tried_again_and_stops_nobody_else() -> None:
-    queue: Queue[str] = Queue(first_retry=timedelta(milliseconds=1))
+    queue: Queue[str] = Queue("test", first_retry=timedelta(milliseconds=1))
     turns, failures = asyncio.Queue[str](), [Unavailable("away"), RuntimeError("a defect")]
 
     async def work(key: str) -> None:
@@ -105,8 +107,36 @@ async def test_a_failed_turn_is_tried_again_and_stops_nobody_else() -> None:
     assert sorted(found) == ["ada", "ada", "ada", "eve"]
 
 
+async def test_turns_are_counted_by_their_end() -> None:
+    queue: Queue[str] = Queue("counted", first_retry=timedelta(milliseconds=1))
+    outcomes: list[Exception | timedelta | None] = [Unavailable("away"), timedelta(0), None]
+    done = asyncio.Event()
+
+    async def work(key: str) -> timedelta | None:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is None:
+            done.set()
+        return outcome
+
+    async with running(queue, work):
+        queue.wake("ada")
+        await done.wait()
+        await asyncio.sleep(0)
+        assert count("workqueue_depth", name="counted") == 0
+    for result in ("error", "requeue_after", "success"):
+        assert count("controller_runtime_reconcile_total", controller="counted", result=result) == 1
+    assert count("controller_runtime_reconcile_time_seconds_count", controller="counted") == 3
+    assert count("workqueue_queue_duration_seconds_count", name="counted") == 3
+
+
+def count(metric: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(metric, labels)
+
+
 async def test_only_so_many_keys_are_worked_on_side_by_side() -> None:
-    queue: Queue[str] = Queue(at_once=2)
+    queue: Queue[str] = Queue("test", at_once=2)
     gate, begun = asyncio.Event(), asyncio.Queue[str]()
 
     async def work(key: str) -> None:
