@@ -327,13 +327,16 @@ def test_watches_that_are_answered_with_410_are_begun_anew(cluster: Cluster) -> 
         with cluster.without_apiserver():
             for process in sleepers:
                 process.send_signal(signal.SIGSTOP)
-        cluster.kubectl("label", "komputeragent", "stays", "seen=yes")
+        cluster.kubectl("patch", "komputeragent", "stays", "--type=merge", "-p", '{"spec": {"priority": 7}}')
         cluster.kubectl("delete", "komputeragent", "goes", "--wait=false")
     finally:
         for process in sleepers:
             process.send_signal(signal.SIGCONT)
     cluster.ready()
-    until(lambda: all(get(cluster, "stays")["labels"].get("seen") == "yes" for _ in range(10)), "both have caught up")
+    until(
+        lambda: all(get(cluster, "stays").get("priority") == 7 for _ in range(10)),
+        "both have caught up",
+    )
     until(lambda: all("error" in get(cluster, "goes") for _ in range(10)), "what was missed is told")
     for part in ("api", "gateway"):
         label = f"app.kubernetes.io/component={part}"
@@ -348,7 +351,7 @@ def get(cluster: Cluster, name: str) -> Json:
         with connected(cluster) as http:
             return dict(http.get(f"/agents/{name}").json())
     except httpx.TransportError:
-        return {"labels": {}}
+        return {}
 
 
 def connected(cluster: Cluster) -> httpx.Client:
