@@ -15,6 +15,9 @@ import psutil
 
 from tests.e2e.platform import Json, Platform, until
 
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "komputer"
+VALUES = ROOT / "hack" / "kubernetes" / "node" / "values.yaml"
 NAMESPACE = "komputer"
 TINI = "/usr/bin/tini"
 PROCESSES = {
@@ -40,11 +43,17 @@ class Cluster(Platform):
         self.http = httpx.Client(base_url=f"{address}/api/v1", timeout=30, trust_env=False, headers=headers)
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
-        """What it prints. Raises `AssertionError` with what it says where it fails."""
         command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr}"
         return done.stdout
+
+    def upgrade(self, *options: str) -> None:
+        """The chart anew, with the node's values and these options."""
+        command = [os.environ["HELM"], "--kubeconfig", str(self.kubeconfig), "upgrade", "komputer", str(CHART)]
+        command += ["-n", NAMESPACE, "-f", str(VALUES), "--wait", "--timeout", "180s", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
 
     # ---- processes: containers are processes of this machine --------------------------------------------------------
     def part_processes(self, part: str) -> list[psutil.Process]:
@@ -57,6 +66,14 @@ class Cluster(Platform):
             return
         for process in self.part_processes(part):
             process.send_signal(number)
+
+    def kill(self) -> None:
+        for part in PROCESSES:
+            self.kill_part(part)
+
+    def start(self) -> "Cluster":
+        self.ready()
+        return self
 
     def _restart_apiserver(self, number: int) -> None:
         with self.without_apiserver(number):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,6 +11,8 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.laptop import Laptop
 from tests.e2e.platform import Platform
 from tests.e2e.recorder import Recorder, recording
+
+ON_BOTH = ("platform", "own_platform", "compat")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -20,11 +23,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         fixtures = set(getattr(item, "fixturenames", ()))
         if "e2e" not in Path(str(item.path)).parts:
             return node is None
-        return (
-            "cluster" in fixtures or ("platform" in fixtures and "laptop" not in fixtures)
-            if node
-            else ("cluster" not in fixtures)
-        )
+        if node is None:
+            return "cluster" not in fixtures
+        return bool(fixtures & {"cluster", *ON_BOTH}) and not fixtures & {"laptop", "new_laptop"}
 
     kept = [item for item in items if is_for(item)]
     kept.sort(key=lambda item: item.path.name == "test_rights.py")  # it judges what all others have led to
@@ -71,6 +72,28 @@ def new_laptop(tmp_path: Path) -> Iterator[Callable[..., Laptop]]:
     for platform in made:
         if platform.process and platform.process.poll() is None:
             platform.stop()
+
+
+@pytest.fixture
+def own_platform(request: pytest.FixtureRequest) -> Platform:
+    """One that a test may kill as a whole."""
+    if request.config.getoption("node"):
+        return cast(Platform, request.getfixturevalue("cluster"))
+    return cast(Platform, request.getfixturevalue("new_laptop")())
+
+
+@pytest.fixture(scope="module")
+def compat(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """As published clients want it: 200 for every new agent, and nobody is asked who they are."""
+    if request.config.getoption("node"):
+        cluster: Cluster = request.getfixturevalue("cluster")
+        cluster.upgrade("--set", "api.compatCreateStatus=200,api.auth=none,api.allowAnonymousRemote=true")
+        yield cluster
+        cluster.upgrade()
+        return
+    laptop = Laptop(tmp_path_factory.mktemp("compat"), "--compat-create-status", "200").start()
+    yield laptop
+    assert laptop.stop() == 0
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 import yaml
 
 from tests.e2e.platform import Json, Platform
@@ -97,6 +99,15 @@ class Laptop(Platform):
         if part == "valkey":
             (victim,) = [child for child in victim.children() if "valkey" in child.name()]
         victim.send_signal(number)
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        program = shutil.which("kubectl")
+        if program is None:
+            pytest.skip("kubectl is not installed")
+        command = [program, "--kubeconfig", str(self.data_dir / "kubeconfig"), *arguments]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def pod_processes(self) -> list[psutil.Process]:
         return [each for each in self.part("kubelet").children(recursive=True) if "bwrap" not in each.name()]

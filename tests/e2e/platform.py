@@ -56,6 +56,18 @@ class Platform(ABC):
         """A signal to every process of `api`, `gateway`, `operator`, `valkey` or `kubernetes`; it is started again."""
 
     @abstractmethod
+    def kill(self) -> None:
+        """kill -9 of the whole platform; agents go on where they have a node of their own."""
+
+    @abstractmethod
+    def start(self) -> Any:
+        """As it comes back after `kill`."""
+
+    @abstractmethod
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """What it prints. Raises `AssertionError` with what it says where it fails."""
+
+    @abstractmethod
     def pod_processes(self) -> list[psutil.Process]:
         """All processes in pods of agents."""
 

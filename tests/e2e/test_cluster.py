@@ -1,9 +1,7 @@
 """What only a cluster has: the chart's objects, more than one replica, an upgrade, an API server that is away."""
 
 import json
-import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +16,6 @@ from tests.e2e.cluster import NAMESPACE, Cluster
 from tests.e2e.platform import END_TYPES, Json, check_log, script, until
 from tests.fixtures.mcp_generations import HEADER, TOKEN
 from tests.fixtures.mcp_servers import McpServer
-
-CHART = Path(__file__).parents[2] / "charts" / "komputer"
-VALUES = Path(__file__).parents[2] / "hack" / "kubernetes" / "node" / "values.yaml"
 
 
 def work(seconds: int) -> str:
@@ -70,12 +65,6 @@ def finished(cluster: Cluster, name: str, got: list[Json]) -> None:
 def pod_names(cluster: Cluster, component: str) -> list[str]:
     label = f"app.kubernetes.io/component={component}"
     return cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", label, "-o", "name").split()
-
-
-def helm(cluster: Cluster, *arguments: str) -> None:
-    command = [os.environ["HELM"], "--kubeconfig", str(cluster.kubeconfig), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_an_agents_pod_is_restricted_and_mounts_nothing_but_its_own_token(cluster: Cluster) -> None:
@@ -129,20 +118,7 @@ def test_an_upgrade_rolls_every_part_in_mid_task_and_nothing_is_lost_or_told_twi
         uid = cluster.manifest("upgraded")["status"]["podName"], pod_uid(cluster, "upgraded")
         stamp = f"stamp={time.time()}"
         parts = [option for part in before for option in ("--set-string", f"{part}.podAnnotations.{stamp}")]
-        helm(
-            cluster,
-            "upgrade",
-            "komputer",
-            str(CHART),
-            "-n",
-            NAMESPACE,
-            "-f",
-            str(VALUES),
-            *parts,
-            "--wait",
-            "--timeout",
-            "180s",
-        )
+        cluster.upgrade(*parts)
         assert not any(set(pod_names(cluster, part)) & names for part, names in before.items()), "all were replaced"
     finished(cluster, "upgraded", got)
     assert (cluster.manifest("upgraded")["status"]["podName"], pod_uid(cluster, "upgraded")) == uid
@@ -152,9 +128,8 @@ def test_an_upgrade_rolls_every_part_in_mid_task_and_nothing_is_lost_or_told_twi
 def test_with_a_list_of_namespaces_rights_are_roles_there_and_agents_run(cluster: Cluster) -> None:
     cluster.assign("listed", script({"say": "First."}))
     cluster.end("listed")
-    where = ("upgrade", "komputer", str(CHART), "-n", NAMESPACE, "-f", str(VALUES), "--wait", "--timeout", "180s")
     try:
-        helm(cluster, *where, "--set", "namespaces={default}")
+        cluster.upgrade("--set", "namespaces={default}")
         for part in ("api", "gateway", "operator"):
             assert may_list_agents(cluster, part, "default")
             assert not may_list_agents(cluster, part, "policed")
@@ -169,7 +144,7 @@ def test_with_a_list_of_namespaces_rights_are_roles_there_and_agents_run(cluster
         )
         assert elsewhere.status_code in (400, 403), elsewhere.text
     finally:
-        helm(cluster, *where)
+        cluster.upgrade()
         cluster.ready()
 
 
@@ -279,8 +254,7 @@ def test_the_doctor_tells_what_is_missing(cluster: Cluster) -> None:
         assert done.returncode == 1
         assert "lacking: gateway may not" in " ".join(done.stdout.split())
     finally:
-        where = ("komputer", str(CHART), "-n", NAMESPACE, "-f", str(VALUES))
-        helm(cluster, "upgrade", *where, "--wait", "--timeout", "120s")
+        cluster.upgrade()
         cluster.ready()
 
 

@@ -1,4 +1,4 @@
-"""Every example runs against a living compat and says what its page promises."""
+"""Every example runs against a living platform and says what its page promises."""
 
 import os
 import subprocess
@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.laptop import Laptop
-from tests.e2e.platform import script
+from tests.e2e.platform import Platform, script
 
 FOLDER = Path(__file__).parents[2] / "examples"
 ENDLESS = script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}})
@@ -27,13 +26,6 @@ SAYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def compat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
-    laptop = Laptop(tmp_path_factory.mktemp("examples"), "--compat-create-status", "200").start()
-    yield laptop
-    assert laptop.stop() == 0
-
-
 def test_every_example_is_listed_and_run() -> None:
     there = {path.name for path in FOLDER.glob("*.py")}
     assert there == SAYS.keys()
@@ -42,7 +34,7 @@ def test_every_example_is_listed_and_run() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SAYS))
-def test_an_example_runs(compat: Laptop, name: str, request: pytest.FixtureRequest) -> None:
+def test_an_example_runs(compat: Platform, name: str, request: pytest.FixtureRequest) -> None:
     environment = {**os.environ, "KOMPUTER_URL": compat.url}
     if name == "connector.py":
         environment |= request.getfixturevalue("notes_server")
@@ -61,8 +53,8 @@ def test_an_example_runs(compat: Laptop, name: str, request: pytest.FixtureReque
 
 
 @pytest.fixture
-def notes_server() -> Iterator[dict[str, str]]:
-    """A real MCP server on loopback that wants its token on every request."""
+def notes_server(compat: Platform) -> Iterator[dict[str, str]]:
+    """A real MCP server that wants its token on every request."""
     program = '''
 import contextlib, socket, sys, uvicorn
 from mcp.server.mcpserver import MCPServer
@@ -83,12 +75,12 @@ async def guarded(scope, receive, send):
         return
     await app(scope, receive, send)
 
-listening = socket.create_server(("127.0.0.1", 0))
+listening = socket.create_server((sys.argv[1], 0))
 print(listening.getsockname()[1], flush=True)
 uvicorn.Server(uvicorn.Config(guarded, log_level="error")).run(sockets=[listening])
 '''
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([sys.executable, "-c", program, compat.ip], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         port = server.stdout.readline().strip()
-        yield {"MCP_URL": f"http://127.0.0.1:{port}/mcp", "MCP_TOKEN": "notes-token"}
+        yield {"MCP_URL": f"http://{compat.ip}:{port}/mcp", "MCP_TOKEN": "notes-token"}
         server.terminate()

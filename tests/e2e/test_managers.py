@@ -2,12 +2,10 @@
 
 import json
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.e2e.laptop import Laptop
 from tests.e2e.platform import Json, Platform, check_log, script, until
 
 
@@ -60,9 +58,8 @@ def test_a_manager_makes_two_workers_and_gets_both_results(platform: Platform) -
     until(lambda: platform.http.get("/agents/boss-one").status_code == 404, "the workers go with their manager")
 
 
-def test_the_platform_is_killed_while_a_manager_waits(new_laptop: Callable[..., Laptop]) -> None:
-    laptop = new_laptop()
-    laptop.assign(
+def test_the_platform_is_killed_while_a_manager_waits(own_platform: Platform) -> None:
+    own_platform.assign(
         "captain",
         script(
             call("create_agent", name="mate", instructions=work(4, "Mate is done.")),
@@ -71,19 +68,19 @@ def test_the_platform_is_killed_while_a_manager_waits(new_laptop: Callable[..., 
             {"say": "All have ended."},
         ),
     )
-    laptop.event("captain", "tool_call", 2)
-    laptop.event("mate", "tool_call")
-    laptop.kill()
-    laptop.start()
-    end = laptop.end("captain", within_s=120)
+    own_platform.event("captain", "tool_call", 2)
+    own_platform.event("mate", "tool_call")
+    own_platform.kill()
+    own_platform.start()
+    end = own_platform.end("captain", within_s=120)
     assert end["payload"].get("result") == "All have ended.", end
-    found = answers(laptop, "captain", "wait_for_agents")[-1]
+    found = answers(own_platform, "captain", "wait_for_agents")[-1]
     assert [(each["agent"], each["outcome"], each["result"]) for each in found] == [
         ("mate", "completed", "Mate is done.")
     ]
     for name in ("captain", "mate"):
-        check_log(laptop.events(name))
-        assert [e["type"] for e in laptop.events(name)].count("task_completed") == 1
+        check_log(own_platform.events(name))
+        assert [e["type"] for e in own_platform.events(name)].count("task_completed") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

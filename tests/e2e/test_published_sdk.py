@@ -9,20 +9,11 @@ import pytest
 from komputer_ai.client import KomputerClient
 from komputer_ai.exceptions import ApiException, BadRequestException, ConflictException, NotFoundException
 
-from tests.e2e.laptop import Laptop
-from tests.e2e.platform import script, until
-
-
-@pytest.fixture(scope="module")
-def compat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
-    """Generated clients take any 2xx but 200 for nothing, so it answers a creating POST with 200."""
-    laptop = Laptop(tmp_path_factory.mktemp("sdk"), "--compat-create-status", "200").start()
-    yield laptop
-    assert laptop.stop() == 0
+from tests.e2e.platform import Platform, script, until
 
 
 @pytest.fixture
-def sdk(compat: Laptop) -> Iterator[Any]:
+def sdk(compat: Platform) -> Iterator[Any]:
     with KomputerClient(compat.url) as client:
         yield client
 

@@ -155,15 +155,14 @@ def test_a_message_survives_the_death_of_the_runtime(platform: Platform) -> None
     assert kinds(events).count("task_resumed") == 1
 
 
-def test_a_message_survives_the_death_of_the_platform(new_laptop: Callable[..., Laptop]) -> None:
-    laptop = new_laptop()
-    laptop.assign("ark", script(tool(4), {"say": "Nobody spoke."}))
-    laptop.event("ark", "tool_call")
-    assert say(laptop, "ark", script({"say": "Heard after the flood."}, text="Turn.")).status_code == 202
-    laptop.kill()
-    laptop.start()
-    assert laptop.end("ark")["payload"]["result"] == "Heard after the flood."
-    check_log(laptop.events("ark"))
+def test_a_message_survives_the_death_of_the_platform(own_platform: Platform) -> None:
+    own_platform.assign("ark", script(tool(4), {"say": "Nobody spoke."}))
+    own_platform.event("ark", "tool_call")
+    assert say(own_platform, "ark", script({"say": "Heard after the flood."}, text="Turn.")).status_code == 202
+    own_platform.kill()
+    own_platform.start()
+    assert own_platform.end("ark")["payload"]["result"] == "Heard after the flood."
+    check_log(own_platform.events("ark"))
 
 
 def test_a_cancelled_task_does_not_wait_for_an_answer(platform: Platform) -> None:

@@ -5,12 +5,10 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 
 import aiohttp
 
 from komputer.client import Client
-from tests.e2e.laptop import Laptop
 from tests.e2e.platform import END_TYPES, Json, Platform, check_log, script, until
 
 WORK = (
@@ -22,12 +20,12 @@ WORK = (
 )
 
 
-def test_who_follows_misses_nothing_when_api_and_log_are_killed(new_laptop: Callable[..., Laptop]) -> None:
-    laptop, got = new_laptop(), list[Json]()
-    laptop.assign("watched", script(*WORK))
+def test_who_follows_misses_nothing_when_api_and_log_are_killed(own_platform: Platform) -> None:
+    platform, got = own_platform, list[Json]()
+    platform.assign("watched", script(*WORK))
 
     def follow() -> None:
-        with Client(laptop.url) as client:
+        with Client(platform.url, token=platform.token) as client:
             for event in client.follow("watched", "0-0"):
                 got.append(event)
                 if event["type"] in END_TYPES:
@@ -36,14 +34,13 @@ def test_who_follows_misses_nothing_when_api_and_log_are_killed(new_laptop: Call
     following = threading.Thread(target=follow)
     following.start()
     until(lambda: any(event["type"] == "tool_call" for event in got), "a tool call")
-    laptop.part("api").kill()
+    platform.kill_part("api")
     until(lambda: sum(event["type"] == "tool_result" for event in got) >= 1, "a result after the API's end")
-    (server,) = [p for p in laptop.part("valkey").children() if "valkey" in p.name()]
-    server.kill()
+    platform.kill_part("valkey")
     following.join(90)
     assert not following.is_alive()
     assert got[-1]["type"] == "task_completed"
-    assert got == laptop.events("watched")
+    assert got == platform.events("watched")
     check_log(got)
 
 
