@@ -1,7 +1,8 @@
 """python -m benchmarks.kubernetes KUBECONFIG AUDIT_LOG: the parts as processes against a real kube-apiserver without
 nodes, as `make bench-kubernetes` starts it; writes `benchmarks/KUBERNETES.md`.
 
-Pods are made and stay Pending: what is measured is ours and the API server's, not a kubelet's.
+There is no kubelet: this program says that Pods run, and starts and ends tasks, so that what is measured is ours and
+the API server's.
 """
 
 import asyncio
@@ -21,11 +22,16 @@ from typing import Any
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.measures import Row, machine, milliseconds
+from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CRDS, NAMESPACES, PODS, Cluster
 from komputer.resources import crds
+from komputer.resources.agent import Agent
 from komputer.resources.errors import Conflict
+from tests.contract.log.events import completed, producer, started
+from tests.contract.operator.world import running as running_pod
 from tests.fixtures.valkey import LogServer, engines
 
 PARTS = ("api", "gateway", "operator")
@@ -70,8 +76,8 @@ async def install(cluster: Cluster) -> None:
 
 
 @contextmanager
-def running(kubeconfig: Path, redis: str) -> Iterator[dict[str, psutil.Process]]:
-    """The three parts, ready."""
+def running(kubeconfig: Path, redis: str) -> Iterator[tuple[dict[str, psutil.Process], dict[str, int]]]:
+    """The three parts, ready, and their ports."""
     ports = {part: free_port() for part in PARTS}
     environment = {**os.environ, "KOMPUTER_REDIS_URL": redis, "KUBECONFIG": str(kubeconfig)}
     environment |= {"KOMPUTER_AUTH": "none", "KOMPUTER_MODEL_BASE_URL": "http://127.0.0.1:1"}
@@ -94,7 +100,7 @@ def running(kubeconfig: Path, redis: str) -> Iterator[dict[str, psutil.Process]]
                     pass
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-        yield {part: psutil.Process(each.pid) for part, each in processes.items()}
+        yield {part: psutil.Process(each.pid) for part, each in processes.items()}, ports
     finally:
         for each in processes.values():
             each.terminate()
@@ -133,6 +139,61 @@ async def burst(cluster: Cluster, namespace: str, prefix: str, count: int) -> li
     return await asyncio.wait_for(waiting, 300)
 
 
+async def settled(cluster: Cluster, log: Log, namespace: str) -> None:
+    """Every agent there is idle: its Pod runs, its first task has been done and is accounted."""
+    done: set[str] = set()
+    at_once = asyncio.Semaphore(16)
+
+    async def work(name: str, uid: str, task: str) -> None:
+        async with at_once:
+            await cluster.merge_patch(PODS, f"{name}-pod", namespace, {"status": running_pod()}, "status")
+            runtime = await producer(log, LogKey(namespace, name, uid))
+            await runtime.post(started(task), completed(task))
+            done.add(name)
+
+    deadline = time.monotonic() + 300
+    while True:
+        assert time.monotonic() < deadline
+        agents = [Agent.model_validate(each) for each in (await cluster.list(AGENTS, namespace)).items]
+        new = [each for each in agents if each.metadata.name not in done]
+        await asyncio.gather(
+            *(
+                work(each.metadata.name, each.metadata.uid, each.status.manifest_task.id)
+                for each in new
+                if each.status.manifest_task
+            )
+        )
+        if all(each.status.ended_tasks and each.status.phase == "Running" for each in agents):
+            return
+        await asyncio.sleep(0.5)
+
+
+async def emptied(cluster: Cluster) -> None:
+    """All agents are gone, and all their Pods."""
+    for _ in range(600):
+        if not ((await cluster.list(AGENTS)).items or (await cluster.list(PODS)).items):
+            return
+        await asyncio.sleep(0.5)
+    raise TimeoutError("agents are still there after 5 minutes")
+
+
+def turns(port: int) -> dict[str, float]:
+    """The operator's own figures of its turns: how many were shorter than each bound, how many there were."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text):
+        if family.name == "controller_runtime_reconcile_time_seconds":
+            for sample in family.samples:
+                if sample.labels["controller"] == "komputeragent" and sample.name.endswith("_bucket"):
+                    found[sample.labels["le"]] = sample.value
+    return found
+
+
+def bound(before: dict[str, float], after: dict[str, float], share: float) -> str:
+    """The smallest bound of the histogram that so many turns are within."""
+    count = after["+Inf"] - before["+Inf"]
+    return next(f"{float(le) * 1000:.0f} ms" for le in after if after[le] - before[le] >= share * count)
+
+
 def asked(audit: Path, since: float) -> Counter[str]:
     """Requests of our parts since then, by verb and resource; the log names everybody as the kubeconfig's user."""
     found: Counter[str] = Counter()
@@ -164,7 +225,8 @@ async def measured(kubeconfig: Path, audit: Path) -> list[Row]:
     cluster = Cluster.connect(kubeconfig)
     await install(cluster)
     server = LogServer(engines()[0], Path(tempfile.mkdtemp()) / "valkey").start()
-    with running(kubeconfig, server.url) as processes:
+    log = Log.connect(server.url)
+    with running(kubeconfig, server.url) as (processes, ports):
         for namespace in ("single", "burst", "idle"):
             await cluster.create(NAMESPACES, {"metadata": {"name": namespace}})
         singles = []
@@ -173,7 +235,7 @@ async def measured(kubeconfig: Path, audit: Path) -> list[Row]:
         rows.append(
             Row("KomputerAgent created → its Pod exists, one", milliseconds(singles), "the Go version: p50 37 ms")
         )
-        begun, wall = time.time(), time.monotonic()
+        begun, wall, before = time.time(), time.monotonic(), turns(ports["operator"])
         times = await burst(cluster, "burst", "many", BURST)
         took = time.monotonic() - wall - 0.5
         rows.append(
@@ -184,28 +246,34 @@ async def measured(kubeconfig: Path, audit: Path) -> list[Row]:
             )
         )
         await asyncio.sleep(6)
+        after = turns(ports["operator"])
+        figure = f"p50 within {bound(before, after, 0.5)}, p99 within {bound(before, after, 0.99)}"
+        rows.append(Row(f"the operator's turns meanwhile ({after['+Inf'] - before['+Inf']:.0f})", figure, ""))
         calls = asked(audit, begun)
         writes = sum(
             count for what, count in calls.items() if what.split()[0] in ("create", "patch", "update", "delete")
         )
         rows.append(Row("API calls per agent until then", f"{(writes - BURST) / BURST:.1f} writes by the operator", ""))
+        for namespace in ("single", "burst"):
+            await cluster.delete(NAMESPACES, namespace)
+        await emptied(cluster)
         have = 0
         for count in IDLE:
             await asyncio.gather(*(cluster.create(AGENTS, agent(f"idle-{n}", "idle")) for n in range(have, count)))
             have = count
+            await settled(cluster, log, "idle")
             await asyncio.sleep(20 if count else 2)
             begun = time.time()
             figures = await asyncio.to_thread(load, processes, IDLE_S)
             for part, (percent, mib) in figures.items():
-                rows.append(
-                    Row(f"{part}, {count} more agents that wait", f"{percent:.1f}% of a core, {mib:.0f} MiB", "")
-                )
+                rows.append(Row(f"{part}, {count} idle agents", f"{percent:.1f}% of a core, {mib:.0f} MiB", ""))
             calls = asked(audit, begun)
             about = [what for what in calls if not what.startswith(("watch", "list")) and not what.endswith(" leases")]
             each = sum(calls[what] for what in about) / max(count, 1) * 3600 / IDLE_S
             every = ", ".join(f"{n} × {what}" for what, n in sorted(calls.items())) or "none"
             figure = f"{each:.2f} beyond watches, lists and the Lease; in {IDLE_S:.0f} s: {every}"
-            rows.append(Row(f"requests per agent and hour, {count} more that wait", figure, "0"))
+            rows.append(Row(f"requests per agent and hour, {count} idle", figure, "0"))
+    await log.close()
     server.kill()
     await cluster.close()
     return rows
