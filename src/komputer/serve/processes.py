@@ -34,7 +34,7 @@ class _WithConnectors(Common):
         return AddressRules(networks=self.connector_networks)
 
 
-class Api(_WithConnectors):
+class Api(_WithConnectors, cli_prog_name="komputer serve api"):
     """The REST API and its event streams."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
@@ -84,7 +84,7 @@ class Api(_WithConnectors):
             await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=self.drain_seconds)
 
 
-class Gateway(_WithConnectors):
+class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
     """What agents' pods talk to: assignments, events, the model and MCP servers with the credential added."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8081
@@ -160,7 +160,7 @@ class Gateway(_WithConnectors):
 LEADING = Gauge("komputer_operator_leading", "1 where this operator leads.")
 
 
-class Probe(Gateway):
+class Probe(Gateway, cli_prog_name="komputer serve probe"):
     """Says as JSON what can be reached from here, and ends."""
 
     async def run(self) -> None:
@@ -172,7 +172,7 @@ class Probe(Gateway):
         print(json.dumps(found))
 
 
-class Operator(Common):
+class Operator(Common, cli_prog_name="komputer serve operator"):
     """Makes pods, disks and status out of agents."""
 
     port: Annotated[int, Field(ge=0, le=65535, description="of /healthz, /readyz and /metrics")] = 8082
@@ -200,7 +200,7 @@ class Operator(Common):
         return Health(listening, announce(listening))
 
 
-class OfflineModel(Process):
+class OfflineModel(Process, cli_prog_name="komputer serve offline-model"):
     """The stand-in for the model, where the platform is tried or tested without a key."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8099

@@ -122,3 +122,13 @@ def test_what_is_no_credential_is_refused_at_the_start(tmp_path: Path, content: 
         CredentialFile(path, "bearer")
     assert refused.value.code == "model-credential"
     assert "two" not in refused.value.message
+
+
+@pytest.mark.parametrize("part", ["api", "gateway", "operator", "offline-model"])
+def test_each_part_says_what_it_takes(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main((part, "--help"))
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: komputer serve {part} ")
+    assert "--log-level" in said
