@@ -1,7 +1,10 @@
 """What only a cluster has: the chart's objects, more than one replica, an upgrade, an API server that is away."""
 
 import json
+import shutil
 import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from komputer.client import ApiError, Client
 from tests.e2e.cluster import NAMESPACE, Cluster
@@ -146,6 +150,63 @@ def test_with_a_list_of_namespaces_rights_are_roles_there_and_agents_run(cluster
     finally:
         cluster.upgrade()
         cluster.ready()
+
+
+def test_a_redis_of_ones_own_behind_tls_and_a_password(cluster: Cluster, tmp_path: Path) -> None:
+    with own_redis(cluster, tmp_path, "of-ones-own") as port:
+        cluster.kubectl(
+            "-n", NAMESPACE, "create", "secret", "generic", "own-redis", "--from-literal=password=of-ones-own"
+        )
+        cluster.kubectl("-n", NAMESPACE, "create", "configmap", "own-redis", f"--from-file=ca.crt={tmp_path}/cert.pem")
+        where = f"redis.url=rediss://{cluster.ip}:{port}/3,redis.existingSecret=own-redis,redis.caConfigMap=own-redis"
+        try:
+            cluster.upgrade("--set", where)
+            cluster.ready()
+            cluster.assign(
+                "stranger", script({"tool": "Bash", "input": {"command": "echo here"}}, {"say": "Elsewhere."})
+            )
+            assert cluster.end("stranger")["payload"]["result"] == "Elsewhere."
+            cluster.settled("stranger", lastTaskOutcome="completed")
+            check_log(cluster.events("stranger"))
+            assert not cluster.kubectl(
+                "-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/component=valkey", "-o", "name"
+            )
+            assert cluster.http.delete("/agents/stranger").status_code == 200
+        finally:
+            cluster.upgrade()
+            cluster.ready()
+
+
+@contextmanager
+def own_redis(cluster: Cluster, folder: Path, password: str) -> Iterator[int]:
+    """Its port on the node; it takes TLS only."""
+    server = shutil.which("redis-server")
+    if server is None:
+        pytest.skip("redis-server is not installed")
+    certificate = ["-subj", "/CN=redis", "-addext", f"subjectAltName=IP:{cluster.ip}", "-days", "2", "-nodes"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", *certificate, *files], check=True, capture_output=True
+    )
+    with socket.create_server((cluster.ip, 0)) as probe:
+        port = int(probe.getsockname()[1])
+    tls = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    tls += ["--tls-cert-file", str(folder / "cert.pem"), "--tls-key-file", str(folder / "key.pem")]
+    settings = [
+        "--bind",
+        cluster.ip,
+        "--port",
+        "0",
+        "--dir",
+        str(folder),
+        "--appendonly",
+        "yes",
+        "--requirepass",
+        password,
+    ]
+    with subprocess.Popen([server, *settings, *tls], stdout=subprocess.DEVNULL) as process:
+        yield port
+        process.kill()
 
 
 def may_list_agents(cluster: Cluster, part: str, namespace: str) -> bool:
