@@ -128,7 +128,8 @@ start() {
     echo '{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
       "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts", "system:masters"]}, {"level": "None"}]}' \
       >"$dir/audit-policy.json"
-    audit=(--audit-policy-file=audit-policy.json --audit-log-path=audit.log --audit-log-mode=batch)
+    audit=(--audit-policy-file=audit-policy.json --audit-log-path=audit.log --audit-log-mode=batch
+      --audit-log-batch-max-wait=1s)
   fi
   run kube-apiserver "$apiserver" --etcd-servers=unix://etcd.sock:0 --bind-address="$address" --secure-port="$port" \
     --advertise-address="$address" --endpoint-reconciler-type="$reconciler" --cert-dir=. --client-ca-file=ca.crt \

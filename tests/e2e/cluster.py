@@ -81,19 +81,30 @@ class Cluster(Platform):
 
     @contextmanager
     def without_apiserver(self, number: int = signal.SIGKILL) -> Iterator[None]:
-        """Nobody else starts it again here. The controller manager is started anew with it, as it does itself where it
-        has lost its lease: one that goes on may wait for minutes before it looks at a Service again. So may the
-        provisioner of disks."""
+        """Nobody else starts it again here. Controllers and scheduler are started anew with it, as they do themselves
+        where they have lost their lease: one that goes on may wait for minutes before it looks at anything again. So
+        may the provisioner of disks."""
         command = self._stop("kube-apiserver", number)
         try:
             yield
         finally:
             self._start("kube-apiserver", command)
             until(lambda: self._answers(), "the API server answers", 60)
-            self._start("kube-controller-manager", self._stop("kube-controller-manager", signal.SIGKILL))
+            for part in ("kube-controller-manager", "kube-scheduler"):
+                self._start(part, self._stop(part, signal.SIGKILL))
             self.kubectl(
                 "-n", "local-path", "delete", "pod", "-l", "app=provisioner", "--grace-period=1", "--wait=false"
             )
+
+    @contextmanager
+    def paused(self, part: str) -> Iterator[None]:
+        """A part of the control plane that stands still."""
+        process = psutil.Process(int((self.kubeconfig.parent / f"{part}.pid").read_text()))
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def _stop(self, part: str, number: int) -> list[str]:
         """Its command."""

@@ -12,6 +12,8 @@ from tests.e2e.laptop import Laptop
 from tests.e2e.platform import Platform
 from tests.e2e.recorder import Recorder, recording
 
+LAST = ("test_rights.py", "test_namespaces.py")
+"""What all others have led to is judged, and then rights are changed."""
 ON_BOTH = ("platform", "own_platform", "compat")
 
 
@@ -28,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return bool(fixtures & {"cluster", *ON_BOTH}) and not fixtures & {"laptop", "new_laptop"}
 
     kept = [item for item in items if is_for(item)]
-    kept.sort(key=lambda item: item.path.name == "test_rights.py")  # it judges what all others have led to
+    kept.sort(key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 

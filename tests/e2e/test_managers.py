@@ -58,6 +58,21 @@ def test_a_manager_makes_two_workers_and_gets_both_results(platform: Platform) -
     until(lambda: platform.http.get("/agents/boss-one").status_code == 404, "the workers go with their manager")
 
 
+def test_a_manager_deletes_what_it_needs_no_longer(platform: Platform) -> None:
+    platform.assign(
+        "tidy",
+        script(
+            call("create_agent", name="tidy-one", instructions=script({"say": "Done."})),
+            call("wait_for_agents", agents=["tidy-one"]),
+            call("delete_agent", agent="tidy-one"),
+            {"say": "Tidy."},
+        ),
+    )
+    end = platform.end("tidy", within_s=90)
+    assert end["payload"].get("result") == "Tidy.", end
+    until(lambda: platform.http.get("/agents/tidy-one").status_code == 404, "it is gone")
+
+
 def test_the_platform_is_killed_while_a_manager_waits(own_platform: Platform) -> None:
     own_platform.assign(
         "captain",

@@ -17,7 +17,7 @@ from komputer.api.access import Access, Caller, Right
 from komputer.api.errors import translated
 from komputer.api.rights import NEEDS, Need
 from komputer.kube import Kind
-from komputer.resources.errors import Forbidden, KomputerError
+from komputer.resources.errors import Forbidden, Invalid, KomputerError
 
 PROTECTED: Final = "/api/"
 """Below it everybody must say who they are; `/healthz`, `/readyz`, `/metrics` and the documentation hold nothing."""
@@ -89,7 +89,8 @@ async def authorize(request: Request) -> None:
     access, caller = access_of(request), caller_of(request)
     request.state.noted["route"] = request.scope["route"].path
     asked = getattr(request.state, "asked", None)
-    if access is None and asked is None:
+    served: tuple[str, ...] | None = request.app.state.settings.namespaces
+    if access is None and asked is None and served is None:
         return
     operation = getattr(request.scope.get("route"), "operation_id", None)
     need = NEEDS.get(operation or "")
@@ -98,6 +99,12 @@ async def authorize(request: Request) -> None:
     right = await _right(request, need)
     if asked is not None:
         asked.right = right
+    if served is not None and right.namespace is not None and right.namespace not in served:
+        raise Invalid(
+            f"this platform serves no namespace {right.namespace!r}, but {', '.join(served)}",
+            code="namespace-not-served",
+            field="namespace",
+        )
     if access is not None and right.namespace is not None:
         if caller is None:
             raise Forbidden("nobody may do this")

@@ -44,9 +44,11 @@ async def world(cluster: Cluster, log: Log, operator: Operator, model: Model) ->
 
 
 @asynccontextmanager
-async def served(cluster: Cluster, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def served(
+    cluster: Cluster, log: Log, world: World, namespaces: tuple[str, ...] | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """A REST API that is ready; calls without a namespace go to the test's."""
-    settings = api.Settings(default_namespace=world.namespace, addresses=LOOPBACK)
+    settings = api.Settings(default_namespace=world.namespace, addresses=LOOPBACK, namespaces=namespaces)
     async with (
         serving(api.app(settings, cluster, log)) as url,
         httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30) as client,

@@ -5,9 +5,11 @@ import asyncio
 
 import httpx
 
-from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, Kind
+from komputer.events.log import Log
+from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, Cluster, Kind
 from komputer.resources import names
 from komputer.resources.errors import NotFound
+from tests.contract.api.conftest import served
 from tests.contract.gateway.serving import WITHIN_S
 from tests.contract.gateway.world import Runner, World
 from tests.waiting import eventually
@@ -140,3 +142,23 @@ async def test_a_namespace_that_does_not_exist_is_told(rest: httpx.AsyncClient, 
     assert answer.status_code in (201, 400, 404), answer.text
     if answer.status_code == 201:
         await rest.delete("/agents/ada", params={"namespace": "nowhere-at-all"})
+
+
+async def test_a_server_of_some_namespaces_says_which(cluster: Cluster, log: Log, world: World) -> None:
+    async with served(cluster, log, world, (world.namespace,)) as rest:
+        await created(rest)
+        body = {"name": "eve", "instructions": "Say hello.", "namespace": "elsewhere"}
+        for asked in (
+            rest.post("/agents", json=body),
+            rest.post("/agents?namespace=elsewhere", json=body | {"namespace": ""}),
+            rest.get("/agents/eve?namespace=elsewhere"),
+            rest.get("/agents?namespace=elsewhere"),
+            rest.get("/agents/eve/events?namespace=elsewhere"),
+            rest.post("/secrets", json={"name": "eve", "namespace": "elsewhere", "data": {"a": "b"}}),
+            rest.delete("/connectors/eve?namespace=elsewhere"),
+        ):
+            answer = await asked
+            assert (answer.status_code, answer.json()["code"]) == (400, "namespace-not-served"), answer.text
+            assert world.namespace in answer.json()["error"]
+        listed = (await rest.get("/agents")).json()["agents"]
+        assert [agent["name"] for agent in listed] == ["ada"]
