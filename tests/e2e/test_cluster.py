@@ -123,7 +123,9 @@ def test_an_upgrade_rolls_every_part_in_mid_task_and_nothing_is_lost_or_told_twi
         stamp = f"stamp={time.time()}"
         parts = [option for part in before for option in ("--set-string", f"{part}.podAnnotations.{stamp}")]
         cluster.upgrade(*parts)
-        assert not any(set(pod_names(cluster, part)) & names for part, names in before.items()), "all were replaced"
+        until(
+            lambda: not any(set(pod_names(cluster, part)) & names for part, names in before.items()), "all are replaced"
+        )
     finished(cluster, "upgraded", got)
     assert (cluster.manifest("upgraded")["status"]["podName"], pod_uid(cluster, "upgraded")) == uid
     assert not any(event["type"] == "task_resumed" for event in got), "the agent worked on"
