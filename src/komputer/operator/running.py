@@ -1,7 +1,6 @@
-"""The operator's process: wires store, queue, kopf, bell and sweep together."""
+"""The operator: wires store, queues, watches, bell and sweep together."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -9,13 +8,13 @@ import structlog
 
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CONNECTORS, Cluster
-from komputer.operator import connectors, handlers
+from komputer.operator import connectors
 from komputer.operator.queue import Queue
 from komputer.operator.reconcile import Reconciler
 from komputer.operator.settings import Settings
 from komputer.operator.status import CHATTY_EVERY, is_chatter
-from komputer.operator.store import CHILDREN, KINDS, AgentKey, ConnectorKey, Store
-from komputer.resources import names
+from komputer.operator.store import AgentKey, ConnectorKey, Store
+from komputer.operator.watches import Watches
 from komputer.resources.errors import KomputerError, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -31,10 +30,7 @@ async def run(
     ready: Callable[[], None] = lambda: None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Operate until `stop`, SIGTERM or SIGINT. `ready` is called when all that exists was seen once.
-
-    Raises what kopf fails with: then it is to be started again. Wants a process of its own (see `handlers.watch`).
-    """
+    """Operate until `stop`. `ready` is called when all that exists was seen once."""
     await _Operator(settings, cluster, events).run(ready, stop or asyncio.Event())
 
 
@@ -48,31 +44,23 @@ class _Operator:
         self._store = Store(self._queue.wake, lambda key: self._connectors.wake(key, at_most_every=connectors.EVERY))
         self._statuses = connectors.ConnectorStatuses(cluster, self._store)
         self._reconciler = Reconciler(settings, cluster, events, self._store)
-        self._must_sweep = asyncio.Event()
+        self._watches = Watches(cluster, settings.namespaces, self._store)
 
     async def run(self, ready: Callable[[], None], stop: asyncio.Event) -> None:
-        await self._first_look(stop)
-        if stop.is_set():
-            return
-        work = [
-            asyncio.create_task(self._queue.run(self._turn), name="turns"),
-            asyncio.create_task(self._connectors.run(self._connector), name="connectors"),
-            asyncio.create_task(self._listen(), name="bell"),
-            asyncio.create_task(self._sweep(), name="sweep"),
-        ]
-        watching = asyncio.create_task(
-            handlers.watch(self._store, self._settings.namespaces, self._must_sweep.set), name="kopf"
-        )
-        stopping = asyncio.create_task(stop.wait(), name="stop")
-        ready()
-        try:
-            done, _ = await asyncio.wait([*work, watching, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*work, watching, stopping):
-                task.cancel()
-            await asyncio.gather(*work, watching, stopping, return_exceptions=True)
-        for task in done:
-            task.result()
+        async with asyncio.TaskGroup() as group:
+            operating = group.create_task(self._operate(ready))
+            await stop.wait()
+            operating.cancel()
+
+    async def _operate(self, ready: Callable[[], None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watches.run(), name="watches")
+            await self._watches.synced()  # nothing is decided before everything that exists was seen
+            group.create_task(self._queue.run(self._turn), name="turns")
+            group.create_task(self._connectors.run(self._connector), name="connectors")
+            group.create_task(self._listen(), name="bell")
+            group.create_task(self._sweep(), name="sweep")
+            ready()
 
     async def _turn(self, key: AgentKey) -> timedelta | None:
         again = await self._reconciler.reconcile(key)
@@ -85,24 +73,6 @@ class _Operator:
         if self._store.get(CONNECTORS, *key) is None:
             self._connectors.forget(key)
         return again
-
-    async def _first_look(self, stop: asyncio.Event) -> None:
-        """Everything that exists, before anything is decided. Waits for the API server and for our kinds."""
-        while not stop.is_set():
-            try:
-                await self._compare()
-                return
-            except Unavailable as why:
-                log.warning("waiting for the Kubernetes API", error=why.message)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), why.retry_after_s)
-
-    async def _compare(self) -> None:
-        for kind in KINDS:
-            labels = names.AGENT_LABEL if kind in CHILDREN else None
-            for namespace in self._settings.namespaces or (None,) if kind.namespaced else (None,):
-                listed = await self._cluster.list(kind, namespace, labels)
-                self._store.keep_only(kind, namespace, listed.items, int(listed.resource_version))
 
     async def _listen(self) -> None:
         """The log's bell: an agent's events give it a turn; at once where a task has started or ended."""
@@ -119,23 +89,14 @@ class _Operator:
                     self._queue.wake(key)
 
     async def _sweep(self) -> None:
-        """Logs whose agent is gone, at the start and from time to time; and what a watch has missed."""
+        """Logs whose agent is gone, at the start and from time to time."""
         while True:
             try:
                 await self._bury_orphans()
             except KomputerError as why:
                 log.warning("sweep not finished", error=why.message)
-            try:
-                async with asyncio.timeout(self._settings.sweep_every.total_seconds()):
-                    await self._must_sweep.wait()
-            except TimeoutError:
-                pass
-            self._must_sweep.clear()
-            try:
-                await self._compare()
-                self._reconciler.forget_namespaces()
-            except KomputerError as why:
-                log.warning("sweep not finished", error=why.message)
+            self._reconciler.forget_namespaces()
+            await asyncio.sleep(self._settings.sweep_every.total_seconds())
 
     async def _bury_orphans(self) -> None:
         for namespace, name, uid in await self._log.buried_candidates():

@@ -12,7 +12,7 @@ class Settings:
     """Agents that are worked on side by side. Each turn waits for a few short requests and computes for about a
     millisecond; a guess, unmeasured beyond 200 agents."""
     sweep_every: timedelta = timedelta(minutes=5)
-    """How often whole lists are compared with what was watched, and logs with agents: what was missed is found then."""
+    """How often logs are compared with agents, to drop those of agents that are gone."""
     retry_every: timedelta = timedelta(seconds=15)
     """How often to try again what the API server refuses, and to look whether an object in the way has gone that is
     not watched, since it bears no label."""

@@ -1,4 +1,4 @@
-"""The objects that are watched, as they were seen last. kopf fills it; what we write ourselves goes in at once."""
+"""The objects that are watched, as seen last. `watches.py` fills it; what we write ourselves goes in at once."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -96,19 +96,6 @@ class Store:
             self._tell_connectors(kind, found, None)
         self._bury(kind, key, manifest)
         self._tell(kind, manifest)
-
-    def keep_only(self, kind: Kind, namespace: str | None, listed: Iterable[Manifest], version: int) -> None:
-        """Compare with a whole list of `version` (of `namespace`; None: of all): a watch that had to
-        begin anew says nothing of deletions."""
-        present = set()
-        for manifest in listed:
-            present.add(manifest["metadata"].get("uid"))
-            self.put(kind, manifest)
-        for (where, _), manifest in list(self._objects[kind].items()):
-            if namespace not in (None, where):
-                continue
-            if manifest["metadata"].get("uid") not in present and _version(manifest) <= version:
-                self.drop(kind, manifest)
 
     def _bury(self, kind: Kind, key: Key, manifest: Manifest) -> None:
         uid = manifest["metadata"].get("uid", "")

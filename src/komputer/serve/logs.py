@@ -5,7 +5,7 @@ from typing import Literal
 
 import structlog
 
-NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "asyncio", "kopf.objects", "mcp")
+NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "asyncio", "mcp")
 
 
 def to(handler: logging.Handler, level: str, form: Literal["text", "json"]) -> None:
