@@ -138,8 +138,8 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
             from komputer.serve.google import GoogleToken  # only here: 0.13 s to import
 
             return GoogleToken(self.google_key_file)
-        if self.api_key_file:
-            return CredentialFile(self.api_key_file, "api_key")
+        if self.api_key_file:  # Bedrock's API keys are bearer tokens, as Anthropic's own client has it
+            return CredentialFile(self.api_key_file, "bearer" if self.bedrock_region else "api_key")
         return CredentialFile(self.auth_token_file, "bearer") if self.auth_token_file else gateway.always(None)
 
     async def run(self) -> None:

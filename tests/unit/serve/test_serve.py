@@ -87,11 +87,12 @@ def test_a_gateway_of_ones_own_needs_no_credential() -> None:
     assert told.scope is None
 
 
-def test_each_cloud_has_its_address(tmp_path: Path) -> None:
+async def test_each_cloud_has_its_address(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("bedrock-api-key")
     common: dict[str, Any] = {"redis_url": "redis://redis"}
     bedrock = Gateway(**common, bedrock_region="eu-west-1", api_key_file=tmp_path / "key")
     assert bedrock.address == "https://bedrock-mantle.eu-west-1.api.aws/anthropic"
+    assert (await bedrock.credential()()).header == ("authorization", "Bearer bedrock-api-key")  # type: ignore[union-attr]
     vertex = Gateway(**common, vertex_project="acme-ai", vertex_region="europe-west1")
     assert vertex.address == "https://europe-west1-aiplatform.googleapis.com/v1"
     private = Gateway(**common, vertex_project="acme-ai", model_base_url="https://vertex.internal/v1")
