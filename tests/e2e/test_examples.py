@@ -66,7 +66,7 @@ def search(words: str) -> str:
     """Find notes."""
     return "none"
 
-app = server.streamable_http_app()
+app = server.streamable_http_app(host=sys.argv[1])
 
 async def guarded(scope, receive, send):
     headers = dict(scope.get("headers", ()))
