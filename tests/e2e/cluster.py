@@ -72,8 +72,17 @@ class Cluster(Platform):
             self.kill_part(part)
 
     def start(self) -> "Cluster":
+        """Pods count as ready for a moment after they were killed, and a Service forgets them later still."""
+        until(lambda: all(self._api_answers() for _ in range(10)), "the API answers")
         self.ready()
         return self
+
+    def _api_answers(self) -> bool:
+        try:
+            with httpx.Client(base_url=self.http.base_url, headers=self.http.headers, trust_env=False) as http:
+                return http.get("/agents", params={"limit": 1}).status_code == 200
+        except httpx.TransportError:
+            return False
 
     def _restart_apiserver(self, number: int) -> None:
         with self.without_apiserver(number):

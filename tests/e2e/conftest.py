@@ -12,7 +12,7 @@ from tests.e2e.laptop import Laptop
 from tests.e2e.platform import Platform
 from tests.e2e.recorder import Recorder, recording
 
-LAST = ("test_rights.py", "test_namespaces.py")
+LAST = ("test_rights.py", "test_changed_rights.py")
 """What all others have led to is judged, and then rights are changed."""
 ON_BOTH = ("platform", "own_platform", "compat")
 

@@ -40,7 +40,7 @@ def test_who_follows_misses_nothing_when_api_and_log_are_killed(own_platform: Pl
     following.join(90)
     assert not following.is_alive()
     assert got[-1]["type"] == "task_completed"
-    assert got == platform.events("watched")
+    until(lambda: got == platform.events("watched"), "the log is there again")
     check_log(got)
 
 

@@ -44,6 +44,9 @@ class Audited:
 
         try:
             await self.app(scope, receive, noted)
+        except Exception:
+            status = status or 500  # as it is answered outside of us
+            raise
         finally:
             caller: Caller | None = state.get("caller")
             about = asked.right

@@ -197,7 +197,7 @@ class Message(Body):
 class Compact(Body):
     """`POST /agents/{name}/compact`. `instructions` say what the summary must keep."""
 
-    instructions: Annotated[str | None, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] = None
+    instructions: Annotated[str, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] | None = None
 
 
 class MessageAccepted(BaseModel):

@@ -1,8 +1,12 @@
 """Bodies, checked at the border."""
 
-import pytest
+import contextlib
 
-from komputer.api.bodies import CreateAgent, PatchAgent, settings_given
+import pytest
+from pydantic import ValidationError
+
+from komputer.api import bodies, connector_bodies, secret_bodies
+from komputer.api.bodies import Body, CreateAgent, PatchAgent, settings_given
 
 
 @pytest.mark.parametrize("kind", [CreateAgent, PatchAgent])
@@ -11,3 +15,19 @@ def test_a_null_is_an_absent_field(kind: type[CreateAgent] | type[PatchAgent]) -
     optional = {field.alias or name: None for name, field in kind.model_fields.items() if not field.is_required()}
     nulls = kind.model_validate({**optional, **given})
     assert settings_given(nulls) == settings_given(kind.model_validate(given))
+
+
+@pytest.mark.parametrize("value", [None, "", 0, [], {}, [None], {"a": None}, "x" * 2_000_000])
+def test_whatever_stands_in_a_field_is_taken_or_refused(value: object) -> None:
+    """A constraint that cannot be applied would be our defect."""
+    fields = [
+        (body, field.alias or name)
+        for module in (bodies, connector_bodies, secret_bodies)
+        for body in vars(module).values()
+        if isinstance(body, type) and issubclass(body, Body)
+        for name, field in body.model_fields.items()
+    ]
+    assert len(fields) > 30
+    for body, name in fields:
+        with contextlib.suppress(ValidationError):
+            body.model_validate({name: value})

@@ -1,4 +1,4 @@
-"""An installation that serves some namespaces only, with rights there only."""
+"""Rights that are changed: in some namespaces only, or taken away."""
 
 from typing import Any
 
@@ -34,3 +34,14 @@ def may_list_agents(cluster: Cluster, part: str, namespace: str) -> bool:
     review = {"spec": {"user": f"system:serviceaccount:{NAMESPACE}:komputer-{part}", "resourceAttributes": asked}}
     answer: Any = cluster.kubernetes("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review, 201)
     return bool(answer["status"]["allowed"])
+
+
+def test_the_doctor_tells_what_is_missing(cluster: Cluster) -> None:
+    cluster.kubectl("delete", "clusterrolebinding", f"{NAMESPACE}-komputer-gateway")
+    try:
+        done = cluster.cli("doctor", "--kubeconfig", str(cluster.kubeconfig), "--no-probe")
+        assert done.returncode == 1
+        assert "lacking: gateway may not" in " ".join(done.stdout.split())
+    finally:
+        cluster.upgrade()
+        cluster.ready()
