@@ -32,7 +32,7 @@ from komputer.resources.agent import Agent
 from komputer.resources.errors import Conflict
 from tests.contract.log.events import completed, producer, started
 from tests.contract.operator.world import running as running_pod
-from tests.fixtures.valkey import LogServer, engines
+from tests.fixtures.valkey import server_of
 
 PARTS = ("api", "gateway", "operator")
 BURST = 200
@@ -224,7 +224,7 @@ async def measured(kubeconfig: Path, audit: Path) -> list[Row]:
     rows: list[Row] = []
     cluster = Cluster.connect(kubeconfig)
     await install(cluster)
-    server = LogServer(engines()[0], Path(tempfile.mkdtemp()) / "valkey").start()
+    server = server_of("valkey", Path(tempfile.mkdtemp()) / "valkey").start()
     log = Log.connect(server.url)
     with running(kubeconfig, server.url) as (processes, ports):
         for namespace in ("single", "burst", "idle"):
