@@ -43,12 +43,12 @@ PAGE = Path(__file__).with_name("KUBERNETES.md")
 BOUNDS = """
 ## What bounds it
 
-- **200 agents at once.** Each needs a disk, settings and a pod, then a status: four writes, each some milliseconds of
-  etcd's. The API server, etcd and the operator share two cores here; the operator works on 32 agents side by side.
+- **200 agents at once.** Each takes six writes: disk, settings, pod, and the status and Kubernetes Events that tell of
+  them, each some milliseconds of etcd's. The API server, etcd and the operator share two cores here; the operator works
+  on 32 agents side by side.
 - **One agent.** The watch tells the operator, which writes disk and settings side by side, and then the pod.
-- **Idle.** The parts watch; nothing polls. What is asked for each hour besides: renewals of the watches (one each two
-  minutes), the operator's comparison of whole lists every five minutes, and its Lease every two seconds, whatever the
-  number of agents.
+- **Idle.** The parts watch; nothing polls. What is asked for besides, whatever the number of agents: renewals of the
+  watches (one each two minutes), and the operator's Lease every two seconds.
 """
 
 
