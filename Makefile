@@ -22,13 +22,13 @@ setup: .venv/.ready ## Make .venv and install what `up` and `test` need; quick w
 up: setup ## Run the platform on 127.0.0.1:8080 (ARGS="--port 9000 --offline")
 	@exec $(BIN)/komputer up $(ARGS)
 
-test: setup ## Every test that needs no other control plane, on every core: 7 minutes on two (ARGS="-n 0 -k name")
+test: setup ## Every test that needs no other control plane, on every core: 11 minutes on two (ARGS="-n 0 -k name")
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver (builds it once: Go, about 8 minutes)
 	@hack/kubernetes/test.sh
 
-e2e-kubernetes: setup ## The end-to-end tests on a real node with the chart installed (root; about 12 minutes; ARGS="tests/e2e/test_agents.py")
+e2e-kubernetes: setup ## The end-to-end tests on a real node with the chart installed (root; about 18 minutes; ARGS="tests/e2e/test_agents.py")
 	@hack/kubernetes/e2e.sh $(ARGS)
 
 images: ## Build the images on this machine (podman): localhost/komputer, localhost/komputer-agent
