@@ -1,6 +1,7 @@
 """Google's access tokens, by Google's own library: of a service account's key, or of the pod's identity."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from google.oauth2 import service_account
 from komputer.gateway import Credential, Unreachable
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+WITHIN_S = 10.0
+AGAIN_S = 30.0
+"""Between attempts while the last token is still good: requests do not wait for each."""
 
 log = structlog.get_logger(__name__)
 
@@ -26,11 +30,13 @@ class GoogleToken:
         self._key_file = key_file
         self._credentials: Any = None
         self._one_at_a_time = asyncio.Lock()
+        self._tried = -AGAIN_S
 
     async def __call__(self) -> Credential:
         """Raises `Unreachable` where Google gives none."""
         async with self._one_at_a_time:
-            if self._state is not TokenState.FRESH:
+            is_due = time.monotonic() - self._tried > AGAIN_S
+            if self._state is TokenState.INVALID or (self._state is TokenState.STALE and is_due):
                 await self._renew()
         return Credential(kind="bearer", value=self._credentials.token)
 
@@ -39,8 +45,10 @@ class GoogleToken:
         return self._credentials.token_state if self._credentials else TokenState.INVALID
 
     async def _renew(self) -> None:
+        self._tried = time.monotonic()
         try:
-            self._credentials = await asyncio.to_thread(self._new)
+            async with asyncio.timeout(WITHIN_S):
+                self._credentials = await asyncio.to_thread(self._new)
         except (GoogleAuthError, OSError, ValueError) as error:
             if self._state is TokenState.INVALID:
                 log.warning("no access token of Google's", error=type(error).__name__)

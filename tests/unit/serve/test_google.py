@@ -73,12 +73,16 @@ def google() -> Iterator[TokenServer]:
     server.server.server_close()
 
 
-async def test_a_token_is_asked_for_once_and_again_before_it_ends(google: TokenServer, tmp_path: Path) -> None:
+async def test_a_token_is_asked_for_once_and_again_before_it_ends(
+    google: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = GoogleToken(google.write_key(tmp_path / "key.json"))
     assert [(await token()).header for _ in range(3)] == [("authorization", "Bearer token-1")] * 3
     google.lifetime_s = 60  # the library renews what ends within minutes
     short = GoogleToken(tmp_path / "key.json")
-    assert [(await short()).value for _ in range(2)] == ["token-2", "token-3"]
+    assert [(await short()).value for _ in range(2)] == ["token-2", "token-2"], "not at each request"
+    monkeypatch.setattr("komputer.serve.google.AGAIN_S", 0.0)
+    assert (await short()).value == "token-3"
 
 
 async def test_while_google_is_away_a_token_that_is_still_good_counts(google: TokenServer, tmp_path: Path) -> None:
