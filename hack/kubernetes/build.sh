@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds what the tests run Kubernetes with, and syft for the images, from the Go modules pinned beside this script, and
-# prints the path of each BINARY, one a line: `build.sh kube-apiserver kubelet helm`. What is in the cache, ${XDG_CACHE_HOME:-~/.cache}/komputer,
-# is not built again; a build that was cut short leaves nothing there. `build.sh --check BINARY...` builds nothing and
-# fails where one is missing. Cold, on two cores: the control plane 8 minutes, all the rest 7.
+# prints the path of each BINARY, one a line: `build.sh kube-apiserver kubelet helm`. What is in the cache,
+# ${XDG_CACHE_HOME:-~/.cache}/komputer, is not built again; a build that was cut short leaves nothing there.
+# `build.sh --check BINARY...` builds nothing and fails where one is missing. Cold, on two cores: the control plane 8
+# minutes, all the rest 7, syft 5.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/komputer

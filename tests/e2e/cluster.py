@@ -77,9 +77,13 @@ class Cluster(Platform):
         self.ready()
         return self
 
+    def connected(self) -> httpx.Client:
+        """A connection of its own: to one replica or another."""
+        return httpx.Client(base_url=self.http.base_url, headers=self.http.headers, trust_env=False)
+
     def _api_answers(self) -> bool:
         try:
-            with httpx.Client(base_url=self.http.base_url, headers=self.http.headers, trust_env=False) as http:
+            with self.connected() as http:
                 return http.get("/agents", params={"limit": 1}).status_code == 200
         except httpx.TransportError:
             return False

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ def test_an_upgrade_rolls_every_part_in_mid_task_and_nothing_is_lost_or_told_twi
     assert not any(event["type"] == "task_resumed" for event in got), "the agent worked on"
 
 
+@pytest.mark.slow
 def test_a_redis_of_ones_own_behind_tls_and_a_password(cluster: Cluster, tmp_path: Path) -> None:
     with own_redis(cluster, tmp_path, "of-ones-own") as port:
         cluster.kubectl(
@@ -203,6 +205,7 @@ def test_one_replica_of_api_and_gateway_is_killed_in_mid_stream(cluster: Cluster
     finished(cluster, "halved", got)
 
 
+@pytest.mark.slow
 def test_a_gateway_that_is_told_to_stop_lets_a_long_tool_call_end(cluster: Cluster, tmp_path: Path) -> None:
     with McpServer(tmp_path, HEADER, host=cluster.ip) as server:
         made = {"name": "slow", "service": "custom", "url": server.url, "token": TOKEN}
@@ -233,6 +236,7 @@ def holder(cluster: Cluster) -> str:
     return str(lease["spec"]["holderIdentity"])
 
 
+@pytest.mark.slow
 def test_another_operator_takes_over_when_the_leader_hangs(cluster: Cluster) -> None:
     cluster.ready()
     led = holder(cluster)
@@ -258,6 +262,7 @@ def hostname(process: Any) -> str:
     return str(process.environ().get("HOSTNAME", "none"))
 
 
+@pytest.mark.slow
 def test_an_agents_name_is_used_again_also_where_the_garbage_collector_stands_still(cluster: Cluster) -> None:
     """Its old pod ends, its old disk goes, nobody waits for anybody else."""
 
@@ -284,6 +289,7 @@ def is_leaving_or_of(found: Json | None, uid: str) -> bool:
     return bool(found["metadata"]["ownerReferences"][0]["uid"] == uid)
 
 
+@pytest.mark.slow
 def test_what_stands_in_an_agents_place_is_told_and_left_alone(cluster: Cluster) -> None:
     """An object of the right name that somebody else has made."""
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
@@ -300,7 +306,7 @@ def test_what_stands_in_an_agents_place_is_told_and_left_alone(cluster: Cluster)
             "create", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": kind, "metadata": metadata} | more)
         )
         cluster.assign(agent, script({"say": "Never."}))
-        ready = until(lambda agent=agent: reason(cluster, agent, "ChildNotOurs"), "a condition says so")  # type: ignore[misc]
+        ready = until(partial(reason, cluster, agent, "ChildNotOurs"), "a condition says so")
         assert f"{kind} {metadata['name']} exists and is not controlled by this agent" in ready["message"]
         assert cluster.http.delete(f"/agents/{agent}").status_code == 200
         cluster.kubectl("delete", kind.lower(), str(metadata["name"]), "--grace-period=1", "--wait=false")
@@ -324,6 +330,7 @@ def test_the_doctor_finds_nothing_wrong_and_says_what_this_node_cannot_do(cluste
     assert len(states) == 10
 
 
+@pytest.mark.slow
 def test_the_api_server_is_away_for_half_a_minute(cluster: Cluster) -> None:
     """Caches recover, no event is missed, no pod is made twice."""
     cluster.ready()
@@ -334,7 +341,7 @@ def test_the_api_server_is_away_for_half_a_minute(cluster: Cluster) -> None:
         cluster.event("patient", "tool_call", 2)
         uids = pod_uid(cluster, "patient"), pod_uid(cluster, "idle")
         for n in range(20):  # on connections of their own, so that each replica knows that we may
-            with connected(cluster) as http:
+            with cluster.connected() as http:
                 assert http.get("/agents/idle").status_code == 200
                 assert http.patch("/agents/idle", json={"labels": {"warm": str(n)}}).status_code == 200
         with cluster.without_apiserver():
@@ -356,6 +363,7 @@ def posted(cluster: Cluster, name: str) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_watches_that_are_answered_with_410_are_begun_anew(cluster: Cluster) -> None:
     """An API server that has just started knows no history; who slept meanwhile asks for some."""
     cluster.ready()
@@ -388,15 +396,10 @@ def test_watches_that_are_answered_with_410_are_begun_anew(cluster: Cluster) -> 
 
 def get(cluster: Cluster, name: str) -> Json:
     try:
-        with connected(cluster) as http:
+        with cluster.connected() as http:
             return dict(http.get(f"/agents/{name}").json())
     except httpx.TransportError:
         return {}
-
-
-def connected(cluster: Cluster) -> httpx.Client:
-    """A connection of its own: to one replica or another."""
-    return httpx.Client(base_url=cluster.http.base_url, headers=cluster.http.headers, trust_env=False)
 
 
 @pytest.fixture(scope="module", autouse=True)

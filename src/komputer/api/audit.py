@@ -32,7 +32,7 @@ class Audited:
         if scope["type"] != "http" or scope["method"] in READING or not scope["path"].startswith("/api/"):
             await self.app(scope, receive, send)
             return
-        asked, status = Asked(), 0
+        asked, status = Asked(), 500  # what an exception is answered with, outside of us
         state = scope.setdefault("state", {})
         state["asked"] = asked
 
@@ -44,9 +44,6 @@ class Audited:
 
         try:
             await self.app(scope, receive, noted)
-        except Exception:
-            status = status or 500  # as it is answered outside of us
-            raise
         finally:
             caller: Caller | None = state.get("caller")
             about = asked.right

@@ -10,7 +10,7 @@ Nothing is kept that a restart loses. What a task is and when it ends is decided
 
 from komputer.gateway.app import Gateway, app
 from komputer.gateway.errors import Unreachable
-from komputer.gateway.settings import Credential, Settings, always
+from komputer.gateway.settings import Credential, Credentials, Settings, always
 from komputer.gateway.vertex import Vertex
 
-__all__ = ["Credential", "Gateway", "Settings", "Unreachable", "Vertex", "always", "app"]
+__all__ = ["Credential", "Credentials", "Gateway", "Settings", "Unreachable", "Vertex", "always", "app"]

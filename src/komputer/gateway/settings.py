@@ -26,7 +26,11 @@ class Credential:
         return "authorization", f"Bearer {self.value}"
 
 
-def always(credential: Credential | None) -> Callable[[], Awaitable[Credential | None]]:
+Credentials = Callable[[], Awaitable[Credential | None]]
+"""Asked for each request, so that a rotated one counts at once. Raises `Unreachable` where there is none now."""
+
+
+def always(credential: Credential | None) -> Credentials:
     """A credential that nobody rotates."""
 
     async def the_same() -> Credential | None:
@@ -41,8 +45,7 @@ class Settings:
     for the offline model, or a gateway that wants none."""
 
     model_base_url: str
-    model_credential: Callable[[], Awaitable[Credential | None]]
-    """Asked for each request, so that a rotated one counts at once. Raises `Unreachable` where there is none now."""
+    model_credential: Credentials
     vertex: Vertex | None = None
     """Where the model's address speaks Vertex AI's form of the Messages API."""
     audience: str = names.GATEWAY_AUDIENCE

@@ -110,16 +110,15 @@ class Queue(Generic[K]):
 
     async def _turn(self, key: K, work: Callable[[K], Awaitable[timedelta | None]]) -> None:
         self._began[key] = asyncio.get_running_loop().time()
-        result = "error"
         try:
             with metrics.SECONDS.labels(self._name).time():
                 again = await work(key)
-            result = "success" if again is None else "requeue_after"
+            metrics.RECONCILES.labels(self._name, "success" if again is None else "requeue_after").inc()
             self._failures.pop(key, None)
         except Exception as why:  # the border of every turn: one agent's trouble is not another's
+            metrics.RECONCILES.labels(self._name, "error").inc()
             again = self._after_failure(key, why)
         finally:
-            metrics.RECONCILES.labels(self._name, result).inc()
             self._working.discard(key)
             if key in self._due:
                 self._push(key)

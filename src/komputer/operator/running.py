@@ -27,11 +27,11 @@ async def run(
     cluster: Cluster,
     events: Log,
     *,
-    ready: Callable[[], None] = lambda: None,
-    stop: asyncio.Event | None = None,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
 ) -> None:
     """Operate until `stop`. `ready` is called when all that exists was seen once."""
-    await _Operator(settings, cluster, events).run(ready, stop or asyncio.Event())
+    await _Operator(settings, cluster, events).run(ready, stop)
 
 
 class _Operator:

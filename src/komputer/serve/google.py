@@ -59,8 +59,8 @@ class GoogleToken:
 
     def _new(self) -> Any:
         if self._key_file:
-            from_file = service_account.Credentials.from_service_account_file
-            credentials: Any = from_file(str(self._key_file), scopes=SCOPES)  # type: ignore[no-untyped-call]
+            kind: Any = service_account.Credentials  # untyped
+            credentials = kind.from_service_account_file(str(self._key_file), scopes=SCOPES)
         else:
             credentials, _ = google.auth.default(scopes=SCOPES)
         credentials.refresh(Request())

@@ -1,13 +1,12 @@
 """`komputer serve probe`: what a part can reach from where it runs, as JSON. `komputer doctor` asks it in a pod."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import orjson
 
 from komputer.events.log import Log
-from komputer.gateway import Credential, Unreachable, Vertex
+from komputer.gateway import Credentials, Unreachable, Vertex
 from komputer.resources.errors import KomputerError
 
 WITHIN_S = 20.0
@@ -49,9 +48,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-async def model(
-    base_url: str, vertex: Vertex | None, credential: Callable[[], Awaitable[Credential | None]]
-) -> dict[str, str]:
+async def model(base_url: str, vertex: Vertex | None, credential: Credentials) -> dict[str, str]:
     """Whether the model's address takes the credential; counting tokens costs nothing."""
     path, body = "/v1/messages/count_tokens", orjson.dumps(HELLO)
     if vertex:

@@ -2,7 +2,6 @@
 
 import json
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +20,7 @@ from komputer.serve.http import announce, serve
 from komputer.serve.settings import Common, Listed, Network, Process, stop_signal
 
 ANTHROPIC = "https://api.anthropic.com"
-REGION = r"^([a-z][a-z0-9-]{1,30})?$"
+REGION = r"^[a-z][a-z0-9-]{1,30}$"
 
 
 class _WithConnectors(Common):
@@ -91,15 +90,18 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
     model_base_url: str = Field(
         "", description="what /v1/messages is put behind, where it is not Anthropic, Bedrock or Vertex AI as they are"
     )
-    bedrock_region: Annotated[str, Field(pattern=REGION)] = Field(
-        "", description="Claude in Amazon Bedrock, with --api-key-file for a Bedrock API key"
+    bedrock_region: Annotated[str, Field(pattern=REGION)] | None = Field(
+        None, description="Claude in Amazon Bedrock, with --api-key-file for a Bedrock API key"
     )
-    vertex_project: Annotated[str, Field(pattern=r"^([a-z][a-z0-9:.-]{4,62})?$")] = Field(
-        "", description="Claude on Google Cloud's Vertex AI, with the pod's identity or --google-key-file"
+    vertex_project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9:.-]{4,62}$")] | None = Field(
+        None, description="Claude on Google Cloud's Vertex AI, with the pod's identity or --google-key-file"
     )
     vertex_region: Annotated[str, Field(pattern=REGION)] = Field("global", description="of --vertex-project")
     google_key_file: Path | None = Field(None, description="of a service account; read for each new token")
-    api_key_file: Path | None = Field(None, description="of the model: sent as x-api-key; read anew when rotated")
+    api_key_file: Path | None = Field(
+        None,
+        description="of the model: sent as x-api-key (to Bedrock as Authorization: Bearer); read anew when rotated",
+    )
     auth_token_file: Path | None = Field(None, description="of the model: sent as Authorization: Bearer")
 
     @model_validator(mode="after")
@@ -132,7 +134,7 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
             return f"https://bedrock-mantle.{self.bedrock_region}.api.aws/anthropic"
         return self.vertex.base_url if self.vertex else ANTHROPIC
 
-    def credential(self) -> Callable[[], Awaitable[gateway.Credential | None]]:
+    def credential(self) -> gateway.Credentials:
         """Raises `Invalid` (`model-credential`)."""
         if self.vertex:
             from komputer.serve.google import GoogleToken  # only here: 0.13 s to import
