@@ -192,17 +192,16 @@ load() {
   for image in $(containers images ls -q); do containers images label "$image" io.cri-containerd.pinned=pinned >/dev/null; done
 }
 stop() { # kubelet leaves its containers running, so they are ended here; nothing of the node needs to be alive for that
-  local code=$? name shim
+  local code=$? name
   end kubelet; end kube-proxy; end containerd
-  for shim in $(pgrep -f "containerd-shim.* -address $dir/containerd.sock"); do # and of no other containerd of this machine
-    pkill -9 -P "$shim" || true
-    kill -9 "$shim" || true
+  pkill -9 -f "containerd-shim.* -address $dir/containerd.sock" || true
+  for name in $(cd /run/netns 2>/dev/null && ls); do # a pod's is known by the other end of its link, and a pod's processes by it
+    [[ $name == cni-* && $(ip -n "$name" link show eth0 2>/dev/null) == *"link-netns $netns"* ]] || continue
+    ip netns pids "$name" | xargs -r kill -9 || true
+    ip netns del "$name"
   done
   "$here/controlplane.sh" stop "$dir/controlplane" || true
   awk -v below="$dir/" 'index($2, below) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount 2>/dev/null || true
-  for name in $(cd /run/netns 2>/dev/null && ls); do # a pod's is known by the other end of its link
-    if [[ $name == cni-* && $(ip -n "$name" link show eth0 2>/dev/null) == *"link-netns $netns"* ]]; then ip netns del "$name"; fi
-  done
   ip link del $netns 2>/dev/null || true
   [[ ! -e /run/netns/$netns ]] || ip netns del $netns
   for name in /sys/fs/cgroup/kubepods /sys/fs/cgroup/*/kubepods; do
