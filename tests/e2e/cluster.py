@@ -6,7 +6,7 @@ import signal
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ class Cluster(Platform):
             self._restart_apiserver(number)
             return
         for process in self.part_processes(part):
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # its parent took it along
+                process.send_signal(number)
 
     def kill(self) -> None:
         for part in PROCESSES:

@@ -1,5 +1,6 @@
 """A platform as a newcomer starts it: `komputer up` in a process of its own, looked at from outside."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -86,8 +87,9 @@ class Laptop(Platform):
         assert self.process is not None
         log = str(self.data_dir / "logs" / f"{name}.log")
         for child in psutil.Process(self.process.pid).children():
-            if any(os.path.realpath(f"/proc/{child.pid}/fd/{fd}") == log for fd in os.listdir(f"/proc/{child.pid}/fd")):
-                return child
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                if any(os.path.realpath(file) == log for file in Path(f"/proc/{child.pid}/fd").iterdir()):
+                    return child
         raise LookupError(name)
 
     def address(self, part: str) -> str:
@@ -110,7 +112,7 @@ class Laptop(Platform):
         return done.stdout
 
     def pod_processes(self) -> list[psutil.Process]:
-        return [each for each in self.part("kubelet").children(recursive=True) if "bwrap" not in each.name()]
+        return self.part("kubelet").children(recursive=True)
 
     def workspace(self, agent: str) -> Path | None:
         return next((each for each in (self.data_dir / "volumes").glob(f"*{agent}-pvc*") if each.is_dir()), None)

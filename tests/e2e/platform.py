@@ -91,14 +91,14 @@ class Platform(ABC):
         """What the Kubernetes API answers to its admin with this status; None for another."""
 
     def agent_processes(self, program: str, agent: str | None = None) -> list[psutil.Process]:
-        """Processes in pods (of one agent) whose command line has `program` in it."""
+        """Processes in pods (of one agent) whose command line has `program` in it; not the sandbox around them."""
         found = []
         for process in self.pod_processes():
-            try:
-                if program in " ".join(process.cmdline()) and (agent is None or _is_of(process, agent)):
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                command = process.cmdline()
+                is_meant = program in " ".join(command) and "bwrap" not in command[0]
+                if is_meant and (agent is None or _is_of(process, agent)):
                     found.append(process)
-            except psutil.Error:
-                continue
         return found
 
     def kill_runtime(self, agent: str) -> None:

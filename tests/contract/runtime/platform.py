@@ -6,6 +6,7 @@ The door's answers are the log's own. Only Kubernetes is left out: the assignmen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -314,8 +315,9 @@ class Pod:
     def claude(self) -> psutil.Process | None:
         """The CLI's process, or None."""
         for process in self.tree():
-            if process.name() == "claude":
-                return process
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                if process.name() == "claude":
+                    return process
         return None
 
     def tree(self) -> list[psutil.Process]:
