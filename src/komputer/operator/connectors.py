@@ -77,5 +77,5 @@ class ConnectorStatuses:
             )
         except (Conflict, NotFound):
             return EVERY  # what is newer comes by the watch
-        self._store.put(CONNECTORS, written, is_own_write=True)
+        self._store.wrote(CONNECTORS, written)
         return None

@@ -21,6 +21,7 @@ from komputer.operator.settings import Settings
 from komputer.operator.status import merge_patch, paced
 from komputer.operator.steps import Step, Steps, failures
 from komputer.operator.store import AgentKey, Store
+from komputer.resources import names
 from komputer.resources.agent import Agent, AgentStatus
 from komputer.resources.base import Condition, Manifest, with_condition
 from komputer.resources.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -157,7 +158,7 @@ class Reconciler:
 
     # ---- children --------------------------------------------------------------------------------------------------
     async def _do(self, seen: Seen, plan: Steps, memory: _Remembered) -> dict[str, Manifest]:
-        """Take the steps. Answers, by kind, the objects that stand in their way and are not watched."""
+        """Take the steps. Answers, by kind, the objects that stand there already and are not watched."""
         memory.refused = None
         namespace = seen.agent.metadata.namespace or ""
         in_the_way: dict[str, Manifest] = {}
@@ -184,21 +185,31 @@ class Reconciler:
             return {}
         kind = CONFIG_MAPS if "data" in manifest else PVCS
         patched = await self._cluster.merge_patch(kind, step.name, namespace, manifest)
-        self._store.put(kind, patched, is_own_write=True)
+        self._store.wrote(kind, patched)
         return {}
 
     async def _create(self, agent: Agent, kind: Kind, manifest: Manifest) -> dict[str, Manifest]:
-        """Create the object. What stands there already is taken as it is: seen if it is ours, in the way if not."""
-        name = manifest["metadata"]["name"]
+        """Create the object. What stands there already is taken as it is; answered if the watch does not tell of it."""
         try:
             made = await self._cluster.create(kind, manifest)
-            log.info("child created", agent=agent.key, kind=kind.kind, name=name)
+            log.info("child created", agent=agent.key, kind=kind.kind, name=manifest["metadata"]["name"])
         except Conflict:
-            made = await self._cluster.get(kind, name, agent.metadata.namespace)
-        if is_ours(made, agent):
-            self._store.put(kind, made, is_own_write=True)
-            return {}
-        return {kind.kind: {"kind": kind.kind} | made}
+            made = await self._found(agent, kind, manifest)
+        return {} if self._store.wrote(kind, made) else {kind.kind: made}
+
+    async def _found(self, agent: Agent, kind: Kind, manifest: Manifest) -> Manifest:
+        """What stands there already. If it is ours and has lost its label, and is thus out of our sight, it gets it
+        back; a pod, which was out of reach of the NetworkPolicy too, makes room for another."""
+        name, namespace = manifest["metadata"]["name"], agent.metadata.namespace
+        found = await self._cluster.get(kind, name, namespace)
+        if not is_ours(found, agent) or names.AGENT_LABEL in (found["metadata"].get("labels") or {}):
+            return found
+        if kind is PODS:
+            await self._delete(agent, found)
+            return found
+        return await self._cluster.merge_patch(
+            kind, name, namespace, {"metadata": {"labels": manifest["metadata"]["labels"]}}
+        )
 
     async def _delete(self, agent: Agent, found: Manifest) -> None:
         kind, name, uid = KIND_OF[found["kind"]], found["metadata"]["name"], found["metadata"]["uid"]
@@ -209,9 +220,9 @@ class Reconciler:
         reason = found.get("status", {}).get("reason")
         log.info("child deleted", agent=agent.key, kind=kind.kind, name=name, reason=reason)
         if rest is None:
-            self._store.drop(kind, found)
+            self._store.deleted(kind, found)
         else:
-            self._store.put(kind, rest, is_own_write=True)
+            self._store.wrote(kind, rest)
 
     def _is_furnished(self, seen: Seen) -> bool:
         """Whether the agent's namespace is known to have what all agents share."""
@@ -264,9 +275,9 @@ class Reconciler:
             return False
         except Conflict:
             with contextlib.suppress(NotFound):
-                self._store.put(AGENTS, await self._cluster.get(AGENTS, name, namespace))
+                self._store.read(AGENTS, await self._cluster.get(AGENTS, name, namespace))
             return False
-        self._store.put(AGENTS, written, is_own_write=True)
+        self._store.wrote(AGENTS, written)
         return True
 
     async def _tell(self, manifest: Manifest, old: AgentStatus, new: AgentStatus) -> None:

@@ -1,4 +1,4 @@
-"""The operator: wires store, queues, watches, bell and sweep together."""
+"""The operator: wires store, queues, bell and sweep together."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from komputer.operator.reconcile import Reconciler
 from komputer.operator.settings import Settings
 from komputer.operator.status import CHATTY_EVERY, is_chatter
 from komputer.operator.store import AgentKey, ConnectorKey, Store
-from komputer.operator.watches import Watches
 from komputer.resources.errors import KomputerError, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -41,10 +40,14 @@ class _Operator:
         self._log = events
         self._queue: Queue[AgentKey] = Queue("komputeragent", at_once=settings.at_once)
         self._connectors: Queue[ConnectorKey] = Queue("komputerconnector", at_once=CONNECTORS_AT_ONCE)
-        self._store = Store(self._queue.wake, lambda key: self._connectors.wake(key, at_most_every=connectors.EVERY))
+        self._store = Store(
+            cluster,
+            settings.namespaces,
+            wake=self._queue.wake,
+            wake_connector=lambda key: self._connectors.wake(key, at_most_every=connectors.EVERY),
+        )
         self._statuses = connectors.ConnectorStatuses(cluster, self._store)
         self._reconciler = Reconciler(settings, cluster, events, self._store)
-        self._watches = Watches(cluster, settings.namespaces, self._store)
 
     async def run(self, ready: Callable[[], None], stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
@@ -54,8 +57,8 @@ class _Operator:
 
     async def _operate(self, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watches.run(), name="watches")
-            await self._watches.synced()  # nothing is decided before everything that exists was seen
+            group.create_task(self._store.run(), name="watches")
+            await self._store.synced()  # nothing is decided before everything that exists was seen
             group.create_task(self._queue.run(self._turn), name="turns")
             group.create_task(self._connectors.run(self._connector), name="connectors")
             group.create_task(self._listen(), name="bell")

@@ -1,10 +1,11 @@
-"""The objects that are watched, as seen last. `watches.py` fills it; what we write ourselves goes in at once."""
+"""What is watched, as seen last, and whom a change concerns."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
-from komputer.kube.kinds import (
+from komputer.kube import (
     AGENTS,
     CLUSTER_TEMPLATES,
     CONFIG_MAPS,
@@ -13,18 +14,19 @@ from komputer.kube.kinds import (
     PODS,
     PVCS,
     TEMPLATES,
+    Cache,
+    Change,
+    Cluster,
     Kind,
+    Manifest,
 )
+from komputer.operator import metrics
 from komputer.resources import names
-from komputer.resources.base import Manifest
 from komputer.resources.connector import attached
 
 KINDS: Final = (AGENTS, TEMPLATES, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, PVCS, CONFIG_MAPS)
 CHILDREN: Final = (PODS, PVCS, CONFIG_MAPS)
 """Watched by label: of all pods of a cluster we want to see ours only."""
-_BURIED: Final = 10_000
-
-Key = tuple[str | None, str]
 
 
 class AgentKey(NamedTuple):
@@ -39,29 +41,54 @@ class ConnectorKey(NamedTuple):
     name: str
 
 
-def _nobody(_: ConnectorKey) -> None:
-    return None
-
-
 class Store:
-    """Objects by kind, namespace and name. `wake` is called with each agent that a change may concern, and
-    `wake_connector` with each connector."""
+    """A cache of each kind that agents are made from and into, in all namespaces (None) or in some. `wake` is called
+    with each agent that a change may concern, unless we made it ourselves, and `wake_connector` with each connector."""
 
     def __init__(
-        self, wake: Callable[[AgentKey], None], wake_connector: Callable[[ConnectorKey], None] = _nobody
+        self,
+        cluster: Cluster,
+        namespaces: Sequence[str] | None,
+        wake: Callable[[AgentKey], None],
+        wake_connector: Callable[[ConnectorKey], None],
     ) -> None:
         self._wake = wake
         self._wake_connector = wake_connector
-        self._objects: dict[Kind, dict[Key, Manifest]] = {kind: {} for kind in KINDS}
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._caches = {
+            kind: Cache(
+                cluster,
+                kind,
+                namespaces=namespaces if kind.namespaced else None,
+                labels=names.AGENT_LABEL if kind in CHILDREN else None,
+            )
+            for kind in KINDS
+        }
+        self._is_own_write = False
         self._gone: dict[AgentKey, set[str]] = {}
+        for kind, cache in self._caches.items():
+            cache.subscribe(partial(self._changed, kind))
+            metrics.STALE.labels(kind.plural).set_function(partial(_stale_s, cache))
+
+    async def run(self) -> None:
+        """Follow the cluster until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for cache in self._caches.values():
+                group.create_task(cache.run())
+
+    async def synced(self) -> None:
+        """Waits until everything that exists was seen once."""
+        for cache in self._caches.values():
+            await cache.synced()
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
-        return self._objects[kind].get((namespace, name))
+        return self._caches[kind].get(namespace, name)
 
     def agents(self) -> Iterator[AgentKey]:
-        for namespace, name in list(self._objects[AGENTS]):
-            yield AgentKey(namespace or "", name)
+        return map(_agent, self._caches[AGENTS].items())
+
+    def agents_of(self, connector: ConnectorKey) -> list[str]:
+        """The agents that name it, in order."""
+        return attached(self._caches[AGENTS].items(connector.namespace)).get(connector, [])
 
     def gone(self, key: AgentKey) -> frozenset[str]:
         """Uids of agents of this name that are no more, and whose log was not buried yet."""
@@ -73,95 +100,72 @@ class Store:
         if not uids:
             self._gone.pop(key, None)
 
-    def put(self, kind: Kind, manifest: Manifest, *, is_own_write: bool = False) -> None:
-        """Take in an object, unless a newer state of it is known. Wakes whom it concerns, but for what we wrote."""
+    def read(self, kind: Kind, manifest: Manifest) -> None:
+        """Take in what was read from the server."""
+        self._caches[kind].put(manifest)
+
+    def wrote(self, kind: Kind, manifest: Manifest) -> bool:
+        """Take in what the server answered to a write of ours, which wakes no agent. False where it is not seen by
+        the watch: it is no more, or does not have the label."""
+        self._is_own_write = True
+        try:
+            self._caches[kind].put(manifest)
+        finally:
+            self._is_own_write = False
         metadata = manifest["metadata"]
-        key, uid = _key(manifest), metadata.get("uid", "")
-        before = self._objects[kind].get(key)
-        if uid in self._deleted or (before and _version(before) >= _version(manifest)):
-            return
-        self._objects[kind][key] = manifest
-        self._tell_connectors(kind, before, manifest)
-        if before and before["metadata"].get("uid") != uid:
-            self._bury(kind, key, before)
-        if not is_own_write:
-            self._tell(kind, manifest)
+        held = self.get(kind, metadata.get("namespace"), metadata["name"])
+        return held is not None and held["metadata"]["uid"] == metadata["uid"]
 
-    def drop(self, kind: Kind, manifest: Manifest) -> None:
-        """This very object is no more; one of its name that came after it stays."""
-        key, uid = _key(manifest), manifest["metadata"].get("uid", "")
-        found = self._objects[kind].get(key)
-        if found and found["metadata"].get("uid", "") == uid:
-            del self._objects[kind][key]
-            self._tell_connectors(kind, found, None)
-        self._bury(kind, key, manifest)
-        self._tell(kind, manifest)
+    def deleted(self, kind: Kind, manifest: Manifest) -> None:
+        """We have deleted it, and it is no more."""
+        self._caches[kind].forget(manifest)
 
-    def _bury(self, kind: Kind, key: Key, manifest: Manifest) -> None:
-        uid = manifest["metadata"].get("uid", "")
-        self._deleted[uid] = None
-        if len(self._deleted) > _BURIED:
-            self._deleted.popitem(last=False)
+    def _changed(self, kind: Kind, change: Change) -> None:
         if kind is AGENTS:
-            self._gone.setdefault(AgentKey(key[0] or "", key[1]), set()).add(uid)
+            self._agent_changed(change)
+        if kind is CONNECTORS and change.type != "DELETED" and not _is_status_only(change):
+            self._wake_connector(ConnectorKey(*_agent(change.manifest)))
+        if not self._is_own_write:
+            for key in self._concerned(kind, change.manifest):
+                self._wake(key)
 
-    def agents_of(self, connector: ConnectorKey) -> list[str]:
-        """The agents that name it, in order."""
-        return attached(self._objects[AGENTS].values()).get(connector, [])
-
-    def _tell_connectors(self, kind: Kind, before: Manifest | None, after: Manifest | None) -> None:
-        """A connector that changed; of an agent those that it names now or did before, unless that is the same."""
-        if kind is CONNECTORS and after is not None and not (before and _is_status_only(before, after)):
-            self._wake_connector(ConnectorKey(*_place(after)))
-        if kind is AGENTS:
-            old, new = (frozenset(attached([each])) if each else frozenset() for each in (before, after))
-            for place in old ^ new:
-                self._wake_connector(ConnectorKey(*place))
-
-    def _tell(self, kind: Kind, manifest: Manifest) -> None:
-        for key in self._concerned(kind, manifest):
-            self._wake(key)
+    def _agent_changed(self, change: Change) -> None:
+        """The connectors that it names now or did before have a turn, unless that is the same."""
+        now = frozenset(attached([change.manifest])) if change.type != "DELETED" else frozenset()
+        before = frozenset(attached([change.old])) if change.old else frozenset()
+        for place in now ^ before:
+            self._wake_connector(ConnectorKey(*place))
+        if change.type == "DELETED":
+            self._gone.setdefault(_agent(change.manifest), set()).add(change.manifest["metadata"]["uid"])
 
     def _concerned(self, kind: Kind, manifest: Manifest) -> Iterable[AgentKey]:
         metadata = manifest["metadata"]
-        namespace, name = metadata.get("namespace") or "", metadata["name"]
+        namespace, name = metadata.get("namespace"), metadata["name"]
         if kind is AGENTS:
-            return [AgentKey(namespace, name)]
+            return [_agent(manifest)]
         if kind in CHILDREN:
             owner = (metadata.get("labels") or {}).get(names.AGENT_LABEL)
             return [AgentKey(namespace, owner)] if owner else []
-        if kind is CONFIGS:
-            return self.agents()
+        agents = self._caches[AGENTS].items(namespace)
         if kind is CONNECTORS:
-            return [
-                AgentKey(where or "", who)
-                for (where, who), agent in list(self._objects[AGENTS].items())
-                if where == namespace and name in (agent.get("spec", {}).get("connectors") or ())
+            agents = [each for each in agents if name in (each.get("spec", {}).get("connectors") or ())]
+        elif kind is not CONFIGS:
+            agents = [
+                each for each in agents if each.get("spec", {}).get("templateRef", names.DEFAULT_TEMPLATE) == name
             ]
-        return [
-            AgentKey(where or "", who)
-            for (where, who), agent in list(self._objects[AGENTS].items())
-            if agent.get("spec", {}).get("templateRef", names.DEFAULT_TEMPLATE) == name
-            and (kind is CLUSTER_TEMPLATES or where == namespace)
-        ]
+        return map(_agent, agents)
 
 
-def _place(manifest: Manifest) -> tuple[str, str]:
-    return manifest["metadata"].get("namespace") or "", manifest["metadata"]["name"]
+def _agent(manifest: Manifest) -> AgentKey:
+    return AgentKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
-def _is_status_only(before: Manifest, after: Manifest) -> bool:
+def _is_status_only(change: Change) -> bool:
     """Whether no more than the status changed, which is ours."""
-    return bool(
-        before["metadata"].get("uid") == after["metadata"].get("uid") and before.get("spec") == after.get("spec")
+    return (
+        change.type == "MODIFIED" and change.old is not None and change.old.get("spec") == change.manifest.get("spec")
     )
 
 
-def _key(manifest: Manifest) -> Key:
-    return manifest["metadata"].get("namespace"), manifest["metadata"]["name"]
-
-
-def _version(manifest: Manifest) -> int:
-    """Resource versions grow, at every API server there is, though only newer releases promise it."""
-    version = manifest["metadata"].get("resourceVersion", "")
-    return int(version) if version.isdecimal() else 0
+def _stale_s(cache: Cache) -> float:
+    return cache.stale_s

@@ -56,6 +56,20 @@ async def test_settings_that_somebody_changed_are_put_right(operator: Operator, 
     await world.until(CONFIG_MAPS, "ada-config", lambda m: bool(m["data"]["KOMPUTER_GATEWAY_URL"].endswith(":8081")))
 
 
+async def test_a_child_that_has_lost_its_label_comes_back_into_sight(operator: Operator, world: World) -> None:
+    """Children are watched by label. A pod without it is also out of reach of the NetworkPolicy: another takes over."""
+    await world.apply()
+    found = {name: await world.until(kind, name, lambda _: True) for kind, name in CHILDREN}
+    for kind, name in CHILDREN:
+        off = {"metadata": {"labels": {"komputer.ai/agent-name": None}}}
+        await world.cluster.merge_patch(kind, name, world.namespace, off)
+    for kind, name in CHILDREN:
+        again = await world.until(kind, name, lambda m: "komputer.ai/agent-name" in (m["metadata"].get("labels") or {}))
+        is_new = again["metadata"]["uid"] != found[name]["metadata"]["uid"]
+        assert is_new == (kind is PODS)
+    await world.until_pod_waits()
+
+
 async def test_deleting_an_agent_takes_its_children_and_its_log(operator: Operator, world: World) -> None:
     await world.apply()
     await world.until(PODS, "ada-pod", lambda _: True)

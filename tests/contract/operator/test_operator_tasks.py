@@ -312,8 +312,8 @@ async def test_rule_guard_a_status_computed_from_an_old_copy_is_not_written(
         operator_process.kill()
     old = await world.apply()
     await world.change({"instructions": "B"})
-    store = Store(lambda _: None)
-    store.put(AGENTS, old)
+    store = Store(world.cluster, None, wake=lambda _: None, wake_connector=lambda _: None)
+    store.read(AGENTS, old)
     slow = Reconciler(Settings(), world.cluster, world.log, store)
     await slow.reconcile(AgentKey(world.namespace, "ada"))
     assert (await world.agent()).status.manifest_task is None

@@ -1,4 +1,6 @@
-from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES
+import httpx2
+
+from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES, Cluster
 from komputer.operator.store import AgentKey, ConnectorKey, Store
 from komputer.resources.base import Manifest
 
@@ -25,55 +27,59 @@ class Woken(list[AgentKey]):
         return found
 
 
+def store_that_wakes(agents: list[AgentKey], connectors: list[ConnectorKey]) -> Store:
+    return Store(Cluster(httpx2.AsyncClient()), None, wake=agents.append, wake_connector=connectors.append)
+
+
 def two_agents() -> tuple[Store, Woken]:
     woken = Woken()
-    store = Store(woken.append)
-    store.put(AGENTS, manifest("ada", 1, spec={"templateRef": "mine"}))
-    store.put(AGENTS, manifest("eve", 2, namespace="crew", spec={}))
+    store = store_that_wakes(woken, [])
+    store.read(AGENTS, manifest("ada", 1, spec={"templateRef": "mine"}))
+    store.read(AGENTS, manifest("eve", 2, namespace="crew", spec={}))
     woken.clear()
     return store, woken
 
 
 def test_a_change_wakes_whom_it_concerns() -> None:
     store, woken = two_agents()
-    store.put(PODS, pod("ada-pod", 3, "ada"))
+    store.read(PODS, pod("ada-pod", 3, "ada"))
     assert woken.take() == [ADA]
-    store.put(CONFIGS, manifest("default", 4, namespace=None))
+    store.read(CONFIGS, manifest("default", 4, namespace=None))
     assert woken.take() == [ADA, EVE]
-    store.put(TEMPLATES, manifest("mine", 5))
+    store.read(TEMPLATES, manifest("mine", 5))
     assert woken.take() == [ADA]
-    store.put(CLUSTER_TEMPLATES, manifest("default", 6, namespace=None))
+    store.read(CLUSTER_TEMPLATES, manifest("default", 6, namespace=None))
     assert woken.take() == [EVE]
-    store.put(TEMPLATES, manifest("mine", 7, uid="other", namespace="crew"))
+    store.read(TEMPLATES, manifest("mine", 7, uid="other", namespace="crew"))
     assert woken.take() == []
 
 
 def test_a_connector_wakes_the_agents_of_its_namespace_that_name_it() -> None:
     store, woken = two_agents()
-    store.put(AGENTS, manifest("ada", 3, spec={"connectors": ["git"]}))
-    store.put(AGENTS, manifest("eve", 4, namespace="crew", spec={"connectors": ["git"]}))
+    store.read(AGENTS, manifest("ada", 3, spec={"connectors": ["git"]}))
+    store.read(AGENTS, manifest("eve", 4, namespace="crew", spec={"connectors": ["git"]}))
     woken.clear()
-    store.put(CONNECTORS, manifest("git", 5))
+    store.read(CONNECTORS, manifest("git", 5))
     assert woken.take() == [ADA]
-    store.put(CONNECTORS, manifest("mail", 6))
+    store.read(CONNECTORS, manifest("mail", 6))
     assert woken.take() == []
-    store.drop(CONNECTORS, manifest("git", 7))
+    store.deleted(CONNECTORS, manifest("git", 7))
     assert woken.take() == [ADA]
 
 
 def test_what_we_wrote_ourselves_wakes_nobody_not_even_when_it_comes_back() -> None:
     store, woken = two_agents()
     ours = pod("ada-pod", 3, "ada")
-    store.put(PODS, ours, is_own_write=True)
-    store.put(PODS, dict(ours))
+    assert store.wrote(PODS, ours)
+    store.read(PODS, dict(ours))
     assert woken.take() == []
-    assert store.get(PODS, "team", "ada-pod") is ours
+    assert store.get(PODS, "team", "ada-pod") == ours
 
 
 def test_an_older_state_never_replaces_a_newer_one() -> None:
     store, woken = two_agents()
-    store.put(AGENTS, manifest("ada", 9, spec={"n": 9}))
-    store.put(AGENTS, manifest("ada", 8, spec={"n": 8}))
+    store.read(AGENTS, manifest("ada", 9, spec={"n": 9}))
+    store.read(AGENTS, manifest("ada", 8, spec={"n": 8}))
     found = store.get(AGENTS, *ADA)
     assert found
     assert found["spec"] == {"n": 9}
@@ -82,17 +88,24 @@ def test_an_older_state_never_replaces_a_newer_one() -> None:
 
 def test_a_deleted_object_does_not_come_back_with_a_late_answer() -> None:
     store, _ = two_agents()
-    store.put(PODS, pod("ada-pod", 3, "ada"))
-    store.drop(PODS, pod("ada-pod", 4, "ada"))
-    store.put(PODS, pod("ada-pod", 3, "ada"), is_own_write=True)
+    store.read(PODS, pod("ada-pod", 3, "ada"))
+    store.deleted(PODS, pod("ada-pod", 4, "ada"))
+    assert not store.wrote(PODS, pod("ada-pod", 3, "ada"))
     assert store.get(PODS, "team", "ada-pod") is None
+
+
+def test_what_the_watch_does_not_tell_of_is_not_held() -> None:
+    store, woken = two_agents()
+    assert not store.wrote(PODS, manifest("ada-pod", 3))
+    assert store.get(PODS, "team", "ada-pod") is None
+    assert woken.take() == []
 
 
 def test_the_deletion_of_an_old_agent_leaves_the_new_one_of_its_name() -> None:
     """A watch that had to begin anew may tell these two in either order."""
     store, _ = two_agents()
-    store.put(AGENTS, manifest("ada", 20, uid="new"))
-    store.drop(AGENTS, manifest("ada", 19))
+    store.read(AGENTS, manifest("ada", 20, uid="new"))
+    store.deleted(AGENTS, manifest("ada", 19))
     found = store.get(AGENTS, *ADA)
     assert found
     assert found["metadata"]["uid"] == "new"
@@ -103,26 +116,26 @@ def test_the_deletion_of_an_old_agent_leaves_the_new_one_of_its_name() -> None:
 
 def test_a_connector_has_a_turn_when_it_changes_and_when_an_agent_begins_or_ends_to_name_it() -> None:
     woken: list[ConnectorKey] = []
-    store = Store(lambda _: None, woken.append)
+    store = store_that_wakes([], woken)
 
     def take() -> list[str]:
         found = sorted(key.name for key in woken)
         woken.clear()
         return found
 
-    store.put(CONNECTORS, manifest("git", 1, spec={"url": "a"}))
+    store.read(CONNECTORS, manifest("git", 1, spec={"url": "a"}))
     assert take() == ["git"]
-    store.put(CONNECTORS, manifest("git", 2, spec={"url": "a"}, status={"attachedAgents": 0}))
+    store.read(CONNECTORS, manifest("git", 2, spec={"url": "a"}, status={"attachedAgents": 0}))
     assert take() == [], "our own word on it"
-    store.put(CONNECTORS, manifest("git", 3, spec={"url": "b"}))
+    store.read(CONNECTORS, manifest("git", 3, spec={"url": "b"}))
     assert take() == ["git"]
-    store.put(AGENTS, manifest("ada", 4, spec={"connectors": ["git", "mail"]}))
+    store.read(AGENTS, manifest("ada", 4, spec={"connectors": ["git", "mail"]}))
     assert take() == ["git", "mail"]
     assert store.agents_of(ConnectorKey("team", "git")) == ["ada"]
-    store.put(AGENTS, manifest("ada", 5, spec={"connectors": ["git", "mail"]}, status={"phase": "Running"}))
+    store.read(AGENTS, manifest("ada", 5, spec={"connectors": ["git", "mail"]}, status={"phase": "Running"}))
     assert take() == []
-    store.put(AGENTS, manifest("ada", 6, spec={"connectors": ["mail"]}))
+    store.read(AGENTS, manifest("ada", 6, spec={"connectors": ["mail"]}))
     assert take() == ["git"]
-    store.drop(AGENTS, manifest("ada", 7))
+    store.deleted(AGENTS, manifest("ada", 7))
     assert take() == ["mail"]
     assert store.agents_of(ConnectorKey("team", "mail")) == []
