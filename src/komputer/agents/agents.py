@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import structlog
 from ulid import ULID
 
 from komputer.agents import claim, listing
@@ -20,6 +21,8 @@ from komputer.resources.agent import Agent, Wanted, is_idle, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.connector import is_connector_name
 from komputer.resources.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
+
+logger = structlog.get_logger(__name__)
 
 ATTEMPTS = 8
 """How often a claim is decided anew when the agent changed under it. Each loser of a race sees a busy agent at the
@@ -239,7 +242,8 @@ class Agents:
         metadata = manifest["metadata"]
         try:
             patched = await self._cluster.json_patch(AGENTS, metadata["name"], metadata["namespace"], operations)
-        except (Conflict, NotFound):
+        except (Conflict, NotFound) as why:
+            logger.info("agent changed since it was read", agent=metadata["name"], why=why.message)
             return None
         self._cache.put(patched)
         return patched
