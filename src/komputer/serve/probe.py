@@ -7,10 +7,11 @@ import orjson
 
 from komputer.events.log import Log
 from komputer.gateway import Credentials, Unreachable, Vertex
+from komputer.resources import names
 from komputer.resources.errors import KomputerError
 
 WITHIN_S = 20.0
-HELLO = {"model": "claude-sonnet-4-6", "messages": [{"role": "user", "content": "Hello"}]}
+HELLO = {"model": names.DEFAULT_MODEL, "messages": [{"role": "user", "content": "Hello"}]}
 
 
 async def redis(log: Log) -> dict[str, str]:
@@ -59,7 +60,8 @@ async def model(base_url: str, vertex: Vertex | None, credential: Credentials) -
             headers |= dict([given.header])
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WITHIN_S), trust_env=True) as http,
-            http.post(f"{base_url.rstrip('/')}{path}", data=body, headers=headers) as answer,
+            # Not followed: the credential is for this address.
+            http.post(f"{base_url.rstrip('/')}{path}", data=body, headers=headers, allow_redirects=False) as answer,
         ):
             status = answer.status
     except Unreachable as error:
@@ -68,4 +70,6 @@ async def model(base_url: str, vertex: Vertex | None, credential: Credentials) -
         return {"state": "unreachable", "said": f"{base_url} cannot be reached ({type(error).__name__})"}
     if status in (401, 403):
         return {"state": "refused", "said": f"{base_url} does not accept the credential ({status})"}
+    if status >= 500 or 300 <= status < 400:
+        return {"state": "unreachable", "said": f"{base_url} answers with {status}, not as a model would"}
     return {"state": "ok", "said": f"{base_url} answers and takes the credential ({status})"}

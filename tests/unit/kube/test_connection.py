@@ -88,7 +88,7 @@ async def test_an_answer_that_does_not_come_is_unavailable(tmp_path: Path) -> No
         await asyncio.Event().wait()
 
     async with answering(answer, tmp_path) as cluster:
-        cluster._http.timeout = 0.05
+        cluster._http.timeout = 0.5
         with pytest.raises(Unavailable, match="did not answer in time") as failed:
             await cluster.get(PODS, "ada-pod", "team")
     assert failed.value.code == "timeout"
