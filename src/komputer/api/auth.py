@@ -9,7 +9,6 @@ import binascii
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import orjson
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +16,7 @@ from komputer.api.access import Access, Caller, Right
 from komputer.api.errors import translated
 from komputer.api.rights import NEEDS, Need
 from komputer.kube import Kind
+from komputer.resources import names
 from komputer.resources.errors import Forbidden, Invalid, KomputerError
 
 PROTECTED: Final = "/api/"
@@ -92,8 +92,7 @@ async def authorize(request: Request) -> None:
     served: tuple[str, ...] | None = request.app.state.settings.namespaces
     if access is None and asked is None and served is None:
         return
-    operation = getattr(request.scope.get("route"), "operation_id", None)
-    need = NEEDS.get(operation or "")
+    need = _need(request)
     if need is None:
         raise Forbidden("nobody may do this")
     right = await _right(request, need)
@@ -111,30 +110,44 @@ async def authorize(request: Request) -> None:
         await access.require(caller, right)
 
 
+def _need(request: Request) -> Need | None:
+    return NEEDS.get(getattr(request.scope.get("route"), "operation_id", None) or "")
+
+
+async def named_namespace(request: Request) -> str | None:
+    """The namespace that a call names, or None. Routes act where this says and nowhere else, so that what is done is
+    what was allowed. Raises `Invalid`."""
+    need = _need(request)
+    given = (await _json(request)).get("namespace") if need and need.in_body else None
+    return checked_namespace(given if isinstance(given, str) and given else request.query_params.get("namespace"))
+
+
+def checked_namespace(given: str | None) -> str | None:
+    if given and not names.is_agent_name(given):
+        raise Invalid(f"{given[:100]!r} is not the name of a namespace", field="namespace")
+    return given or None
+
+
 async def _right(request: Request, need: Need) -> Right:
     """What this request needs. `namespace` None: it asks for all, and is shown what it may see."""
-    namespace: str | None = request.query_params.get("namespace") or None
+    namespace = await named_namespace(request)
     name: str | None = request.path_params.get("name")
-    verb, body = need.verb, {}
-    if request.method in ("POST", "PATCH") and need.scope != "all":
-        body = await _json(request)
-        in_body = body.get("namespace")
-        namespace = in_body if isinstance(in_body, str) and in_body else namespace
+    verb = need.verb
     if need.scope in ("all", "anybody"):
         return Right(verb, need.kind, namespace, None, need.subresource)
     namespace = namespace or request.app.state.settings.default_namespace
     if need.scope == "named":
-        given = body.get("name")
+        given = (await _json(request)).get("name")
         if isinstance(given, str) and request.app.state.agents.knows(namespace, given):
             verb, name = "update", given
     return Right(verb, need.kind, namespace, name, need.subresource)
 
 
 async def _json(request: Request) -> dict[str, object]:
-    """The body, where it is an object; what else is wrong with it is told by whoever reads it."""
+    """The body, where it is an object: the very one that the route gets. What is wrong with it is told there."""
     try:
-        found = orjson.loads(await request.body())
-    except orjson.JSONDecodeError:
+        found = await request.json()
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -146,9 +159,9 @@ async def require(connection: HTTPConnection, right: Right) -> None:
         await access.require(caller, right)
 
 
-async def may_use(request: Request, kind: Kind, namespace: str, names: Iterable[str] | None) -> None:
+async def may_use(request: Request, kind: Kind, namespace: str, wanted: Iterable[str] | None) -> None:
     """An agent or a connector gets only what its maker may read. Raises `Forbidden`."""
-    for name in names or ():
+    for name in wanted or ():
         await require(request, Right("get", kind, namespace, name))
 
 

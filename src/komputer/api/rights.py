@@ -7,16 +7,18 @@ from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS, TEMPLATES, Ki
 
 class Need(NamedTuple):
     """`scope` says where: `one` is the object in the path, `namespace` one namespace, `all` those that were asked for
-    (one, or all: then what may not be seen is left out), `anybody` who has a valid token."""
+    (one, or all: then what may not be seen is left out), `anybody` who has a valid token. The namespace is the query's,
+    or with `in_body` the body's where that names one."""
 
     verb: str
     kind: Kind
     scope: str
     subresource: str | None = None
+    in_body: bool = False
 
 
 NEEDS: Final[dict[str, Need]] = {
-    "create_agent": Need("create", AGENTS, "named"),
+    "create_agent": Need("create", AGENTS, "named", in_body=True),
     "list_agents": Need("list", AGENTS, "all"),
     "get_agent": Need("get", AGENTS, "one"),
     "patch_agent": Need("update", AGENTS, "one"),
@@ -29,16 +31,16 @@ NEEDS: Final[dict[str, Need]] = {
     "follow_agent": Need("watch", AGENTS, "one", "events"),
     "watch_agent": Need("watch", AGENTS, "one", "events"),
     "follow_all": Need("watch", AGENTS, "all", "events"),
-    "create_connector": Need("create", CONNECTORS, "namespace"),
+    "create_connector": Need("create", CONNECTORS, "namespace", in_body=True),
     "list_connectors": Need("list", CONNECTORS, "all"),
     "get_connector": Need("get", CONNECTORS, "one"),
-    "update_connector": Need("update", CONNECTORS, "one"),
+    "update_connector": Need("update", CONNECTORS, "one", in_body=True),
     "delete_connector": Need("delete", CONNECTORS, "one"),
     "list_connector_tools": Need("get", CONNECTORS, "one"),
     "list_connector_templates": Need("list", CONNECTORS, "anybody"),
-    "create_secret": Need("create", SECRETS, "namespace"),
+    "create_secret": Need("create", SECRETS, "namespace", in_body=True),
     "list_secrets": Need("list", SECRETS, "all"),
-    "update_secret": Need("update", SECRETS, "one"),
+    "update_secret": Need("update", SECRETS, "one", in_body=True),
     "delete_secret": Need("delete", SECRETS, "one"),
     "list_namespaces": Need("list", NAMESPACES, "all"),
     "list_templates": Need("list", TEMPLATES, "namespace"),

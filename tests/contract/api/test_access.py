@@ -216,6 +216,48 @@ async def test_users_of_one_namespace_get_nothing_of_another(people: People, has
         assert hidden.status_code == 404, "in her own namespace, which is the default"
 
 
+async def test_who_names_two_namespaces_changes_nothing_where_they_may_not(
+    people: People, cluster: Cluster, has_rbac: None
+) -> None:
+    before = await everything(cluster, people.there)
+    queries = [f"namespace={a}&namespace={b}" for a in (people.here, people.there) for b in (people.here, people.there)]
+    async with people.client("kay") as kay:
+        for method, path, body in requests(people.there).values():
+            if method == "GET":
+                continue
+            for query in queries:
+                for content in of_two_namespaces(body or {}, people.here, people.there):
+                    headers = {"content-type": "application/json"}
+                    url = f"{path.partition('?')[0]}?{query}"
+                    answer = await kay.request(method, url, content=content, headers=headers)
+                    assert answer.status_code != 429
+        for query in queries:
+            listed = (await kay.get(f"/agents?{query}")).json()
+            assert people.there not in {agent["namespace"] for agent in listed.get("agents", [])}
+    assert await everything(cluster, people.there) == before
+
+
+def of_two_namespaces(body: dict[str, Any], mine: str, other: str) -> list[bytes]:
+    """Bodies of which one might say that they name either."""
+    found = []
+    for first, last in ((mine, other), (other, mine)):
+        twice = json.dumps({"namespace": first, **{k: v for k, v in body.items() if k != "namespace"}, "": last})
+        found.append(json.dumps({**body, "namespace": last}).encode())
+        found.append(json.dumps({**body, "namespace": last}).encode("utf-16"))
+        found.append(json.dumps({**body, "namespace": last, "more": float("nan")}).encode())
+        found.append(twice.replace('"": ', '"namespace": ').encode())
+    return found
+
+
+async def everything(cluster: Cluster, namespace: str) -> dict[tuple[str, str], Any]:
+    """What somebody could have changed there."""
+    return {
+        (kind.kind, each["metadata"]["name"]): (each["metadata"]["uid"], each.get("spec"), each.get("data"))
+        for kind in (AGENTS, CONNECTORS, SECRETS)
+        for each in (await cluster.list(kind, namespace)).items
+    }
+
+
 async def test_who_views_changes_nothing_and_who_edits_may_do_everything(people: People, has_rbac: None) -> None:
     reads = {"list_agents", "get_agent", "get_agent_events", "get_agent_cost_breakdown", "follow_agent", "follow_all"}
     reads |= {"list_connectors", "get_connector", "list_templates"}

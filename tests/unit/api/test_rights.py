@@ -23,6 +23,13 @@ def test_every_operation_has_its_right_and_every_right_its_operation() -> None:
     assert operations() - OPEN == NEEDS.keys()
 
 
+def test_a_body_that_may_name_the_namespace_is_one_that_the_right_looks_into() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    bodies = {route.operation_id: route.body_field.field_info.annotation for route in routes if route.body_field}
+    naming = {name for name, body in bodies.items() if "namespace" in getattr(body, "model_fields", ())}
+    assert naming == {name for name, need in NEEDS.items() if need.in_body}
+
+
 def test_rights_are_those_that_rbac_knows() -> None:
     assert {need.verb for need in NEEDS.values()} <= VERBS
     assert {need.subresource for need in NEEDS.values()} == {None, "cancel", "events"}

@@ -66,14 +66,13 @@ def etags(if_match: str | None) -> list[str] | None:
 async def create_agent(request: Request, body: CreateAgent, namespace: Namespace) -> Json:
     """Start an agent, or give an idle one its next task. A busy one answers 409."""
     body.refuse_what_is_not_built()
-    where = body.namespace or namespace
-    await may_use(request, CONNECTORS, where, body.connectors)
-    await may_use(request, SECRETS, where, body.secret_refs)
-    await agents(request).refuse_unknown_connectors(where, body.connectors)
-    await agents(request).secrets.refuse_unusable(where, body.secret_refs)
+    await may_use(request, CONNECTORS, namespace, body.connectors)
+    await may_use(request, SECRETS, namespace, body.secret_refs)
+    await agents(request).refuse_unknown_connectors(namespace, body.connectors)
+    await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
     given = settings_given(body)
     assigned = await agents(request).create_or_assign(
-        where,
+        namespace,
         body.name,
         body.instructions,
         with_defaults(given),

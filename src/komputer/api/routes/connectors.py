@@ -1,8 +1,8 @@
 """`/api/v1/connectors` and `/api/v1/connector-templates`."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from komputer.agents.view import encoded
 from komputer.api.auth import Sight, may_use
@@ -15,7 +15,7 @@ from komputer.api.connector_bodies import (
     PatchConnector,
     ToolList,
 )
-from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, checked_namespace, refusal
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, refusal
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.templates import TEMPLATES
 from komputer.connectors.tools import Tools
@@ -43,17 +43,16 @@ def connectors(request: Request) -> Connectors:
 async def create_connector(request: Request, body: CreateConnector, namespace: Namespace) -> Json:
     """Make a connector: an MCP server that agents may use. Its credential is a Secret; no answer ever holds it."""
     body.refuse_what_is_not_built()
-    where = body.namespace or namespace
-    await may_use(request, SECRETS, where, [body.auth_secret_name] if body.auth_secret_name else None)
-    made = await connectors(request).create(where, body.name, body.spec(), body.auth())
+    await may_use(request, SECRETS, namespace, [body.auth_secret_name] if body.auth_secret_name else None)
+    made = await connectors(request).create(namespace, body.name, body.spec(), body.auth())
     return Json(encoded(await connectors(request).body(made)), 201)
 
 
 @router.get("/connectors", operation_id="list_connectors", response_model=ConnectorList)
-async def list_connectors(request: Request, namespace: Annotated[str | None, Query()] = None) -> Json:
+async def list_connectors(request: Request, namespace: NamespaceOrAll) -> Json:
     """Every connector, or those of one namespace, with the agents that name them now."""
-    found = await connectors(request).bodies(where := checked_namespace(namespace))
-    if where is None:
+    found = await connectors(request).bodies(namespace)
+    if namespace is None:
         seen = await Sight(request, "list", CONNECTORS).among(lambda: (each["namespace"] for each in found))
         found = [each for each in found if seen is None or each["namespace"] in seen]
     return Json(encoded({"connectors": found}))
@@ -75,14 +74,13 @@ async def get_connector(request: Request, name: str, namespace: Namespace) -> Js
 async def update_connector(request: Request, name: str, body: PatchConnector, namespace: Namespace) -> Json:
     """Change a connector: all or nothing, at once for requests that come after it."""
     body.refuse_what_is_not_built()
-    where = body.namespace or namespace
-    before = await connectors(request).one(where, name)
+    before = await connectors(request).one(namespace, name)
     changes = body.changes(before)
     ref = before.spec.auth_secret_key_ref
     if ref and body.token is None and changes.keys() & {"url", "headerName"}:
         # Who says where a credential is sent could as well read it.
-        await may_use(request, SECRETS, where, [ref.name])
-    changed = await connectors(request).change(where, name, changes, body.token)
+        await may_use(request, SECRETS, namespace, [ref.name])
+    changed = await connectors(request).change(namespace, name, changes, body.token)
     return Json(encoded(await connectors(request).body(changed)))
 
 

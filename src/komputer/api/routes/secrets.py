@@ -10,7 +10,7 @@ from komputer.agents.secrets import shown_secret
 from komputer.api.auth import Sight
 from komputer.api.bodies import Done
 from komputer.api.idempotency import request_id
-from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, agents, checked_namespace, refusal
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, agents, refusal
 from komputer.api.secret_bodies import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
 from komputer.kube import SECRETS
 from komputer.resources.errors import Invalid
@@ -24,16 +24,14 @@ router = APIRouter(prefix="/api/v1/secrets", tags=["secrets"], responses=ERRORS)
 @router.get("", operation_id="list_secrets", response_model=SecretList)
 async def list_secrets(
     request: Request,
-    namespace: Annotated[str | None, Query()] = None,
+    namespace: NamespaceOrAll,
     everyones: Annotated[str | None, Query(alias="all", description="`true`: also those made otherwise.")] = None,
 ) -> Json:
     """Names and keys of the Secrets that this API made, and which agents use them."""
     if (everyones or "false").lower() not in ("true", "false", "1", "0"):
         raise Invalid("all must be true or false", field="all")
     has_all = (everyones or "").lower() in ("true", "1")
-    found = await agents(request).secrets.list(
-        checked_namespace(namespace), agents(request).manifests(), everyones=has_all
-    )
+    found = await agents(request).secrets.list(namespace, agents(request).manifests(), everyones=has_all)
     if not namespace:
         seen = await Sight(request, "list", SECRETS).among(lambda: (each["namespace"] for each in found))
         found = [each for each in found if seen is None or each["namespace"] in seen]
@@ -45,18 +43,15 @@ async def list_secrets(
 )
 async def create_secret(request: Request, body: CreateSecret, namespace: Namespace) -> Json:
     """Make a Secret; an agent gets it when its `secretRefs` name it."""
-    made = await agents(request).secrets.create(
-        body.namespace or namespace, body.name, body.data, request_id(request) or str(ULID())
-    )
+    made = await agents(request).secrets.create(namespace, body.name, body.data, request_id(request) or str(ULID()))
     return Json(orjson.dumps(shown_secret(made, agents(request).manifests())), 201)
 
 
 @router.patch("/{name}", operation_id="update_secret", response_model=SecretNamed, responses={**GONE, **LARGE})
 async def update_secret(request: Request, name: str, body: UpdateSecret, namespace: Namespace) -> Json:
     """Replace all of its data. Agents get the new values at their next task."""
-    where = body.namespace or namespace
-    await agents(request).secrets.replace(where, name, body.data)
-    return Json(orjson.dumps({"name": name, "namespace": where}))
+    await agents(request).secrets.replace(namespace, name, body.data)
+    return Json(orjson.dumps({"name": name, "namespace": namespace}))
 
 
 @router.delete("/{name}", operation_id="delete_secret", response_model=Done, responses=GONE)

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Query, Request, Response
 
 from komputer.agents.agents import Agents
+from komputer.api.auth import named_namespace
 from komputer.api.bodies import ErrorBody
-from komputer.resources import names
-from komputer.resources.errors import Invalid
 
 Answers = dict[int | str, dict[str, Any]]
 
@@ -40,15 +39,15 @@ def agents(request: Request) -> Agents:
     return found
 
 
-def namespace_or_default(request: Request, namespace: Annotated[str | None, Query()] = None) -> str:
-    """The namespace of a call about one object; without one, the server's default."""
-    return checked_namespace(namespace) or request.app.state.settings.default_namespace
+async def namespace_or_default(request: Request, namespace: Annotated[str | None, Query()] = None) -> str:
+    """The namespace of a call about one object; without one, the server's default. `namespace` is for the OpenAPI
+    document."""
+    return await named_namespace(request) or request.app.state.settings.default_namespace
 
 
-def checked_namespace(namespace: str | None) -> str | None:
-    if namespace and not names.is_agent_name(namespace):
-        raise Invalid(f"{namespace[:100]!r} is not the name of a namespace", field="namespace")
-    return namespace or None
+async def namespace_or_all(request: Request, namespace: Annotated[str | None, Query()] = None) -> str | None:
+    """The namespace that a list is of; None: all. `namespace` is for the OpenAPI document."""
+    return await named_namespace(request)
 
 
 def wanted_types(text: str | None) -> frozenset[str] | None:
@@ -57,3 +56,4 @@ def wanted_types(text: str | None) -> frozenset[str] | None:
 
 
 Namespace = Annotated[str, Depends(namespace_or_default)]
+NamespaceOrAll = Annotated[str | None, Depends(namespace_or_all)]

@@ -7,8 +7,8 @@ from starlette.requests import HTTPConnection
 
 from komputer.agents.agents import Agents
 from komputer.api.access import Right
-from komputer.api.auth import Sight, require, while_allowed
-from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents, checked_namespace, wanted_types
+from komputer.api.auth import Sight, checked_namespace, require, while_allowed
+from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents, wanted_types
 from komputer.api.stream import EventStream, Follower, Guard, Streams, websocket
 from komputer.events.bell import Place
 from komputer.events.ids import cursor
