@@ -87,6 +87,17 @@ def test_an_agents_pod_is_restricted_and_mounts_nothing_but_its_own_token(cluste
         assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted", "so nothing else runs"
 
 
+def test_figures_are_on_a_port_that_no_service_and_no_policy_opens(cluster: Cluster) -> None:
+    for part, figure in (("api", "komputer_agents_active"), ("gateway", "_requests_total"), ("operator", "_leading")):
+        selected = f"app.kubernetes.io/part-of=komputer,app.kubernetes.io/component={part}"
+        pods = json.loads(cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", selected, "-o", "json"))["items"]
+        address = pods[0]["status"]["podIP"]
+        (ports,) = [container["ports"] for container in pods[0]["spec"]["containers"]]
+        usual = next(port["containerPort"] for port in ports if port["name"] == "http")
+        assert figure in httpx.get(f"http://{address}:9090/metrics", trust_env=False).text
+        assert httpx.get(f"http://{address}:{usual}/metrics", trust_env=False).status_code == 404
+
+
 def test_what_kubectl_shows_of_agents(cluster: Cluster) -> None:
     cluster.assign("shown", script({"say": "Look at me."}))
     cluster.settled("shown", lastTaskOutcome="completed")

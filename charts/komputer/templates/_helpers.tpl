@@ -169,7 +169,7 @@ spec:
           {{- with $values.extraEnv }}
           {{- toYaml . | nindent 10 }}
           {{- end }}
-        ports: [{name: http, containerPort: {{ .port }}}]
+        ports: [{name: http, containerPort: {{ .port }}}, {name: metrics, containerPort: 9090}]
         startupProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1, failureThreshold: 60}
         livenessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 3}
         readinessProbe: {httpGet: {path: /readyz, port: http}, periodSeconds: 3, timeoutSeconds: 3, failureThreshold: 2}

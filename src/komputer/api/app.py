@@ -142,6 +142,8 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
         made.include_router(router, dependencies=[Depends(authorize)])
     made.include_router(stream_routes.sockets)
     made.include_router(health.router)
+    if access is None:
+        made.include_router(health.figures)
     errors.install(made)
     openapi.install(made)
     made.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)

@@ -20,7 +20,7 @@ from komputer.resources import names
 from komputer.resources.errors import Forbidden, Invalid, KomputerError
 
 PROTECTED: Final = "/api/"
-"""Below it everybody must say who they are; `/healthz`, `/readyz`, `/metrics` and the documentation hold nothing."""
+"""Below it everybody must say who they are; `/healthz`, `/readyz` and the documentation hold nothing."""
 BEARER_PROTOCOL: Final = "base64url.bearer.authorization.k8s.io."
 """How a browser's WebSocket, which can set no header, carries a token: as it does to Kubernetes itself."""
 LOOK_AGAIN_S: Final = 30.0

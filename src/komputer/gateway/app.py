@@ -123,7 +123,6 @@ class Gateway:
                 Route("/komputer/mcp", _Endpoint(self._managers), methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
-                Route("/metrics", self._metrics),
             ],
             exception_handlers={
                 KomputerError: _ours,
@@ -217,9 +216,6 @@ class Gateway:
             raise Unavailable(f"The gateway has not read {', '.join(unsynced)} yet.", code="not-ready")
         await self._log.ping()
         return Response("ok", media_type="text/plain")
-
-    async def _metrics(self, _: Request) -> Response:
-        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 class _Endpoint:

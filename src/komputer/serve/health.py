@@ -1,10 +1,9 @@
-"""What a process that serves nobody answers its probes with: `/healthz`, `/readyz`, `/metrics`."""
+"""What a process that serves nobody answers its probes with: `/healthz` and `/readyz`."""
 
 import socket
 from types import TracebackType
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from komputer.serve.http import Ready
 
@@ -17,9 +16,7 @@ class Health:
         self._ready = ready
         self._is_ready = False
         app = web.Application()
-        app.add_routes(
-            [web.get("/healthz", self._healthz), web.get("/readyz", self._readyz), web.get("/metrics", self._metrics)]
-        )
+        app.add_routes([web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)])
         self._runner = web.AppRunner(app, access_log=None)
 
     def set_ready(self) -> None:
@@ -42,6 +39,3 @@ class Health:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok") if self._is_ready else web.Response(status=503, text="not ready yet")
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
-from prometheus_client import Gauge
+from prometheus_client import Gauge, generate_latest
 from pydantic import Field, model_validator
 
 from komputer import api, gateway, offline, operator
@@ -80,7 +80,8 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
         async with self.connected(makes_namespaces=self.create_namespaces) as (cluster, log):
             app = api.app(settings, cluster, log)
             listening = self.listen()
-            await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=self.drain_seconds)
+            async with self.scraped(app.state.metrics.text):
+                await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=self.drain_seconds)
 
 
 class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
@@ -156,7 +157,8 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
         async with self.connected() as (cluster, log):
             app = gateway.app(settings, cluster, log)
             listening = self.listen()
-            await serve(app, listening, announce(listening), app.drain, grace_s=self.drain_seconds)
+            async with self.scraped(app.metrics.text):
+                await serve(app, listening, announce(listening), app.drain, grace_s=self.drain_seconds)
 
 
 LEADING = Gauge("komputer_operator_leading", "1 where this operator leads.")
@@ -177,7 +179,7 @@ class Probe(Gateway, cli_prog_name="komputer serve probe"):
 class Operator(Common, cli_prog_name="komputer serve operator"):
     """Makes pods, disks and status out of agents."""
 
-    port: Annotated[int, Field(ge=0, le=65535, description="of /healthz, /readyz and /metrics")] = 8082
+    port: Annotated[int, Field(ge=0, le=65535, description="of /healthz and /readyz")] = 8082
     lease: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9.-]+)?$")] = Field(
         "", description="namespace/name of the Lease that says which of several operators leads; none: this one does"
     )
@@ -185,7 +187,7 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
     async def run(self) -> None:
         settings = operator.Settings(namespaces=self.scope)
         stop = stop_signal()
-        async with self.connected() as (cluster, log), self._health() as health:
+        async with self.connected() as (cluster, log), self.scraped(generate_latest), self._health() as health:
             if not self.lease:
                 await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
                 return

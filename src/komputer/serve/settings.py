@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from asyncio import Event, get_running_loop
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from komputer.kube import Cluster
 from komputer.resources import names
 from komputer.resources.errors import Invalid
 from komputer.serve import logs
+from komputer.serve.metrics import scraped
 
 
 def _separated(given: Any) -> Any:
@@ -56,14 +57,16 @@ class Process(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 
-    def listen(self) -> socket.socket:
-        """A listening socket. Raises `Invalid` (`address-in-use`) where the port is taken, or is no address of ours."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+    def listen(self, option: str = "port") -> socket.socket:
+        """A listening socket on the port of that option. Raises `Invalid` (`address-in-use`) where it is taken, or the
+        host is no address of ours."""
+        family, port = socket.AF_INET6 if ":" in self.host else socket.AF_INET, getattr(self, option)
         try:
-            return socket.create_server((self.host, self.port), family=family, backlog=1024)
+            return socket.create_server((self.host, port), family=family, backlog=1024)
         except OSError as wrong:
             raise Invalid(
-                f"cannot listen on {self.host}:{self.port} ({wrong.strerror}); choose another with --port",
+                f"cannot listen on {self.host}:{port} ({wrong.strerror}); choose another with "
+                f"--{option.replace('_', '-')}",
                 code="address-in-use",
             ) from wrong
 
@@ -74,6 +77,7 @@ class Process(BaseSettings):
 class Common(Process):
     """Of each process that knows the cluster and the event log."""
 
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="of /metrics; 0 takes a free one")] = 9090
     redis_url: str = Field(
         description="redis://host:port/db, rediss://… (TLS), unix:///path, or redis+sentinel://host:port,…/master/db"
     )
@@ -116,6 +120,12 @@ class Common(Process):
     def scope(self) -> tuple[str, ...] | None:
         """The namespaces; None: all."""
         return self.namespaces or None
+
+    @asynccontextmanager
+    async def scraped(self, text: Callable[[], bytes]) -> AsyncIterator[None]:
+        """Serves `/metrics` meanwhile. Raises `Invalid` (`address-in-use`)."""
+        async with scraped(self.listen("metrics_port"), text):
+            yield
 
     @asynccontextmanager
     async def connected(self, *, makes_namespaces: bool = False) -> AsyncIterator[tuple[Cluster, Log]]:

@@ -184,6 +184,11 @@ async def test_without_a_valid_token_every_operation_is_401(people: People) -> N
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
 
 
+async def test_figures_of_all_namespaces_are_not_where_callers_are(people: People) -> None:
+    async with people.client("ann") as ann:
+        assert (await ann.get(f"{people.url}/metrics")).status_code == 404
+
+
 async def test_a_token_for_another_audience_is_none(people: People, cluster: Cluster) -> None:
     token = (await cluster.create_token("ann", people.here, "somebody-else", 3600)).token
     async with people.client(token) as ann:

@@ -45,7 +45,7 @@ async def test_agents_are_counted_by_phase_and_tasks_once(world: World) -> None:
             return f'komputer_agents_active{{namespace="{world.namespace}"' in text
 
         await eventually(is_shown)
-        text = (await world.http.get(f"{world.url}/metrics")).text
+        text = world.gateway.metrics.text().decode()
         of = f'agent_name="",model="claude-sonnet-4-6",namespace="{world.namespace}"'
         tasks = {
             outcome: value(text, f'komputer_agent_tasks_total{{{of},outcome="{outcome}"}}')

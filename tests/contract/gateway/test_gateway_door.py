@@ -137,7 +137,8 @@ async def test_requests_are_counted_by_kind_and_status(world: World) -> None:
     ada = await world.agent()
     await ada.hello()
     await ada.post("/v1/anything/at/all", {})
-    told = (await world.http.get(f"{world.url}/metrics")).text
+    told = world.gateway.metrics.text().decode()
     assert 'komputer_gateway_requests_total{kind="hello",status="200"} 1.0' in told
     assert 'komputer_gateway_requests_total{kind="other",status="404"} 1.0' in told
     assert "anything" not in told
+    assert (await world.http.get(f"{world.url}/metrics")).status_code == 404, "agents reach this port"

@@ -48,6 +48,7 @@ class Operator:
             "KOMPUTER_REDIS_URL": self.redis,
             "KOMPUTER_STREAM_PREFIX": self.prefix,
             "KOMPUTER_PORT": "0",
+            "KOMPUTER_METRICS_PORT": "0",
         }
         with self.output.open("ab") as output:
             begin = output.tell()

@@ -8,7 +8,7 @@ from komputer.api.rights import NEEDS
 from komputer.api.routes import health, streams
 from komputer.kube import AGENTS
 
-OPEN = {"healthz", "readyz", "metrics"}
+OPEN = {"healthz", "readyz"}
 """They say nothing about anything of anybody's."""
 VERBS = {"get", "list", "watch", "create", "update", "delete"}
 
