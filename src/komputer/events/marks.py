@@ -52,6 +52,11 @@ class Mark(NamedTuple):
         ahead = {place: min(micros, last[place]) for place, micros in self.ahead.items() if place in last}
         return _mark(min(self.base, base), ahead)
 
+    def only(self, namespaces: Set[str]) -> "Mark":
+        """Without the agents of other namespaces: what was told of them above `base` is not covered any more."""
+        ahead = {place: micros for place, micros in self.ahead.items() if place[0] in namespaces}
+        return self if len(ahead) == len(self.ahead) else Mark(self.base, ahead)
+
     def to_text(self) -> str:
         """As clients get it: one word that a URL, a header and an SSE line can hold."""
         ahead = "".join(f"~{ns}/{name}:{id_of(micros)}" for (ns, name), micros in sorted(self.ahead.items()))
