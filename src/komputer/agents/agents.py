@@ -100,7 +100,8 @@ class Agents:
         return frozenset(manifest["metadata"]["namespace"] for manifest in self.manifests())
 
     def list(self, asked: listing.Query, seen: frozenset[str] | None = None) -> bytes:
-        """The whole answer; `seen` are the namespaces that it may show, None: all."""
+        """The whole answer; `seen` are the namespaces that it may show or name, None: all. Whether the caller sees the
+        one that is asked for is not looked at."""
         self._require_synced()
         return self._lists.answer(asked, seen)
 

@@ -29,7 +29,8 @@ class Lists:
         self._version = (-1, -1)
         """Of the cache and the overlay; what follows was made of."""
         self._rows: dict[str | None, Ordered] = {}
-        self._lists: dict[str | None, bytes] = {}
+        self._lists: dict[tuple[str | None, frozenset[str] | None], bytes] = {}
+        """By the namespace that was asked for, and those that the caller sees."""
 
     def answer(self, asked: listing.Query, seen: frozenset[str] | None = None) -> bytes:
         """The whole answer; without filters it is made once per change. `seen`: see `Agents.list`."""
@@ -41,11 +42,11 @@ class Lists:
             return listing.answer(listing.matching(visible, asked), asked, listing.facets(visible, visible))
         if not asked.is_plain:
             rows = self._rows_of(asked.namespace)
-            return listing.answer(listing.matching(rows, asked), asked, self._facets(asked.namespace))
-        known = self._lists.get(asked.namespace)
+            return listing.answer(listing.matching(rows, asked), asked, self._facets(asked.namespace, seen))
+        known = self._lists.get((asked.namespace, seen))
         if known is None:
-            known = listing.answer(self._rows_of(asked.namespace), asked, self._facets(asked.namespace))
-            self._lists[asked.namespace] = known
+            known = listing.answer(self._rows_of(asked.namespace), asked, self._facets(asked.namespace, seen))
+            self._lists[asked.namespace, seen] = known
         return known
 
     def _rows_of(self, namespace: str | None) -> Sequence[listing.Row]:
@@ -57,12 +58,13 @@ class Lists:
             self._rows[namespace] = known
         return known.rows
 
-    def _facets(self, namespace: str | None) -> listing.Facets:
+    def _facets(self, namespace: str | None, seen: frozenset[str] | None) -> listing.Facets:
         every = self._rows_of(None)
         ordered = self._rows[namespace]
         if ordered.facets is None:
             ordered.facets = listing.facets(ordered.rows, every)
-        return ordered.facets
+        labels, namespaces = ordered.facets
+        return listing.Facets(labels, [name for name in namespaces if seen is None or name in seen])
 
     def _row(self, manifest: Manifest) -> listing.Row:
         meta = manifest["metadata"]

@@ -27,6 +27,8 @@ class Overlay:
         self._has_rung = asyncio.Event()
         self._every_agent = every_agent
         self._live: dict[Place, Live] = {}
+        self.is_filled = False
+        """Whether every agent was read once."""
         self.version = 0
         """Grows with each change."""
 
@@ -44,8 +46,10 @@ class Overlay:
         return task_id in (await self._log.pulse(key, 0, [task_id])).ended
 
     async def run(self) -> None:
-        """Follows the bell for ever."""
+        """Reads every agent, then follows the bell for ever; called when the cache of agents is there. It listens
+        before it reads, so that nothing is missed in between."""
         stop = self._bell.on_any(self._rung)
+        self._rung(EVERYTHING)
         try:
             while True:
                 await self._has_rung.wait()
@@ -53,6 +57,7 @@ class Overlay:
                 changed, self._changed = self._changed, set()
                 everything, self._is_all = self._is_all, False
                 await self._refresh(frozenset(self._every_agent() if everything else changed))
+                self.is_filled = True
         finally:
             stop()
 
@@ -60,10 +65,6 @@ class Overlay:
         self._changed |= places
         self._is_all = self._is_all or places == EVERYTHING
         self._has_rung.set()
-
-    async def fill(self) -> None:
-        """All agents at once; called when the cache of agents is there."""
-        await self._refresh(frozenset(self._every_agent()))
 
     async def _refresh(self, keys: frozenset[Place]) -> None:
         while True:

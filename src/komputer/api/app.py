@@ -107,7 +107,6 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
 
     async def live_after_sync() -> None:
         await cache.synced()
-        await overlay.fill()
         await overlay.run()
 
     @asynccontextmanager
@@ -133,7 +132,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
         title="Komputer", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
     made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
-    made.state.settings, made.state.log, made.state.agents = settings, log, agents
+    made.state.settings, made.state.log, made.state.agents, made.state.overlay = settings, log, agents, overlay
     made.state.metrics = Metrics(agents, streams)
     made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
     access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None

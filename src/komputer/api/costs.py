@@ -1,12 +1,16 @@
 """What each task of an agent cost, from its events. Pure."""
 
-from collections.abc import Iterable
+from collections import deque
 from typing import Any, Final
+
+import orjson
 
 from komputer.events.types import END_TYPES
 
 INSTRUCTION_LIMIT: Final = 200
 """Characters of a task's instructions that are shown."""
+EVENTS_LIMIT_BYTES: Final = 16 * 1024 * 1024
+"""Of all events in one answer; the oldest are left out. A guess, unmeasured: most agents' 10,000 events are less."""
 TOKENS: Final = {
     "inputTokens": "input_tokens",
     "outputTokens": "output_tokens",
@@ -18,16 +22,28 @@ TOKENS: Final = {
 Event = dict[str, Any]
 
 
-def tasks(events: Iterable[Event], *, with_events: bool) -> list[dict[str, Any]]:
-    """One entry for each task of which `events`, oldest first, tell, the oldest first and numbered from 1; running,
-    cancelled and failed ones too. A task whose start is no longer there begins with what is."""
-    found: dict[str, dict[str, Any]] = {}
-    for event in events:
+class Costs:
+    """What each task cost of which events, oldest first, tell; running, cancelled and failed ones too. Of the events
+    nothing is kept but sums, and with `with_events` their newest `EVENTS_LIMIT_BYTES`."""
+
+    def __init__(self, *, with_events: bool) -> None:
+        self._with_events = with_events
+        self._found: dict[str, Event] = {}
+        self._kept: deque[tuple[str, bytes]] = deque()
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        """How many tasks."""
+        return len(self._found)
+
+    def add(self, entry: bytes) -> None:
+        """The next event, as JSON."""
+        event = orjson.loads(entry)
         payload, task_id = event["payload"], event["payload"]["task_id"]
-        task = found.setdefault(
+        task = self._found.setdefault(
             task_id,
             {
-                "index": len(found) + 1,
+                "index": len(self._found) + 1,
                 "taskID": task_id,
                 "startedAt": event["timestamp"],
                 "costUSD": 0.0,
@@ -35,15 +51,32 @@ def tasks(events: Iterable[Event], *, with_events: bool) -> list[dict[str, Any]]
             },
         )
         task["eventCount"] += 1
-        if with_events:
-            task.setdefault("events", []).append(event)
         if event["type"] == "task_started":
             task["instruction"] = _short(payload["instructions"])
         elif event["type"] == "user_message" and payload.get("steer"):
             task["steer"] = True
         elif event["type"] in END_TYPES:
             task |= _end(event)
-    return list(found.values())
+        if self._with_events:
+            self._keep(task_id, entry)
+
+    def _keep(self, task_id: str, entry: bytes) -> None:
+        self._kept.append((task_id, entry))
+        self._kept_bytes += len(entry)
+        while self._kept_bytes > EVENTS_LIMIT_BYTES:
+            self._kept_bytes -= len(self._kept.popleft()[1])
+
+    def tasks(self, newest: int | None = None) -> list[Event]:
+        """One entry for each task, the oldest first and numbered from 1; with `newest` the last so many of them. A task
+        whose start is no longer there begins with what is."""
+        shown = list(self._found.values())[-newest if newest else 0 :]
+        if not self._with_events:
+            return shown
+        events: dict[str, list[orjson.Fragment]] = {task["taskID"]: [] for task in shown}
+        for task_id, entry in self._kept:
+            if task_id in events:
+                events[task_id].append(orjson.Fragment(entry))
+        return [{**task, "events": events[task["taskID"]]} for task in shown]
 
 
 def _end(event: Event) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from komputer.events.marks import Mark
 from komputer.events.sources import GAP, Told
 from komputer.events.tail import Ended, Tail
 from komputer.kube import Change
@@ -47,7 +48,7 @@ class Follower(Protocol):
     """Who takes events: a reader of the tail, or a member of a group."""
 
     @property
-    def cursor(self) -> str:
+    def mark(self) -> Mark:
         """Of all that was taken."""
 
     async def begin(self) -> None:
@@ -61,6 +62,16 @@ class Follower(Protocol):
 
     async def close(self) -> None:
         """It takes no more."""
+
+
+class Filter(Protocol):
+    """What of the events that are followed one reader gets."""
+
+    async def of(self, taken: list[Told]) -> list[Told]:
+        """Those of `taken` that the reader asked for and may see, with cursors that name nobody else."""
+
+    async def cursor(self, mark: Mark) -> str:
+        """As the reader gets it."""
 
 
 class TooSlow(KomputerError):
@@ -236,7 +247,7 @@ class EventStream(Response):
         self,
         streams: Streams,
         follow: Callable[[], Follower],
-        wanted: Callable[[Told], Awaitable[bool]],
+        wanted: Filter,
         guard: Guard,
     ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
@@ -265,19 +276,18 @@ class EventStream(Response):
                 await follower.close()
 
     async def _chunks(self, follower: Follower, send: Send) -> None:
-        said = follower.cursor
+        said = await self._wanted.cursor(follower.mark)
         await _say(send, f"retry: {RETRY_MS}\nid: {said}\n\n")
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     taken = await follower.take()
             except TimeoutError:
-                now = follower.cursor
+                now = await self._wanted.cursor(follower.mark)
                 await _say(send, ":\n\n" if now == said else f"id: {now}\n\n")
                 said = now
                 continue
-            told = [each for each in taken if await self._wanted(each)]
-            if told:
+            if told := await self._wanted.of(taken):
                 await _say(send, "".join(map(sse, told)))
                 said = told[-1].cursor
             await asyncio.sleep(0)

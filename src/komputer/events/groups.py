@@ -89,8 +89,8 @@ class Member:
         self._left = left
 
     @property
-    def cursor(self) -> str:
-        return self._reached.to_text()
+    def mark(self) -> Mark:
+        return self._reached
 
     def end_with(self, reason: KomputerError) -> None:
         self._end = reason

@@ -8,7 +8,9 @@ What lets `base` rise: `append.lua` rings in the same step in which it writes, a
 the last ring. So once every log that rang up to a ring was read, nothing with a lower id can come any more (`settled`).
 """
 
-from collections.abc import Mapping, Set
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final, NamedTuple
 
 from komputer.events.bell import Place
@@ -50,6 +52,11 @@ class Mark(NamedTuple):
         ahead = {place: min(micros, last[place]) for place, micros in self.ahead.items() if place in last}
         return _mark(min(self.base, base), ahead)
 
+    def only(self, namespaces: Set[str]) -> "Mark":
+        """Without the agents of other namespaces: what was told of them above `base` is not covered any more."""
+        ahead = {place: micros for place, micros in self.ahead.items() if place[0] in namespaces}
+        return self if len(ahead) == len(self.ahead) else Mark(self.base, ahead)
+
     def to_text(self) -> str:
         """As clients get it: one word that a URL, a header and an SSE line can hold."""
         ahead = "".join(f"~{ns}/{name}:{id_of(micros)}" for (ns, name), micros in sorted(self.ahead.items()))
@@ -81,24 +88,29 @@ class Merged(NamedTuple):
     """In order; with each what is told after it."""
     mark: Mark
     left: dict[Place, list[Row]]
-    """Read, but not to be told before the unfinished logs were read on."""
+    """Read, but not to be told yet: before the unfinished logs were read on, or beyond what may be told at once."""
 
 
-def merge(mark: Mark, pages: Mapping[Place, list[Row]], unfinished: Set[Place], safe: int) -> Merged:
-    """The events of `pages`, by id. Of the `unfinished` logs more is to be read, `safe` is `settled`."""
+def merge(mark: Mark, pages: Mapping[Place, list[Row]], unfinished: Set[Place], safe: int, most: int) -> Merged:
+    """The events of `pages`, by id, at most so many. Of the `unfinished` logs more is to be read, `safe` is `settled`.
+
+    It looks at what it tells and at one more event of each log, so many pages that wait cost little."""
     limit = min((micros_of(pages[place][-1].id) for place in unfinished), default=ENDLESS)
-    ready: list[tuple[int, Place, Row]] = []
-    left: dict[Place, list[Row]] = {}
-    for place, rows in pages.items():
-        timed = [(micros_of(row.id), place, row) for row in rows]
-        ready += [each for each in timed if each[0] <= limit]
-        if later := [row for micros, _, row in timed if micros > limit]:
-            left[place] = later
-    told = []
-    for micros, place, row in sorted(ready, key=lambda each: each[:2]):
+    told: list[tuple[Place, Row, Mark]] = []
+    taken: Counter[Place] = Counter()
+    for micros, place, row in heapq.merge(*(_timed(place, rows) for place, rows in pages.items())):
+        if micros > limit or len(told) == most:
+            limit = min(limit, micros - 1)
+            break
         mark = _mark(max(mark.base, min(micros - 1, safe)), {**mark.ahead, place: micros})
         told.append((place, row, mark))
+        taken[place] += 1
+    left = {place: rows[taken[place] :] for place, rows in pages.items() if taken[place] < len(rows)}
     return Merged(told, _mark(max(mark.base, min(safe, limit)), mark.ahead), left)
+
+
+def _timed(place: Place, rows: Iterable[Row]) -> Iterator[tuple[int, Place, Row]]:
+    return ((micros_of(row.id), place, row) for row in rows)
 
 
 def _mark(base: int, ahead: Mapping[Place, int]) -> Mark:

@@ -12,7 +12,7 @@ from komputer.events.log import Log
 from komputer.events.marks import Mark, merge, settled
 
 COUNT: Final = 500
-"""Events of one read."""
+"""Events of one read, and as many are told at once."""
 LEAST: Final = 20
 """Of one read of one log among many."""
 GAP: Final = "gap"
@@ -135,15 +135,15 @@ class AllAgents:
         return await self._more()
 
     async def _more(self) -> list[Told]:
-        if not self._unfinished:
+        if not self._unfinished and not self._pages:
             rings = await self._log.rings(self.ring)
             self._unfinished = set(await self._log.places() if rings.places is None else rings.places)
             self._next_ring = rings.last
         safe = settled(self._next_ring)
         told = await self._read_on(safe)
-        merged = merge(self.mark, self._pages, self._unfinished, safe)
+        merged = merge(self.mark, self._pages, self._unfinished, safe, COUNT)
         self._pages, self.mark = merged.left, merged.mark
-        self.is_current = not self._unfinished
+        self.is_current = not self._unfinished and not self._pages
         if self.is_current:
             self.ring = self._next_ring
         told += [
@@ -153,25 +153,31 @@ class AllAgents:
         return told
 
     async def _read_on(self, safe: int) -> list[Told]:
-        """Fills `_pages`, and tells which logs have more. Answers the gaps."""
-        low = {
-            place: micros_of(self._pages[place][-1].id) if place in self._pages else self.mark.reached(place)
-            for place in self._unfinished
-        }
-        count = max(LEAST, COUNT // max(1, len(low)))
+        """Fills `_pages`, and tells which logs have more. Answers the gaps.
+
+        It waits until a log holds up the others, and reads on only those of which little is held: of a log whose turn
+        is far off a page waits, however much it has. So some `COUNT` events are held, or `LEAST` of each log."""
+        held = {place: self._pages.get(place, []) for place in self._unfinished}
+        low: dict[Place, int] = {}
+        if any(not rows for rows in held.values()):
+            little = {place: rows for place, rows in held.items() if 2 * len(rows) < LEAST}
+            low = {p: micros_of(rows[-1].id) if rows else self.mark.reached(p) for p, rows in little.items()}
+        room = max(COUNT, LEAST * len(held)) + COUNT - sum(map(len, self._pages.values()))
+        count = min(COUNT, max(LEAST, room // max(1, len(low))))
         found = await self._log.since(low, count)
         if self._is_foreign:
             self._is_foreign = False
             self.mark = self.mark.within(safe, {place: state.last for place, (_, state) in found.items()})
-        gaps = [
-            gap(place, low[place], state.lost, self.mark)
-            for place, (_, state) in found.items()
-            if 0 < low[place] < state.lost and place not in self._pages
-        ]
-        for place, (rows, _) in found.items():
+        gaps = []
+        for place, (rows, state) in found.items():
+            if 0 < low[place] < state.lost:
+                if held[place]:
+                    continue  # what is held comes before the gap
+                gaps.append(gap(place, low[place], state.lost, self.mark))
             if rows:
-                self._pages[place] = self._pages.get(place, []) + rows
-        self._unfinished = {place for place, (rows, _) in found.items() if len(rows) == count}
+                self._pages[place] = held[place] + rows
+            if len(rows) < count:
+                self._unfinished.discard(place)
         return gaps
 
 

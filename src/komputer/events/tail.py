@@ -150,9 +150,9 @@ class Reader:
         self._rung = asyncio.Event()
 
     @property
-    def cursor(self) -> str:
+    def mark(self) -> Mark:
         """Of all that `take` has given, and of what was there before."""
-        return self._mark.to_text()
+        return self._mark
 
     def wake(self) -> None:
         self._rung.set()

@@ -2,15 +2,18 @@
 speaks for their runtimes."""
 
 import asyncio
+from collections.abc import Iterable
 
 import httpx
 
-from komputer.events.log import Log
+from komputer import api
+from komputer.events.bell import Place
+from komputer.events.log import EXPIRY, RETENTION, Live, Log
 from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, Cluster, Kind
 from komputer.resources import names
 from komputer.resources.errors import NotFound
-from tests.contract.api.conftest import served
-from tests.contract.gateway.serving import WITHIN_S
+from tests.contract.api.conftest import LOOPBACK, served
+from tests.contract.gateway.serving import WITHIN_S, serving
 from tests.contract.gateway.world import Runner, World
 from tests.waiting import eventually
 
@@ -162,3 +165,41 @@ async def test_a_server_of_some_namespaces_says_which(cluster: Cluster, log: Log
             assert world.namespace in answer.json()["error"]
         listed = (await rest.get("/agents")).json()["agents"]
         assert [agent["name"] for agent in listed] == ["ada"]
+
+
+class Slow(Log):
+    """Tells of all agents when it is let."""
+
+    def __init__(self, log: Log, prefix: str) -> None:
+        super().__init__(log.server, prefix=prefix, retention=RETENTION, expiry=EXPIRY)
+        self.is_read, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def live_many(self, keys: Iterable[Place]) -> dict[Place, Live]:
+        self.is_read.set()
+        await self.may_answer.wait()
+        return await super().live_many(keys)
+
+
+async def test_a_server_is_ready_when_it_knows_what_every_agent_does(cluster: Cluster, log: Log, prefix: str) -> None:
+    slow = Slow(log, prefix)
+    async with (
+        serving(api.app(api.Settings(addresses=LOOPBACK), cluster, slow)) as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+    ):
+        await asyncio.wait_for(slow.is_read.wait(), WITHIN_S)
+
+        async def readiness() -> tuple[int, str | None]:
+            answer = await client.get("/readyz")
+            return answer.status_code, answer.json().get("code")
+
+        async def others_are_read() -> bool:
+            return "have not been read" not in (await client.get("/readyz")).text
+
+        await eventually(others_are_read)
+        assert await readiness() == (503, "starting")
+        slow.may_answer.set()
+
+        async def is_ready() -> bool:
+            return await readiness() == (200, None)
+
+        await eventually(is_ready)

@@ -1,15 +1,16 @@
 """The tail of a process on a real log: what it costs, and what it does when the log is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 
-from komputer.events.bell import Bell
-from komputer.events.log import Log
-from komputer.events.marks import Mark
-from komputer.events.sources import Told
+from komputer.events.bell import Bell, Place
+from komputer.events.entries import Row, State
+from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
+from komputer.events.marks import Mark, mark_of
+from komputer.events.sources import COUNT, AllAgents, Told
 from komputer.events.tail import Ended, Reader, Tail
 from tests.contract.log.events import KEY, producer, said, started
 from tests.contract.stream.world import WITHIN_S, publish
@@ -117,3 +118,52 @@ async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, mark: Mark) ->
         await ada.post(said("t", "1"))
         assert len(await take(honest, 1)) == 1
         assert [told.type for told in await waiting] == ["text"]
+
+
+class Counted(Log):
+    """Counts the events that are read."""
+
+    def __init__(self, log: Log, prefix: str, retention: int = RETENTION) -> None:
+        super().__init__(log.server, prefix=prefix, retention=retention, expiry=EXPIRY)
+        self.read = 0
+
+    async def since(self, wanted: Mapping[Place, int], count: int) -> dict[Place, tuple[list[Row], State]]:
+        found = await super().since(wanted, count)
+        self.read += sum(len(rows) for rows, _ in found.values())
+        return found
+
+
+async def test_who_reads_many_logs_from_their_beginning_holds_little_of_them_at_once(log: Log, prefix: str) -> None:
+    logs, events = 6, 1500
+    for n in range(logs):  # each log's events lie behind all of the one before
+        await publish(await producer(log, LogKey("team", f"a{n}", f"uid-{n}")), 0, events, batch=500)
+    counted, got = Counted(log, prefix), list[tuple[str, int]]()
+    source = AllAgents(counted, Mark(0))
+    while not source.is_current:
+        told = await source.more()
+        assert len(told) <= COUNT
+        got += [(each.place[1], each.micros) for each in told]
+        assert counted.read - len(got) <= 2 * COUNT
+        if told and len(got) % 3 == 0:  # cut off, and back with the cursor
+            counted.read = len(got)
+            source = AllAgents(counted, mark_of(told[-1].cursor))
+    assert [name for name, _ in got] == [f"a{n}" for n in range(logs) for _ in range(events)]
+    assert [micros for _, micros in got] == sorted({micros for _, micros in got})
+
+
+async def test_what_retention_takes_of_a_log_while_it_waits_for_its_turn_is_a_gap(log: Log, prefix: str) -> None:
+    short = Counted(log, prefix, retention=1000)
+    first, second = [await producer(short, LogKey("team", name, f"uid-{name}")) for name in ("first", "second")]
+    await publish(first, 0, 1000, batch=500)
+    await publish(second, 0, 1000, batch=500)
+    source = AllAgents(short, Mark(0))
+    told = await source.more()
+    await publish(second, 1000, 1000, batch=500)
+    while not source.is_current:
+        told += await source.more()
+    assert [each.type for each in told if each.place[1] == "first"] == ["text"] * 1000
+    of_second = [each.type for each in told if each.place[1] == "second"]
+    assert of_second.count("gap") == 1
+    held = of_second.index("gap")
+    assert 0 < held < 1000
+    assert of_second[held + 1 :] == ["text"] * 1000

@@ -1,8 +1,13 @@
 """What tasks cost, from their events."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from komputer.api.costs import INSTRUCTION_LIMIT, tasks
+import orjson
+import pytest
+
+from komputer.api import costs
+from komputer.api.costs import INSTRUCTION_LIMIT, Costs
 
 
 def event(n: int, kind: str, task: str, **payload: Any) -> dict[str, Any]:
@@ -12,6 +17,15 @@ def event(n: int, kind: str, task: str, **payload: Any) -> dict[str, Any]:
         "timestamp": f"2026-01-01T00:00:0{n}.000000Z",
         "payload": {"task_id": task, **payload},
     }
+
+
+def tasks(events: Iterable[dict[str, Any]], *, with_events: bool, newest: int | None = None) -> list[dict[str, Any]]:
+    """As a client reads them."""
+    found = Costs(with_events=with_events)
+    for each in events:
+        found.add(orjson.dumps(each))
+    told: list[dict[str, Any]] = orjson.loads(orjson.dumps(found.tasks(newest)))
+    return told
 
 
 STORY = [
@@ -34,7 +48,17 @@ def test_every_task_is_told_also_those_that_failed_or_still_run() -> None:
 
 
 def test_events_come_along_where_they_are_asked_for() -> None:
-    assert [len(task["events"]) for task in tasks(STORY, with_events=True)] == [3, 2, 1]
+    told = tasks(STORY, with_events=True)
+    assert [len(task["events"]) for task in told] == [3, 2, 1]
+    assert [event for task in told for event in task["events"]] == STORY
+    assert tasks(STORY, with_events=True, newest=2) == told[1:]
+
+
+def test_of_more_events_than_an_answer_may_hold_the_newest_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "EVENTS_LIMIT_BYTES", 2 * len(orjson.dumps(STORY[4])))
+    told = tasks(STORY, with_events=True)
+    assert [task["events"] for task in told] == [[], STORY[4:5], STORY[5:]]
+    assert [task["eventCount"] for task in told] == [3, 2, 1]
 
 
 def test_a_task_whose_start_is_gone_is_told_from_what_is_left() -> None:

@@ -101,7 +101,7 @@ async def list_agents(
 ) -> Json:
     """Every agent, or those that the filters mean, ordered by namespace and name or as `sort` says."""
     asked = query(request.query_params.multi_items())
-    seen = None if asked.namespace else await Sight(request, "list", AGENTS).among(agents(request).namespaces)
+    seen = await Sight(request, "list", AGENTS).among(agents(request).namespaces)
     return Json(agents(request).list(asked, seen))
 
 

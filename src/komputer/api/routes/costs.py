@@ -1,18 +1,19 @@
 """`/api/v1/agents/{name}/cost`."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
-from komputer.api.costs import tasks
+from komputer.api.costs import Costs
 from komputer.api.routes.shared import ERRORS, NO_AGENT, Json, Namespace, agents
 from komputer.events.log import Log
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
-PAGE = 1000
+PAGE: Final = 100
+"""Events that are in memory at once: some are 256 KiB long."""
 
 
 class TaskCost(BaseModel):
@@ -45,25 +46,25 @@ async def get_agent_cost_breakdown(
     name: str,
     namespace: Namespace,
     limit: Annotated[int | None, Query(ge=1, le=10_000, description="Only the newest so many tasks.")] = None,
-    events: Annotated[bool, Query(description="With the events of each task.")] = False,
+    events: Annotated[bool, Query(description="With the events of each task: the newest 16 MiB of all.")] = False,
     refresh: Annotated[bool, Query(description="For older clients: nothing is cached.")] = False,
 ) -> Json:
     """What the agent has cost, task by task."""
     manifest = agents(request).cached(namespace, name)
-    found = tasks(await _all(request.app.state.log, namespace, name, manifest["metadata"]["uid"]), with_events=events)
+    costs = Costs(with_events=events)
+    await _add_all(costs, request.app.state.log, namespace, name, manifest["metadata"]["uid"])
     total = (manifest.get("status") or {}).get("totalCostUSD") or "0"
-    shown = found[-limit:] if limit else found
-    answer = {"agent": name, "totalCost": float(Decimal(total)), "taskCount": len(found), "tasks": shown}
+    answer = {"agent": name, "totalCost": float(Decimal(total)), "taskCount": len(costs), "tasks": costs.tasks(limit)}
     return Json(orjson.dumps(answer))
 
 
-async def _all(log: Log, namespace: str, name: str, uid: str) -> list[dict[str, Any]]:
+async def _add_all(costs: Costs, log: Log, namespace: str, name: str, uid: str) -> None:
     """Every event that is kept, oldest first."""
-    found: list[dict[str, Any]] = []
     after = "0-0"
     while True:
         page = await log.page(namespace, name, limit=PAGE, after=after, uid=uid)
-        found += [orjson.loads(entry) for entry in page.entries]
+        for entry in page.entries:
+            costs.add(entry)
         if len(page.entries) < PAGE or page.last_id is None:
-            return found
+            return
         after = page.last_id

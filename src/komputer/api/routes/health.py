@@ -24,6 +24,8 @@ async def readyz(request: Request) -> JSONResponse:
         if unread:
             raise Unavailable(f"{', '.join(unread)} have not been read yet", code="starting")
         await state.log.ping()
+        if not state.overlay.is_filled:
+            raise Unavailable("what the agents are doing has not been read yet", code="starting")
         await state.settings.also_ready()
     except Unavailable as missing:
         return JSONResponse({"status": "not ready", "error": missing.message, "code": missing.code}, 503)

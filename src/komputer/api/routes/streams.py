@@ -1,5 +1,6 @@
 """Following events: `/api/v1/agents/{name}/ws`, `/api/v1/agents/{name}/events/stream`, `/api/v1/events/stream`."""
 
+from collections.abc import Iterable, Set
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
@@ -7,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from komputer.agents.agents import Agents
 from komputer.api.access import Right
-from komputer.api.auth import Sight, checked_namespace, require, while_allowed
+from komputer.api.auth import Sight, access_of, checked_namespace, require, while_allowed
 from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents, wanted_types
 from komputer.api.stream import EventStream, Follower, Guard, Streams, websocket
 from komputer.events.bell import Place
@@ -86,7 +87,8 @@ async def follow_all(
 ) -> Response:
     """The events of all agents, each agent's in order. Without a cursor: from now on."""
     where, streams = checked_namespace(namespace), streams_of(request)
-    mark, sight = mark_from(last_event_id or after), Sight(request, "watch", AGENTS, "events")
+    mark = mark_from(last_event_id or after)
+    sight = Sight(request, "watch", AGENTS, "events") if access_of(request) else None
     right = Right("watch", AGENTS, where, None, "events") if where else None
     return EventStream(
         streams,
@@ -97,17 +99,34 @@ async def follow_all(
 
 
 class Wanted:
-    """Which events a reader asked for, and may see. A gap is always told."""
+    """Which events a reader asked for, and may see. A gap is always told.
+
+    A cursor leaves out where agents of other namespaces are: what is read again of them is filtered again."""
 
     def __init__(self, types: frozenset[str] | None, namespace: str | None = None, sight: Sight | None = None) -> None:
         self._types, self._namespace, self._sight = types, namespace, sight
 
-    async def __call__(self, told: Told) -> bool:
-        return (
-            (self._namespace is None or told.place[0] == self._namespace)
-            and (self._types is None or told.type in self._types or told.type == GAP)
-            and (self._sight is None or await self._sight.includes(told.place[0]))
-        )
+    async def of(self, taken: list[Told]) -> list[Told]:
+        told = [each for each in taken if self._types is None or each.type in self._types or each.type == GAP]
+        if self._namespace is None and self._sight is None:
+            return told
+        seen = await self._seen(place[0] for each in told for place in (each.place, *each.mark.ahead))
+        return [_named(each, seen) for each in told if each.place[0] in seen]
+
+    async def cursor(self, mark: Mark) -> str:
+        if self._namespace is not None or self._sight is not None:
+            mark = mark.only(await self._seen(namespace for namespace, _ in mark.ahead))
+        return mark.to_text()
+
+    async def _seen(self, namespaces: Iterable[str]) -> set[str]:
+        asked = {each for each in namespaces if self._namespace is None or each == self._namespace}
+        return {each for each in asked if self._sight is None or await self._sight.includes(each)}
+
+
+def _named(told: Told, seen: Set[str]) -> Told:
+    """With a cursor that names none but those."""
+    mark = told.mark.only(seen)
+    return told if mark is told.mark else told._replace(mark=mark, cursor=mark.to_text())
 
 
 def to_watch(manifest: Manifest) -> Right:
