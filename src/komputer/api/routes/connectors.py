@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from ulid import ULID
 
 from komputer.agents.view import encoded
 from komputer.api.auth import Sight, may_use
@@ -15,6 +16,7 @@ from komputer.api.connector_bodies import (
     PatchConnector,
     ToolList,
 )
+from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, checked_namespace, refusal
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.templates import TEMPLATES
@@ -45,7 +47,9 @@ async def create_connector(request: Request, body: CreateConnector, namespace: N
     body.refuse_what_is_not_built()
     where = body.namespace or namespace
     await may_use(request, SECRETS, where, [body.auth_secret_name] if body.auth_secret_name else None)
-    made = await connectors(request).create(where, body.name, body.spec(), body.auth())
+    made = await connectors(request).create(
+        where, body.name, body.spec(), body.auth(), request_id(request) or str(ULID())
+    )
     return Json(encoded(await connectors(request).body(made)), 201)
 
 
