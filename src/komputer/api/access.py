@@ -4,6 +4,7 @@ What RBAC lets somebody do to our resources with kubectl, the REST API lets them
 route needs stands in `rights.py`.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Final, NamedTuple, TypeVar
 
 import structlog
 
+from komputer.api.rates import Rate
 from komputer.kube import Cluster, Kind
 from komputer.kube.remembered import Remembered
-from komputer.resources.errors import Forbidden, Unauthorized, Unavailable
+from komputer.resources.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -25,6 +27,14 @@ ALLOWED_S: Final = 10.0
 DENIED_S: Final = 5.0
 """How long a right counts, or its absence. kube-apiserver's own webhook authorizer caches 5 min and 30 s."""
 TOKENS_KEPT: Final = 10_000
+"""Of those that were recognised, and as many of those that were not: who makes tokens up pushes nobody out."""
+STRANGERS_AT_ONCE: Final = 8
+"""Reviews of tokens that were not recognised before. The other turns of our client to the Kubernetes API (32) are for
+callers whom we know."""
+STRANGERS_WAITING: Final = 64
+"""Such tokens that are looked at or wait for it; one more is told to come again. A guess."""
+STRANGERS_REFUSED_PER_SECOND: Final = 20
+"""Of one address. More of its unknown tokens are not looked at; behind an Ingress many callers share one. A guess."""
 DECISIONS_KEPT: Final = 50_000
 TOKEN_LIMIT_BYTES: Final = 16 * 1024
 
@@ -64,23 +74,51 @@ class Access:
         self._cluster = cluster
         self._audiences = audiences or (None,)
         self._callers: Remembered[bytes, Caller | None] = Remembered(
-            lambda caller: TRUSTED_S if caller else REFUSED_S, TOKENS_KEPT
+            lambda caller: TRUSTED_S if caller else REFUSED_S, TOKENS_KEPT, kind=lambda caller: caller is not None
         )
+        self._refused = Rate(STRANGERS_REFUSED_PER_SECOND)
+        self._strangers = 0
+        self._turns = asyncio.Semaphore(STRANGERS_AT_ONCE)
         self._decisions: Remembered[tuple[Caller, Right], bool] = Remembered(
             lambda allowed: ALLOWED_S if allowed else DENIED_S, DECISIONS_KEPT
         )
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Of an `Authorization` header. Raises `Unauthorized`, and `Unavailable` where nobody can tell."""
+    async def caller(self, authorization: str | None, address: str = "") -> Caller:
+        """Of an `Authorization` header, sent from `address`. Raises `Unauthorized`, `TooManyRequests` where that had
+        too many tokens refused, and `Unavailable` where nobody can tell."""
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_LIMIT_BYTES or not token.isascii():
             raise Unauthorized(
                 "send a token of the Kubernetes API: Authorization: Bearer …, as kubectl create token makes"
             )
-        found = await self._callers.get(hashlib.sha256(token.encode()).digest(), lambda: self._review(token))
+        key = hashlib.sha256(token.encode()).digest()
+        is_known = self._callers.last(key) is not None
+        found = await self._callers.get(
+            key, lambda: self._review(token) if is_known else self._review_strange(token, address)
+        )
         if found is None:
             raise Unauthorized("the token is not valid (any more), or not meant for this API; get a new one")
+        return found
+
+    async def _review_strange(self, token: str, address: str) -> Caller | None:
+        """Of a token that was not recognised before: anybody can send as many of these as they like."""
+        if not await self._refused.allows(address):
+            raise TooManyRequests("too many tokens from your address were not valid; wait, and send a valid one")
+        if self._strangers >= STRANGERS_WAITING:
+            raise Unavailable(
+                "too many tokens that were not seen before are being looked at; try again",
+                code="access-busy",
+                retry_after_s=1,
+            )
+        self._strangers += 1
+        try:
+            async with self._turns:
+                found = await self._review(token)
+        finally:
+            self._strangers -= 1
+        if found is None:
+            await self._refused.count(address)
         return found
 
     async def _review(self, token: str) -> Caller | None:

@@ -43,7 +43,7 @@ class Authenticated:
             return
         given, protocol = credential(scope)
         try:
-            caller = await self._access.caller(given)
+            caller = await self._access.caller(given, (scope.get("client") or ("",))[0])
         except KomputerError as error:
             await translated(error)(scope, receive, send)
             return

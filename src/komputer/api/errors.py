@@ -21,6 +21,7 @@ STATUS: tuple[tuple[type[errors.KomputerError], int], ...] = (
     (errors.PreconditionFailed, 412),
     (Mismatch, 422),
     (errors.ServerFailed, 502),
+    (errors.TooManyRequests, 429),
     (errors.Unavailable, 503),
 )
 PLAIN = {404: ("there is no such route", "no-route"), 405: ("this route does not take {method}", "wrong-method")}

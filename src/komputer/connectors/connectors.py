@@ -18,7 +18,7 @@ from komputer.resources.base import Manifest
 from komputer.resources.config import Config
 from komputer.resources.connector import DEFAULT_KEY, Connector, attached
 from komputer.resources.errors import Conflict, Invalid, KomputerError, NotFound, Unavailable
-from komputer.resources.secret import encoded
+from komputer.resources.secret import FOR_ANNOTATION, encoded
 
 log = structlog.get_logger(__name__)
 
@@ -103,9 +103,10 @@ class Connectors:
             return {}
 
     # ---- writes -----------------------------------------------------------------------------------------------
-    async def create(self, namespace: str, name: str, spec: Manifest, auth: Auth) -> Connector:
-        """Raises `Conflict` where it exists. A token is put into a Secret that the connector owns; if that cannot be
-        made, there is no connector either."""
+    async def create(self, namespace: str, name: str, spec: Manifest, auth: Auth, request: str) -> Connector:
+        """Raises `Conflict` where it exists, but not where this very request has made it before: then what is missing
+        is made. A token is put into a Secret that the connector owns; if that cannot be made, there is no connector
+        either."""
         check_url(spec["url"], self._rules)
         ref: Manifest | None = None
         token = credentials.clean(auth.token) if auth.token is not None else None
@@ -121,24 +122,36 @@ class Connectors:
                 "name": name,
                 "namespace": namespace,
                 "labels": {names.SERVICE_LABEL: spec["service"]},
+                "annotations": {FOR_ANNOTATION: request},
             },
             "spec": spec | ({"authSecretKeyRef": ref} if ref else {}),
         }
-        try:
-            made = await self._cluster.create(CONNECTORS, manifest)
-        except Conflict:
-            raise Conflict(
-                f"connector {name!r} exists in namespace {namespace!r}; PATCH or delete it", code="exists"
-            ) from None
-        if token is not None and ref is not None:
+        made = await self._made(manifest, request)
+        # One that was changed since an earlier try made it may lead elsewhere, where this token is not to go.
+        is_as_asked = made["spec"]["url"] == spec["url"] and "authSecretKeyRef" in made["spec"]
+        if token is not None and is_as_asked:
             try:
-                await self._cluster.create(SECRETS, _secret(made, ref["name"], token))
+                await self._keep(made, token)
             except BaseException:
                 with contextlib.suppress(KomputerError):
                     await self._cluster.delete(CONNECTORS, name, namespace, uid=made["metadata"]["uid"])
                 raise
         self._cache.put(made)
         return typed(made)
+
+    async def _made(self, manifest: Manifest, request: str) -> Manifest:
+        """The connector, made now or by an earlier try of the request. Raises `Conflict` for anybody else's."""
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
+        try:
+            return await self._cluster.create(CONNECTORS, manifest)
+        except Conflict:
+            with contextlib.suppress(NotFound):
+                found = await self._cluster.get(CONNECTORS, name, namespace)
+                if (found["metadata"].get("annotations") or {}).get(FOR_ANNOTATION) == request:
+                    return found
+            raise Conflict(
+                f"connector {name!r} exists in namespace {namespace!r}; PATCH or delete it", code="exists"
+            ) from None
 
     async def change(self, namespace: str, name: str, fields: Manifest, token: str | None) -> Connector:
         """Sets fields of spec in one patch. A token alone replaces the one in the Secret that we made; with other
@@ -225,6 +238,17 @@ class Connectors:
                 code="secret-not-found",
                 field="authSecretKey",
             )
+
+    async def _keep(self, connector: Manifest, token: str) -> None:
+        """Put the token into the Secret that the connector names. One that is there stays as it is: an earlier try has
+        made it, or somebody has since."""
+        try:
+            await self._cluster.create(
+                SECRETS, _secret(connector, connector["spec"]["authSecretKeyRef"]["name"], token)
+            )
+        except Conflict as there:
+            if there.code != "exists":
+                raise
 
     async def _replaced(self, connector: Connector, token: str) -> bool:
         """Whether the token could be put into the Secret that the connector has, since it is its own."""

@@ -24,8 +24,15 @@ from komputer.resources.errors import Conflict, ServerFailed, Unavailable
 WITHIN_S: Final = 15.0
 """All of it: the handshake and every page."""
 PAGES: Final = 50
-ANSWER_LIMIT_BYTES: Final = 8 * 2**20
+TOOLS_LIMIT: Final = 1_000
+"""More are not shown: a model could not choose among them either."""
+NAME_LIMIT: Final = 256
 DESCRIPTION_LIMIT: Final = 8_000
+ANSWERS_LIMIT_BYTES: Final = 4 * 2**20
+"""Of the whole exchange: the handshake and every page. A thousand tools with schemas of 2 KiB take half of it."""
+VALUES_LIMIT: Final = 200_000
+"""Of JSON values in it, by the marks before them. What a text takes when it is parsed depends on these and not on its
+length: 1 MiB of `{},{},` takes 320 MB. A thousand tools with schemas of 2 KiB have about 120 000."""
 
 
 class Tools:
@@ -86,15 +93,15 @@ async def _listed(way: "_Through", url: str) -> list[dict[str, Any]]:
         cursor: str | None = None
         for _ in range(PAGES):
             page = await client.list_tools(cursor=cursor)
-            found += [_tool(tool) for tool in page.tools]
+            found += [_tool(tool) for tool in page.tools[: TOOLS_LIMIT - len(found)]]
             cursor = page.next_cursor
-            if not cursor:
+            if not cursor or len(found) == TOOLS_LIMIT:
                 break
         return found
 
 
 def _tool(tool: mcp_types.Tool) -> dict[str, Any]:
-    return {"name": tool.name, "description": (tool.description or "")[:DESCRIPTION_LIMIT]}
+    return {"name": tool.name[:NAME_LIMIT], "description": (tool.description or "")[:DESCRIPTION_LIMIT]}
 
 
 def _translated(error: BaseException) -> ServerFailed:
@@ -122,9 +129,12 @@ class _Through(httpx2.AsyncBaseTransport):
     def __init__(self, outward: Outward, credential: Credential | None) -> None:
         self._outward = outward
         self._credential = credential
+        self._bytes_left = ANSWERS_LIMIT_BYTES
+        self._values_left = VALUES_LIMIT
         self.failure: ServerFailed | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.take(b"")
         headers = [
             (name, value)
             for name, value in request.headers.multi_items()
@@ -142,22 +152,41 @@ class _Through(httpx2.AsyncBaseTransport):
             raise httpx2.ConnectError("not reached", request=request) from failure
         if request.method == "POST":
             self.failure = of_status(answer.status, begins="mcp-session-id" not in request.headers)
+        if any(coding.lower() != "identity" for coding in answer.headers.getall("content-encoding", ())):
+            # The library would decode it, to whatever size.
+            await exchange.__aexit__(None, None, None)
+            self.failure = self.failure or ServerFailed(
+                "The server compresses its answers without being asked to; turn that off for the connector's url.",
+                code="mcp_protocol",
+            )
+            raise httpx2.ReadError("compressed", request=request)
         passed = [(name, value) for name, value in answer.headers.items() if name.lower() != "location"]
-        return httpx2.Response(answer.status, headers=passed, stream=_Stream(exchange, answer), request=request)
+        return httpx2.Response(answer.status, headers=passed, stream=_Stream(exchange, answer, self), request=request)
+
+    def take(self, chunk: bytes) -> None:
+        """Counts what came, over all answers. Raises `httpx2.ReadError` for the first byte that is too much, and
+        for every one after it: the library asks again where an answer breaks off."""
+        self._bytes_left -= len(chunk)
+        self._values_left -= sum(chunk.count(mark) for mark in (b",", b"[", b"{"))
+        if self._bytes_left < 0 or self._values_left < 0:
+            self.failure = ServerFailed(
+                "The server tells more of its tools than is taken: "
+                f"{ANSWERS_LIMIT_BYTES // 2**20} MiB and {VALUES_LIMIT} values of JSON; let it offer fewer tools.",
+                code="mcp_protocol",
+            )
+            raise httpx2.ReadError("too much")
 
 
 class _Stream(httpx2.AsyncByteStream):
-    def __init__(self, exchange: Any, answer: aiohttp.ClientResponse) -> None:
+    def __init__(self, exchange: Any, answer: aiohttp.ClientResponse, way: _Through) -> None:
         self._exchange = exchange
         self._answer = answer
+        self._way = way
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
         try:
             async for chunk in self._answer.content.iter_any():
-                size += len(chunk)
-                if size > ANSWER_LIMIT_BYTES:
-                    raise httpx2.ReadError("the answer is too large")
+                self._way.take(chunk)
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
             raise httpx2.ReadError(type(error).__name__) from error

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 from komputer.resources.errors import Unavailable
@@ -16,18 +16,29 @@ WITHOUT_ANSWER_S: Final = 300.0
 
 
 class Remembered(Generic[K, V]):
-    """At most `limit` answers, the oldest forgotten first. `lasts_s` says for how many seconds an answer counts; while
-    there is no new one, `WITHOUT_ANSWER_S` more. Of many who ask for the same at once one asks; a failure is told to
-    all of them and not remembered."""
+    """At most `limit` answers of each `kind`, the oldest of its kind forgotten first. `lasts_s` says for how many
+    seconds an answer counts; while there is no new one, `WITHOUT_ANSWER_S` more. Of many who ask for the same at once
+    one asks; a failure is told to all of them and not remembered."""
 
-    def __init__(self, lasts_s: Callable[[V], float], limit: int) -> None:
+    def __init__(
+        self, lasts_s: Callable[[V], float], limit: int, kind: Callable[[V], Hashable] = lambda _: None
+    ) -> None:
         self._lasts_s = lasts_s
         self._limit = limit
-        self._known: dict[K, tuple[float, V]] = {}
+        self._kind = kind
+        self._known: dict[Hashable, dict[K, tuple[float, V]]] = {}
         self._asking: dict[K, asyncio.Task[V]] = {}
 
+    def last(self, key: K) -> V | None:
+        """The last answer, be it one that counts no longer."""
+        known = self._of(key)
+        return known[1] if known else None
+
+    def _of(self, key: K) -> tuple[float, V] | None:
+        return next((answers[key] for answers in self._known.values() if key in answers), None)
+
     async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        known = self._known.get(key)
+        known = self._of(key)
         if known and known[0] > time.monotonic():
             return known[1]
         task = self._asking.get(key)
@@ -43,8 +54,10 @@ class Remembered(Generic[K, V]):
 
     async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         answer = await ask()
-        self._known.pop(key, None)
-        while len(self._known) >= self._limit:
-            del self._known[next(iter(self._known))]
-        self._known[key] = (time.monotonic() + self._lasts_s(answer), answer)
+        for answers in self._known.values():
+            answers.pop(key, None)
+        kept = self._known.setdefault(self._kind(answer), {})
+        while len(kept) >= self._limit:
+            del kept[next(iter(kept))]
+        kept[key] = (time.monotonic() + self._lasts_s(answer), answer)
         return answer

@@ -68,6 +68,12 @@ class Unavailable(KomputerError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyRequests(Unavailable):
+    """The caller asks for more than its share; wait `retry_after_s` seconds, and ask for less at once."""
+
+    code = "too-many-requests"
+
+
 class ServerFailed(KomputerError):
     """A server that somebody named to us does not do its part. The code says how: `mcp_unauthorized`, …"""
 

@@ -15,7 +15,8 @@ MANAGED: Final = "komputer-ai"
 """Of the Secrets that the REST API made, with the published clients' word; all others are not ours to change."""
 NAME_LABEL: Final = "komputer.ai/secret-name"
 FOR_ANNOTATION: Final = "komputer.ai/made-for"
-"""On an agent's own Secret: the request that made it. Until it has an owner nobody else's request may take it over."""
+"""On what the REST API made: the request that made it, which knows it again by this when it is sent anew. Until an
+agent's own Secret has an owner nobody else's request may take it over."""
 
 VALUE_LIMIT_BYTES: Final = 96 * 1024
 """Linux refuses to start a program with a variable of 128 KiB, its name included."""

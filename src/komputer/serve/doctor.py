@@ -3,7 +3,10 @@ wrong."""
 
 import asyncio
 import json
+import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -212,29 +215,44 @@ class Doctor:
         return _ok("token audience", "pods' tokens are bound to the gateway")
 
     # ---- from inside: what only the parts can see -------------------------------------------------------------------
-    async def _inside(self, part: str) -> dict[str, Any] | str:
-        """What `komputer serve probe` finds in a pod of the part, or why it could not be asked."""
+    async def _inside(self, check: str, part: str) -> dict[str, Any] | Finding:
+        """What `komputer serve probe` finds in a pod of the part, or the finding that it could not be asked."""
         if not self._deployments:
-            return "no part was found"
+            return _skipped(check, "no part was found")
         if shutil.which("kubectl") is None:
-            return "kubectl is not installed, which is needed to ask in a pod"
+            return _skipped(check, "kubectl is not installed, which is needed to ask in a pod")
         name = self._deployments[part]["metadata"]["name"]
         where = [f"--kubeconfig={self._kubeconfig}"] if self._kubeconfig else []
         command = ["kubectl", *where, "-n", self._where(), "exec", f"deployment/{name}", "--"]
         asking = await asyncio.create_subprocess_exec(
-            *command, "python", "-m", "komputer.serve", "probe", stdout=-1, stderr=-1
+            *command,
+            *("python", "-m", "komputer.serve", "probe"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-        said, errors = await asyncio.wait_for(asking.communicate(), PROBE_S)
+        try:
+            async with asyncio.timeout(PROBE_S):
+                said, errors = await asking.communicate()
+        except TimeoutError:
+            do = f"see whether this ends: {' '.join(command)} true; the API server must reach the kubelet of its node"
+            return _failed(check, f"a pod of deployment/{name} could not be asked within {PROBE_S:.0f} s", do)
+        finally:
+            if asking.returncode is None:
+                # With what it has started: a plugin for credentials may be what hangs, and holds its pipes.
+                os.killpg(asking.pid, signal.SIGKILL)
+                await asking.wait()
         try:
             found: dict[str, Any] = json.loads(said)
         except ValueError:
-            return (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            return _skipped(check, (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1])
         return found
 
     async def _redis(self) -> Finding:
-        found = await self._inside("gateway")
-        if isinstance(found, str):
-            return _skipped("redis", found)
+        found = await self._inside("redis", "gateway")
+        if isinstance(found, Finding):
+            return found
         redis = found["redis"]
         if error := redis.get("error"):
             return _failed("redis", error, "redis.url, its password, its NetworkPolicy")
@@ -246,9 +264,9 @@ class Doctor:
         return _ok("redis", f"{said}, starts and ends of tasks reach the disk before they are answered")
 
     async def _model(self) -> Finding:
-        found = await self._inside("gateway")
-        if isinstance(found, str):
-            return _skipped("model", found)
+        found = await self._inside("model", "gateway")
+        if isinstance(found, Finding):
+            return found
         model = found["model"]
         if model["state"] == "refused":
             return _failed("model", model["said"], "put a valid key into model.existingSecret")

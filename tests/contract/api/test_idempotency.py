@@ -1,6 +1,7 @@
 """A request with an Idempotency-Key is carried out once, whatever dies in between and whichever replica is asked."""
 
 import asyncio
+import base64
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from komputer.api.idempotency import OncePerKey
 from komputer.events.idempotency import Answer, Record
 from komputer.events.log import Log
-from komputer.kube import AGENTS, SECRETS, Cluster
+from komputer.kube import AGENTS, CONNECTORS, SECRETS, Cluster
 from tests.contract.api.test_api import runtime, take
 from tests.contract.gateway.world import World
 
@@ -71,6 +72,31 @@ class Killed(Exception):
     """The process died here: nothing after it was done."""
 
 
+def dying(step: tuple[Any, Any, bool], patched: pytest.MonkeyPatch) -> None:
+    """From now on every try ends at this step as kill -9 ends it."""
+    where, kind, after = step
+    if isinstance(where, str):
+        real = getattr(Cluster, where)
+
+        async def at_the_cluster(self: Cluster, which: Any, *args: Any, **more: Any) -> Any:
+            if which != kind:
+                return await real(self, which, *args, **more)
+            if after:
+                await real(self, which, *args, **more)
+            raise Killed
+
+        patched.setattr(Cluster, where, at_the_cluster)
+    else:
+        carried_out = OncePerKey._carried_out
+
+        async def around(self: OncePerKey, scope: Any, body: bytes, record: Record) -> Answer:
+            if after:
+                await carried_out(self, scope, body, record)
+            raise Killed
+
+        patched.setattr(OncePerKey, "_carried_out", around)
+
+
 STEPS = {
     "before anything was done": (OncePerKey, "_carried_out", False),
     "when everything was done and nothing kept": (OncePerKey, "_carried_out", True),
@@ -91,28 +117,8 @@ async def test_a_try_that_died_is_gone_on_with(
     step: str,
 ) -> None:
     """The first try ends at each step as kill -9 ends it; the next one, on another replica, comes to the same."""
-    where, kind, after = STEPS[step]
     with monkeypatch.context() as patched:
-        if isinstance(where, str):
-            real = getattr(Cluster, where)
-
-            async def dying(self: Cluster, which: Any, *args: Any, **more: Any) -> Any:
-                if which != kind:
-                    return await real(self, which, *args, **more)
-                if after:
-                    await real(self, which, *args, **more)
-                raise Killed
-
-            patched.setattr(Cluster, where, dying)
-        else:
-            carried_out = OncePerKey._carried_out
-
-            async def dead(self: OncePerKey, scope: Any, body: bytes, record: Record) -> Answer:
-                if after:
-                    await carried_out(self, scope, body, record)
-                raise Killed
-
-            patched.setattr(OncePerKey, "_carried_out", dead)
+        dying(STEPS[step], patched)
         try:
             broken = await rest.post("/agents", json=TASK, headers=KEY)
             assert broken.status_code >= 500
@@ -156,3 +162,59 @@ async def test_a_task_that_was_assigned_and_has_ended_is_not_run_again(
     again = await replica.post("/agents", json=two, headers=KEY)
     assert again.status_code == 200, "the agent is busy with another task, and this one was done"
     assert (await world.cluster.get(AGENTS, "ada", world.namespace))["spec"]["task"]["instructions"] == "Three."
+
+
+CONNECTOR = {"name": "git", "service": "custom", "url": "https://mcp.example.com/mcp", "token": "token-of-git-4711"}
+CONNECTOR_STEPS = {
+    "before the connector was made": ("create", CONNECTORS, False),
+    "when the connector was made": ("create", CONNECTORS, True),
+    "before its secret was made": ("create", SECRETS, False),
+    "when its secret was made": ("create", SECRETS, True),
+    "when everything was done and nothing kept": (OncePerKey, "_carried_out", True),
+}
+
+
+async def half_made(rest: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The first try of `CONNECTOR`; nothing that it would have done after that step is done, no cleaning up either."""
+    with monkeypatch.context() as patched:
+        dying(CONNECTOR_STEPS[step], patched)
+
+        async def never(self: Cluster, *args: Any, **more: Any) -> None:
+            raise Killed
+
+        patched.setattr(Cluster, "delete", never)
+        try:
+            broken = await rest.post("/connectors", json=CONNECTOR, headers=KEY)
+            assert broken.status_code >= 500
+        except httpx.HTTPError:
+            pass
+
+
+@pytest.mark.parametrize("step", CONNECTOR_STEPS)
+async def test_a_connector_whose_making_died_half_way_is_gone_on_with(
+    rest: httpx.AsyncClient, replica: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await half_made(rest, monkeypatch, step)
+    second = await replica.post("/connectors", json=CONNECTOR, headers=KEY)
+    assert second.status_code == 201, second.text
+    third = await rest.post("/connectors", json=CONNECTOR, headers=KEY)
+    assert (third.status_code, third.content) == (201, second.content)
+    connector = await world.cluster.get(CONNECTORS, "git", world.namespace)
+    (secret,) = [s for s in (await world.cluster.list(SECRETS, world.namespace)).items if s["type"] == "Opaque"]
+    assert connector["spec"]["authSecretKeyRef"] == {"name": second.json()["authSecretName"], "key": "token"}
+    assert secret["metadata"]["name"] == second.json()["authSecretName"]
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == connector["metadata"]["uid"]
+    assert base64.b64decode(secret["data"]["token"]).decode() == CONNECTOR["token"]
+    other = await rest.post("/connectors", json=CONNECTOR, headers={"idempotency-key": "another"})
+    assert (other.status_code, other.json()["code"]) == (409, "exists")
+
+
+async def test_a_half_made_connector_that_leads_elsewhere_by_now_does_not_get_the_token(
+    rest: httpx.AsyncClient, replica: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await half_made(rest, monkeypatch, "before its secret was made")
+    elsewhere = {"spec": {"url": "https://elsewhere.example.com/mcp"}}
+    await world.cluster.merge_patch(CONNECTORS, "git", world.namespace, elsewhere)
+    second = await replica.post("/connectors", json=CONNECTOR, headers=KEY)
+    assert (second.status_code, second.json()["url"]) == (201, elsewhere["spec"]["url"])
+    assert not [s for s in (await world.cluster.list(SECRETS, world.namespace)).items if s["type"] == "Opaque"]

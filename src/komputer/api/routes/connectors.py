@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
+from ulid import ULID
 
 from komputer.agents.view import encoded
 from komputer.api.auth import Sight, may_use
@@ -15,6 +16,7 @@ from komputer.api.connector_bodies import (
     PatchConnector,
     ToolList,
 )
+from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, refusal
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.templates import TEMPLATES
@@ -44,7 +46,9 @@ async def create_connector(request: Request, body: CreateConnector, namespace: N
     """Make a connector: an MCP server that agents may use. Its credential is a Secret; no answer ever holds it."""
     body.refuse_what_is_not_built()
     await may_use(request, SECRETS, namespace, [body.auth_secret_name] if body.auth_secret_name else None)
-    made = await connectors(request).create(namespace, body.name, body.spec(), body.auth())
+    made = await connectors(request).create(
+        namespace, body.name, body.spec(), body.auth(), request_id(request) or str(ULID())
+    )
     return Json(encoded(await connectors(request).body(made)), 201)
 
 
