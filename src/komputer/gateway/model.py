@@ -63,12 +63,15 @@ class ModelProxy:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, began: float) -> str:
         try:
             body = await self._admitted(scope, receive)
+            path, query = self._path, scope["query_string"].decode()
+            if self._settings.vertex:
+                (path, body), query = self._settings.vertex.translated(path, body), ""
         except bodies.ClientLeft:
             return "left"
         except KomputerError as error:
             return await _answer(model_error(error), scope, receive, send)
         try:
-            return await bodies.while_there(self._pass_on(scope, receive, send, body, began), receive)
+            return await bodies.while_there(self._pass_on(scope, receive, send, path, query, body, began), receive)
         except bodies.ClientLeft:
             return "left"
 
@@ -114,10 +117,9 @@ class ModelProxy:
             del self._starts[next(iter(self._starts))]
         self._starts[task] = model
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, body: bytes, began: float) -> str:
-        path, query = self._path, scope["query_string"].decode()
-        if self._settings.vertex:
-            (path, body), query = self._settings.vertex.translated(path, body), ""
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, send: Send, path: str, query: str, body: bytes, began: float
+    ) -> str:
         has_begun = False
         try:
             credential = await self._settings.model_credential()
