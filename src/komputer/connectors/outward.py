@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -80,8 +81,10 @@ class Outward:
         address = URL(url, encoded=True)
         client = self._https if address.scheme == "https" else self._http
         assert client is not None
+        # A file, which aiohttp sends in pieces; bytes it would put into the socket's buffer at once, as a copy.
+        data = None if body is None else BytesIO(body)
         try:
-            response = await client.request(method, address, data=body, headers=list(headers), allow_redirects=False)
+            response = await client.request(method, address, data=data, headers=list(headers), allow_redirects=False)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             cause = getattr(error, "os_error", error)
             raise unreachable(cause if isinstance(cause, AddressRefused) else error) from None
