@@ -23,6 +23,7 @@ from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway import bodies
 from komputer.gateway import connectors as connector_proxy
+from komputer.gateway.bound import Bound
 from komputer.gateway.errors import door_answer, door_error, model_answer
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
@@ -90,8 +91,17 @@ class Gateway:
             self._connectors,
             AgentSecrets(cluster, self._every_config),
         )
+        self._held_bytes = Bound("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
         self._managers = Managers(
-            self._identity, agents, self._agents, self._connectors, log, self._open_tasks, self._bell, self._config
+            self._identity,
+            agents,
+            self._agents,
+            self._connectors,
+            log,
+            self._open_tasks,
+            self._bell,
+            self._config,
+            self._held_bytes,
         )
         self._upstream = Upstream(settings)
         self._outward = Outward(settings.addresses, settings.connect_timeout)
@@ -104,11 +114,23 @@ class Gateway:
             self._connectors,
             self._outward,
             self._every_config,
+            self._held_bytes,
         )
+        model_requests = Bound("model requests", settings.max_model_requests, settings.max_model_requests_of_agent)
         self.metrics.streams.set_function(lambda: len(self._streams))
 
         def model(path: str) -> Route:
-            proxy = ModelProxy(path, settings, self._identity, log, self._open_tasks, self._upstream, self.metrics)
+            proxy = ModelProxy(
+                path,
+                settings,
+                self._identity,
+                log,
+                self._open_tasks,
+                self._upstream,
+                self.metrics,
+                model_requests,
+                self._held_bytes,
+            )
             return Route(f"/model{path}", _Endpoint(proxy), methods=["POST"])
 
         self._app = Starlette(
@@ -197,8 +219,11 @@ class Gateway:
         async def endpoint(request: Request) -> Response:
             headers = request.scope["headers"]
             caller = await self._identity.caller(headers)
-            raw = await bodies.read(request.receive, headers, POST_LIMIT_BYTES)
-            answered = await answer(caller, bodies.understood(kind, raw))
+            with self._held_bytes.held(caller.key.uid) as take:
+                raw = await bodies.read(
+                    request.receive, headers, POST_LIMIT_BYTES, lambda size: take(size * bodies.AS_OBJECTS)
+                )
+                answered = await answer(caller, bodies.understood(kind, raw))
             return Response(answered.model_dump_json(by_alias=True), media_type="application/json")
 
         return endpoint

@@ -17,7 +17,8 @@ from komputer.connectors.failures import of_status
 from komputer.connectors.outward import Outward
 from komputer.events.health import Health
 from komputer.gateway import bodies, headers
-from komputer.gateway.errors import Overloaded, door_answer, door_error, status_of
+from komputer.gateway.bound import Bound, Take
+from komputer.gateway.errors import door_answer, door_error, status_of
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.open_tasks import OpenTasks
 from komputer.gateway.redaction import Redaction
@@ -51,8 +52,8 @@ class ConnectorProxy:
         connectors: Cache,
         outward: Outward,
         configs: Callable[[], Sequence[Config]],
+        held_bytes: Bound,
     ) -> None:
-        self._settings = settings
         self._identity = identity
         self._health = health
         self._open_tasks = open_tasks
@@ -60,19 +61,20 @@ class ConnectorProxy:
         self._outward = outward
         self._credentials = Credentials(cluster)
         self._configs = configs
-        self._under_way = 0
+        self._under_way = Bound(
+            "connector requests", settings.max_connector_requests, settings.max_connector_requests_of_agent
+        )
+        self._held_bytes = held_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._under_way += 1
-        try:
-            await self._serve(scope, receive, send)
-        finally:
-            self._under_way -= 1
+        with contextlib.ExitStack() as held:
+            await self._serve(scope, receive, send, held)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, held: contextlib.ExitStack) -> None:
         try:
             caller = await self._identity.caller(scope["headers"])
-            body = await self._message(scope, receive)
+            held.enter_context(self._under_way.held(caller.key.uid, 1))
+            body = await self._message(scope, receive, held.enter_context(self._held_bytes.held(caller.key.uid)))
         except bodies.ClientLeft:
             return
         except KomputerError as error:
@@ -81,15 +83,13 @@ class ConnectorProxy:
         with contextlib.suppress(bodies.ClientLeft):
             await bodies.while_there(self._answer(caller, scope, receive, send, body), receive)
 
-    async def _message(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body of a POST. Raises `Overloaded`, `Invalid`."""
-        if self._under_way > self._settings.max_connector_requests:
-            raise Overloaded("The platform's gateway has too many connector requests under way; try again.")
+    async def _message(self, scope: Scope, receive: Receive, take: Take) -> bytes | None:
+        """The body of a POST. Raises `Invalid`, and as `take` does."""
         if scope["query_string"]:
             raise Invalid("A connector takes no query.", code="query-not-allowed")
         if scope["method"] != "POST":
             return None
-        return await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES)
+        return await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES, take)
 
     async def _answer(self, caller: Caller, scope: Scope, receive: Receive, send: Send, body: bytes | None) -> None:
         """Pass it on, or say in MCP's shape why not. An answer that has begun and breaks off is cut, so that the

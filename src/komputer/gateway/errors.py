@@ -44,6 +44,12 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class TooMany(Unavailable):
+    """The agent has more under way than one may."""
+
+    code = "too-many-requests"
+
+
 STATUS: Final[tuple[tuple[type[KomputerError], int], ...]] = (
     (TooLarge, 413),
     (Invalid, 400),
@@ -55,6 +61,7 @@ STATUS: Final[tuple[tuple[type[KomputerError], int], ...]] = (
     (Unreachable, 502),
     (ServerFailed, 502),
     (Overloaded, 529),
+    (TooMany, 429),
     (Unavailable, 503),
 )
 ANTHROPIC_TYPES: Final = {
@@ -65,6 +72,7 @@ ANTHROPIC_TYPES: Final = {
     405: "invalid_request_error",
     410: "permission_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     529: "overloaded_error",
 }
 """Other statuses are `api_error`, which Claude tries again."""

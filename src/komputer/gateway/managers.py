@@ -23,7 +23,8 @@ from komputer.agents.claim import NewTask
 from komputer.agents.view import agent_body
 from komputer.events.bell import Bell
 from komputer.events.log import Log
-from komputer.gateway import family, tools, waiting
+from komputer.gateway import bodies, family, tools, waiting
+from komputer.gateway.bound import Bound
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.open_tasks import OpenTasks
 from komputer.kube import Cache, Change
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 SCOPE_KEY: Final = "komputer.turn"
 TOOL_USE: Final = "claudecode/toolUseId"
 """Where Claude names its tool call: the same when a call is sent again."""
+MESSAGE_LIMIT_BYTES: Final = 2**20
+"""Of one call: instructions and a prompt at their largest, with room for JSON's escapes."""
 CASCADE_PAUSE_S: Final = 2.0
 Context = ServerRequestContext[Any]
 
@@ -69,6 +72,7 @@ class Managers:
         open_tasks: OpenTasks,
         bell: Bell,
         config: Callable[[], Config | None],
+        held_bytes: Bound,
     ) -> None:
         self._identity = identity
         self._agents = agents
@@ -78,6 +82,7 @@ class Managers:
         self._open_tasks = open_tasks
         self._bell = bell
         self._config = config
+        self._held_bytes = held_bytes
         self._making: dict[str, asyncio.Lock] = {}
         self._cascading: set[tuple[str, str, str]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,7 +110,11 @@ class Managers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turn = await self._turn(await self._identity.caller(scope["headers"]))
-        await self._sessions.handle_request({**scope, SCOPE_KEY: turn}, receive, send)
+        with self._held_bytes.held(turn.caller.key.uid) as take:
+            raw = await bodies.read(
+                receive, scope["headers"], MESSAGE_LIMIT_BYTES, lambda size: take(size * bodies.AS_OBJECTS)
+            )
+            await self._sessions.handle_request({**scope, SCOPE_KEY: turn}, bodies.again(raw, receive), send)
 
     async def _turn(self, caller: Caller) -> Turn:
         if caller.agent.spec.role != "manager":

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 from typing import Any, Final
 
 import aiohttp
@@ -12,7 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from komputer.events.log import Log
 from komputer.gateway import bodies, headers, requests
-from komputer.gateway.errors import Overloaded, Unreachable, model_error
+from komputer.gateway.bound import Bound
+from komputer.gateway.errors import Unreachable, model_error
 from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.metrics import Metrics
 from komputer.gateway.open_tasks import OpenTasks
@@ -40,6 +42,8 @@ class ModelProxy:
         open_tasks: OpenTasks,
         upstream: Upstream,
         metrics: Metrics,
+        under_way: Bound,
+        held_bytes: Bound,
     ) -> None:
         self._path = path
         self._settings = settings
@@ -48,46 +52,48 @@ class ModelProxy:
         self._open_tasks = open_tasks
         self._upstream = upstream
         self._metrics = metrics
-        self._under_way = 0
+        self._under_way = under_way
+        self._held_bytes = held_bytes
         self._starts: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        self._under_way += 1
-        try:
-            status = await self._serve(scope, receive, send, began)
-        finally:
-            self._under_way -= 1
+        with ExitStack() as held:
+            status = await self._serve(scope, receive, send, began, held)
         self._metrics.model_seconds.labels(status).observe(time.perf_counter() - began)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, began: float) -> str:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, began: float, held: ExitStack) -> str:
         try:
-            body = await self._admitted(scope, receive)
+            body = await self._admitted(scope, receive, held)
+            path, query = self._path, scope["query_string"].decode()
+            if self._settings.vertex:
+                (path, body), query = self._settings.vertex.translated(path, body), ""
         except bodies.ClientLeft:
             return "left"
         except KomputerError as error:
             return await _answer(model_error(error), scope, receive, send)
         try:
-            return await bodies.while_there(self._pass_on(scope, receive, send, body, began), receive)
+            return await bodies.while_there(self._pass_on(scope, receive, send, path, query, body, began), receive)
         except bodies.ClientLeft:
             return "left"
 
-    async def _admitted(self, scope: Scope, receive: Receive) -> bytes:
-        """The body of a request that may pass. Raises our errors for all others."""
+    async def _admitted(self, scope: Scope, receive: Receive, held: ExitStack) -> bytes:
+        """The body of a request that may pass; `held` gives its place and bytes back. Raises our errors for others."""
         caller = await self._identity.caller(scope["headers"])
-        if self._under_way > self._settings.max_model_requests:
-            raise Overloaded("The platform's gateway has too many model requests under way; try again.")
+        held.enter_context(self._under_way.held(caller.key.uid, 1))
+        take = held.enter_context(self._held_bytes.held(caller.key.uid))
         if scope["query_string"] not in QUERIES:
             raise Invalid("Of the query only beta=true is passed on.", code="query-not-allowed")
         looking = asyncio.create_task(self._open_tasks.of(caller))
-        try:  # the log answers while the body is read and parsed
-            raw = await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES)
-            body = requests.parsed(raw)
+        try:  # the log answers while the body is read
+            raw = await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES, take)
             task = await looking
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
-        requests.admit(body, await self._assigned(caller, task, body.get("model")))
+        # Only the name is kept while the log is asked: a parsed body may be many times as large as its bytes.
+        asked = requests.model_of(raw)
+        requests.admit_model(asked, await self._assigned(caller, task, asked))
         return raw
 
     async def _assigned(self, caller: Caller, task: str, asked: Any) -> set[str]:
@@ -114,10 +120,9 @@ class ModelProxy:
             del self._starts[next(iter(self._starts))]
         self._starts[task] = model
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, body: bytes, began: float) -> str:
-        path, query = self._path, scope["query_string"].decode()
-        if self._settings.vertex:
-            (path, body), query = self._settings.vertex.translated(path, body), ""
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, send: Send, path: str, query: str, body: bytes, began: float
+    ) -> str:
         has_begun = False
         try:
             credential = await self._settings.model_credential()

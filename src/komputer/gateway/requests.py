@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from komputer.gateway.errors import TooLarge
 from komputer.resources.errors import Forbidden, Invalid
 
 REFUSED_FIELDS: Final = ("container", "fallbacks", "files", "mcp_servers")
@@ -17,17 +18,26 @@ INLINE_SOURCES: Final = frozenset({"base64", "content", "text"})
 """Sources that stand in the request itself. `file` and `url`, and unknown ones, are refused."""
 SERVER_BLOCKS: Final = frozenset({"container_upload"})
 ALIASES: Final = frozenset({"haiku", "opus", "sonnet"})
+MODEL_LIMIT: Final = 256
+"""Characters of a model's name, as in an agent's spec."""
+VALUES_LIMIT: Final = 1_000_000
+"""Of a body's commas and opening brackets, in texts too: parsed, each may cost 200 bytes, and one body could take all
+memory. The largest conversation has a million tokens, of which few are commas."""
 LONG_CONTEXT: Final = "[1m]"
 """Claude takes it off a model's name before it asks."""
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
     """The body, which the model's side reads as we do. Raises `Invalid` for what is not one JSON object, and for names
-    that occur twice in an object: of these one reader takes the first and another the last."""
+    that occur twice in an object: of these one reader takes the first and another the last. Raises `TooLarge` for what
+    would take too much memory."""
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > VALUES_LIMIT:
+        raise TooLarge(f"The body has more than {VALUES_LIMIT} values.")
     try:
-        body = orjson.loads(raw)
-        if orjson.dumps(body) != raw:  # true of what Claude sends; else the names are looked at one by one
-            json.loads(raw, object_pairs_hook=_once)
+        body: Any = orjson.loads(raw)
+        if orjson.dumps(body) != raw:  # not so of what Claude sends; then the names are looked at one by one
+            body = None  # it may be large: one at a time
+            body = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise Invalid("The request is not JSON that every reader reads alike.", code="invalid-json") from error
     if not isinstance(body, dict):
@@ -42,15 +52,28 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def admit(body: dict[str, Any], assigned: Collection[str]) -> None:
-    """Raises `Forbidden` with a sentence for the first thing in `body` that an agent may not ask for; `assigned` are
-    the models that it may ask."""
-    model = body.get("model")
+def model_of(raw: bytes) -> object:
+    """The model that is asked for, where nothing else in the body is refused. Raises as `parsed` and `admit` do, and
+    `Invalid` for a name that is longer than any."""
+    body = parsed(raw)
+    admit(body)
+    model: object = body.get("model")
+    if isinstance(model, str) and len(model) > MODEL_LIMIT:
+        raise Invalid(f"The model's name is longer than {MODEL_LIMIT} characters.", code="invalid-model")
+    return model
+
+
+def admit_model(model: object, assigned: Collection[str]) -> None:
+    """Raises `Forbidden` for a model that is not one of those that the agent may ask."""
     if not isinstance(model, str) or not any(serves(name, model) for name in assigned):
         raise Forbidden(
             f"This agent may not use the model {_shown(model)}; it is assigned {' or '.join(sorted(assigned))}.",
             code="model-not-assigned",
         )
+
+
+def admit(body: dict[str, Any]) -> None:
+    """Raises `Forbidden` with a sentence for the first thing in `body` that an agent may not ask for."""
     for field in REFUSED_FIELDS:
         if body.get(field) is not None:
             raise _refused(f"the field {field}")

@@ -11,7 +11,7 @@ from komputer.resources import names, secret
 from komputer.resources.agent import Agent, Wanted, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.config import Config
-from komputer.resources.errors import Forbidden, NotFound, Unavailable
+from komputer.resources.errors import Forbidden, Invalid, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -55,11 +55,12 @@ class Secrets:
         return secret.environment(own, {name: found for name, found in named if found is not None})
 
     async def _one(self, agent: Agent, name: str | None) -> Manifest | None:
+        """None for one that is not there, also where its name cannot be one: a manifest may say anything."""
         if name is None:
             return None
         try:
             found = await self._cluster.get(SECRETS, name, agent.metadata.namespace)
-        except (NotFound, Forbidden) as error:
+        except (NotFound, Forbidden, Invalid) as error:
             log.warning("secret not given to an agent", agent=agent.key, secret=name, reason=error.code)
             return None
         if not secret.is_for_agents(found, self._configs()):

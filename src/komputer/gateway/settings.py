@@ -65,9 +65,21 @@ class Settings:
     """Assignment streams of one process; each holds a socket. A guess, unmeasured."""
     max_model_requests: int = 1_000
     """Under way at once in one process; more are told to come again (529). A guess, unmeasured."""
+    max_model_requests_of_agent: int = 16
+    """Of these of one agent; more are told to come again (429). Claude has one for its conversation, and one for each
+    page that it fetches, of ten tools at once at most; the rest is room for those that it gave up a moment ago."""
     namespaces: tuple[str, ...] | None = None
     """Whose agents are served; None: all."""
     addresses: AddressRules = field(default_factory=AddressRules)
     """Where connectors may lead."""
     max_connector_requests: int = 2_000
     """Under way at once in one process, open streams included; more are told to come again. A guess, unmeasured."""
+    max_connector_requests_of_agent: int = 128
+    """Of these of one agent: the stream that each of its connectors keeps open (a spec names 64 at most), and as many
+    calls."""
+    max_held_bytes: int = 256 * 2**20
+    """Of requests' bodies, which are held until they are answered, in one process; more are told to come again. A
+    quarter of the memory that the chart gives a gateway, since a body is there twice while it is joined, or translated
+    for Vertex AI. Not below 64 MiB, else the largest request (32 MiB) never passes."""
+    max_held_bytes_of_agent: int = 64 * 2**20
+    """Of these of one agent: two of the largest requests."""

@@ -1,10 +1,11 @@
 """What agents' tasks come to, counted where their events are accepted: each event once, whichever gateway takes it."""
 
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from komputer.events import types
+from komputer.resources import door
 
 TASK_SECONDS = tuple(float(2**n) for n in range(12))
 TOOL_SECONDS = tuple(0.1 * 2**n for n in range(12))
@@ -15,13 +16,24 @@ TOKENS = {
     "cache_read": "cache_read_input_tokens",
     "cache_creation": "cache_creation_input_tokens",
 }
+MODELS_OF_A_NAMESPACE: Final = 32
+"""That are told apart; a manager may give its agents any. More than anybody uses, a guess."""
+OTHER: Final = "other"
+
+
+def tool_label(tool: str) -> str:
+    """A tool's name where it is one of Claude's own; a pod may say any name, and each would be series of its own."""
+    if tool in door.BUILT_IN_TOOLS:
+        return tool
+    return "mcp" if tool.startswith("mcp__") else OTHER
 
 
 class TaskMetrics:
     """The names and labels of the Go version, whose dashboards go on to work; `agent_name` is empty, as it is there
-    unless one asks for it: each agent would be series of its own."""
+    unless one asks for it: each agent would be series of its own. No label grows with what pods say."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._models: dict[str, set[str]] = {}
         of_a_task = ["namespace", "model", "agent_name"]
         self._tasks = Counter("komputer_agent_tasks", "Tasks.", [*of_a_task, "outcome"], registry=registry)
         self._seconds = Histogram(
@@ -49,13 +61,15 @@ class TaskMetrics:
 
     def accepted(self, namespace: str, model: str, event: types.Event) -> None:
         """The log has taken it, and had not before."""
+        model = self._model_label(namespace, model)
         match event:
             case types.TaskStarted():
                 self._tasks.labels(namespace, model, "", "started").inc()
             case types.ToolResult():
                 outcome = "error" if event.is_error else "success"
-                self._tools.labels(namespace, event.tool, outcome, "").inc()
-                self._tool_seconds.labels(namespace, event.tool, "").observe(event.duration_ms / 1000)
+                tool = tool_label(event.tool)
+                self._tools.labels(namespace, tool, outcome, "").inc()
+                self._tool_seconds.labels(namespace, tool, "").observe(event.duration_ms / 1000)
             case types.TaskCompleted() | types.TaskCancelled() | types.TaskFailed():
                 self._tasks.labels(namespace, model, "", OUTCOMES[type(event)]).inc()
                 self._cost.labels(namespace, model, "").inc(event.cost_usd)
@@ -63,6 +77,13 @@ class TaskMetrics:
                     self._completed(namespace, model, event)
             case _:
                 pass
+
+    def _model_label(self, namespace: str, model: str) -> str:
+        """Of the namespace's models the first by their names; all others as one."""
+        known = self._models.setdefault(namespace, set())
+        if len(known) < MODELS_OF_A_NAMESPACE:
+            known.add(model)
+        return model if model in known else OTHER
 
     def _completed(self, namespace: str, model: str, event: types.TaskCompleted) -> None:
         self._seconds.labels(namespace, model, "").observe(event.duration_ms / 1000)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from io import BytesIO
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 from zlib import MAX_WBITS, decompressobj
@@ -48,8 +49,9 @@ class Upstream:
         assert self._session is not None
         url = URL(f"{self._base}{path}" + (f"?{query}" if query else ""), encoded=True)
         try:
+            # A file, which aiohttp sends in pieces; bytes it would put into the socket's buffer at once, as a copy.
             response = await self._session.post(
-                url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy
+                url, data=BytesIO(body), headers=headers, allow_redirects=False, proxy=self._proxy
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable(

@@ -10,6 +10,7 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
+from komputer.resources import keepalive
 from komputer.resources.errors import Invalid
 
 TIMEOUT: Final = httpx2.Timeout(20, connect=5, pool=None)
@@ -17,6 +18,8 @@ TIMEOUT: Final = httpx2.Timeout(20, connect=5, pool=None)
 LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30)
 """No limit on connections: each watch holds one for good. Idle ones are left after 30 s, before servers close them
 (kube-apiserver after 90 s), so that no request is sent into a closing connection."""
+SOCKET_OPTIONS: Final = [*keepalive.socket_options(30), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+"""A watch on which nothing happens has no other way to notice that the server is gone."""
 
 
 def open_connection(kubeconfig: Path | None) -> httpx2.AsyncClient:
@@ -44,14 +47,5 @@ def open_connection(kubeconfig: Path | None) -> httpx2.AsyncClient:
         timeout=TIMEOUT,
         # Compressing costs both sides more than the bytes do inside a cluster or a machine.
         headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "komputer"},
-        transport=httpx2.AsyncHTTPTransport(verify=verify, limits=LIMITS, socket_options=_keepalive()),
+        transport=httpx2.AsyncHTTPTransport(verify=verify, limits=LIMITS, socket_options=SOCKET_OPTIONS),
     )
-
-
-def _keepalive() -> list[tuple[int, int, int]]:
-    """A peer that vanished without a word is noticed within about 30 s, also by a watch on which nothing happens."""
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options

@@ -9,7 +9,7 @@
 Each request carries the pod's own token (`Authorization: Bearer`), which names the pod and so the agent.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,22 @@ from komputer.resources.base import Part
 FORMAT_VERSION = 1
 HEARTBEAT_S = 10.0
 """Both ways. A side that hears nothing for three of them takes the connection for dead (DESIGN: at most 15 s apart)."""
+BUILT_IN_TOOLS: Final = (
+    "Bash",
+    "Read",
+    "Write",
+    "Edit",
+    "Glob",
+    "Grep",
+    "WebFetch",
+    "TaskCreate",
+    "TaskGet",
+    "TaskList",
+    "TaskUpdate",
+    "TaskStop",
+)
+"""Of Claude's own tools all that exist for the model. No WebSearch: it runs on the model's servers. The Task tools are
+its list of things to do, and TaskStop ends a background command."""
 
 Term = Annotated[int, Field(ge=0, description="Given by the log at each hello, always growing; 0: none yet.")]
 TaskIds = Annotated[list[str], Field(max_length=4096)]

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from komputer.resources import door
+from komputer.resources import door, keepalive
 from komputer.resources.base import Part
 from komputer.resources.errors import Forbidden, Invalid, KomputerError, Unavailable
 from komputer.runtime.ledger import Outgoing
@@ -59,7 +59,11 @@ class Door:
     def __init__(self, gateway_url: str, token_file: Path) -> None:
         self._token_file = token_file
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-        self.http = httpx.AsyncClient(base_url=gateway_url, timeout=timeout, trust_env=False, follow_redirects=False)
+        # What the forwarder passes on has no time limit: only so a gateway that vanished is noticed.
+        transport = httpx.AsyncHTTPTransport(trust_env=False, socket_options=keepalive.socket_options())
+        self.http = httpx.AsyncClient(
+            base_url=gateway_url, timeout=timeout, transport=transport, trust_env=False, follow_redirects=False
+        )
 
     async def hello(self, body: door.Hello) -> door.Welcome:
         return await self._call("/v1/hello", body.model_dump_json(), door.Welcome)

@@ -9,26 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from komputer.resources import door
-
-BUILT_IN: Final = (
-    "Bash",
-    "Read",
-    "Write",
-    "Edit",
-    "Glob",
-    "Grep",
-    "WebFetch",
-    "TaskCreate",
-    "TaskGet",
-    "TaskList",
-    "TaskUpdate",
-    "TaskStop",
-)
-"""All that exists for the model. No WebSearch: it runs on the model's servers. The Task tools are its list of things to
-do, and TaskStop ends a background command."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +29,7 @@ class Tools:
     @property
     def built_in(self) -> list[str]:
         """Of Claude's own tools those that exist."""
-        return [tool for tool in BUILT_IN if self.may_call(tool)]
+        return [tool for tool in door.BUILT_IN_TOOLS if self.may_call(tool)]
 
     def has_server(self, name: str) -> bool:
         """Whether any tool of this MCP server exists: a connector's, or the manager's own."""

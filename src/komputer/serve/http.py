@@ -10,12 +10,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from komputer.api.websockets import Protocol as WebSocketProtocol
+from komputer.resources import keepalive
 
 WS_MESSAGE_LIMIT_BYTES = 64 * 1024
 """Of what a client sends over a WebSocket; it is read and dropped."""
-TAKE_WITHIN_MS = 60_000
-"""A client that takes nothing of what was sent for so long is cut off; else a stuck one would hold its connection for
-ever, also after its stream was given up."""
+TAKE_WITHIN_S = 60
+"""A client that takes nothing of what was sent for so long, or that is gone without a word, is cut off; else it would
+hold its connection for ever, also after its stream was given up."""
 Ready = Callable[[], None]
 log = structlog.get_logger(__name__)
 
@@ -63,8 +64,8 @@ async def serve(
     grace_s: int = 2,
 ) -> None:
     """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do."""
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKE_WITHIN_MS)
+    for option in keepalive.socket_options(TAKE_WITHIN_S):
+        listening.setsockopt(*option)
     server = Announcing(
         uvicorn.Config(
             app,

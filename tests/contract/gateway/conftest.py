@@ -53,8 +53,19 @@ def vertex() -> gateway.Vertex | None:
 
 
 @pytest.fixture
+def limits() -> dict[str, int]:
+    """Of what is under way at once, where they are not the product's."""
+    return {}
+
+
+@pytest.fixture
 async def world(
-    cluster: Cluster, log: Log, model: Model, heartbeat_s: float, vertex: gateway.Vertex | None
+    cluster: Cluster,
+    log: Log,
+    model: Model,
+    heartbeat_s: float,
+    vertex: gateway.Vertex | None,
+    limits: dict[str, int],
 ) -> AsyncIterator[World]:
     """Reviewed tokens are trusted for as long as the product does."""
     async with serving(model, lifespan="off") as model_url:
@@ -65,6 +76,7 @@ async def world(
             heartbeat_s=heartbeat_s,
             token_refused_for=timedelta(0),
             addresses=AddressRules(loopback=True, own_ports=frozenset({OWN_PORT})),
+            **limits,  # type: ignore[arg-type]
         )
         app = gateway.app(settings, cluster, log)
         async with serving(app) as url, httpx.AsyncClient(timeout=30, verify=False) as http:

@@ -1,9 +1,11 @@
 """The assignment stream: the whole at once, again at each change, alive in between, ended when it is over."""
 
+import base64
+
 import pytest
 from ulid import ULID
 
-from komputer.kube import AGENTS
+from komputer.kube import AGENTS, SECRETS
 from komputer.resources.agent import digest_of
 from tests.contract.gateway.world import World
 
@@ -43,6 +45,22 @@ async def test_a_cancel_and_a_status_that_accounts_a_task_are_told(world: World)
         told = await lines.next_assignment()
         assert told.accounted == [ada.task]
         assert told.task is None
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "..", "ä" * 300, "not-there"])
+async def test_a_secret_that_cannot_be_there_is_left_out_and_the_agent_hears_of_its_task_and_cancel(
+    world: World, name: str
+) -> None:
+    data = {"key": base64.b64encode(b"value").decode()}
+    metadata = {"name": "good", "namespace": world.namespace}
+    await world.cluster.create(SECRETS, {"metadata": metadata, "type": "Opaque", "data": data})
+    ada = await world.agent(secrets=[name, "good"])
+    async with ada.assignments() as lines:
+        told = await lines.next_assignment()
+        assert told.task is not None
+        assert (told.task.id, told.environment) == (ada.task, {"SECRET_GOOD_KEY": "value"})
+        await world.patch_spec(cancelTaskID=ada.task)
+        assert (await lines.next_assignment()).cancel_task_id == ada.task
 
 
 async def test_a_change_that_changes_no_assignment_is_not_told(world: World) -> None:

@@ -51,6 +51,36 @@ async def test_another_model_is_refused_before_a_path_is_made_of_it(ada: Runner,
     assert not model.seen
 
 
+@pytest.mark.parametrize(
+    ("assigned", "asked"),
+    [
+        ("sonnet", "claude-sonnet-x:predict?y="),
+        ("sonnet", "claude-sonnet-x/../../../google/models/y"),
+        ("sonnet", "claude-sonnet-x%2f..%2fy"),
+        ("sonnet", "claude-sonnet-x\n"),
+        ("x/../../google/models/y", "x/../../google/models/y"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/model/v1/messages", "/model/v1/messages/count_tokens"])
+async def test_a_model_that_would_lead_the_platforms_token_elsewhere_is_refused(
+    world: World, model: Model, assigned: str, asked: str, path: str
+) -> None:
+    ada = await world.agent(model=assigned)
+    await ada.start()
+    answered = await ada.ask(asking(model=asked), path)
+    assert (answered.status_code, answered.json()["code"]) == (400, "model-not-on-vertex")
+    assert answered.json()["error"]["type"] == "invalid_request_error"
+    assert not model.seen
+
+
+@pytest.mark.parametrize("name", ["claude-sonnet-4-6", "claude-sonnet-4-5@20250929", "claude_x.1"])
+async def test_models_as_vertex_ai_names_them_pass(world: World, model: Model, name: str) -> None:
+    ada = await world.agent(model=name)
+    await ada.start()
+    assert (await ada.ask(asking(model=name))).status_code == 200
+    assert model.seen[0].path == f"{MODELS}/{name}:rawPredict"
+
+
 async def test_an_answer_streams_as_it_comes(ada: Runner, model: Model) -> None:
     model.reply = streams(b"event: message_start\n\n", b"event: message_stop\n\n")
     model.may_go_on.set()

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from komputer.gateway.requests import admit, parsed, serves
+from komputer.gateway.errors import TooLarge
+from komputer.gateway.requests import VALUES_LIMIT, admit, admit_model, model_of, parsed, serves
 from komputer.resources.errors import Forbidden, Invalid
 
 MODEL = "claude-sonnet-4-6"
@@ -16,8 +17,12 @@ def request(**more: Any) -> dict[str, Any]:
 
 
 def refused(body: dict[str, Any]) -> str:
+    def look() -> None:
+        admit(body)
+        admit_model(body.get("model"), {MODEL})
+
     with pytest.raises(Forbidden) as refusal:
-        admit(body, {MODEL})
+        look()
     return refusal.value.code
 
 
@@ -51,7 +56,7 @@ def test_what_claude_sends_passes() -> None:
         container=None,
         stream=True,
     )
-    admit(parsed(json.dumps(body).encode()), {MODEL})
+    assert model_of(json.dumps(body).encode()) == MODEL
 
 
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "", None, 5, ["claude-sonnet-4-6"], "CLAUDE-SONNET-4-6"])
@@ -110,12 +115,29 @@ def test_content_that_is_not_in_the_request_itself_is_refused(block: dict[str, A
 
 @pytest.mark.parametrize("content", [None, 5, [None, 5, [[]]], {"type": "text"}, "text"])
 def test_nonsense_is_left_to_the_model_to_refuse(content: object) -> None:
-    admit(request(messages=[{"role": "user", "content": content}, None], tools="none", system=3), {MODEL})
+    admit(request(messages=[{"role": "user", "content": content}, None], tools="none", system=3))
+
+
+@pytest.mark.parametrize("value", [b"[0],", b'{"":0},', b"0,", b'"text, text",'])
+def test_a_small_body_that_would_be_large_in_memory_is_not_parsed(value: bytes) -> None:
+    def body(count: int) -> bytes:
+        return b'{"model":"m","x":[' + value * count + b"0]}"
+
+    per_value = sum(value.count(sign) for sign in (b",", b"[", b"{"))
+    with pytest.raises(TooLarge):
+        parsed(body(VALUES_LIMIT // per_value))
+    assert parsed(body(1000))["model"] == "m"
+
+
+def test_a_models_name_that_is_longer_than_any_is_refused() -> None:
+    with pytest.raises(Invalid) as refusal:
+        model_of(json.dumps(request(model="claude-sonnet-" + "x" * 256)).encode())
+    assert refusal.value.code == "invalid-model"
 
 
 def test_the_refusal_is_a_sentence_for_claude_to_show() -> None:
     with pytest.raises(Forbidden) as refusal:
-        admit(request(model="claude-opus-5-5"), {MODEL})
+        admit_model("claude-opus-5-5", {MODEL})
     assert refusal.value.message == (
         "This agent may not use the model 'claude-opus-5-5'; it is assigned claude-sonnet-4-6."
     )

@@ -2,8 +2,8 @@
 
 import json
 
-from komputer.resources.door import TaskSettings
-from komputer.runtime.tools import BUILT_IN, Tools, settings_json
+from komputer.resources.door import BUILT_IN_TOOLS, TaskSettings
+from komputer.runtime.tools import Tools, settings_json
 
 
 def tools(allowed: list[str] | None = None, disallowed: list[str] | None = None) -> Tools:
@@ -11,7 +11,7 @@ def tools(allowed: list[str] | None = None, disallowed: list[str] | None = None)
 
 
 def test_without_lists_everything_exists() -> None:
-    assert tools().built_in == list(BUILT_IN)
+    assert tools().built_in == list(BUILT_IN_TOOLS)
     assert tools().may_call("mcp__github__list")
     assert json.loads(settings_json({"a": 1}, tools())) == {"a": 1}
 
