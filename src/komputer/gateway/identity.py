@@ -1,5 +1,7 @@
 """Whose request this is: a token names a pod, the pod names its agent. Nothing else that a pod says is believed."""
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +23,10 @@ from komputer.resources.errors import Forbidden, NotFound, Unauthorized, Unavail
 
 TOKEN_LIMIT_BYTES: Final = 16 * 1024
 REVIEWS_KEPT: Final = 20_000
+"""Of tokens that were recognised, and as many of others: a pod that makes tokens up pushes nobody out."""
+STRANGERS_AT_ONCE: Final = 8
+"""Reviews of tokens that were not recognised before; our other requests to the Kubernetes API (32) do not wait for
+them."""
 PARTING: Final = timedelta(seconds=30)
 """How long after its deletionTimestamp, which already has the grace period in it, a pod may still say what its task
 came to: for clocks that differ. A guess."""
@@ -124,8 +130,9 @@ class Identity:
         self._pods = pods
         trusted, refused = settings.token_trusted_for.total_seconds(), settings.token_refused_for.total_seconds()
         self._reviews: Remembered[bytes, PodRef | None] = Remembered(
-            lambda pod: trusted if pod else refused, REVIEWS_KEPT
+            lambda pod: trusted if pod else refused, REVIEWS_KEPT, kind=lambda pod: pod is not None
         )
+        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
         self._typed: dict[tuple[str, str], Agent] = {}
 
     async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
@@ -153,10 +160,14 @@ class Identity:
         return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
     async def _reviewed(self, token: str) -> PodRef | None:
-        async def ask() -> PodRef | None:
-            return pod_of(await _asked(lambda: self._cluster.review_token(token, self._settings.audience)))
+        key = hashlib.sha256(token.encode()).digest()
+        is_known = self._reviews.last(key) is not None
 
-        return await self._reviews.get(hashlib.sha256(token.encode()).digest(), ask)
+        async def ask() -> PodRef | None:
+            async with contextlib.nullcontext() if is_known else self._strangers:
+                return pod_of(await _asked(lambda: self._cluster.review_token(token, self._settings.audience)))
+
+        return await self._reviews.get(key, ask)
 
     async def _fresh(self, kind: Kind, cache: Cache, namespace: str, name: str) -> Manifest | None:
         try:

@@ -1,8 +1,11 @@
 """Who may call, and what is taken from them."""
 
+import asyncio
+
 import pytest
 
-from komputer.kube import AGENTS
+from komputer.gateway.identity import STRANGERS_AT_ONCE
+from komputer.kube import AGENTS, TokenIdentity
 from tests.contract.gateway.world import World
 from tests.waiting import eventually
 
@@ -76,6 +79,32 @@ async def test_a_token_for_somebody_else_is_no_token(world: World) -> None:
         answered = await ada.post("/v1/hello", {})
         assert (answered.status_code, answered.json()["code"]) == (401, "unauthorized")
     assert (await world.http.post(f"{world.url}/v1/hello", content=b"{}")).status_code == 401
+
+
+async def test_made_up_tokens_are_looked_at_a_few_at_once_and_push_no_good_one_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await world.agent()
+    assert (await ada.post("/v1/hello", {"asked": []})).status_code == 200
+    monkeypatch.setattr(world.gateway._identity._reviews, "_limit", 20)
+    under_way = most = good = 0
+    review = world.cluster.review_token
+
+    async def counted(token: str, audience: str | None = None) -> TokenIdentity | None:
+        nonlocal under_way, most, good
+        under_way, good = under_way + 1, good + (token == ada.token)
+        most = max(most, under_way)
+        try:
+            return await review(token, audience)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(world.cluster, "review_token", counted)
+    headers = [{"authorization": f"Bearer made-up-{n}"} for n in range(60)]
+    refused = await asyncio.gather(*(world.http.post(f"{world.url}/v1/hello", headers=each) for each in headers))
+    assert {each.status_code for each in refused} == {401}
+    assert (await ada.post("/v1/heartbeat", {"term": 0})).status_code != 401
+    assert (most, good) == (STRANGERS_AT_ONCE, 0)
 
 
 async def test_a_pod_that_was_deleted_or_superseded_is_refused_though_its_token_was_good(world: World) -> None:
