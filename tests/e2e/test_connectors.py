@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.laptop import Laptop
 from tests.e2e.pages import blocks, shell
 from tests.e2e.platform import Json, Platform, script, until
-from tests.fixtures.mcp_generations import HEADER, TOKEN, old_python
+from tests.fixtures.mcp_generations import HEADER, PATIENT, TOKEN, old_python
 from tests.fixtures.mcp_servers import McpServer
 
 __all__ = ["old_python"]
@@ -48,6 +48,7 @@ def test_an_agent_calls_a_tool_of_a_connector_and_gets_its_answer(platform: Plat
     assert {request["status"] for request in server.seen} == {200}, "the header was there at every request"
 
 
+@PATIENT
 @pytest.mark.parametrize("form", ["stream", "json"])
 def test_a_server_of_the_older_generation_with_sessions_is_used_too(
     platform: Platform, tmp_path: Path, old_python: str, form: str

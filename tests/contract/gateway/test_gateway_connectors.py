@@ -19,7 +19,7 @@ from komputer.kube import AGENTS, CONNECTORS, SECRETS
 from komputer.resources import names
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, breaks_off, free_port, serving, streams
 from tests.contract.gateway.world import OWN_PORT, Runner, World
-from tests.fixtures.mcp_generations import TOKEN, mcp_server, new_mcp_server, old_python
+from tests.fixtures.mcp_generations import OLD, OLD_JSON, TOKEN, mcp_server, new_mcp_server, old_python
 from tests.fixtures.mcp_servers import McpServer
 from tests.waiting import eventually
 
@@ -267,7 +267,7 @@ async def test_an_answer_streams_and_leaving_is_passed_on(ada: Runner, world: Wo
             await upstream.was_left.wait()
 
 
-@pytest.mark.parametrize("mcp_server", ["2.x", "1.x", "1.x-json"], indirect=True)
+@pytest.mark.parametrize("mcp_server", ["2.x", OLD, OLD_JSON], indirect=True)
 async def test_a_cancelled_call_reaches_the_server(ada: Runner, world: World, mcp_server: McpServer) -> None:
     await connect(world, mcp_server.url)
     async with client(ada) as mcp:
