@@ -126,7 +126,7 @@ def test_cancel_in_the_middle_of_a_tool_keeps_session_pod_and_cost(platform: Pla
     assert end["payload"]["cost_usd"] > 0
     settled = platform.settled("stopped", taskStatus="Complete", lastTaskOutcome="cancelled")
     assert platform.http.post("/agents/stopped/cancel").status_code == 409
-    assert not platform.agent_processes("tail -f /dev/null")
+    until(lambda: not platform.agent_processes("tail -f /dev/null", "stopped"), "its tool is gone")
     platform.assign("stopped", script({"say": "Again."}))
     second = platform.end("stopped", 2)
     assert second["payload"]["session_id"] == end["payload"]["session_id"]

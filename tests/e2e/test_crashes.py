@@ -35,8 +35,7 @@ def finished(platform: Platform, name: str) -> list[Json]:
 def test_the_cli_is_killed(platform: Platform) -> None:
     platform.assign("orphan", script(*WORK))
     platform.event("orphan", "tool_call")
-    (cli,) = platform.agent_processes("_bundled/claude", "orphan")
-    cli.kill()
+    platform.claude("orphan").kill()
     events = finished(platform, "orphan")
     assert events[-1]["type"] == "task_completed"
     assert events[-1]["payload"]["result"] == "After."

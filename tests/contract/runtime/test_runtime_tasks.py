@@ -107,7 +107,7 @@ async def test_a_cancel_ends_the_task_and_keeps_the_session(platform: Platform, 
     after = await platform.ended(following)
     assert (after["type"], after["result"]) == ("task_completed", "still here")
     assert after["session_id"] == end["session_id"]
-    assert not [process for process in pod.tree() if process.name() == "tail"]
+    await eventually(lambda: "tail" not in pod.programs())
 
 
 async def test_a_cancel_that_names_another_task_changes_nothing(platform: Platform, pod: Pod) -> None:
