@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -246,10 +247,14 @@ def test_a_long_call_is_waited_for_and_a_cancelled_one_reaches_the_server(
 def test_a_server_that_hangs_delays_the_first_turn_by_seconds_only(platform: Platform) -> None:
     with socket.create_server((platform.ip, 0)) as mute:
         make(platform, "mute", f"http://{platform.ip}:{mute.getsockname()[1]}/mcp")
-        began = time.monotonic()
         platform.assign("impatient", script({"say": "on time"}), connectors=["mute"])
         assert platform.end("impatient")["payload"]["result"] == "on time"
-        assert time.monotonic() - began < 25
+        began, spoke = (told_at(platform.event("impatient", kind)) for kind in ("task_started", "text"))
+        assert spoke - began < timedelta(seconds=25)
+
+
+def told_at(event: Json) -> datetime:
+    return datetime.fromisoformat(event["timestamp"])
 
 
 def test_a_connector_that_never_existed_in_a_manifest_is_a_condition_and_the_task_runs(platform: Platform) -> None:
