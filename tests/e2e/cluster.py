@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.e2e.platform import Json, Platform, until
+from tests.e2e.platform import Json, Platform, files_below, until
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "komputer"
@@ -158,8 +158,8 @@ class Cluster(Platform):
 
     def traces(self) -> str:
         """Logs, agents' disks, and what stands in etcd but for Secrets; Redis' file."""
-        files = [file for top in ("pod-logs", "volumes") for file in (self.node / top).rglob("*") if file.is_file()]
-        texts = [file.read_bytes().decode("latin-1") for file in files if not file.is_symlink()]
+        files = [found for top in ("pod-logs", "volumes") for found in files_below(self.node / top)]
+        texts = [content.decode("latin-1") for _, content in files]
         kinds = "pods,configmaps,persistentvolumeclaims,events,komputeragents,komputerconnectors,komputerconfigs"
         return "\n".join([*texts, self.kubectl("get", kinds, "-A", "-o", "json")])
 

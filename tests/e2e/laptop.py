@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.e2e.platform import Json, Platform
+from tests.e2e.platform import Json, Platform, files_below
 
 READY_WITHIN_S = 60.0
 
@@ -66,7 +66,7 @@ class Laptop(Platform):
         """As Ctrl-C does; the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(timeout=40)
+        code = self.process.wait(timeout=90)
         self._close()
         return code
 
@@ -118,8 +118,7 @@ class Laptop(Platform):
         return next((each for each in (self.data_dir / "volumes").glob(f"*{agent}-pvc*") if each.is_dir()), None)
 
     def traces(self) -> str:
-        files = [file for file in self.data_dir.rglob("*") if file.is_file() and not file.is_symlink()]
-        return "\n".join(file.read_bytes().decode("latin-1") for file in files)
+        return "\n".join(content.decode("latin-1") for _, content in files_below(self.data_dir))
 
     def kubernetes_url(self) -> str:
         kubeconfig = yaml.safe_load((self.data_dir / "kubeconfig").read_text())

@@ -4,11 +4,12 @@ import contextlib
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,15 @@ def until(look: Callable[[], T | None], what: str, within_s: float = TASK_WITHIN
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {within_s:.0f} s; last look: {found!r}")
         time.sleep(0.02)
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file and what is in it, links left out. Agents work on meanwhile: what vanishes is left out too."""
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield path, path.read_bytes()
 
 
 def script(*steps: Json, text: str = "Play this.") -> str:
@@ -100,6 +110,10 @@ class Platform(ABC):
                 if is_meant and (agent is None or _is_of(process, agent)):
                     found.append(process)
         return found
+
+    def claude(self, agent: str) -> psutil.Process:
+        """The agent's one. Between fork and exec a child of it looks the same, and is younger."""
+        return min(self.agent_processes("_bundled/claude", agent), key=psutil.Process.create_time)
 
     def kill_runtime(self, agent: str) -> None:
         for process in self.agent_processes("komputer.runtime", agent):

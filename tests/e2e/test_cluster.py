@@ -397,10 +397,14 @@ def test_watches_that_are_answered_with_410_are_begun_anew(cluster: Cluster) -> 
         "both have caught up",
     )
     until(lambda: all("error" in get(cluster, "goes") for _ in range(10)), "what was missed is told")
-    for part in ("api", "gateway"):
+
+    def have_met_it(part: str) -> bool:
         label = f"app.kubernetes.io/component={part}"
         said = cluster.kubectl("-n", NAMESPACE, "logs", "-l", label, "--tail", "-1")
-        assert said.count("history was compacted, listing anew") >= 2, f"both of the {part} have met it"
+        return said.count("history was compacted, listing anew") >= 2
+
+    until(lambda: have_met_it("api"), "both of the api have met it")
+    until(lambda: have_met_it("gateway"), "both of the gateway have met it")
     cluster.assign("stays", script({"say": "On."}))
     assert cluster.end("stays", 2)["payload"]["result"] == "On."
 

@@ -35,8 +35,7 @@ def finished(platform: Platform, name: str) -> list[Json]:
 def test_the_cli_is_killed(platform: Platform) -> None:
     platform.assign("orphan", script(*WORK))
     platform.event("orphan", "tool_call")
-    (cli,) = platform.agent_processes("_bundled/claude", "orphan")
-    cli.kill()
+    platform.claude("orphan").kill()
     events = finished(platform, "orphan")
     assert events[-1]["type"] == "task_completed"
     assert events[-1]["payload"]["result"] == "After."
@@ -67,7 +66,7 @@ def test_a_part_of_the_platform_is_killed(platform: Platform, part: str) -> None
     platform.assign(name, script(*WORK))
     platform.event(name, "tool_call")
     platform.kill_part(part)
-    until(lambda: answers(platform, name), f"the API answers without {part}", 15)
+    until(lambda: answers(platform, name), f"the API answers without {part}")
     events = finished(platform, name)
     assert events[-1]["payload"]["result"] == "After."
 
@@ -87,7 +86,7 @@ def test_the_whole_platform_is_killed(new_laptop: Callable[..., Laptop]) -> None
     assert laptop.process
     family = [laptop.process.pid, *(p.pid for p in psutil.Process(laptop.process.pid).children(recursive=True))]
     laptop.kill()
-    until(lambda: not [pid for pid in family if psutil.pid_exists(pid)], "no agent works on without its platform", 15)
+    until(lambda: not [pid for pid in family if psutil.pid_exists(pid)], "no agent works on without its platform")
     laptop.start()
     events = finished(laptop, "lazarus")
     assert events[-1]["payload"]["result"] == "After."

@@ -27,7 +27,7 @@ FIELDS = (
 )
 BODIES = st.fixed_dictionaries({}, optional={field: JSON | st.text(max_size=30) for field in (*FIELDS, "name")})
 WORDS = st.text(st.characters(codec="utf-8"), max_size=30)
-QUIET = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def fine(answer: httpx.Response) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 from tests.e2e.laptop import Laptop
-from tests.e2e.platform import script
+from tests.e2e.platform import files_below, script
 from tests.e2e.recorder import Recorder
 
 SEARCH = (
@@ -26,9 +26,8 @@ def test_an_agent_that_looks_everywhere_finds_no_credential(
     assert "searched" in output
     assert key not in output
     assert set(recorder.keys) == {key}, "the gateway added it to every request"
-    for file in laptop.data_dir.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            assert key.encode() not in file.read_bytes(), file
+    for file, content in files_below(laptop.data_dir):
+        assert key.encode() not in content, file
     for event in laptop.events("spy"):
         assert key not in json.dumps(event)
 

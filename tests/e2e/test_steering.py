@@ -83,8 +83,7 @@ def test_whatever_is_accepted_at_the_end_of_a_task_is_answered(platform: Platfor
 
 
 def kill_claude(platform: Platform) -> None:
-    (claude,) = platform.agent_processes("_bundled/claude", "survivor")
-    claude.kill()
+    platform.claude("survivor").kill()
 
 
 def kill_gateway(platform: Platform) -> None:

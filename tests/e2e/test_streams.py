@@ -53,7 +53,7 @@ async def test_a_quiet_stream_shows_that_it_lives(platform: Platform) -> None:
         http.ws_connect(f"{path}/ws", autoping=False) as ws,
         http.get(f"{path}/events/stream", timeout=aiohttp.ClientTimeout(total=None)) as sse,
     ):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             while await sse.content.readline() != b":\n":
                 pass
         assert (await ws.receive(30)).type is aiohttp.WSMsgType.PING

@@ -36,7 +36,7 @@ def reaches(target):
     address, protocol, port = target
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as each:
-        each.settimeout(1)
+        each.settimeout(5)
         try:
             each.connect((address, port))
             if protocol == "udp":

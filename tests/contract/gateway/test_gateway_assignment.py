@@ -7,14 +7,20 @@ from ulid import ULID
 
 from komputer.kube import AGENTS, SECRETS
 from komputer.resources.agent import digest_of
+from komputer.resources.door import Assignment
 from tests.contract.gateway.world import World
+
+
+def has_task(told: Assignment) -> bool:
+    """All that made the agent is known: its status comes last."""
+    return told.task is not None
 
 
 async def test_the_whole_assignment_comes_first(world: World) -> None:
     ada = await world.agent(role="worker", systemPrompt="Be brief.")
     async with ada.assignments() as lines:
         assert lines.response.headers["content-type"] == "application/x-ndjson"
-        told = await lines.next_assignment()
+        told = await lines.until(has_task)
     assert told.task is not None
     assert (told.uid, told.task.id, told.task.instructions) == (ada.key.uid, ada.task, "Say hello.")
     assert (told.settings.role, told.settings.system_prompt) == ("worker", "Be brief.")
@@ -24,9 +30,8 @@ async def test_a_task_that_the_api_assigns_is_told_at_once(world: World) -> None
     ada = await world.agent()
     await world.patch_status(endedTasks=[ada.task])
     async with ada.assignments() as lines:
-        first = await lines.next_assignment()
-        while first.task is not None:
-            first = await lines.next_assignment()
+        first = await lines.until(lambda told: told.accounted == [ada.task])
+        assert first.task is None
         task = {"id": str(ULID()), "instructions": "Count.", "covers": {"digest": digest_of("Say hello.")}}
         await world.patch_spec(task=task)
         second = await lines.next_assignment()
@@ -38,7 +43,7 @@ async def test_a_task_that_the_api_assigns_is_told_at_once(world: World) -> None
 async def test_a_cancel_and_a_status_that_accounts_a_task_are_told(world: World) -> None:
     ada = await world.agent()
     async with ada.assignments() as lines:
-        await lines.next_assignment()
+        await lines.until(has_task)
         await world.patch_spec(cancelTaskID=ada.task)
         assert (await lines.next_assignment()).cancel_task_id == ada.task
         await world.patch_status(endedTasks=[ada.task])
@@ -66,7 +71,7 @@ async def test_a_secret_that_cannot_be_there_is_left_out_and_the_agent_hears_of_
 async def test_a_change_that_changes_no_assignment_is_not_told(world: World) -> None:
     ada = await world.agent()
     async with ada.assignments() as lines:
-        await lines.next_assignment()
+        await lines.until(has_task)
         await world.patch_status(lastTaskMessage="Calling Bash: ls")
         await world.patch_spec(model="claude-opus-5-5")
         assert (await lines.next_assignment()).settings.model == "claude-opus-5-5"
@@ -78,7 +83,7 @@ async def test_while_nothing_happens_it_says_what_the_log_holds(world: World) ->
     await ada.start()
     before = await world.log.live(ada.key.namespace, ada.key.name)
     async with ada.assignments() as lines:
-        await lines.next_assignment()
+        await lines.until(has_task)
         for _ in range(3):
             assert await lines.next() == {"type": "pulse", "term": ada.term, "taken": 1, "ended": []}
     after = await world.log.live(ada.key.namespace, ada.key.name)
@@ -113,7 +118,7 @@ async def test_of_two_connections_the_newer_one_has_the_stream(world: World) -> 
     async with ada.assignments() as older:
         await older.next_assignment()
         async with ada.assignments() as newer:
-            await newer.next_assignment()
+            await newer.until(has_task)
             await older.until_ended()
             await world.patch_spec(systemPrompt="Be brief.")
             assert (await newer.next_assignment()).settings.system_prompt == "Be brief."
@@ -122,8 +127,8 @@ async def test_of_two_connections_the_newer_one_has_the_stream(world: World) -> 
 async def test_agents_are_told_their_own_only(world: World) -> None:
     ada, bob = await world.agent("ada"), await world.agent("bob")
     async with ada.assignments() as adas, bob.assignments() as bobs:
-        assert (await adas.next_assignment()).name == "ada"
-        assert (await bobs.next_assignment()).name == "bob"
+        assert (await adas.until(has_task)).name == "ada"
+        assert (await bobs.until(has_task)).name == "bob"
         await world.patch_spec("bob", systemPrompt="For Bob.")
         await world.patch_spec("ada", systemPrompt="For Ada.")
         assert (await adas.next_assignment()).settings.system_prompt == "For Ada."

@@ -1,6 +1,7 @@
 """Who may call, and what is taken from them."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -117,7 +118,7 @@ async def test_a_pod_that_was_deleted_or_superseded_is_refused_though_its_token_
         gone = await ada.post("/v1/hello", {})
         return gone.status_code == 403 and gone.json()["code"] == "not-current-pod"
 
-    await eventually(is_refused, within_s=5)
+    await eventually(is_refused)
     newer = type(ada)(world, ada.manifest, await world.pod(ada.manifest), ada.task)
     await newer.hello()
     assert (await ada.post("/v1/heartbeat", {"term": ada.term})).status_code == 403
@@ -138,13 +139,17 @@ async def test_an_agent_that_is_being_deleted_or_gone_is_told_as_gone(world: Wor
     await ada.hello()
     await world.hold("ada")
     await world.cluster.delete(AGENTS, "ada", world.namespace)
+
+    async def is_told(path: str) -> bool:
+        """As soon as the gateway's watch has told it."""
+        gone = await ada.post(path, {"term": 1})
+        return gone.status_code == 410 and gone.json()["code"] == "agent-gone"
+
     for path in ("/v1/hello", "/v1/heartbeat"):
-        going = await ada.post(path, {"term": 1})
-        assert (going.status_code, going.json()["code"]) == (410, "agent-gone")
+        await eventually(partial(is_told, path))
     await world.release("ada")
     await world.until_gone("ada-pod")
-    gone = await ada.post("/v1/hello", {})
-    assert (gone.status_code, gone.json()["code"]) == (410, "agent-gone")
+    assert await is_told("/v1/hello")
 
 
 async def test_a_runtime_of_an_agent_that_the_log_has_buried_is_told_as_gone(world: World) -> None:

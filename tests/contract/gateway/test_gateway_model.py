@@ -15,6 +15,7 @@ from komputer.events.log import LogKey
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, breaks_off, free_port, serving, streams
 from tests.contract.gateway.world import CREDENTIAL, MODEL, Runner, World, asking
 from tests.fixtures.valkey import LogServer
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -109,8 +110,13 @@ async def test_an_open_task_of_another_uid_opens_nothing(world: World) -> None:
     end = types.TaskFailed(task_id=ada.task, error="x", code="x")
     await world.log.end(key, end, generation=1, floor=None)
     await world.patch_status(endedTasks=[ada.task])
-    answered = await ada.ask()
-    assert (answered.status_code, answered.json()["code"]) == (403, "no-open-task")
+
+    async def is_refused() -> bool:
+        answered = await ada.ask()
+        assert answered.json()["code"] == "no-open-task"
+        return answered.status_code == 403
+
+    await eventually(is_refused)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +136,7 @@ async def test_a_model_that_is_changed_meanwhile_is_the_next_tasks(ada: Runner, 
     async with ada.assignments() as lines:
         await lines.next_assignment()
         await world.patch_spec(model="claude-opus-5-5")
-        await lines.next_assignment()
+        await lines.until(lambda told: told.settings.model == "claude-opus-5-5")
     assert (await ada.ask(asking(model=MODEL))).status_code == 200
     assert (await ada.ask(asking(model="claude-opus-5-5"))).status_code == 200
     assert (await ada.ask(asking(model="claude-haiku-5-5"))).status_code == 403

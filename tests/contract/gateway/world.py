@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -205,6 +205,12 @@ class Lines:
             assert line is not None, "the stream has ended"
             if line["type"] == "assignment":
                 return door.Assignment.model_validate(line)
+
+    async def until(self, holds: Callable[[door.Assignment], object]) -> door.Assignment:
+        """The first assignment that is so: before it the gateway's watch may still tell how the agent was made."""
+        while not holds(told := await self.next_assignment()):
+            pass
+        return told
 
     async def until_ended(self) -> None:
         while await self.next() is not None:

@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from komputer.kube import AGENTS, CRDS, NAMESPACES, Cluster, Kind
+from komputer.kube import AGENTS, CRDS, NAMESPACES, SERVICE_ACCOUNTS, Cluster, Kind
 from komputer.resources import crds
 from komputer.resources.errors import Unavailable
 from tests.contract.kubernetes.conftest import kubeconfig
+from tests.waiting import eventually
 
 __all__ = ["kubeconfig"]
 
@@ -45,8 +46,14 @@ async def is_served(cluster: Cluster, kind: Kind) -> bool:
 
 @pytest.fixture
 async def team(cluster: Cluster) -> AsyncIterator[str]:
-    """A namespace. Its removal is asked for at the end and not awaited."""
+    """A namespace in which pods can be made. Its removal is asked for at the end and not awaited."""
     name = f"kube-{uuid4().hex[:12]}"
     await cluster.create(NAMESPACES, {"metadata": {"name": name}})
+
+    async def has_account() -> bool:
+        """A controller makes it; before that a real API server refuses pods."""
+        return any(each["metadata"]["name"] == "default" for each in (await cluster.list(SERVICE_ACCOUNTS, name)).items)
+
+    await eventually(has_account, DEADLINE_S)
     yield name
     await cluster.delete(NAMESPACES, name)

@@ -16,7 +16,11 @@ def established(api: Api, definition: str) -> JSON:
         conditions = crd.get("status", {}).get("conditions") or []
         return any((c["type"], c["status"]) == ("Established", "True") for c in conditions)
 
-    return eventually(lambda: answered(api.get(f"{CRDS}/{definition}")), is_established)
+    crd = eventually(lambda: answered(api.get(f"{CRDS}/{definition}")), is_established)
+    spec = crd["spec"]
+    path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+    eventually(lambda: api.get(path).status_code, lambda code: code == 200)
+    return crd
 
 
 @dataclass(frozen=True, kw_only=True)

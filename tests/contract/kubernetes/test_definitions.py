@@ -139,18 +139,22 @@ def test_an_established_kind_is_served_at_once(api: Api, short_lived: JSON) -> N
     assert crd["status"]["acceptedNames"]["kind"] == "Thing"
     assert crd["status"]["storedVersions"] == ["v1"]
     group = crd["spec"]["group"]
-    resources = eventually(lambda: api.get(f"/apis/{group}/v1"), lambda r: r.status_code == 200, 5).json()["resources"]
+    resources = eventually(lambda: api.get(f"/apis/{group}/v1"), lambda r: r.status_code == 200).json()["resources"]
     (resource,) = (r for r in resources if r["name"] == "things")
     assert (resource["kind"], resource["singularName"], resource["namespaced"]) == ("Thing", "thing", True)
     assert resource["shortNames"] == [group[:9]]
     assert {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"} <= set(resource["verbs"])
-    assert group in [g["name"] for g in answered(api.get("/apis"))["groups"]]
+    eventually(lambda: answered(api.get("/apis"))["groups"], lambda groups: group in [g["name"] for g in groups])
 
 
 def test_discovery_names_the_status_subresource(room: Room) -> None:
     """kubectl and kopf decide by it where a status is written."""
-    resources = answered(room.api.get(f"/apis/{room.group}/v1"))["resources"]
-    assert {r["name"] for r in resources} == {"widgets", "widgets/status", "gadgets"}
+    all_names = {"widgets", "widgets/status", "gadgets"}
+    resources = eventually(
+        lambda: answered(room.api.get(f"/apis/{room.group}/v1"))["resources"],
+        lambda resources: all_names <= {r["name"] for r in resources},
+    )
+    assert {r["name"] for r in resources} == all_names
     assert [r["namespaced"] for r in resources if r["name"] == "gadgets"] == [False]
     assert [r["categories"] for r in resources if r["name"] == "widgets"] == [[room.group.split(".")[0]]]
 

@@ -70,10 +70,12 @@ async def world(cluster: Cluster, log: Log) -> World:
     return World(cluster, log, namespace)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator_process(
     kubernetes: Path, valkey: LogServer, prefix: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
+    """Ends with its package: another, with a log of its own, would account the same agents on the API server of
+    `--kubeconfig`."""
     found = Operator(kubernetes, valkey.url, prefix, tmp_path_factory.mktemp("operator") / "log")
     yield found
     if found.is_running:

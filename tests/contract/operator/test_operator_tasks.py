@@ -27,6 +27,7 @@ from tests.contract.operator.world import (
     waiting,
 )
 from tests.fixtures.valkey import LogServer
+from tests.waiting import eventually
 
 
 async def test_rule_create_the_first_manifest_task_is_the_task_that_the_api_created(
@@ -74,10 +75,11 @@ async def test_accounted_ends_are_forgotten_by_the_log(operator: Operator, world
     await speaking.says(started(task), completed(task))
     await world.until_accounted(task)
     key = await world.key()
-    async for _ in world.log.bell():
-        if not await world.log.ends_after(key, None):
-            break
-        await asyncio.sleep(0.02)
+
+    async def are_forgotten() -> bool:
+        return not await world.log.ends_after(key, None)
+
+    await eventually(are_forgotten)
 
 
 async def test_an_end_repeated_by_a_log_that_lost_it_is_counted_once(

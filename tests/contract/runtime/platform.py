@@ -41,6 +41,13 @@ def script(*steps: dict[str, Any], words: str = "Do it.") -> str:
     return f"{words}\n```offline\n{json.dumps(steps)}\n```"
 
 
+WAIT_FOR_GO = {
+    "tool": "Bash",
+    "input": {"command": "echo ran >> runs; until [ -e go ]; do read -t 0.1 < <(tail -f /dev/null); done"},
+}
+"""Runs until the test makes the file `go`."""
+
+
 class Platform:
     """One agent's world. `url` stays the same while the gateway is away."""
 
@@ -320,6 +327,14 @@ class Pod:
                     return process
         return None
 
+    def programs(self) -> list[str]:
+        """The names of all that runs below the runtime."""
+        found = []
+        for process in self.tree():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                found.append(process.name())
+        return found
+
     def tree(self) -> list[psutil.Process]:
         """All processes below the runtime."""
         try:
@@ -352,5 +367,5 @@ class Pod:
         if self._process.returncode is None:
             await self.kill()
         for process in left:
-            if process.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

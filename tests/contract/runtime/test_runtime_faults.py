@@ -10,14 +10,8 @@ import psutil
 import pytest
 
 from komputer.events.types import END_TYPES
-from tests.contract.runtime.platform import Platform, Pod, script
+from tests.contract.runtime.platform import WAIT_FOR_GO, Platform, Pod, script
 from tests.waiting import eventually
-
-WAIT_FOR_GO = {
-    "tool": "Bash",
-    "input": {"command": "echo ran >> runs; until [ -e go ]; do read -t 0.1 < <(tail -f /dev/null); done"},
-}
-"""Runs until the test makes the file `go`."""
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:
@@ -71,11 +65,13 @@ async def test_a_killed_claude_resumes_its_conversation(platform: Platform, pod:
 async def test_a_killed_runtime_takes_claude_along_and_the_next_one_resumes(platform: Platform, pod: Pod) -> None:
     await pod.start()
     task = await begun(platform, pod)
-    below = pod.tree()
+    claude, below = pod.claude(), pod.tree()
+    assert claude is not None
     await pod.kill()
     await pod.start()  # at once: it waits for the old Claude, which is still leaving
     await platform.saw("task_resumed", task)
-    assert not [process for process in below if is_alive(process)]
+    assert not is_alive(claude), "two would write into one transcript"
+    await eventually(lambda: not any(map(is_alive, below)))
     (pod.workspace / "go").touch()
     await resumed_and_completed(platform, task, "runtime_died")
     assert (pod.workspace / "runs").read_text() == "ran\n"

@@ -158,7 +158,7 @@ async def test_while_the_log_is_away_readers_wait_and_requests_say_so(world: Wor
             async with asyncio.timeout(5), world.http.get(one) as answer:
                 assert answer.status == 200, "as it was known last"
             if by == "silence":
-                async with asyncio.timeout(15), world.http.get(its_events) as answer:
+                async with asyncio.timeout(40), world.http.get(its_events) as answer:
                     assert (answer.status, answer.headers["retry-after"].isdigit()) == (503, True)
         finally:
             server.start() if by == "restart" else server.process.send_signal(signal.SIGCONT)

@@ -82,7 +82,7 @@ async def test_a_group_that_nobody_attends_goes_on_where_it_was(world: World) ->
         await publish(ada, 3, 3)
         assert numbers(await ws.take(3)) == [3, 4, 5]
         with pytest.raises(TimeoutError):  # answers pings: what it does not confirm another is told again
-            await asyncio.wait_for(ws.ws.receive(), 0.5)
+            await asyncio.wait_for(ws.ws.receive(), 5)
     await publish(ada, 6, 3)
     async with world.ws(group="workers") as ws:
         assert numbers(await ws.take(3)) == [6, 7, 8]

@@ -30,9 +30,11 @@ async def asked(app: RateLimited, who: str | None, path: str = "/api/v1/agents")
 
 async def test_who_asks_too_much_gets_429_and_is_told_when_to_come_again() -> None:
     app = RateLimited(fine, per_second=2)
-    answers = [await asked(app, "ann") for _ in range(2 * BURST_S + 1)]
-    assert [status for status, _ in answers] == [200] * (2 * BURST_S) + [429]
-    assert answers[-1][1][b"retry-after"] == b"1"
+    answers = [await asked(app, "ann") for _ in range(2 * BURST_S + 5)]
+    assert {status for status, _ in answers[: 2 * BURST_S]} == {200}
+    refused = [headers for status, headers in answers[2 * BURST_S :] if status == 429]
+    assert refused, "the counter's window may have passed on meanwhile, which gives one more, and one each half second"
+    assert refused[0][b"retry-after"] == b"1"
     assert (await asked(app, "ben"))[0] == 200, "somebody else"
     assert (await asked(app, None))[0] == 200, "nobody, told apart by the address"
     assert (await asked(app, "ann", "/healthz"))[0] == 200, "probes are not counted"

@@ -255,7 +255,7 @@ async def test_a_hang_after_something_said_is_silence_in_the_stream() -> None:
 
 async def test_a_wait_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("komputer.offline.playing.PING_SECONDS", 0.01)
-    visit = Visit(body({"wait": 0.1}, {"say": "after"}, stream=True))
+    visit = Visit(body({"wait": 1}, {"say": "after"}, stream=True))
     await visit.is_over()
     assert visit.got.count(b"event: ping") > 2
     assert visit.got.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
