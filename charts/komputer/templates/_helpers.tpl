@@ -58,6 +58,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "komputer.env" -}}
 - {name: KOMPUTER_LOG_LEVEL, value: {{ .Values.logLevel | quote }}}
 - {name: KOMPUTER_LOG_FORMAT, value: {{ .Values.logFormat | quote }}}
+- {name: KOMPUTER_METRICS_PORT, value: "9090"}
 - {name: KOMPUTER_REDIS_URL, value: {{ include "komputer.redis.url" . | quote }}}
 - {name: KOMPUTER_STREAM_PREFIX, value: {{ .Values.redis.streamPrefix | quote }}}
 {{- with .Values.redis.username }}

@@ -5,7 +5,7 @@ Who takes nothing for `TAKE_WITHIN_S` is closed, and may come back with a cursor
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 import structlog
@@ -239,7 +239,9 @@ async def _frames(follower: Follower, send: Send, ponged: Callable[[], Awaitable
 
 # ---- Server-Sent Events --------------------------------------------------------------------------------------------
 class EventStream(Response):
-    """An answer that never ends by itself. `wanted` filters; the cursor goes on with what it leaves out."""
+    """An answer that never ends by itself. `wanted` filters; the cursor goes on with what it leaves out. With
+    `has_cursor` the reader has brought one, and keeps it until it is told a newer one: what a cursor from outside names
+    is looked at no sooner than what is there was read."""
 
     media_type = "text/event-stream"
 
@@ -249,10 +251,13 @@ class EventStream(Response):
         follow: Callable[[], Follower],
         wanted: Filter,
         guard: Guard,
+        *,
+        has_cursor: bool = False,
     ) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._streams, self._follow, self._wanted, self._guard = streams, follow, wanted, guard
+        self._has_cursor = has_cursor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         follower: Follower | None = None
@@ -276,14 +281,16 @@ class EventStream(Response):
                 await follower.close()
 
     async def _chunks(self, follower: Follower, send: Send) -> None:
-        said = await self._wanted.cursor(follower.mark)
-        await _say(send, f"retry: {RETRY_MS}\nid: {said}\n\n")
+        said = None if self._has_cursor else await self._wanted.cursor(follower.mark)
+        await _say(send, f"retry: {RETRY_MS}\n" + (f"id: {said}\n\n" if said else "\n"))
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     taken = await follower.take()
             except TimeoutError:
-                now = await self._wanted.cursor(follower.mark)
+                now = said
+                with suppress(Unavailable):  # nobody can tell what the reader may see
+                    now = await self._wanted.cursor(follower.mark)
                 await _say(send, ":\n\n" if now == said else f"id: {now}\n\n")
                 said = now
                 continue

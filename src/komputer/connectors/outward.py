@@ -81,8 +81,7 @@ class Outward:
         address = URL(url, encoded=True)
         client = self._https if address.scheme == "https" else self._http
         assert client is not None
-        # A file, which aiohttp sends in pieces; bytes it would put into the socket's buffer at once, as a copy.
-        data = None if body is None else BytesIO(body)
+        data = None if body is None else BytesIO(body)  # sent in pieces: a large one does not hold up the event loop
         try:
             response = await client.request(method, address, data=data, headers=list(headers), allow_redirects=False)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:

@@ -51,6 +51,9 @@ KINDS = {
     "/model/v1/messages/count_tokens": "count_tokens",
 }
 """Of requests, for the counter; all others are `other`, so that nobody's paths become labels."""
+SIGNS_BYTES = 64 * 2**20
+SIGNS_BYTES_OF_AGENT = 4 * 2**20
+"""Of hellos and heartbeats, as objects, in one process: of one agent four that name as many tasks as they may."""
 B = TypeVar("B", bound=Part)
 
 
@@ -91,7 +94,10 @@ class Gateway:
             self._connectors,
             AgentSecrets(cluster, self._every_config),
         )
-        self._held_bytes = Bound("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
+        # Apart, so that no body that waits for a model keeps events or signs of life waiting.
+        held_bytes = Bound("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
+        posted = Bound("bytes of events", settings.max_posted_bytes, settings.max_posted_bytes_of_agent)
+        signs = Bound("bytes of signs of life", SIGNS_BYTES, SIGNS_BYTES_OF_AGENT)
         self._managers = Managers(
             self._identity,
             agents,
@@ -101,7 +107,7 @@ class Gateway:
             self._open_tasks,
             self._bell,
             self._config,
-            self._held_bytes,
+            posted,
         )
         self._upstream = Upstream(settings)
         self._outward = Outward(settings.addresses, settings.connect_timeout)
@@ -114,7 +120,7 @@ class Gateway:
             self._connectors,
             self._outward,
             self._every_config,
-            self._held_bytes,
+            held_bytes,
         )
         model_requests = Bound("model requests", settings.max_model_requests, settings.max_model_requests_of_agent)
         self.metrics.streams.set_function(lambda: len(self._streams))
@@ -129,15 +135,15 @@ class Gateway:
                 self._upstream,
                 self.metrics,
                 model_requests,
-                self._held_bytes,
+                held_bytes,
             )
             return Route(f"/model{path}", _Endpoint(proxy), methods=["POST"])
 
         self._app = Starlette(
             routes=[
-                Route("/v1/hello", self._call(door.Hello, self._intake.hello), methods=["POST"]),
-                Route("/v1/events", self._call(door.Post, self._intake.post), methods=["POST"]),
-                Route("/v1/heartbeat", self._call(door.Heartbeat, self._intake.heartbeat), methods=["POST"]),
+                Route("/v1/hello", self._call(door.Hello, self._intake.hello, signs), methods=["POST"]),
+                Route("/v1/events", self._call(door.Post, self._intake.post, posted), methods=["POST"]),
+                Route("/v1/heartbeat", self._call(door.Heartbeat, self._intake.heartbeat, signs), methods=["POST"]),
                 Route("/v1/assignment", _Endpoint(self._assignment), methods=["GET"]),
                 model("/v1/messages"),
                 model("/v1/messages/count_tokens"),
@@ -214,12 +220,12 @@ class Gateway:
         return Config.understood(self._configs.items())
 
     def _call(
-        self, kind: type[B], answer: Callable[[Caller, B], Awaitable[Part]]
+        self, kind: type[B], answer: Callable[[Caller, B], Awaitable[Part]], bound: Bound
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             headers = request.scope["headers"]
             caller = await self._identity.caller(headers)
-            with self._held_bytes.held(caller.key.uid) as take:
+            with bound.held(caller.key.uid) as take:
                 raw = await bodies.read(
                     request.receive, headers, POST_LIMIT_BYTES, lambda size: take(size * bodies.AS_OBJECTS)
                 )

@@ -83,3 +83,8 @@ class Settings:
     for Vertex AI. Not below 64 MiB, else the largest request (32 MiB) never passes."""
     max_held_bytes_of_agent: int = 64 * 2**20
     """Of these of one agent: two of the largest requests."""
+    max_posted_bytes: int = 128 * 2**20
+    """Of events and managers' calls, as objects (`bodies.AS_OBJECTS`), in one process: 32 of runtimes' largest batches.
+    They are held for as long as the log takes to answer."""
+    max_posted_bytes_of_agent: int = 32 * 2**20
+    """Of these of one agent: the largest post there is."""

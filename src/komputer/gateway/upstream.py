@@ -49,7 +49,7 @@ class Upstream:
         assert self._session is not None
         url = URL(f"{self._base}{path}" + (f"?{query}" if query else ""), encoded=True)
         try:
-            # A file, which aiohttp sends in pieces; bytes it would put into the socket's buffer at once, as a copy.
+            # A file is sent in pieces, so that a large body does not hold up the event loop.
             response = await self._session.post(
                 url, data=BytesIO(body), headers=headers, allow_redirects=False, proxy=self._proxy
             )

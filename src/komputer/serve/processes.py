@@ -20,6 +20,7 @@ from komputer.serve.http import announce, serve
 from komputer.serve.settings import Common, Listed, Network, Process, stop_signal
 
 ANTHROPIC = "https://api.anthropic.com"
+MetricsPort = Annotated[int, Field(ge=0, le=65535, description="of /metrics; 0 takes a free one")]
 REGION = r"^[a-z][a-z0-9-]{1,30}$"
 
 
@@ -37,6 +38,7 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
     """The REST API and its event streams."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    metrics_port: MetricsPort = 9090
     auth: Literal["kubernetes", "none"] = Field(
         "kubernetes", description="who may call: bearer tokens and RBAC, or anybody"
     )
@@ -88,6 +90,7 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
     """What agents' pods talk to: assignments, events, the model and MCP servers with the credential added."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8081
+    metrics_port: MetricsPort = 9091
     model_base_url: str = Field(
         "", description="what /v1/messages is put behind, where it is not Anthropic, Bedrock or Vertex AI as they are"
     )
@@ -180,6 +183,7 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
     """Makes pods, disks and status out of agents."""
 
     port: Annotated[int, Field(ge=0, le=65535, description="of /healthz and /readyz")] = 8082
+    metrics_port: MetricsPort = 9092
     lease: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9.-]+)?$")] = Field(
         "", description="namespace/name of the Lease that says which of several operators leads; none: this one does"
     )

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import structlog
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -23,6 +24,8 @@ from komputer.resources import names
 from komputer.resources.errors import Invalid
 from komputer.serve import logs
 from komputer.serve.metrics import scraped
+
+log = structlog.get_logger(__name__)
 
 
 def _separated(given: Any) -> Any:
@@ -77,7 +80,7 @@ class Process(BaseSettings):
 class Common(Process):
     """Of each process that knows the cluster and the event log."""
 
-    metrics_port: Annotated[int, Field(ge=0, le=65535, description="of /metrics; 0 takes a free one")] = 9090
+    metrics_port: int
     redis_url: str = Field(
         description="redis://host:port/db, rediss://… (TLS), unix:///path, or redis+sentinel://host:port,…/master/db"
     )
@@ -124,7 +127,9 @@ class Common(Process):
     @asynccontextmanager
     async def scraped(self, text: Callable[[], bytes]) -> AsyncIterator[None]:
         """Serves `/metrics` meanwhile. Raises `Invalid` (`address-in-use`)."""
-        async with scraped(self.listen("metrics_port"), text):
+        listening = self.listen("metrics_port")
+        async with scraped(listening, text):
+            log.info("metrics", port=listening.getsockname()[1])
             yield
 
     @asynccontextmanager

@@ -17,9 +17,11 @@ import httpx2
 import pytest
 
 from komputer import api
+from komputer.api.auth import Sight
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, NAMESPACES, SERVICE_ACCOUNTS, Cluster
 from komputer.kube.connection import open_connection
+from komputer.resources.errors import Unavailable
 from tests.contract.gateway.serving import serving
 from tests.contract.log.events import Producer, said
 from tests.waiting import eventually
@@ -212,3 +214,25 @@ async def test_a_heartbeat_moves_the_cursor_and_names_nobody_whom_the_reader_doe
     for follower in followers:
         assert not any(two.there in line for line in follower.said), follower.said
     assert [follower.got for follower in followers] == [[], [(two.here, 1)], [(two.here, 1)]]
+
+
+async def test_a_stream_goes_on_while_nobody_can_tell_what_its_reader_sees(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody_tells(self: Sight, namespace: str) -> bool:
+        raise Unavailable("the Kubernetes API does not answer")
+
+    monkeypatch.setattr("komputer.api.stream.HEARTBEAT_S", 0.2)
+    async with two.client("ann") as ann:
+        follower = Follower(ann)
+        following = asyncio.create_task(follower.follow(has_got(2)))
+        await eventually(lambda: bool(follower.last))
+        await two.writers[two.here].post(said("t", "0"))
+        await eventually(lambda: bool(follower.got))
+        with monkeypatch.context() as away:
+            away.setattr(Sight, "includes", nobody_tells)
+            before = follower.said.count(":")
+            await eventually(lambda: following.done() or follower.said.count(":") > before + 2)
+        await two.writers[two.here].post(said("t", "1"))
+        await following
+    assert follower.got == [(two.here, 0), (two.here, 1)]

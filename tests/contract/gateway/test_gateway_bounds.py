@@ -133,7 +133,18 @@ async def test_a_gateway_that_holds_too_much_asks_to_come_again_and_what_is_left
     await eventually(has_status(of_the_model, bob, 200, MIB - 1000))
 
 
-@pytest.mark.parametrize("limits", [{"max_held_bytes_of_agent": MIB}])
+@pytest.mark.parametrize("limits", [{"max_held_bytes": 2 * MIB}])
+async def test_bodies_that_wait_for_a_model_keep_neither_events_nor_signs_of_life_waiting(
+    ada: Runner, bob: Runner
+) -> None:
+    async with slow(ada, MODEL, b" " * (MIB - 1000)), slow(bob, MODEL, b" " * (MIB // 2)):
+        await eventually(has_status(of_the_model, bob, 529, MIB // 2))
+        event = {"n": bob.n + 1, "type": "text", "payload": {"task_id": bob.task, "content": "x" * (MIB // 16)}}
+        assert (await bob.post("/v1/events", {"term": bob.term, "events": [event]})).status_code == 200
+        assert (await bob.post("/v1/heartbeat", {"term": bob.term})).status_code == 200
+
+
+@pytest.mark.parametrize("limits", [{"max_posted_bytes_of_agent": MIB}])
 async def test_events_count_as_large_as_they_are_as_objects(ada: Runner) -> None:
     def said(size: int) -> dict[str, Any]:
         event = {"n": ada.n + 1, "type": "text", "payload": {"task_id": ada.task, "content": "x" * size}}

@@ -101,7 +101,8 @@ async def list_agents(
 ) -> Json:
     """Every agent, or those that the filters mean, ordered by namespace and name or as `sort` says."""
     asked = query(request.query_params.multi_items())
-    seen = await Sight(request, "list", AGENTS).among(agents(request).namespaces)
+    sight = Sight(request, "list", AGENTS)
+    seen = await sight.among(lambda: [asked.namespace] if asked.namespace else agents(request).namespaces())
     return Json(agents(request).list(asked, seen))
 
 

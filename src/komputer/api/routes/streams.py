@@ -95,6 +95,7 @@ async def follow_all(
         lambda: streams.tail.follow_all(mark),
         Wanted(wanted_types(types), where, sight),
         guard(request, right),
+        has_cursor=mark is not None,
     )
 
 
