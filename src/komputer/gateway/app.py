@@ -95,7 +95,7 @@ class Gateway:
             AgentSecrets(cluster, self._every_config),
         )
         # Apart, so that no body that waits for a model keeps events or signs of life waiting.
-        held_bytes = Bound("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
+        self._held_bytes = Bound("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
         posted = Bound("bytes of events", settings.max_posted_bytes, settings.max_posted_bytes_of_agent)
         signs = Bound("bytes of signs of life", SIGNS_BYTES, SIGNS_BYTES_OF_AGENT)
         self._managers = Managers(
@@ -120,7 +120,7 @@ class Gateway:
             self._connectors,
             self._outward,
             self._every_config,
-            held_bytes,
+            self._held_bytes,
         )
         model_requests = Bound("model requests", settings.max_model_requests, settings.max_model_requests_of_agent)
         self.metrics.streams.set_function(lambda: len(self._streams))
@@ -135,7 +135,7 @@ class Gateway:
                 self._upstream,
                 self.metrics,
                 model_requests,
-                held_bytes,
+                self._held_bytes,
             )
             return Route(f"/model{path}", _Endpoint(proxy), methods=["POST"])
 
