@@ -14,7 +14,7 @@ from tests.e2e.laptop import Laptop
 BOUNDS = """
 ## What bounds it
 
-- **Ready.** Importing FastAPI, kopf and the clients, once in the parent; each part is a fork of it.
+- **Ready.** Importing FastAPI and the clients, once in the parent; each part is a fork of it.
 - **A new agent's start.** The sandbox and the imports of the runtime; the Claude CLI starts beside the hello.
 - **A warm task.** The Claude CLI: it is started for each task (0.3 to 0.5 s with resume) and stopped after it, so
   that an idle agent costs one small process. What we add is two writes to disk (ledger, log), one patch and one
