@@ -21,7 +21,7 @@ async def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     given: Path | None = request.config.getoption("kubeconfig", default=None)
     if given is None:
         pytest.skip("wants Leases: make test-kubernetes")
-    for name, seconds in (("DURATION_S", 6.0), ("GIVE_UP_S", 4.0), ("RETRY_S", 0.3)):
+    for name, seconds in (("DURATION_S", 4.0), ("GIVE_UP_S", 2.5), ("RETRY_S", 0.3)):
         monkeypatch.setattr(lease, name, seconds)
     cluster = Cluster.connect(given)
     yield cluster
@@ -41,7 +41,7 @@ async def test_who_gives_it_back_is_followed_at_once(cluster: Cluster) -> None:
     async with first.kept():
         waiting = asyncio.create_task(second.acquired(asyncio.Event(), stood_by.set))
         await stood_by.wait()
-        await asyncio.sleep(7)
+        await asyncio.sleep(5)
         assert not waiting.done(), "what is renewed is respected"
         assert (first.is_held, second.is_held) == (True, False)
     async with asyncio.timeout(lease.GIVE_UP_S):
