@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from komputer.gateway.errors import Overloaded, TooMany
+from komputer.gateway.errors import Overloaded
+from komputer.resources.errors import TooManyRequests
 
 Take = Callable[[int], None]
-"""Takes so much more. Raises `TooMany` where the agent has too much, `Overloaded` where all have; then it took none.
-"""
+"""Takes so much more. Raises `TooManyRequests` where the agent has too much, `Overloaded` where all have; then it took
+none."""
 
 
 class Bound:
@@ -16,7 +17,6 @@ class Bound:
 
     def __init__(self, what: str, in_all: int, of_one: int) -> None:
         self._what = what
-        self._in_all = in_all
         self._of_one = of_one
         self._taken: dict[str, int] = {}
         self._free = in_all
@@ -40,7 +40,7 @@ class Bound:
     def _take(self, uid: str, more: int) -> None:
         taken, free = self._taken.get(uid, 0) + more, self._free - more
         if taken > self._of_one:
-            raise TooMany(f"This agent has too many {self._what} under way; try again.")
+            raise TooManyRequests(f"This agent has too many {self._what} under way; try again.")
         if taken > free:
             raise Overloaded(f"The platform's gateway has too many {self._what} under way; try again.")
         self._taken[uid], self._free = taken, free

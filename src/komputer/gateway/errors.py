@@ -13,6 +13,7 @@ from komputer.resources.errors import (
     KomputerError,
     NotFound,
     ServerFailed,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
@@ -44,12 +45,6 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
-class TooMany(Unavailable):
-    """The agent has more under way than one may."""
-
-    code = "too-many-requests"
-
-
 STATUS: Final[tuple[tuple[type[KomputerError], int], ...]] = (
     (TooLarge, 413),
     (Invalid, 400),
@@ -61,7 +56,7 @@ STATUS: Final[tuple[tuple[type[KomputerError], int], ...]] = (
     (Unreachable, 502),
     (ServerFailed, 502),
     (Overloaded, 529),
-    (TooMany, 429),
+    (TooManyRequests, 429),
     (Unavailable, 503),
 )
 ANTHROPIC_TYPES: Final = {

@@ -1,8 +1,10 @@
 """The local Kubernetes API (or one that `--kubeconfig` names), Valkey, and a gateway of each test's own."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -53,7 +55,7 @@ def vertex() -> gateway.Vertex | None:
 
 
 @pytest.fixture
-def limits() -> dict[str, int]:
+def limits() -> dict[str, Any]:
     """Of what is under way at once, where they are not the product's."""
     return {}
 
@@ -65,7 +67,7 @@ async def world(
     model: Model,
     heartbeat_s: float,
     vertex: gateway.Vertex | None,
-    limits: dict[str, int],
+    limits: dict[str, Any],
 ) -> AsyncIterator[World]:
     """Reviewed tokens are trusted for as long as the product does."""
     async with serving(model, lifespan="off") as model_url:
@@ -76,9 +78,8 @@ async def world(
             heartbeat_s=heartbeat_s,
             token_refused_for=timedelta(0),
             addresses=AddressRules(loopback=True, own_ports=frozenset({OWN_PORT})),
-            **limits,  # type: ignore[arg-type]
         )
-        app = gateway.app(settings, cluster, log)
+        app = gateway.app(replace(settings, **limits), cluster, log)
         async with serving(app) as url, httpx.AsyncClient(timeout=30, verify=False) as http:
             world = World(cluster, log, app, url, model, http)
             await world.open()

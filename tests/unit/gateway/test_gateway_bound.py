@@ -5,7 +5,8 @@ from contextlib import ExitStack
 import pytest
 
 from komputer.gateway.bound import Bound, Take
-from komputer.gateway.errors import Overloaded, TooMany
+from komputer.gateway.errors import Overloaded
+from komputer.resources.errors import TooManyRequests
 
 
 def filled(take: Take) -> int:
@@ -14,7 +15,7 @@ def filled(take: Take) -> int:
     while True:
         try:
             take(1)
-        except (TooMany, Overloaded):
+        except (TooManyRequests, Overloaded):
             return taken
         taken += 1
 
@@ -23,7 +24,7 @@ def test_an_agent_gets_its_share_and_what_it_gave_back_again() -> None:
     bound = Bound("requests", in_all=100, of_one=2)
     with bound.held("ada", 1):
         with bound.held("ada", 1):
-            with pytest.raises(TooMany), bound.held("ada", 1):
+            with pytest.raises(TooManyRequests), bound.held("ada", 1):
                 raise AssertionError("a third")
             with bound.held("bob", 2):
                 pass
