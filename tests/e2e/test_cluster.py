@@ -398,13 +398,22 @@ def test_watches_that_are_answered_with_410_are_begun_anew(cluster: Cluster) -> 
     )
     until(lambda: all("error" in get(cluster, "goes") for _ in range(10)), "what was missed is told")
 
-    def have_met_it(part: str) -> bool:
-        label = f"app.kubernetes.io/component={part}"
-        said = cluster.kubectl("-n", NAMESPACE, "logs", "-l", label, "--tail", "-1")
-        return said.count("history was compacted, listing anew") >= 2
+    def agents_known(part: str) -> list[dict[str, float]]:
+        """For each replica of `part`, how many agents its cache holds and for how long it has not watched them."""
+        selected = ("-l", f"app.kubernetes.io/component={part}", "-o", "json")
+        pods = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "pods", *selected))["items"]
+        texts = [httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text for pod in pods]
+        names = ("objects", "stale_seconds")
+        series = {name: f'komputer_{part}_watch_{name}{{kind="komputeragents"}} ' for name in names}
+        return [
+            {name: float(text.partition(prefix)[2].partition("\n")[0]) for name, prefix in series.items()}
+            for text in texts
+        ]
 
-    until(lambda: have_met_it("api"), "both of the api have met it")
-    until(lambda: have_met_it("gateway"), "both of the gateway have met it")
+    there = float(len(json.loads(cluster.kubectl("get", "komputeragents", "-A", "-o", "json"))["items"]))
+    caught_up = [{"objects": there, "stale_seconds": 0.0}] * 2
+    until(lambda: agents_known("api") == caught_up, "both replicas of the API watch again", 120)
+    until(lambda: agents_known("gateway") == caught_up, "both replicas of the gateway watch again", 120)
     cluster.assign("stays", script({"say": "On."}))
     assert cluster.end("stays", 2)["payload"]["result"] == "On."
 

@@ -133,7 +133,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     )
     made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
     made.state.settings, made.state.log, made.state.agents, made.state.overlay = settings, log, agents, overlay
-    made.state.metrics = Metrics(agents, streams)
+    made.state.metrics = Metrics(agents, streams, made.state.caches)
     made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
     access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None
     made.state.access = access

@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter as Count
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from komputer import __version__
 from komputer.agents.agents import Agents
+from komputer.kube import Cache
+from komputer.kube.metrics import WatchMetrics
 from komputer.resources.errors import Unavailable
 
 PARAMETER = re.compile(r"\{(\w+)\}")
@@ -21,8 +23,9 @@ UNMATCHED = "unmatched"
 class Metrics:
     """Of one app."""
 
-    def __init__(self, agents: Agents, open_streams: Any) -> None:
+    def __init__(self, agents: Agents, open_streams: Any, caches: Iterable[Cache] = ()) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(WatchMetrics("komputer_api", caches))
         self.requests = Counter(
             "komputer_api_http_requests", "Requests answered.", ["method", "path", "status"], registry=self.registry
         )

@@ -72,7 +72,8 @@ class Gateway:
         self._configs = Cache(cluster, CONFIGS)
         self._connectors = Cache(cluster, CONNECTORS, namespaces=settings.namespaces)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
-        self.metrics = Metrics()
+        self._caches = (self._agents, self._pods, self._configs, self._connectors)
+        self.metrics = Metrics(self._caches)
         self._intake = Intake(log, self.metrics.tasks)
         self._open_tasks = OpenTasks(log)
         self._bell = Bell(log.bell())
@@ -181,7 +182,6 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        caches = (self._agents, self._pods, self._configs, self._connectors)
         unsubscribe = [
             self._agents.subscribe(self._agent_changed),
             self._pods.subscribe(self._streams.pod_changed),
@@ -190,7 +190,7 @@ class Gateway:
         await self._upstream.start()
         await self._outward.start()
         async with self._managers.run(), asyncio.TaskGroup() as group:
-            running = [group.create_task(cache.run()) for cache in caches]
+            running = [group.create_task(cache.run()) for cache in self._caches]
             running.append(group.create_task(self._bell.run()))
             yield
             for task in running:
@@ -241,8 +241,7 @@ class Gateway:
         return Response("ok", media_type="text/plain")
 
     async def _readyz(self, _: Request) -> Response:
-        caches = (self._agents, self._pods, self._configs, self._connectors)
-        unsynced = [cache.kind.plural for cache in caches if not cache.is_synced]
+        unsynced = [cache.kind.plural for cache in self._caches if not cache.is_synced]
         if unsynced:
             raise Unavailable(f"The gateway has not read {', '.join(unsynced)} yet.", code="not-ready")
         await self._log.ping()

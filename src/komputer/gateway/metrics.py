@@ -1,8 +1,12 @@
 """What the gateway counts, for Prometheus."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from komputer.gateway.tasks import TaskMetrics
+from komputer.kube import Cache
+from komputer.kube.metrics import WatchMetrics
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -10,8 +14,9 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 class Metrics:
     """Of one app; two apps of one process share nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, caches: Iterable[Cache] = ()) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(WatchMetrics("komputer_gateway", caches))
         self.requests = Counter(
             "komputer_gateway_requests", "Requests answered.", ["kind", "status"], registry=self.registry
         )

@@ -111,6 +111,10 @@ class Cache:
             self.put(manifest)
         return None if manifest["metadata"].get("deletionTimestamp") else manifest
 
+    def __len__(self) -> int:
+        """How many objects it holds, in all namespaces."""
+        return len(self._store)
+
     def items(self, namespace: str | None = None) -> list[Manifest]:
         """All objects (of one namespace), in no particular order."""
         return self._store.items(namespace)

@@ -44,6 +44,9 @@ class Store:
         """The object; cluster-scoped ones are in no namespace."""
         return self._objects.get(namespace or "", {}).get(name)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._objects.values()))
+
     def items(self, namespace: str | None = None) -> list[Manifest]:
         """All objects (of one namespace) as they are now; later changes do not touch the list."""
         if namespace is not None:

@@ -9,4 +9,3 @@ SECONDS = Histogram("controller_runtime_reconcile_time_seconds", "How long turns
 WAITED = Histogram("workqueue_queue_duration_seconds", "How long what is due waits for its turn.", ["name"])
 DEPTH = Gauge("workqueue_depth", "What is due and waits.", ["name"])
 WORKERS = Gauge("controller_runtime_active_workers", "Turns under way.", ["controller"])
-STALE = Gauge("komputer_operator_watch_stale_seconds", "For how long a kind is not followed; 0 while it is.", ["kind"])

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
+from prometheus_client import REGISTRY
 
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CONNECTORS, Cluster
+from komputer.kube.metrics import WatchMetrics
 from komputer.operator import connectors
 from komputer.operator.queue import Queue
 from komputer.operator.reconcile import Reconciler
@@ -50,10 +52,15 @@ class _Operator:
         self._reconciler = Reconciler(settings, cluster, events, self._store)
 
     async def run(self, ready: Callable[[], None], stop: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            operating = group.create_task(self._operate(ready))
-            await stop.wait()
-            operating.cancel()
+        watches = WatchMetrics("komputer_operator", self._store.caches)
+        REGISTRY.register(watches)
+        try:
+            async with asyncio.TaskGroup() as group:
+                operating = group.create_task(self._operate(ready))
+                await stop.wait()
+                operating.cancel()
+        finally:
+            REGISTRY.unregister(watches)
 
     async def _operate(self, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as group:

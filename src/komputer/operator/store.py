@@ -20,7 +20,6 @@ from komputer.kube import (
     Kind,
     Manifest,
 )
-from komputer.operator import metrics
 from komputer.resources import names
 from komputer.resources.connector import attached
 
@@ -67,7 +66,6 @@ class Store:
         self._gone: dict[AgentKey, set[str]] = {}
         for kind, cache in self._caches.items():
             cache.subscribe(partial(self._changed, kind))
-            metrics.STALE.labels(kind.plural).set_function(partial(_stale_s, cache))
 
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
@@ -79,6 +77,10 @@ class Store:
         """Waits until everything that exists was seen once."""
         for cache in self._caches.values():
             await cache.synced()
+
+    @property
+    def caches(self) -> Iterable[Cache]:
+        return self._caches.values()
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         return self._caches[kind].get(namespace, name)
@@ -165,7 +167,3 @@ def _is_status_only(change: Change) -> bool:
     return (
         change.type == "MODIFIED" and change.old is not None and change.old.get("spec") == change.manifest.get("spec")
     )
-
-
-def _stale_s(cache: Cache) -> float:
-    return cache.stale_s

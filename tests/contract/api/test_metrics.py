@@ -28,6 +28,25 @@ async def test_requests_are_counted_by_the_template_of_their_path(rest: httpx.As
     assert "komputer_api_build_info{version=" in text
 
 
+async def test_caches_say_what_they_hold_and_that_they_are_followed(world: World) -> None:
+    async with served(world.cluster, world.log, world) as rest:
+        await created(rest)
+
+        async def texts() -> list[str]:
+            api = (await rest.get(str(rest.base_url).replace("/api/v1/", "/metrics"))).text
+            return [api, world.gateway.metrics.text().decode()]
+
+        async def both_hold_it() -> bool:
+            named = list(zip(("api", "gateway"), await texts(), strict=True))
+            held = [value(text, f'komputer_{part}_watch_objects{{kind="komputeragents"}}') for part, text in named]
+            stale = [
+                value(text, f'komputer_{part}_watch_stale_seconds{{kind="komputeragents"}}') for part, text in named
+            ]
+            return held[0] == held[1] >= 1 and stale == [0.0, 0.0]
+
+        await eventually(both_hold_it)
+
+
 async def test_agents_are_counted_by_phase_and_tasks_once(world: World) -> None:
     async with served(world.cluster, world.log, world) as rest:
         await created(rest)
