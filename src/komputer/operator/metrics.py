@@ -10,3 +10,4 @@ WAITED = Histogram("workqueue_queue_duration_seconds", "How long what is due wai
 DEPTH = Gauge("workqueue_depth", "What is due and waits.", ["name"])
 WORKERS = Gauge("controller_runtime_active_workers", "Turns under way.", ["controller"])
 STALE = Gauge("komputer_operator_watch_stale_seconds", "For how long a kind is not followed; 0 while it is.", ["kind"])
+FAILING = Gauge("komputer_operator_background_failing", "Background loops that fail now and are tried again.")
