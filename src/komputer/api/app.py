@@ -1,6 +1,5 @@
 """The API as one ASGI app, made of explicit parts."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from komputer.api.routes import costs, health, messages, places
 from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
 from komputer.api.stream import READERS, Streams
+from komputer.background import Background
 from komputer.connectors.addresses import AddressRules
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.outward import Outward
@@ -93,6 +93,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     connector_cache, configs = Cache(cluster, CONNECTORS, namespaces=settings.namespaces), Cache(cluster, CONFIGS)
     streams = Streams(Tail(log, bell), settings.readers)
     outward, seen = Outward(settings.addresses), log.health()
+    background = Background()
 
     def every_config() -> list[Config]:
         return Config.understood(configs.items())
@@ -113,19 +114,16 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         unsubscribe = [cache.subscribe(forget_deleted), cache.subscribe(streams.agent_changed)]
         await outward.start()
-        async with asyncio.TaskGroup() as group:
-            running = [
-                *(group.create_task(each.run()) for each in (cache, connector_cache, configs)),
-                group.create_task(bell.run()),
-                group.create_task(live_after_sync()),
-            ]
+        async with background:
+            for each in (cache, connector_cache, configs):
+                background.keep(f"cache of {each.kind.plural}", each.run)
+            background.keep("notifications of the event log", bell.run)
+            background.keep("live states of agents", live_after_sync)
             yield
             streams.drain()
             await streams.tail.close()
             for stop in unsubscribe:
                 stop()
-            for task in running:
-                task.cancel()
         await outward.close()
 
     made = FastAPIOffline(
@@ -133,7 +131,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     )
     made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
     made.state.settings, made.state.log, made.state.agents, made.state.overlay = settings, log, agents, overlay
-    made.state.metrics = Metrics(agents, streams, made.state.caches)
+    made.state.metrics, made.state.background = Metrics(agents, streams, made.state.caches), background
     made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
     access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None
     made.state.access = access

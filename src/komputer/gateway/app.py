@@ -1,6 +1,5 @@
 """The gateway as one ASGI app, made of explicit parts."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from komputer.agents.agents import Agents
 from komputer.agents.overlay import Overlay
 from komputer.agents.secrets import Secrets as AgentSecrets
+from komputer.background import Background
 from komputer.connectors.outward import Outward
 from komputer.events.bell import Bell
 from komputer.events.log import Log
@@ -67,6 +67,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, cluster: Cluster, log: Log) -> None:
         self._log = log
+        self._background = Background()
         self._agents = Cache(cluster, AGENTS, namespaces=settings.namespaces)
         self._pods = Cache(cluster, PODS, namespaces=settings.namespaces, labels=names.AGENT_LABEL, strip=_of_a_pod)
         self._configs = Cache(cluster, CONFIGS)
@@ -189,12 +190,11 @@ class Gateway:
         ]
         await self._upstream.start()
         await self._outward.start()
-        async with self._managers.run(), asyncio.TaskGroup() as group:
-            running = [group.create_task(cache.run()) for cache in self._caches]
-            running.append(group.create_task(self._bell.run()))
+        async with self._managers.run(), self._background:
+            for cache in self._caches:
+                self._background.keep(f"cache of {cache.kind.plural}", cache.run)
+            self._background.keep("notifications of the event log", self._bell.run)
             yield
-            for task in running:
-                task.cancel()
         for stop in unsubscribe:
             stop()
         await self._upstream.close()
@@ -245,6 +245,8 @@ class Gateway:
         if unsynced:
             raise Unavailable(f"The gateway has not read {', '.join(unsynced)} yet.", code="not-ready")
         await self._log.ping()
+        if problem := self._background.problem or self._managers.problem:
+            raise Unavailable(problem, code="background_failed")
         return Response("ok", media_type="text/plain")
 
 

@@ -7,6 +7,7 @@ gets in, only while a task of it is open, and only where its role is manager.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import mcp_types as mcp
@@ -21,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from komputer.agents.agents import Agents
 from komputer.agents.claim import NewTask
 from komputer.agents.view import agent_body
+from komputer.background import Background
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.gateway import bodies, family, tools, waiting
@@ -31,7 +33,7 @@ from komputer.kube import Cache, Change
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
 from komputer.resources.config import Config
-from komputer.resources.errors import Conflict, Forbidden, KomputerError, NotFound, Unavailable
+from komputer.resources.errors import Conflict, Forbidden, KomputerError, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +42,6 @@ TOOL_USE: Final = "claudecode/toolUseId"
 """Where Claude names its tool call: the same when a call is sent again."""
 MESSAGE_LIMIT_BYTES: Final = 2**20
 """Of one call: instructions and a prompt at their largest, with room for JSON's escapes."""
-CASCADE_PAUSE_S: Final = 2.0
 Context = ServerRequestContext[Any]
 
 
@@ -85,7 +86,7 @@ class Managers:
         self._held_bytes = held_bytes
         self._making: dict[str, asyncio.Lock] = {}
         self._cascading: set[tuple[str, str, str]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         server: Server[Any] = Server("komputer", on_list_tools=self._list, on_call_tool=self._call)
         self._sessions = StreamableHTTPSessionManager(app=server, stateless=True)
         self._calls: dict[str, Callable[[Context, Turn, Any], Awaitable[Any]]] = {
@@ -102,11 +103,13 @@ class Managers:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        async with self._sessions.run():
+        async with self._background, self._sessions.run():
             yield
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def problem(self) -> str | None:
+        """Why a cancel does not reach a child, or None."""
+        return self._background.problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turn = await self._turn(await self._identity.caller(scope["headers"]))
@@ -282,22 +285,15 @@ class Managers:
         key = (child["metadata"]["namespace"], child["metadata"]["name"], task["id"])
         if key not in self._cascading:
             self._cascading.add(key)
-            running = asyncio.create_task(self._cancel(*key))
-            self._tasks.add(running)
-            running.add_done_callback(self._tasks.discard)
+            running = self._background.run(f"cancel of task {key[2]}", partial(self._cancel, *key))
             running.add_done_callback(lambda _: self._cascading.discard(key))
 
     async def _cancel(self, namespace: str, name: str, task_id: str) -> None:
-        while True:
-            try:
-                await self._agents.cancel(namespace, name, task_id)
-            except (NotFound, Conflict):
-                return
-            except Unavailable:
-                await asyncio.sleep(CASCADE_PAUSE_S)
-                continue
-            log.info("task cancelled with its manager's", agent=f"{namespace}/{name}", task=task_id)
+        try:
+            await self._agents.cancel(namespace, name, task_id)
+        except (NotFound, Conflict):
             return
+        log.info("task cancelled with its manager's", agent=f"{namespace}/{name}", task=task_id)
 
 
 def _said(text: str, *, is_error: bool = False) -> mcp.CallToolResult:

@@ -70,7 +70,8 @@ class Cache:
         self._telling = False
 
     async def run(self) -> None:
-        """List and watch for ever, whatever the server does; only a defect of ours, or being cancelled, ends it."""
+        """List and watch for ever, whatever the server does. An answer that cannot be read raises: whoever runs this
+        runs it again (`background`), and everything is listed anew."""
         if not self._scopes:
             self._synced.set()
         async with asyncio.TaskGroup() as tasks:
@@ -137,7 +138,7 @@ class Cache:
         return lambda: self._subscribers.remove(callback) if callback in self._subscribers else None
 
     async def _follow(self, scope: "_Scope") -> None:
-        failures = 0
+        failures, scope.version = 0, None
         while True:
             started = time.monotonic()
             told_before = scope.events

@@ -23,6 +23,8 @@ class Change:
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     manifest: Manifest
     old: Manifest | None = None
+    is_lost: bool = False
+    """Of a DELETED: nobody deleted it. The server was set back to an earlier state and does not know it."""
 
 
 class Store:
@@ -82,7 +84,7 @@ class Store:
         changes: list[Change] = []
         for held in self.items(scope):
             if _key(held) not in listed and (rewound or _version(held) <= version):
-                changes += self._remove(Change("DELETED", held, held))
+                changes += self._remove(Change("DELETED", held, held, is_lost=rewound))
         for manifest in listed.values():
             changes += self._take(manifest, even_older=rewound)
         return changes

@@ -9,3 +9,4 @@ SECONDS = Histogram("controller_runtime_reconcile_time_seconds", "How long turns
 WAITED = Histogram("workqueue_queue_duration_seconds", "How long what is due waits for its turn.", ["name"])
 DEPTH = Gauge("workqueue_depth", "What is due and waits.", ["name"])
 WORKERS = Gauge("controller_runtime_active_workers", "Turns under way.", ["controller"])
+FAILING = Gauge("komputer_operator_background_failing", "Background loops that fail now and are tried again.")

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from prometheus_client import REGISTRY
 
+from komputer.background import Background
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CONNECTORS, Cluster
 from komputer.kube.metrics import WatchMetrics
-from komputer.operator import connectors
+from komputer.operator import connectors, metrics
 from komputer.operator.queue import Queue
 from komputer.operator.reconcile import Reconciler
 from komputer.operator.settings import Settings
@@ -55,22 +57,21 @@ class _Operator:
         watches = WatchMetrics("komputer_operator", self._store.caches)
         REGISTRY.register(watches)
         try:
-            async with asyncio.TaskGroup() as group:
-                operating = group.create_task(self._operate(ready))
+            async with Background() as background:
+                metrics.FAILING.set_function(lambda: len(background.failing))
+                self._store.run(background)
+                background.run("start", partial(self._operate, background, ready))
                 await stop.wait()
-                operating.cancel()
         finally:
             REGISTRY.unregister(watches)
 
-    async def _operate(self, ready: Callable[[], None]) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._store.run(), name="watches")
-            await self._store.synced()  # nothing is decided before everything that exists was seen
-            group.create_task(self._queue.run(self._turn), name="turns")
-            group.create_task(self._connectors.run(self._connector), name="connectors")
-            group.create_task(self._listen(), name="bell")
-            group.create_task(self._sweep(), name="sweep")
-            ready()
+    async def _operate(self, background: Background, ready: Callable[[], None]) -> None:
+        await self._store.synced()  # nothing is decided before everything that exists was seen
+        background.keep("turns of agents", partial(self._queue.run, self._turn))
+        background.keep("turns of connectors", partial(self._connectors.run, self._connector))
+        background.keep("notifications of the event log", self._listen)
+        background.keep("sweep of event logs", self._sweep)
+        ready()
 
     async def _turn(self, key: AgentKey) -> timedelta | None:
         again = await self._reconciler.reconcile(key)
@@ -99,7 +100,7 @@ class _Operator:
                     self._queue.wake(key)
 
     async def _sweep(self) -> None:
-        """Logs whose agent is gone, at the start and from time to time."""
+        """Logs whose agent was made again under another uid, at the start and from time to time."""
         while True:
             try:
                 await self._bury_orphans()
@@ -109,9 +110,11 @@ class _Operator:
             await asyncio.sleep(self._settings.sweep_every.total_seconds())
 
     async def _bury_orphans(self) -> None:
+        """An agent that is merely unknown was not deleted: the Kubernetes API may have been set back, and may know it
+        again. Such a log stays until it expires."""
         for namespace, name, uid in await self._log.buried_candidates():
             known = self._store.get(AGENTS, namespace, name)
-            if known is not None and known["metadata"]["uid"] == uid:
+            if known is None or known["metadata"]["uid"] == uid:
                 continue
             if await self._exists(namespace, name, uid):
                 continue

@@ -1,10 +1,10 @@
 """What is watched, as seen last, and whom a change concerns."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from komputer.background import Background
 from komputer.kube import (
     AGENTS,
     CLUSTER_TEMPLATES,
@@ -67,11 +67,10 @@ class Store:
         for kind, cache in self._caches.items():
             cache.subscribe(partial(self._changed, kind))
 
-    async def run(self) -> None:
-        """Follow the cluster until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for cache in self._caches.values():
-                group.create_task(cache.run())
+    def run(self, background: Background) -> None:
+        """Follow the cluster, for as long as `background` runs."""
+        for cache in self._caches.values():
+            background.keep(f"cache of {cache.kind.plural}", cache.run)
 
     async def synced(self) -> None:
         """Waits until everything that exists was seen once."""
@@ -137,7 +136,7 @@ class Store:
         before = frozenset(attached([change.old])) if change.old else frozenset()
         for place in now ^ before:
             self._wake_connector(ConnectorKey(*place))
-        if change.type == "DELETED":
+        if change.type == "DELETED" and not change.is_lost:
             self._gone.setdefault(_agent(change.manifest), set()).add(change.manifest["metadata"]["uid"])
 
     def _concerned(self, kind: Kind, manifest: Manifest) -> Iterable[AgentKey]:

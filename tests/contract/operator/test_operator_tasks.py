@@ -233,7 +233,10 @@ async def test_ends_of_a_time_without_operator_are_accounted_when_it_is_back(ope
     assert agent.status.total_cost_usd == "0.3000"
 
 
-async def test_an_agent_deleted_while_no_operator_ran_leaves_no_log(operator: Operator, world: World) -> None:
+async def test_the_log_of_an_unknown_agent_stays_until_its_name_is_taken_again(
+    operator: Operator, world: World
+) -> None:
+    """An agent that the Kubernetes API does not know may come back with a backup."""
     await world.apply()
     task = await world.until_recorded()
     key = await world.key()
@@ -242,6 +245,12 @@ async def test_an_agent_deleted_while_no_operator_ran_leaves_no_log(operator: Op
     operator.kill()
     await world.delete()
     await world.until_gone(AGENTS, "ada")
+    operator.start()
+    await world.apply("eve")
+    await world.until_pod_waits("eve")
+    assert await world.log.live(key.namespace, key.name) is not None
+    operator.kill()
+    await world.apply()
     operator.start()
     async for _ in world.log.bell():
         if await world.log.live(key.namespace, key.name) is None:

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from komputer.background import Background
 from komputer.kube import PODS, Cache, Change, Manifest
 from tests.unit.kube.server import answer_json, answering, begin_stream, stream
 
@@ -88,13 +89,9 @@ class Seen:
 async def running(server: Server, folder: Path, **options: Any) -> AsyncIterator[Cache]:
     async with answering(server.answer, folder) as cluster:
         cache = Cache(cluster, PODS, **options)
-        task = asyncio.create_task(cache.run())
-        try:
+        async with Background() as background:
+            background.keep("cache of pods", cache.run)
             yield cache
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 async def test_a_cache_lists_and_then_follows(tmp_path: Path) -> None:
@@ -128,6 +125,19 @@ async def test_after_a_watch_ends_the_next_goes_on_from_there(tmp_path: Path) ->
         await seen.until(lambda: len(seen.all) == 2)
         assert seen.brief == [("ADDED", "6"), ("MODIFIED", "9")]
     assert [request.split("resourceVersion=")[1].split("&")[0] for request in server.asked[1:]] == ["5", "6", "7"]
+
+
+async def test_an_answer_that_cannot_be_read_does_not_end_the_cache(tmp_path: Path) -> None:
+    server = Server()
+    async with running(server, tmp_path) as cache:
+        seen = Seen(cache)
+        watch = await server.watch()
+        server.pods, server.version = [pod(8)], 9
+        await watch.tell("MODIFIED", {"kind": "Pod"})
+        await seen.until(lambda: len(seen.all) == 1)
+        assert seen.brief == [("ADDED", "8")]
+        await (await server.watch()).tell("MODIFIED", pod(10))
+        await seen.until(lambda: len(seen.all) == 2)
 
 
 async def test_history_that_was_compacted_is_replaced_by_a_list_and_missed_deletions_are_told(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def test_what_was_deleted_is_not_brought_back_by_a_late_answer() -> None:
 def test_what_was_deleted_while_nobody_told_us_is_found_by_the_next_list() -> None:
     store = Store()
     store.listed([thing(3), thing(4, name="bob", uid="u2")], 5)
-    assert store.listed([thing(3)], 9) == [Change("DELETED", *[thing(4, name="bob", uid="u2")] * 2)]
+    assert store.listed([thing(3)], 9) == [
+        Change("DELETED", thing(4, name="bob", uid="u2"), thing(4, name="bob", uid="u2"))
+    ]
     assert store.put(thing(8, name="bob", uid="u2")) == []
 
 
@@ -191,3 +193,9 @@ def test_what_a_server_that_lost_history_still_has_as_it_was_has_not_changed() -
     store = Store()
     store.listed([thing(3), thing(40, name="bob", uid="u2")], 50)
     assert kinds(store.listed([thing(3)], 5)) == [("DELETED", "u2", "40")]
+
+
+def test_what_a_server_that_was_set_back_does_not_know_was_not_deleted_by_anybody() -> None:
+    store = Store()
+    store.listed([thing(3)], 50)
+    assert store.listed([], 9) == [Change("DELETED", thing(3), thing(3), is_lost=True)]

@@ -26,6 +26,8 @@ async def readyz(request: Request) -> JSONResponse:
         await state.log.ping()
         if not state.overlay.is_filled:
             raise Unavailable("what the agents are doing has not been read yet", code="starting")
+        if problem := state.background.problem:
+            raise Unavailable(problem, code="background_failed")
         await state.settings.also_ready()
     except Unavailable as missing:
         return JSONResponse({"status": "not ready", "error": missing.message, "code": missing.code}, 503)

@@ -47,7 +47,8 @@ class Collector:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled. What a write fails for (a full disk) is raised, and looked at again by the next run."""
+        self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -57,7 +58,10 @@ class Collector:
                 try:
                     self._look(address)
                 except ApiError as error:
-                    log.warning("an object could not be collected", extra={"object": address, "error": str(error)})
+                    log.warning("%s could not be collected: %s", "/".join(address), error)
+                except Exception:
+                    self._dirty[address] = None
+                    raise
                 await asyncio.sleep(0)
 
     def _look_at_uid(self, uid: str) -> None:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from komputer.background import Background
 from komputer.local.apiserver import discovery, errors, openapi
 from komputer.local.apiserver.builtin_schema import schema_of
 from komputer.local.apiserver.collector import Collector
@@ -60,6 +61,7 @@ class ApiServer:
         self.objects = Objects(self.store, self.registry)
         self._stopping = asyncio.Event()
         self._collector = Collector(self.objects)
+        self._background = Background()
         self._reviews = Reviews(Tokens(self.store), admin_token)
         self._resources = Resources(self.objects, bookmark_interval, self._stopping)
         for kind in self.registry:
@@ -85,16 +87,12 @@ class ApiServer:
         self._collector.note_everything()
         # The first write of a pod would otherwise wait for the import of the models.
         models = asyncio.create_task(asyncio.to_thread(schema_of, POD), name="models")
-        collecting = asyncio.create_task(self._collector.run(), name="garbage collector")
-        try:
+        async with self._background:
+            self._background.keep("garbage collector", self._collector.run)
             yield
-        finally:
             self.stop_watches()
             await models
-            collecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await collecting
-            self.store.close()
+        self.store.close()
 
     def _changed(self, change: Change) -> None:
         resource, _, name = change.stored.address

@@ -1,0 +1,154 @@
+"""Background work that never ends silently.
+
+Every loop and every job that a part runs beside its requests is started through `Background`. What fails is logged with
+its reason, is tried again after a growing pause, and can be read in `failing` until it works again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from komputer.resources.errors import KomputerError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 10.0
+"""Between attempts, doubling from the first to the longest. Ten seconds: what failed for want of disk space or memory
+goes on soon after there is some, and trying costs nothing until then."""
+STEADY_S: Final = 30.0
+"""A loop that has run for so long works again: its failure is no longer shown, and the pauses begin anew."""
+
+T = TypeVar("T")
+Report = Callable[[str | None], None]
+"""Called with the reason when work begins to fail and when the reason changes, with None when it works again."""
+
+
+class Ended(KomputerError):
+    """A loop that must not end has returned."""
+
+    code = "background_ended"
+
+
+class Background:
+    """The background work of one part: what it started is cancelled when it is left (`async with`) or closed."""
+
+    def __init__(self, *, first_pause_s: float = FIRST_PAUSE_S, longest_pause_s: float = LONGEST_PAUSE_S) -> None:
+        self._pauses_s = (first_pause_s, longest_pause_s)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.failing: dict[str, str] = {}
+        """Why work fails now, by its name; empty while all of it works."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def keep(self, name: str, loop: Callable[[], Awaitable[None]], report: Report | None = None) -> asyncio.Task[None]:
+        """Starts a loop that must never end. It is started again when it raises or returns."""
+
+        async def endless() -> None:
+            await loop()
+            raise Ended(f"{name} ended, and must not")
+
+        return self.run(name, endless, report)
+
+    def run(self, name: str, job: Callable[[], Awaitable[None]], report: Report | None = None) -> asyncio.Task[None]:
+        """Starts a job that ends. It is started again when it raises."""
+
+        def changed(reason: str | None) -> None:
+            if reason is None:
+                self.failing.pop(name, None)
+            else:
+                self.failing[name] = reason
+            if report:
+                report(reason)
+
+        task = asyncio.get_running_loop().create_task(
+            retried(name, job, changed, first_pause_s=self._pauses_s[0], longest_pause_s=self._pauses_s[1]), name=name
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Cancels everything and waits for its end."""
+        while self._tasks:
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.wait(tuple(self._tasks))
+        self.failing.clear()
+
+    @property
+    def problem(self) -> str | None:
+        """One sentence for people, or None while all work runs."""
+        failed = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.failing.items()))
+        return f"background work fails and is tried again: {failed}" if failed else None
+
+
+async def retried(
+    name: str,
+    work: Callable[[], Awaitable[T]],
+    report: Report = lambda reason: None,
+    *,
+    first_pause_s: float = FIRST_PAUSE_S,
+    longest_pause_s: float = LONGEST_PAUSE_S,
+) -> T:
+    """Returns what `work` returns; what it raises is logged once per reason, and `work` is called again after a pause.
+    Only cancellation of the caller's task ends it early."""
+    loop = asyncio.get_running_loop()
+    reason: str | None = None
+    failures = 0
+
+    def recovered() -> None:
+        nonlocal reason, failures
+        failures = 0
+        if reason is not None:
+            reason = None
+            log.info("background work goes on: %s", name)
+            report(None)
+
+    while True:
+        steady = loop.call_later(STEADY_S, recovered)
+        try:
+            result = await work()
+        except (Exception, asyncio.CancelledError) as error:  # border: no failure of background work ends it
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise
+            steady.cancel()
+            found = reason_of(error)
+            if found != reason:
+                reason = found
+                known = isinstance(_first(error), KomputerError | OSError)
+                log.warning("background work failed: %s: %s", name, reason, exc_info=None if known else error)
+                report(reason)
+            pause = min(first_pause_s * 2.0 ** min(failures, 20), longest_pause_s)
+            failures += 1
+            await asyncio.sleep(pause)
+        else:
+            recovered()
+            return result
+        finally:
+            steady.cancel()
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line: our own and the system's errors by their message, others with their type."""
+    first = _first(error)
+    if isinstance(first, KomputerError):
+        return first.message
+    if isinstance(first, OSError) and first.strerror:
+        return f"{first.strerror}: {first.filename}" if first.filename else first.strerror
+    return f"{type(first).__name__}: {first}" if str(first) else type(first).__name__
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
