@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from komputer.gateway.tasks import TaskMetrics
+from komputer.http.metrics import HttpCollector
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -30,6 +31,7 @@ class Metrics:
         )
         self.tasks = TaskMetrics(self.registry)
         self.streams = Gauge("komputer_gateway_assignment_streams", "Open assignment streams.", registry=self.registry)
+        self.registry.register(HttpCollector())
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
