@@ -5,5 +5,6 @@ agent is, which task is wanted and what an event is, is said in the rooms below.
 """
 
 from komputer.api.app import Settings, app
+from komputer.api.websockets import Protocol as WebSocketProtocol
 
-__all__ = ["Settings", "app"]
+__all__ = ["Settings", "WebSocketProtocol", "app"]

@@ -23,7 +23,7 @@ from komputer.api.metrics import Counted, Metrics
 from komputer.api.rates import RateLimited
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import connectors as connector_routes
-from komputer.api.routes import costs, health, messages, places
+from komputer.api.routes import costs, health, index, messages, places
 from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
 from komputer.api.stream import READERS, Streams
@@ -139,6 +139,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
         made.include_router(router, dependencies=[Depends(authorize)])
     made.include_router(stream_routes.sockets)
     made.include_router(health.router)
+    made.include_router(index.router)
     if access is None:
         made.include_router(health.figures)
     errors.install(made)

@@ -5,6 +5,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from komputer.api.bodies import explain
 from komputer.events.idempotency import Mismatch
@@ -42,6 +43,16 @@ def translated(error: errors.KomputerError) -> JSONResponse:
     return answer(status, error.message, error.code, headers)
 
 
+def allowed_methods(app: FastAPI, request: Request) -> list[str]:
+    """All methods of the request's path: each route knows only its own."""
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in app.routes)
+    ]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
+
+
 def install(app: FastAPI) -> None:
     """Registers the translation on `app`."""
 
@@ -57,7 +68,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         text, code = PLAIN.get(error.status_code, (str(error.detail), f"http-{error.status_code}"))
-        return answer(error.status_code, text.format(method=request.method), code, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(allowed_methods(app, request))
+        return answer(error.status_code, text.format(method=request.method), code, headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from komputer import __version__
 from komputer.agents.agents import Agents
+from komputer.http.metrics import HttpCollector
 from komputer.kube import Cache
 from komputer.kube.metrics import WatchMetrics
 from komputer.resources.errors import Unavailable
@@ -37,6 +38,7 @@ class Metrics:
         )
         self._agents, self._streams = agents, open_streams
         self.registry.register(self)
+        self.registry.register(HttpCollector())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What is so now. prometheus-client asks for it at each scrape."""

@@ -4,15 +4,17 @@ import asyncio
 import secrets
 from typing import Any
 
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import events
 
+from komputer.api.auth import BEARER_PROTOCOL
 from komputer.api.stream import PONGED
+from komputer.http.websocket import WebSocketProtocol
 
 
-class Protocol(WSProtocol):
-    """uvicorn's, with two additions: a close frame does not wait for a client that takes nothing, and the scope's
-    extension `PONGED` tells when a client has got what was sent to it."""
+class Protocol(WebSocketProtocol):
+    """uvicorn's, with three additions: a close frame does not wait for a client that takes nothing, the scope's
+    extension `PONGED` tells when a client has got what was sent to it, and a client that offers subprotocols gets the
+    first one that is not a token, since browsers fail without an answer."""
 
     def handle_connect(self, event: events.Request) -> None:
         self._pings: dict[bytes, asyncio.Future[None]] = {}
@@ -42,4 +44,7 @@ class Protocol(WSProtocol):
     async def send(self, message: Any) -> None:
         if message["type"] == "websocket.close":
             self.writable.set()
+        elif message["type"] == "websocket.accept" and message.get("subprotocol") is None:
+            offered = (each for each in self.scope["subprotocols"] if not each.startswith(BEARER_PROTOCOL))
+            message = {**message, "subprotocol": next(iter(offered), None)}
         await super().send(message)

@@ -9,7 +9,7 @@ from komputer.resources.errors import Invalid
 
 _ID = re.compile(r"([0-9]{1,14})-([0-9]{1,3})", re.ASCII)
 _TIME = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})",
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.([0-9]+))?([Zz]|[+ -][0-9]{2}:[0-9]{2})",
     re.ASCII,
 )
 _EPOCH = datetime(1970, 1, 1)
@@ -49,7 +49,8 @@ class Cursor(NamedTuple):
 
 
 def cursor(text: str) -> Cursor:
-    """From an event id or an RFC 3339 time of any precision and offset. Raises `Invalid` (`invalid-cursor`)."""
+    """From an event id or an RFC 3339 time of any precision and offset. A blank before the offset is a `+` that was not
+    escaped in a query. Raises `Invalid` (`invalid-cursor`)."""
     if _ID.fullmatch(text):
         micros = micros_of(text)
         return Cursor(micros, micros, True)

@@ -35,6 +35,7 @@ from komputer.gateway.secrets import Secrets
 from komputer.gateway.settings import Settings
 from komputer.gateway.streams import Streams
 from komputer.gateway.upstream import Upstream
+from komputer.http.connections import totals
 from komputer.kube import AGENTS, CONFIGS, CONNECTORS, PODS, Cache, Change, Cluster
 from komputer.resources import door, names
 from komputer.resources.base import Manifest, Part
@@ -247,6 +248,8 @@ class Gateway:
         await self._log.ping()
         if problem := self._background.problem or self._managers.problem:
             raise Unavailable(problem, code="background_failed")
+        if shortage := totals.shortage():
+            raise Unavailable(shortage, code="too_many_connections")
         return Response("ok", media_type="text/plain")
 
 
@@ -285,7 +288,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
         if status == 404
         else (f"This route does not take {request.method}.", "wrong-method")
     )
-    return (model_answer if of_the_model else door_answer)(status, sentence, code)
+    allow = {"allow": error.headers["Allow"]} if error.headers and "Allow" in error.headers else None
+    return (model_answer if of_the_model else door_answer)(status, sentence, code, allow)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -4,17 +4,23 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+import orjson
 from pydantic import ValidationError
 from starlette.types import Message, Receive
 
 from komputer.gateway.bound import Take
 from komputer.gateway.errors import TooLarge
+from komputer.http.json_values import has_more_values
 from komputer.resources.base import Part
 from komputer.resources.errors import Invalid
 
 AS_OBJECTS: Final = 8
 """Times its bytes is what a body counts that is kept as objects. Those of JSON that is made for it are 26 times as
 large; what runtimes send is mostly text, which does not grow."""
+
+VALUES_LIMIT: Final = 100_000
+"""JSON values in what a runtime posts: about 10 ms of the event loop. Its largest batch is 100 events, of some 20 values
+each."""
 
 B = TypeVar("B", bound=Part)
 T = TypeVar("T")
@@ -82,10 +88,21 @@ def _too_large(limit_bytes: int) -> TooLarge:
     return TooLarge(f"The body is larger than {limit_bytes // 2**20} MiB.")
 
 
+def require_few_values(raw: bytes, limit: int = VALUES_LIMIT) -> None:
+    """Raises `TooLarge` for JSON whose values would hold up the event loop when it is parsed."""
+    if has_more_values(raw, limit):
+        raise TooLarge(f"The body has more than {limit} JSON values.")
+
+
 def understood(kind: type[B], raw: bytes) -> B:
-    """The body as `kind`. Raises `Invalid` with the path of the first thing that is wrong, and not its value."""
+    """The body as `kind`. Raises `Invalid` with the path of the first thing that is wrong, and not its value, and
+    `TooLarge`."""
+    require_few_values(raw)
     try:
-        return kind.model_validate_json(raw)
+        # orjson is ten times as fast as pydantic with values that have no model of their own.
+        return kind.model_validate(orjson.loads(raw))
+    except orjson.JSONDecodeError as wrong:
+        raise Invalid(f"body: it is not JSON: {wrong.msg}", field="body") from None
     except ValidationError as wrong:
         first = wrong.errors(include_input=False, include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"]) or "body"

@@ -23,6 +23,7 @@ from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.open_tasks import OpenTasks
 from komputer.gateway.redaction import Redaction
 from komputer.gateway.settings import Settings
+from komputer.http.json_values import has_more_values
 from komputer.kube import Cache, Cluster
 from komputer.resources.config import Config
 from komputer.resources.connector import Connector, is_connector_name
@@ -189,8 +190,10 @@ def _refusal(error: KomputerError, body: bytes | None) -> Response:
 
 def asked(body: bytes | None) -> str | int | None:
     """The id of the JSON-RPC request that this is, or None where it is none that waits for an answer."""
+    if body is None or has_more_values(body, bodies.VALUES_LIMIT):
+        return None
     try:
-        message: Any = orjson.loads(body or b"")
+        message: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(message, dict) or "method" not in message:

@@ -42,6 +42,8 @@ TOOL_USE: Final = "claudecode/toolUseId"
 """Where Claude names its tool call: the same when a call is sent again."""
 MESSAGE_LIMIT_BYTES: Final = 2**20
 """Of one call: instructions and a prompt at their largest, with room for JSON's escapes."""
+VALUES_LIMIT: Final = 10_000
+"""JSON values in one call, which the MCP library checks several times. The largest call names 64 agents."""
 Context = ServerRequestContext[Any]
 
 
@@ -117,6 +119,7 @@ class Managers:
             raw = await bodies.read(
                 receive, scope["headers"], MESSAGE_LIMIT_BYTES, lambda size: take(size * bodies.AS_OBJECTS)
             )
+            bodies.require_few_values(raw, VALUES_LIMIT)
             await self._sessions.handle_request({**scope, SCOPE_KEY: turn}, bodies.again(raw, receive), send)
 
     async def _turn(self, caller: Caller) -> Turn:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from komputer.gateway.tasks import TaskMetrics
+from komputer.http.metrics import HttpCollector
 from komputer.kube import Cache
 from komputer.kube.metrics import WatchMetrics
 
@@ -35,6 +36,7 @@ class Metrics:
         )
         self.tasks = TaskMetrics(self.registry)
         self.streams = Gauge("komputer_gateway_assignment_streams", "Open assignment streams.", registry=self.registry)
+        self.registry.register(HttpCollector())
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

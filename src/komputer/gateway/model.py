@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 import aiohttp
 import orjson
@@ -24,6 +26,7 @@ from komputer.resources.errors import Invalid, KomputerError
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 BODY_LIMIT_BYTES: Final = 32 * 2**20
 """What Anthropic accepts."""
 QUERIES: Final = (b"", b"beta=true")
@@ -55,6 +58,7 @@ class ModelProxy:
         self._under_way = under_way
         self._held_bytes = held_bytes
         self._starts: dict[str, str] = {}
+        self._parsing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -66,8 +70,8 @@ class ModelProxy:
         try:
             body = await self._admitted(scope, receive, held)
             path, query = self._path, scope["query_string"].decode()
-            if self._settings.vertex:
-                (path, body), query = self._settings.vertex.translated(path, body), ""
+            if vertex := self._settings.vertex:
+                (path, body), query = await _run(body, vertex.translated, path, body), ""
         except bodies.ClientLeft:
             return "left"
         except KomputerError as error:
@@ -92,9 +96,15 @@ class ModelProxy:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
         # Only the name is kept while the log is asked: a parsed body may be many times as large as its bytes.
-        asked = requests.model_of(raw)
+        asked = await self._model_of(caller.key.uid, raw)
         requests.admit_model(asked, await self._assigned(caller, task, asked))
         return raw
+
+    async def _model_of(self, uid: str, raw: bytes) -> object:
+        """`requests.model_of`, for one body of an agent at a time: they wait for each other, others do not."""
+        turn = self._parsing.setdefault(uid, asyncio.Lock())
+        async with turn:
+            return await _run(raw, requests.model_of, raw)
 
     async def _assigned(self, caller: Caller, task: str, asked: Any) -> set[str]:
         """The agent's model; where another is asked for, also the one that the open task was started with, since a
@@ -146,6 +156,12 @@ class ModelProxy:
         except Unreachable as error:
             log.warning("model not reached", error=error.message)
             return await _answer(model_error(error), scope, receive, send)
+
+
+async def _run(raw: bytes, work: Callable[..., T], *arguments: Any) -> T:
+    """`work`, which parses `raw`: in a thread where that takes long. The thread gives way to the event loop every
+    millisecond (`serve/http.py`)."""
+    return work(*arguments) if requests.is_quick(raw) else await asyncio.to_thread(work, *arguments)
 
 
 async def _refused(answer: aiohttp.ClientResponse, credential: Credential | None) -> Response:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 
 from komputer.gateway.errors import TooLarge
+from komputer.http.json_values import has_more_values
 from komputer.resources.errors import Forbidden, Invalid
 
 REFUSED_FIELDS: Final = ("container", "fallbacks", "files", "mcp_servers")
@@ -20,9 +21,12 @@ SERVER_BLOCKS: Final = frozenset({"container_upload"})
 ALIASES: Final = frozenset({"haiku", "opus", "sonnet"})
 MODEL_LIMIT: Final = 256
 """Characters of a model's name, as in an agent's spec."""
-VALUES_LIMIT: Final = 1_000_000
-"""Of a body's commas and opening brackets, in texts too: parsed, each may cost 200 bytes, and one body could take all
-memory. The largest conversation has a million tokens, of which few are commas."""
+VALUES_LIMIT: Final = 200_000
+"""JSON values in one body: parsed, each may cost 200 bytes and 1 µs. The largest conversation has a million tokens, but
+most are in texts; a message has some ten values, a tool's schema some hundred."""
+QUICK_BYTES: Final = 256 * 1024
+QUICK_VALUES: Final = 10_000
+"""A body within both is parsed on the event loop, which takes 3 ms at most; others in a thread."""
 LONG_CONTEXT: Final = "[1m]"
 """Claude takes it off a model's name before it asks."""
 
@@ -31,7 +35,7 @@ def parsed(raw: bytes) -> dict[str, Any]:
     """The body, which the model's side reads as we do. Raises `Invalid` for what is not one JSON object, and for names
     that occur twice in an object: of these one reader takes the first and another the last. Raises `TooLarge` for what
     would take too much memory."""
-    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > VALUES_LIMIT:
+    if has_more_values(raw, VALUES_LIMIT):
         raise TooLarge(f"The body has more than {VALUES_LIMIT} values.")
     try:
         body: Any = orjson.loads(raw)
@@ -43,6 +47,11 @@ def parsed(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Invalid("The request must be a JSON object.", code="invalid-json")
     return body
+
+
+def is_quick(raw: bytes) -> bool:
+    """Whether parsing `raw` keeps nobody waiting."""
+    return len(raw) <= QUICK_BYTES and not has_more_values(raw, QUICK_VALUES)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,14 +16,15 @@ import uvloop
 from komputer import api, gateway, offline, operator
 from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
+from komputer.http.refusals import as_messages_api
 from komputer.kube import Cluster
 from komputer.local import credential, valkey
-from komputer.local.apiserver import ApiServer
+from komputer.local.apiserver import ApiServer, as_status
 from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
 from komputer.resources.errors import Unavailable
-from komputer.serve import logs
+from komputer.serve import heap, logs
 from komputer.serve.http import Ready, serve
 
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 3
@@ -102,9 +103,25 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
             ready()
 
         async with asyncio.TaskGroup() as group:
-            await serve(server.app(), platform.sockets.kubernetes, lambda: _begin(group, install_ours()))
+            await serve(
+                server.app(),
+                platform.sockets.kubernetes,
+                lambda: _begin(group, install_ours()),
+                server.stop_watches,
+                refusal=as_status,
+            )
 
     uvloop.run(main())
+
+
+def _settled(ready: Ready) -> Ready:
+    """Also takes what was loaded out of garbage collection; `serve` does so for the HTTP servers."""
+
+    def settled() -> None:
+        heap.freeze()
+        ready()
+
+    return settled
 
 
 def _begin(group: asyncio.TaskGroup, work: Coroutine[None, None, None]) -> None:
@@ -126,7 +143,7 @@ def run_api(platform: Platform, ready: Ready) -> None:
             also_ready=all_parts, addresses=_addresses(platform), create_status=platform.create_status
         )
         app = api.app(settings, cluster, log)
-        await serve(app, platform.sockets.api, ready, app.state.streams.drain)
+        await serve(app, platform.sockets.api, ready, app.state.streams.drain, websockets=api.WebSocketProtocol)
         await cluster.close()
         await log.close()
 
@@ -140,7 +157,7 @@ def run_gateway(platform: Platform, ready: Ready) -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
         app = gateway.app(_gateway_settings(platform), cluster, log)
-        await serve(app, platform.sockets.gateway, ready)
+        await serve(app, platform.sockets.gateway, ready, app.drain)
         await cluster.close()
         await log.close()
 
@@ -171,7 +188,7 @@ def run_operator(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
-        await operator.run(operator.Settings(), cluster, log, ready=ready, stop=stop_signal())
+        await operator.run(operator.Settings(), cluster, log, ready=_settled(ready), stop=stop_signal())
         await cluster.close()
         await log.close()
 
@@ -186,7 +203,7 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         kubelet = Kubelet(cluster, platform.data.path, sandbox=platform.sandbox, images=images)
-        await kubelet.run(stop_signal(), ready)
+        await kubelet.run(stop_signal(), _settled(ready))
         await cluster.close()
 
     asyncio.run(main())
@@ -194,4 +211,4 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
 
 def run_model(platform: Platform, ready: Ready) -> None:
     log_to_file(platform, "model")
-    uvloop.run(serve(offline.app(), platform.sockets.model, ready))
+    uvloop.run(serve(offline.app(), platform.sockets.model, ready, refusal=as_messages_api))

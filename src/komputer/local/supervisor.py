@@ -14,7 +14,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from komputer.http import descriptors
 from komputer.local.kubelet.processes import end_with_parent
+from komputer.serve import heap
 
 RESTART_PAUSE_MAX_S = 30.0
 FORGIVEN_AFTER_S = 60.0
@@ -56,6 +58,8 @@ class Supervisor:
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Until SIGINT or SIGTERM. Returns the exit code: 0, or 1 where a part could not be stopped gracefully."""
+        descriptors.raise_limit()
+        heap.freeze()
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from komputer.http import server as http
+from komputer.http.refusals import as_messages_api
 from komputer.offline.endpoint import application
 
 
@@ -36,7 +38,7 @@ def run(port: int, ready: Callable[[int], None] | None) -> None:
     """See `komputer.offline.serve`."""
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listener:
         chosen: int = listener.getsockname()[1]
-        config = uvicorn.Config(
-            application(), lifespan="off", log_level="critical", access_log=False, timeout_graceful_shutdown=1
+        config = http.config(
+            application(), refusal=as_messages_api, lifespan="off", log_level="critical", timeout_graceful_shutdown=1
         )
         _Server(config, lambda: ready(chosen) if ready else None).run(sockets=[listener])

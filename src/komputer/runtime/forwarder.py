@@ -20,6 +20,10 @@ from typing import Any, Final
 import httpx
 import uvicorn
 
+from komputer.http import descriptors
+from komputer.http import server as http
+from komputer.http.limits import Limits
+from komputer.http.refusals import as_messages_api
 from komputer.resources.errors import Unavailable
 from komputer.runtime import managing
 from komputer.runtime.door import CONNECT_S, Door
@@ -32,6 +36,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+LIMITS: Final = Limits(connections=512, connections_per_address=512)
+"""Claude has one connection per request, of which ten tools and 64 connectors may have some each."""
 PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
 CONNECTOR: Final = re.compile(r"/connectors/[a-z0-9-]{1,63}")
 CONNECTOR_METHODS: Final = ("POST", "GET", "DELETE")
@@ -59,8 +65,9 @@ class Forwarder:
     """`url` and `key` are Claude's ANTHROPIC_BASE_URL and credential. `heard_at` is the loop's time of the last byte
     that the model sent, for the watchdog."""
 
-    def __init__(self, gateway: Door) -> None:
+    def __init__(self, gateway: Door, limits: Limits = LIMITS) -> None:
         self._door = gateway
+        self._limits = limits
         self._key = ""
         self._server: uvicorn.Server | None = None
         self._socket: socket.socket | None = None
@@ -69,19 +76,18 @@ class Forwarder:
 
     async def start(self) -> None:
         """Listen on a free loopback port. Nobody has a key yet."""
+        descriptors.raise_limit()
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(
+        config = http.config(
             self._application,
+            limits=self._limits,
+            refusal=as_messages_api,
             interface="asgi3",
             proxy_headers=False,
             lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
             date_header=False,
             timeout_graceful_shutdown=1,
-            ws="none",
         )
         # Not `serve`: its loop wakes ten times a second, and it takes the process's signal handlers.
         config.load()
@@ -108,14 +114,18 @@ class Forwarder:
         headers: Headers = scope["headers"]
         if not self._is_allowed(headers):
             await _refuse(send, 401, "authentication_error", "This key is not the present task's.")
-        elif scope["method"] == "POST" and scope["path"] in PATHS:
+        elif not (methods := _methods(scope["path"])):
+            await _refuse(send, 404, "not_found_error", "Only the Messages API and connectors are forwarded.")
+        elif scope["method"] not in methods:
+            allow = ", ".join(["HEAD", *methods] if "GET" in methods else methods)
+            sentence = f"{scope['path']} does not take {scope['method']}."
+            await _refuse(send, 405, "invalid_request_error", sentence, (b"allow", allow.encode()))
+        elif scope["path"] in PATHS:
             await self._forward(f"/model{scope['path']}", scope, headers, receive, send)
-        elif scope["method"] in CONNECTOR_METHODS and CONNECTOR.fullmatch(scope["path"]):
-            await self._forward(scope["path"], scope, headers, receive, send)
-        elif scope["method"] == "POST" and scope["path"] == managing.PATH:
+        elif scope["path"] == managing.PATH:
             await self._manage(headers, receive, send)
         else:
-            await _refuse(send, 404, "not_found_error", "Only the Messages API and connectors are forwarded.")
+            await self._forward(scope["path"], scope, headers, receive, send)
 
     def _is_allowed(self, headers: Headers) -> bool:
         given = [value.removeprefix(b"Bearer ") for name, value in headers if name in (b"x-api-key", b"authorization")]
@@ -230,10 +240,17 @@ def is_about_the_pod(refusal: bytes) -> bool:
     return isinstance(body, dict) and body.get("code") in POD_CODES
 
 
-async def _refuse(send: Send, status: int, kind: str, message: str) -> None:
+def _methods(path: str) -> tuple[str, ...]:
+    """Of a path that is forwarded; none for others."""
+    if path in PATHS or path == managing.PATH:
+        return ("POST",)
+    return CONNECTOR_METHODS if CONNECTOR.fullmatch(path) else ()
+
+
+async def _refuse(send: Send, status: int, kind: str, message: str, *more: tuple[bytes, bytes]) -> None:
     """An error in the shape of the Messages API, which Claude understands and retries as that API asks."""
     body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

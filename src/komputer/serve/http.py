@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,14 +10,21 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from komputer.api.websockets import Protocol as WebSocketProtocol
+from komputer.http import descriptors
+from komputer.http import server as http
+from komputer.http.limits import Limits
+from komputer.http.refusals import Refusal, as_error
+from komputer.http.websocket import WebSocketProtocol
 from komputer.resources import keepalive
+from komputer.serve import heap
 
 WS_MESSAGE_LIMIT_BYTES = 64 * 1024
 """Of what a client sends over a WebSocket; it is read and dropped."""
 TAKE_WITHIN_S = 60
 """A client that takes nothing of what was sent for so long, or that is gone without a word, is cut off; else it would
 hold its connection for ever, also after its stream was given up."""
+SWITCH_S = 0.001
+"""How long a thread that parses a large body holds up the event loop at once; Python's default is 5 ms."""
 Ready = Callable[[], None]
 log = structlog.get_logger(__name__)
 
@@ -32,6 +40,7 @@ class Announcing(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            heap.freeze()
             self._ready()
 
     @contextmanager
@@ -62,21 +71,24 @@ async def serve(
     drain: Callable[[], None] = lambda: None,
     *,
     grace_s: int = 2,
+    limits: Limits | None = None,
+    refusal: Refusal = as_error,
+    websockets: type[WebSocketProtocol] | None = None,
 ) -> None:
-    """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do."""
+    """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do.
+    Without `websockets` requests for one are answered as HTTP."""
+    log.info("descriptors", limit=descriptors.raise_limit(), in_use=descriptors.in_use())
+    sys.setswitchinterval(SWITCH_S)
     for option in keepalive.socket_options(TAKE_WITHIN_S):
         listening.setsockopt(*option)
     server = Announcing(
-        uvicorn.Config(
+        http.config(
             app,
-            log_config=None,
-            access_log=False,
+            limits=limits,
+            refusal=refusal,
             lifespan="on",
-            server_header=False,
             timeout_graceful_shutdown=grace_s,
-            timeout_keep_alive=75,
-            http="httptools",
-            ws=WebSocketProtocol,
+            ws=websockets or "none",
             ws_ping_interval=20,
             ws_ping_timeout=20,
             ws_max_size=WS_MESSAGE_LIMIT_BYTES,

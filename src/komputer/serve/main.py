@@ -8,6 +8,7 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
+from komputer.http import descriptors
 from komputer.resources.errors import KomputerError
 from komputer.serve.processes import Api, Gateway, OfflineModel, Operator, Probe
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsError as wrong:
         print(f"komputer: {wrong}", file=sys.stderr)
         return 2
+    descriptors.raise_limit()
     try:
         uvloop.run(settings.run())
     except KomputerError as refused:

@@ -13,7 +13,7 @@ from komputer.api.border import is_loopback
 from komputer.connectors.addresses import AddressRules
 from komputer.kube.lease import Lease
 from komputer.resources import names
-from komputer.serve import probe
+from komputer.serve import heap, probe
 from komputer.serve.credential import CredentialFile
 from komputer.serve.health import Health
 from komputer.serve.http import announce, serve
@@ -58,8 +58,7 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
 
     @model_validator(mode="after")
     def _is_guarded(self) -> "Api":
-        is_local = is_loopback(f"[{self.host}]" if ":" in self.host else self.host)
-        if self.auth == "none" and not is_local and not self.allow_anonymous_remote:
+        if self.auth == "none" and not is_loopback(self.host) and not self.allow_anonymous_remote:
             raise ValueError(
                 f"--auth none on {self.host} would let everybody who reaches it do everything; use --auth kubernetes, "
                 "or say --allow-anonymous-remote as well where something in front of it decides who may call"
@@ -83,7 +82,14 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
             app = api.app(settings, cluster, log)
             listening = self.listen()
             async with self.scraped(app.state.metrics.text):
-                await serve(app, listening, announce(listening), app.state.streams.drain, grace_s=self.drain_seconds)
+                await serve(
+                    app,
+                    listening,
+                    announce(listening),
+                    app.state.streams.drain,
+                    grace_s=self.drain_seconds,
+                    websockets=api.WebSocketProtocol,
+                )
 
 
 class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
@@ -205,7 +211,13 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
 
     def _health(self) -> Health:
         listening = self.listen()
-        return Health(listening, announce(listening))
+        announced = announce(listening)
+
+        def ready() -> None:
+            heap.freeze()
+            announced()
+
+        return Health(listening, ready)
 
 
 class OfflineModel(Process, cli_prog_name="komputer serve offline-model"):

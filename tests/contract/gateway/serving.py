@@ -13,6 +13,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from komputer import api
+from komputer.http import server as http
+
 WITHIN_S = 20.0
 """Nothing here takes long; two cores shared with others may."""
 
@@ -31,12 +34,8 @@ class _Server(uvicorn.Server):
 async def serving(app: ASGIApp, *, lifespan: str = "on") -> AsyncIterator[str]:
     """The app's address while it is served."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
-        config = uvicorn.Config(
-            app,
-            lifespan="on" if lifespan == "on" else "off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=1,
+        config = http.config(
+            app, lifespan="on" if lifespan == "on" else "off", timeout_graceful_shutdown=1, ws=api.WebSocketProtocol
         )
         server = _Server(config)
         running = asyncio.create_task(server.serve(sockets=[listening]))

@@ -19,7 +19,13 @@ def main(kubeconfig: str, url: str, prefix: str, port: str) -> None:
         cluster, log = Cluster.connect(Path(kubeconfig)), Log.connect(url, prefix=prefix)
         settings = api.Settings(readers=int(os.environ.get("READERS", "200")))
         app = api.app(settings, cluster, log)
-        await serve(app, listening, lambda: print(listening.getsockname()[1], flush=True), app.state.streams.drain)
+        await serve(
+            app,
+            listening,
+            lambda: print(listening.getsockname()[1], flush=True),
+            app.state.streams.drain,
+            websockets=api.WebSocketProtocol,
+        )
         await cluster.close()
         await log.close()
 

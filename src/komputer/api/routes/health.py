@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from komputer.http.connections import totals
 from komputer.resources.errors import Unavailable
 
 router = APIRouter(tags=["health"])
@@ -28,6 +29,8 @@ async def readyz(request: Request) -> JSONResponse:
             raise Unavailable("what the agents are doing has not been read yet", code="starting")
         if problem := state.background.problem:
             raise Unavailable(problem, code="background_failed")
+        if shortage := totals.shortage():
+            raise Unavailable(shortage, code="too_many_connections")
         await state.settings.also_ready()
     except Unavailable as missing:
         return JSONResponse({"status": "not ready", "error": missing.message, "code": missing.code}, 503)

@@ -5,7 +5,8 @@ uses; objects live in memory and in one SQLite file. Where it and a real kube-ap
 Komputer does not use (server-side apply, CEL, webhooks, exec, …) is refused with a Status that says so.
 """
 
+from komputer.local.apiserver.errors import as_status
 from komputer.local.apiserver.logs import LogRequest, LogSource
 from komputer.local.apiserver.server import ApiServer, write_kubeconfig
 
-__all__ = ["ApiServer", "LogRequest", "LogSource", "write_kubeconfig"]
+__all__ = ["ApiServer", "LogRequest", "LogSource", "as_status", "write_kubeconfig"]

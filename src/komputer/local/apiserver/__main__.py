@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import secrets
 import socket
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import FrameType
 
 import uvicorn
 
+from komputer.http import server as http
+from komputer.local.apiserver.errors import as_status
 from komputer.local.apiserver.server import ApiServer, write_kubeconfig
 
 
@@ -44,9 +47,8 @@ def main() -> None:
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     write_kubeconfig(arguments.kubeconfig, address, token)
     print(address, flush=True)
-    config = uvicorn.Config(
-        api.app(), log_level="warning", access_log=False, timeout_keep_alive=90, timeout_graceful_shutdown=5
-    )
+    logging.basicConfig(level=logging.WARNING)
+    config = http.config(api.app(), refusal=as_status, timeout_graceful_shutdown=5)
     Server(config, api).run(sockets=[listener])
 
 

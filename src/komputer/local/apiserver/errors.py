@@ -65,6 +65,16 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else text[:200] + "..."
 
 
+_REASONS = {400: "BadRequest", 408: "Timeout", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+
+
+def as_status(status: int, sentence: str, code: str) -> bytes:
+    """The `Status` of an error that the HTTP server answers below the application; `code` is its cause."""
+    details = {"causes": [{"reason": code, "message": sentence}]}
+    error = ApiError(status, _REASONS.get(status, "BadRequest"), sentence, details)
+    return json.dumps(error.status()).encode()
+
+
 def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
@@ -88,8 +98,16 @@ def no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource")
 
 
-def not_allowed(message: str) -> ApiError:
-    return ApiError(405, "MethodNotAllowed", message)
+class NotAllowed(ApiError):
+    """405; `allow` are the methods that the address has."""
+
+    def __init__(self, message: str, allow: Sequence[str]) -> None:
+        super().__init__(405, "MethodNotAllowed", message)
+        self.allow = ", ".join(["HEAD", *allow] if "GET" in allow else allow)
+
+
+def not_allowed(message: str, allow: Sequence[str] = ()) -> ApiError:
+    return NotAllowed(message, allow)
 
 
 def already_exists(resource: str, name: str) -> ApiError:

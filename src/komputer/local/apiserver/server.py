@@ -112,6 +112,8 @@ class ApiServer:
             response = json_response(error.status(), error.code)
             if error.code == 401:
                 response.headers["WWW-Authenticate"] = "Bearer"
+            if isinstance(error, errors.NotAllowed):
+                response.headers["Allow"] = error.allow
             return response
         except (RecursionError, orjson.JSONEncodeError):
             return json_response(errors.bad_request("the body is nested too deeply").status(), 400)
@@ -148,7 +150,7 @@ class ApiServer:
         if parts[0] in ("api", "apis") and (target := parse_target(parts, self.registry)):
             return await self._resource(Call(request, target, user))
         if request.method not in ("GET", "HEAD"):
-            raise errors.not_allowed("the server does not allow this method on the requested resource")
+            raise errors.not_allowed("the server does not allow this method on the requested resource", ("GET",))
         return self._discovered(parts, request)
 
     def _discovered(self, parts: list[str], request: Request) -> Response:

@@ -18,7 +18,7 @@ FIRST_CHUNK_S = 0.2
 async def pod_log(call: Call, pod: Stored, source: LogSource | None, stopping: asyncio.Event) -> Response:
     """One container's log, as text. ApiError 400 for one that is unknown or never started; empty without a kubelet."""
     if call.request.method != "GET":
-        raise refuse_method(call.target.kind, call.request.method)
+        raise refuse_method(call.target.kind, call.request.method, ("GET",))
     spec = pod.object["spec"]
     names = [one["name"] for one in [*spec["containers"], *(spec.get("initContainers") or ())]]
     container = call.query.get("container") or names[0]

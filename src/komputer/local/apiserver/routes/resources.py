@@ -16,6 +16,7 @@ from komputer.local.apiserver.kinds import Kind
 from komputer.local.apiserver.objects import Objects, WriteOptions
 from komputer.local.apiserver.requests import (
     Call,
+    Target,
     delete_options,
     is_true,
     read_json,
@@ -54,14 +55,10 @@ class Resources:
     async def answer(self, call: Call) -> Response:
         """Whatever the method and the target say; ApiError for everything that is refused."""
         kind, name, method = call.target.kind, call.target.name, call.request.method
-        verb = _VERBS.get((method, bool(name)))
-        if (
-            verb is None
-            or verb not in kind.verbs
-            or (call.target.subresource and verb not in ("get", "update", "patch"))
-        ):
-            raise refuse_method(kind, method)
-        match verb:
+        allowed = _allowed(call.target)
+        if method not in allowed:
+            raise refuse_method(kind, method, list(allowed))
+        match allowed[method]:
             case "get":
                 return self._shown(call, self._objects.get(kind, call.target.space, name))
             case "list":
@@ -77,8 +74,6 @@ class Resources:
         return await self.delete_collection(call)
 
     async def create(self, call: Call) -> Response:
-        if call.target.namespace is None and call.target.kind.namespaced:
-            raise refuse_method(call.target.kind, "POST")
         options = write_options(call.query)
         body = await read_json(call.request)
         stored = self._objects.create(call.target.kind, call.target.space, body, options)
@@ -227,6 +222,19 @@ _VERBS = {
     ("DELETE", True): "delete",
     ("DELETE", False): "deletecollection",
 }
+
+
+def _allowed(target: Target) -> dict[str, str]:
+    """The verb of each method that the address has."""
+    is_everywhere = target.kind.namespaced and target.namespace is None
+    return {
+        method: verb
+        for (method, is_named), verb in _VERBS.items()
+        if is_named is bool(target.name)
+        and verb in target.kind.verbs
+        and not (target.subresource and verb not in ("get", "update", "patch"))
+        and not (is_everywhere and verb == "create")
+    }
 
 
 def _raw(kind: Kind, stored: Stored) -> bytes:

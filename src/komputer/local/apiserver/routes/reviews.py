@@ -61,7 +61,7 @@ class Reviews:
 
     async def token_request(self, call: Call) -> Response:
         if call.request.method != "POST":
-            raise refuse_method(call.target.kind, call.request.method)
+            raise refuse_method(call.target.kind, call.request.method, ("POST",))
         body = _body(await read_json(call.request), TOKEN_REQUEST)
         return json_response(self._tokens.issue(call.target.space, call.target.name, body, datetime.now(UTC)), 201)
 
@@ -69,7 +69,7 @@ class Reviews:
         """A review with its status, as 201."""
         kind = call.target.kind
         if call.request.method != "POST" or call.target.name:
-            raise refuse_method(kind, call.request.method)
+            raise refuse_method(kind, call.request.method, () if call.target.name else ("POST",))
         body = _body(await read_json(call.request), kind)
         spec = body.get("spec") or {}
         match kind.plural:

@@ -1,0 +1,20 @@
+"""How every HTTP server of the platform is configured."""
+
+from functools import partial
+from typing import Any
+
+import uvicorn
+
+from komputer.http.connections import Connections
+from komputer.http.limits import Limits
+from komputer.http.protocol import Protocol
+from komputer.http.refusals import Refusal, as_error
+
+
+def config(app: Any, *, limits: Limits | None = None, refusal: Refusal = as_error, **others: Any) -> uvicorn.Config:
+    """uvicorn's configuration with our protocol and limits; `others` are uvicorn's own settings. Without `ws` requests
+    for WebSockets are answered as HTTP."""
+    limits = limits or Limits()
+    protocol: Any = partial(Protocol, limits=limits, tracked=Connections(limits), refusal=refusal)
+    given = {"ws": "none", "access_log": False, "log_config": None, "server_header": False, **others}
+    return uvicorn.Config(app, http=protocol, **given)
