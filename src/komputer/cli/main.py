@@ -7,9 +7,9 @@ import sys
 def main() -> None:
     """Exit codes: 0 done, 1 it failed or was refused, 2 wrong usage, 130 cancelled by Ctrl-C."""
     if sys.argv[1:2] == ["up"]:
-        from komputer.local import credential
+        from komputer.local import startup
 
-        credential.leave_environment()
+        startup.begin()
     from komputer.cli.app import app
     from komputer.client import ApiError
     from komputer.resources.errors import KomputerError

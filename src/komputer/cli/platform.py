@@ -1,4 +1,4 @@
-"""Commands that run something: `up`, `offline-model`."""
+"""Commands of the platform on this machine: `up`, `repair`, `offline-model`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -76,10 +76,35 @@ def offline_model(
     Example: `komputer offline-model --port 8099`, then point ANTHROPIC_BASE_URL at it.
     """
     from komputer import offline
+    from komputer.resources.errors import Conflict
 
-    offline.serve(port, ready=lambda taken: typer.echo(f"http://127.0.0.1:{taken}"))
+    try:
+        offline.serve(port, ready=lambda taken: typer.echo(f"http://127.0.0.1:{taken}"))
+    except OSError as wrong:
+        raise Conflict(
+            f"cannot listen on 127.0.0.1:{port} ({wrong.strerror}); choose another with --port, 0 takes a free one"
+        ) from wrong
+
+
+def repair(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="What to repair.  [default: ~/.local/share/komputer]", show_default=False),
+    ] = None,
+) -> None:
+    """Check the data directory of a stopped platform and repair what is damaged.
+
+    Says what was found and lost, and keeps a copy of each damaged file. A directory without damage is left as it is.
+
+    Example: `komputer repair --data-dir /tmp/try`
+    """
+    from komputer.local.repair import repair
+    from komputer.local.supervisor import tell
+
+    repair(data_dir, tell)
 
 
 def register(app: typer.Typer) -> None:
     app.command()(up)
+    app.command()(repair)
     app.command("offline-model")(offline_model)

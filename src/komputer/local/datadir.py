@@ -1,16 +1,29 @@
 """The data directory: everything that outlives a run, private to its owner."""
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import socket
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from komputer.resources.errors import KomputerError
 
 FORMAT = 1
 """Of the directory's layout. A release that changes it raises the number and migrates what it finds."""
+OURS = ("komputer.json", "objects.db", "lock", "valkey", "volumes")
+"""A directory with one of these is a data directory."""
+IGNORED = ("lost+found",)
+"""May lie in a new data directory; so may files whose name begins with a dot."""
+
+
+RELEASE_S = 1.0
+"""How long the last processes of a platform that was killed may still hold its name."""
 
 
 class InUse(KomputerError):
@@ -19,53 +32,166 @@ class InUse(KomputerError):
     code = "in-use"
 
 
+class Unusable(KomputerError):
+    """The directory cannot hold a platform's data; the message says why and what to do."""
+
+    code = "data-dir"
+
+
 def default_path() -> Path:
-    """`$XDG_DATA_HOME/komputer`, else `~/.local/share/komputer`."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "komputer"
+    """`$XDG_DATA_HOME/komputer`, else `~/.local/share/komputer`. Raises `Unusable` where there is no home directory."""
+    try:
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "komputer"
+    except RuntimeError as homeless:
+        raise Unusable("there is no home directory; say with --data-dir where to keep the data") from homeless
 
 
 class DataDir:
-    """Opened and locked for the life of this process. Raises `InUse` where another platform runs on it."""
+    """Opened and locked for the life of this process. Raises `InUse` where another platform runs on it, `Unusable`
+    where it cannot be used. `note` is called with what the person should know.
 
-    def __init__(self, path: Path) -> None:
+    The lock is on the directory itself, so that nobody can remove it while it is held, and on the file `lock`, for
+    file systems that lock only files.
+
+    `installation` identifies the installation: the keys of its tokens are made from it. A directory that was copied
+    gets a new one, since the copy must not be able to speak for the original: known by the directory's inode, which a
+    rename keeps and a copy changes, and by a name that a running platform holds on this machine's network."""
+
+    def __init__(self, path: Path, note: Callable[[str], None] = lambda line: None) -> None:
         self.path = path.absolute()
+        self._note = note
         os.umask(0o077)
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.chmod(0o700)
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._open()
+        except OSError as wrong:
+            why = "it is a file" if isinstance(wrong, FileExistsError) else wrong.strerror or str(wrong)
+            where = f" ({wrong.filename})" if wrong.filename and Path(str(wrong.filename)) != self.path else ""
+            raise Unusable(
+                f"cannot use {self.path} as the data directory: {why}{where}; choose another with --data-dir"
+            ) from wrong
+
+    def _open(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = os.listdir(self.path)
+        foreign = [name for name in found if not name.startswith(".") and name not in IGNORED]
+        if foreign and not any(name in OURS for name in found):
+            raise Unusable(
+                f"{self.path} holds other files ({foreign[0]!r}) and no data of Komputer; choose another directory with "
+                "--data-dir"
+            )
+        self._directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.fchmod(self._directory, 0o700)
+        self._take(self._directory, is_needed=False)
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._take(self._lock, is_needed=True)
+        self._settings = self._read_settings()
+        self._settle_identity()
+        self.restore()
+
+    def _take(self, descriptor: int, *, is_needed: bool) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as taken:
             raise InUse(
                 f"a platform already runs on {self.path}; stop it, or choose another directory with --data-dir"
             ) from taken
-        self._settings = self._checked()
-        for folder in (self.logs, self.valkey):
-            folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError:  # NFS locks no directories
+            if is_needed:
+                raise
 
-    def _checked(self) -> dict[str, object]:
-        file = self.path / "komputer.json"
-        if not file.exists():
-            return {"format": FORMAT, "token": secrets.token_urlsafe(32), "ports": {}}
+    def restore(self) -> None:
+        """Make the folders and the lock that every part expects, where somebody removed them. Raises `OSError`."""
+        for folder in (self.path, self.logs, self.valkey):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path / "lock", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def why_lost(self) -> str | None:
+        """Why this process must not go on: the directory is not at its path any more. None where all is well."""
         try:
-            settings = json.loads(file.read_text("utf-8"))
-            found = settings["format"]
-        except (ValueError, KeyError, TypeError) as wrong:
-            raise InUse(f"{file} cannot be read; move {self.path} away to start anew") from wrong
-        if found > FORMAT:
-            raise InUse(f"{self.path} was written by a newer Komputer (format {found}); install that version or newer")
-        return dict(settings)
+            found, held = self.path.stat(), os.fstat(self._directory)
+        except FileNotFoundError:
+            return f"the data directory {self.path} was removed or renamed; the platform stops"
+        except OSError:
+            return None  # a passing fault of the disk or the network
+        if (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
+            return f"the data directory {self.path} was replaced by another; the platform stops"
+        return None
+
+    def _read_settings(self) -> dict[str, Any]:
+        """What `komputer.json` says. Everything in it can be made anew, so a damaged one is set aside."""
+        file = self.path / "komputer.json"
+        try:
+            found = json.loads(file.read_bytes())
+            fields = {"format": int, "token": str, "ports": dict}
+            if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in fields.items()):
+                raise ValueError("not the fields that it has")
+        except FileNotFoundError:
+            return self._new_settings()
+        except (ValueError, RecursionError):
+            aside = set_aside(file)
+            self._note(f"note: {file} was damaged and is made anew; the old one is {aside.name}")
+            return self._new_settings()
+        if found["format"] > FORMAT:
+            raise InUse(
+                f"{self.path} was written by a newer Komputer (format {found['format']}); install that version or newer"
+            )
+        found["ports"] = {name: port for name, port in found["ports"].items() if _is_port(port)}
+        return found
+
+    @staticmethod
+    def _new_settings() -> dict[str, Any]:
+        return {"format": FORMAT, "token": secrets.token_urlsafe(32), "ports": {}}
+
+    def _settle_identity(self) -> None:
+        inode = os.fstat(self._directory).st_ino
+        known = self._settings.get("installation")
+        has_moved = self._settings.get("inode", inode) != inode
+        if isinstance(known, str) and not has_moved and self._hold_name(known):
+            self._settings["inode"] = inode
+            return
+        if isinstance(known, str):
+            self._note(
+                f"note: {self.path} is a copy of another data directory: it becomes an installation of its own, "
+                "with a new kubeconfig and new addresses"
+            )
+            self._settings = self._new_settings()
+        self._settings |= {"installation": secrets.token_hex(16), "inode": inode}
+        self._hold_name(self._settings["installation"])
+
+    def _hold_name(self, installation: str) -> bool:
+        """Take the installation's name on this machine's network, for as long as we live. False where another platform
+        holds it. The name is no secret: who takes it while we do not run causes a new identity, and no more."""
+        if sys.platform != "linux":
+            return True
+        self._name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        deadline = time.monotonic() + RELEASE_S
+        while True:
+            try:
+                self._name.bind(f"\0komputer-{installation}")
+                return True
+            except OSError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.02)
 
     def save(self) -> None:
         """Writes the settings; private, and never half."""
         new = self.path / "komputer.json.new"
-        new.write_text(json.dumps(self._settings), "utf-8")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(self._settings, file)
+            file.flush()
+            os.fsync(file.fileno())
         new.replace(self.path / "komputer.json")
 
     @property
     def token(self) -> str:
         """Of the kubeconfig: whoever has it may do everything on this platform's Kubernetes API."""
         return str(self._settings["token"])
+
+    @property
+    def installation(self) -> str:
+        return str(self._settings["installation"])
 
     @property
     def kubeconfig(self) -> Path:
@@ -86,14 +212,31 @@ class DataDir:
     def listen(self, part: str) -> socket.socket:
         """A listening loopback socket for one of our own parts: on the port of the last run where that is free, since
         agents that go on know it."""
-        ports = self._settings["ports"]
-        assert isinstance(ports, dict)
+        ports: dict[str, int] = self._settings["ports"]
         try:
-            listening = listen("127.0.0.1", int(ports.get(part, 0)))
+            listening = listen("127.0.0.1", ports.get(part, 0))
         except InUse:
             listening = listen("127.0.0.1", 0)
         ports[part] = listening.getsockname()[1]
         return listening
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder, so that nothing is lost; its new path."""
+    aside = aside_path(path)
+    path.rename(aside)
+    return aside
+
+
+def aside_path(path: Path) -> Path:
+    """A free name beside `path` for a copy of it, with the time (UTC)."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    names = (f"{path.name}.damaged-{stamp}{suffix}" for suffix in ("", *(f"-{n}" for n in range(1, 1000))))
+    return next(candidate for name in names if not (candidate := path.with_name(name)).exists())
+
+
+def _is_port(value: object) -> bool:
+    return type(value) is int and 0 < value < 65536
 
 
 def listen(host: str, port: int) -> socket.socket:

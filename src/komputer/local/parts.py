@@ -1,14 +1,17 @@
 """What each part of the platform does in its process. Heavy imports happen in the parent, before the forks."""
 
 import asyncio
+import contextlib
 import logging
 import logging.handlers
 import os
+import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import uvloop
@@ -18,16 +21,35 @@ from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.http.refusals import as_messages_api
 from komputer.kube import Cluster
-from komputer.local import credential, valkey
-from komputer.local.apiserver import ApiServer, as_status
+from komputer.local import credential, database, valkey
+from komputer.local.apiserver import ApiServer, as_status, ensure_kubeconfig
 from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
+from komputer.local.supervisor import Fatal, tell
 from komputer.resources.errors import Unavailable
 from komputer.serve import heap, logs
 from komputer.serve.http import Ready, serve
 
 LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 3
+LAST_LINES = 12
+"""Of a part's log, shown where it fails again and again."""
+
+
+class LogFile(logging.handlers.RotatingFileHandler):
+    """Rotated at `LOG_LIMIT_BYTES`; made anew where somebody removed it."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        super().__init__(path, maxBytes=LOG_LIMIT_BYTES, backupCount=LOGS_KEPT, encoding="utf-8", errors="replace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not os.path.exists(self.baseFilename):
+            with contextlib.suppress(OSError):
+                os.makedirs(os.path.dirname(self.baseFilename), mode=0o700, exist_ok=True)
+                self.close()
+                self.stream = self._open()
+        super().emit(record)
 
 
 @dataclass(frozen=True)
@@ -57,14 +79,39 @@ class Platform:
     unready: Callable[[], list[str]]
     create_status: int | None = None
 
+    def restore(self) -> None:
+        """Make what every part finds in the data directory, where somebody removed or changed it. Raises `OSError`."""
+        self.data.restore()
+        ensure_kubeconfig(self.data.kubeconfig, self.sockets.url(self.sockets.kubernetes), self.data.token)
+
+    def watch(self) -> str | None:
+        """Called by the parent all the time: restores what is missing; the reason where the platform must stop."""
+        if lost := self.data.why_lost():
+            return lost
+        with contextlib.suppress(OSError):  # a full disk, which may have room again
+            self.restore()
+        return None
+
+    def last_lines(self, part: str) -> list[str]:
+        """The last lines that a part has logged."""
+        found = []
+        for name in (part, f"{part}-server"):
+            with contextlib.suppress(OSError):
+                with (self.data.logs / f"{name}.log").open("rb") as file:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+                    lines = file.read().decode("utf-8", "replace").splitlines()
+                found += [line[:300] for line in lines if line.strip()][-LAST_LINES:]
+        return found
+
 
 def log_to_file(platform: Platform, part: str) -> None:
     """Everything that this process says goes to `logs/<part>.log`, rotated at 10 MiB; stderr too."""
+    with contextlib.suppress(OSError):  # a full disk: the part may do without
+        platform.restore()
     path = platform.data.logs / f"{part}.log"
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_LIMIT_BYTES, backupCount=LOGS_KEPT)
-    logs.to(handler, platform.log_level, platform.log_format)
+    logs.to(LogFile(path), platform.log_level, platform.log_format)
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(log, sys.stderr.fileno())
+    os.dup2(log, 2)
     os.close(log)
 
 
@@ -77,15 +124,21 @@ def stop_signal() -> asyncio.Event:
 
 def run_valkey(platform: Platform, ready: Ready) -> None:
     log_to_file(platform, "valkey")
-    valkey.run(platform.data.valkey, platform.data.logs / "valkey-server.log", ready)
+    valkey.run(platform.data.valkey, platform.data.logs / "valkey-server.log", ready, tell)
 
 
 def run_kubernetes(platform: Platform, ready: Ready) -> None:
     log_to_file(platform, "kubernetes")
     data = platform.data
+    check_objects(data.objects)
 
     async def main() -> None:
-        server = ApiServer(data.objects, admin_token=data.token, log_source=log_source(data.logs / "pods"))
+        server = ApiServer(
+            data.objects,
+            admin_token=data.token,
+            log_source=log_source(data.logs / "pods"),
+            installation=data.installation,
+        )
 
         async def install_ours() -> None:
             cluster = Cluster.connect(data.kubeconfig)
@@ -122,6 +175,20 @@ def _settled(ready: Ready) -> Ready:
         ready()
 
     return settled
+
+
+def check_objects(objects: Path) -> None:
+    """Raises `Fatal` where the file of the objects is damaged; else keeps a copy of it for a later repair."""
+    if damage := database.find_damage(objects):
+        raise Fatal(
+            f"the objects (agents, connectors, configuration) are damaged: {damage}. Nothing was changed. To go on "
+            "with what can be read (a copy is kept; workspaces stay): komputer repair "
+            f"--data-dir {shlex.quote(str(objects.parent))}"
+        )
+    if kept := database.keep_backup_of_lost(objects):
+        tell(f"note: {objects} is gone or empty: there are no agents now. Their state at the last start is {kept};")
+        tell(f"      to go back to it, stop the platform and rename that file to {objects.name}")
+    database.back_up(objects)
 
 
 def _begin(group: asyncio.TaskGroup, work: Coroutine[None, None, None]) -> None:

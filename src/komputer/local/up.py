@@ -1,8 +1,11 @@
 """`komputer up`: the whole platform on this machine, with one command."""
 
 import json
+import os
 import platform as machine
+import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +15,13 @@ from komputer import __version__
 from komputer.api.border import is_loopback
 from komputer.local import credential, parts
 from komputer.local.apiserver import write_kubeconfig
-from komputer.local.datadir import DataDir, default_path, listen
+from komputer.local.datadir import DataDir, Unusable, default_path, listen
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
-from komputer.local.supervisor import Part, Supervisor
+from komputer.local.supervisor import Part, Supervisor, tell
 from komputer.resources.errors import Invalid, KomputerError
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+"""Where the command line looks by itself."""
 
 
 class NeedsDecision(KomputerError):
@@ -41,10 +47,6 @@ class Options:
     """Of every accepted `POST /agents`; see `api.Settings`."""
 
 
-def tell(line: str) -> None:
-    print(line, flush=True)
-
-
 def choose_sandbox(wanted: str, missing: str | None, has_credential: bool) -> Sandbox:
     """Which sandbox is used, given why bubblewrap does not work here (None: it does). Raises `NeedsDecision` where
     containment would silently be lost."""
@@ -68,10 +70,15 @@ def up(options: Options) -> int:
         raise Invalid(
             f"--host {options.host}: there is no authentication yet, so the API listens on loopback only (127.0.0.1)"
         )
+    problem, unused, address = (
+        os.environ.pop(name, None) for name in (credential.PROBLEM, credential.UNUSED, credential.ADDRESS)
+    )
+    if problem and not options.offline:
+        raise Invalid(f"{problem}; or use the offline model with --offline")
     has_credential = credential.handle() is not None and not options.offline
     sandbox_missing = None if options.sandbox == "none" else why_no_sandbox()
     sandbox = choose_sandbox(options.sandbox, sandbox_missing, has_credential)
-    data = DataDir(options.data_dir or default_path())
+    data = DataDir(options.data_dir or default_path(), tell)
     api = listen(options.host, options.port)
     tell(f"komputer {__version__} on {machine.system()} {machine.machine()}, data in {data.path}")
     if sandbox is Sandbox.NONE:
@@ -81,8 +88,15 @@ def up(options: Options) -> int:
         tell("note: kubectl is not installed: everything works, but you cannot look at the resources with it")
 
     sockets = parts.Sockets(api, data.listen("kubernetes"), data.listen("gateway"), data.listen("model"))
-    data.save()
-    write_kubeconfig(data.kubeconfig, sockets.url(sockets.kubernetes), data.token)
+    try:
+        data.save()
+        write_kubeconfig(data.kubeconfig, sockets.url(sockets.kubernetes), data.token)
+    except OSError as wrong:
+        raise Unusable(f"cannot write into the data directory {data.path}: {wrong.strerror}") from wrong
+    if has_credential and address and (unreachable := credential.why_unreachable(address)):
+        tell(f"warning: the model's address {address} cannot be reached now: {unreachable}. Tasks fail until it can be")
+    if unused and not options.offline:
+        tell(f"note: {unused} is ignored: there is neither ANTHROPIC_API_KEY nor ANTHROPIC_AUTH_TOKEN")
     supervisor: Supervisor
     told = parts.Platform(
         data,
@@ -95,18 +109,26 @@ def up(options: Options) -> int:
         options.create_status,
     )
     wanted = [
-        Part("valkey", partial(parts.run_valkey, told), stop_s=10),
+        Part("valkey", partial(parts.run_valkey, told), stop_s=60),
         Part("kubernetes", partial(parts.run_kubernetes, told)),
         *([] if has_credential else [Part("model", partial(parts.run_model, told))]),
         Part("gateway", partial(parts.run_gateway, told), after=("kubernetes",)),
         Part("api", partial(parts.run_api, told)),
         Part("operator", partial(parts.run_operator, told), after=("kubernetes", "valkey")),
-        Part("kubelet", partial(parts.run_kubelet, told), stop_s=27, after=("kubernetes",)),
+        Part("kubelet", partial(parts.run_kubelet, told), stop_s=60, after=("kubernetes",)),
     ]
-    supervisor = Supervisor(wanted, tell)
+    supervisor = Supervisor(wanted, tell, watch=told.watch, last_lines=told.last_lines)
     code = supervisor.run(partial(_announce, told))
     tell("stopped; tasks that ran are resumed at the next start")
     return code
+
+
+def _command() -> str:
+    """How this person calls the command line."""
+    program = Path(sys.argv[0])
+    if program.name != "komputer" or shutil.which("komputer") == str(program):
+        return "komputer" if shutil.which("komputer") else f"{shlex.quote(sys.executable)} -m komputer.cli"
+    return shlex.quote(os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program))
 
 
 def _announce(told: parts.Platform) -> None:
@@ -120,3 +142,6 @@ def _announce(told: parts.Platform) -> None:
     body = json.dumps({"name": "ada", "instructions": "Say hello."})
     tell(f"try it: curl -s {url}/api/v1/agents -H 'Content-Type: application/json' -d '{body}'")
     tell(f"        curl -s {url}/api/v1/agents/ada/events")
+    variable = "" if url == DEFAULT_URL else f"KOMPUTER_API={url} "
+    tell(f"   or:  {variable}{_command()} run ada 'Say hello.'")
+    tell(f"docs: {url}/docs")

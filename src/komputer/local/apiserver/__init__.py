@@ -7,6 +7,6 @@ Komputer does not use (server-side apply, CEL, webhooks, exec, …) is refused w
 
 from komputer.local.apiserver.errors import as_status
 from komputer.local.apiserver.logs import LogRequest, LogSource
-from komputer.local.apiserver.server import ApiServer, write_kubeconfig
+from komputer.local.apiserver.server import ApiServer, ensure_kubeconfig, write_kubeconfig
 
-__all__ = ["ApiServer", "LogRequest", "LogSource", "as_status", "write_kubeconfig"]
+__all__ = ["ApiServer", "LogRequest", "LogSource", "as_status", "ensure_kubeconfig", "write_kubeconfig"]

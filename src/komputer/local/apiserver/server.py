@@ -51,9 +51,11 @@ class ApiServer:
         history_length: int = 2000,
         bookmark_interval: timedelta = timedelta(minutes=1),
         log_source: LogSource | None = None,
+        installation: str = "",
     ) -> None:
         """`history_length` is how many changes per resource a watch can resume from; older ones answer 410 (a guess,
-        unmeasured). `bookmark_interval` is the real server's."""
+        unmeasured). `bookmark_interval` is the real server's. Tokens of one `installation` are not valid at another that
+        has a copy of the database."""
         self.log_source = log_source
         self.registry = Registry()
         database.touch(mode=0o600)
@@ -62,7 +64,7 @@ class ApiServer:
         self._stopping = asyncio.Event()
         self._collector = Collector(self.objects)
         self._background = Background()
-        self._reviews = Reviews(Tokens(self.store), admin_token)
+        self._reviews = Reviews(Tokens(self.store, installation), admin_token)
         self._resources = Resources(self.objects, bookmark_interval, self._stopping)
         for kind in self.registry:
             self.store.history(kind.resource)
@@ -229,6 +231,15 @@ class _Endpoint:
             await response(scope, receive, send)
         except ClientDisconnect:
             return
+
+
+def ensure_kubeconfig(path: Path, server: str, token: str) -> None:
+    """As `write_kubeconfig`, where the file is not there or does not name this server and token."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        found = json.loads(path.read_bytes())
+        if (found["clusters"][0]["cluster"]["server"], found["users"][0]["user"]["token"]) == (server, token):
+            return
+    write_kubeconfig(path, server, token)
 
 
 def write_kubeconfig(path: Path, server: str, token: str) -> None:

@@ -1,0 +1,253 @@
+"""The file of the objects (SQLite) on disk: find damage before anything is served from it, and save what can be read.
+
+SQLite finds damage only where it reads, and takes an unreadable entry of its write-ahead log (WAL) for the end of it: what
+was written after that would be lost without a word.
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import struct
+import sys
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from komputer.local.datadir import aside_path
+
+WAL_HEADER, FRAME_HEADER = 32, 24
+WAL_MAGIC = (0x377F0682, 0x377F0683)
+BACKUP = "objects.db.backup"
+"""A copy of the objects as they were at the last start."""
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, object BLOB,"
+    " PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID",
+)
+REVISIONS_SKIPPED = 1_000_000
+"""After a repair: resourceVersions that were given out before must not come again for something else."""
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Damage:
+    file: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+# ---- where it is damaged --------------------------------------------------------------------------------------------
+def find_damage(database: Path) -> Damage | None:
+    """The first fault; None where everything that was written can be read, or nothing was written yet. Changes nothing
+    but that a WAL without fault is taken into the file."""
+    if not database.exists() or database.stat().st_size == 0:
+        wal = wal_path(database)
+        if wal.exists() and wal.stat().st_size > WAL_HEADER and database.exists():
+            return find_wal_damage(wal)
+        return None
+    if damage := find_wal_damage(wal_path(database)):
+        return damage
+    try:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                return Damage(database, found.splitlines()[-1])
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if "objects" in tables:
+                for row in connection.execute("SELECT resource, namespace, name, object FROM objects"):
+                    if not is_sound(row):
+                        return Damage(database, f"the object {'/'.join(map(str, row[:3]))} cannot be read")
+    except sqlite3.OperationalError as wrong:
+        if wrong.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+            raise  # of the disk, which may have room again
+        return Damage(database, str(wrong))
+    except sqlite3.DatabaseError as wrong:
+        return Damage(database, str(wrong))
+    return None
+
+
+def is_sound(row: Row) -> bool:
+    """Whether a row of `objects` is an object of that name with a uid and a resourceVersion."""
+    try:
+        resource, namespace, name, raw = row
+        metadata = orjson.loads(raw)["metadata"]
+        int(metadata["resourceVersion"])
+        is_named = (metadata.get("namespace", ""), metadata["name"]) == (namespace, name)
+        return bool(resource and metadata["uid"]) and is_named
+    except (ValueError, TypeError, LookupError):
+        return False
+
+
+def wal_path(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
+
+
+def find_wal_damage(wal: Path) -> Damage | None:
+    """A fault in the WAL that is followed by more of the same run of it: SQLite would leave that out. An unreadable end
+    is nothing: it was not yet written when the power failed, and SQLite drops it."""
+    data = wal.read_bytes() if wal.exists() else b""
+    if len(data) < WAL_HEADER + FRAME_HEADER:
+        return None
+    magic, _, page_size, _, *salts, first, second = struct.unpack(">8I", data[:WAL_HEADER])
+    if not any(data[WAL_HEADER:]):
+        return None  # space that the file system gave, and nothing was written into it
+    if magic not in WAL_MAGIC or page_size < 512 or page_size & (page_size - 1) or page_size > 65536:
+        return Damage(wal, "the head of the write-ahead log cannot be read")
+    order: bool = bool(magic & 1)
+    if _checksum(data[:24], order, (0, 0)) != (first, second):
+        return Damage(wal, "the head of the write-ahead log cannot be read")
+    running, length, is_broken = (first, second), FRAME_HEADER + page_size, False
+    for at in range(WAL_HEADER, len(data) - length + 1, length):
+        head = struct.unpack(">6I", data[at : at + FRAME_HEADER])
+        is_of_this_run = list(head[2:4]) == salts
+        if is_broken:
+            if is_of_this_run:
+                return Damage(wal, f"the write-ahead log cannot be read before byte {at}, and goes on after it")
+            continue
+        running = _checksum(data[at : at + 8], order, running)
+        running = _checksum(data[at + FRAME_HEADER : at + length], order, running)
+        is_broken = not is_of_this_run or running != head[4:6]
+    return None
+
+
+def _checksum(data: bytes, is_big_endian: bool, start: tuple[int, int]) -> tuple[int, int]:
+    """SQLite's, over words of 32 bits."""
+    words = array("I", data)
+    if is_big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    first, second = start
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
+
+
+# ---- backup and repair ------------------------------------------------------------------------------------------------
+def back_up(database: Path) -> None:
+    """Copy a sound database beside itself, for `repair`. A disk without room for it is no fault."""
+    if not database.exists() or not database.stat().st_size:
+        return
+    backup = database.with_name(BACKUP)
+    new = backup.with_name(f"{BACKUP}.new")
+    try:
+        new.unlink(missing_ok=True)
+        with (
+            contextlib.closing(sqlite3.connect(database)) as source,
+            contextlib.closing(sqlite3.connect(new)) as target,
+        ):
+            source.backup(target)
+        new.replace(backup)
+    except (sqlite3.Error, OSError):
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+def keep_backup_of_lost(database: Path) -> Path | None:
+    """Where the database is gone or empty and a copy of it is there: give the copy a name under which no later start
+    replaces it. Its new path; None where there is nothing to keep."""
+    backup = database.with_name(BACKUP)
+    if (database.exists() and database.stat().st_size) or not backup.exists():
+        return None
+    kept = aside_path(backup)
+    backup.rename(kept)
+    return kept
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """`read` objects came from the damaged file, `restored` from the copy of the last start."""
+
+    copy: Path
+    read: int
+    restored: int
+
+
+def repair(database: Path) -> Repaired:
+    """Set the damaged files aside and write a new database of all that can be read. What stood in a place that cannot
+    be read is taken from the copy of the last start, where that has it."""
+    copy = aside_path(database)
+    copy.mkdir(mode=0o700)
+    for path in (database, wal_path(database), database.with_name(f"{database.name}-shm")):
+        if path.exists():
+            shutil.copy2(path, copy / path.name)
+    work = copy / "work"
+    work.mkdir(mode=0o700)
+    for path in (database, wal_path(database)):
+        if path.exists():
+            shutil.copy2(path, work / path.name)
+    found, lost = _read_all(work / database.name, "objects", 3)
+    states, _ = _read_all(work / database.name, "state", 1)
+    shutil.rmtree(work)
+    backup = database.with_name(BACKUP)
+    old, _ = _read_all(backup, "objects", 3) if backup.exists() else ({}, [])
+    old_states, _ = _read_all(backup, "state", 1) if backup.exists() else ({}, [])
+    found = {key: row for key, row in found.items() if is_sound(row)}
+    restored = {
+        key: row
+        for key, row in old.items()
+        if key not in found
+        and is_sound(row)
+        and any(low <= key and (high is None or key <= high) for low, high in lost)
+    }
+    states = {**old_states, **states}
+    revisions = [int(orjson.loads(row[3])["metadata"]["resourceVersion"]) for row in (found | restored).values()]
+    known = states.get(("revision",), ("", 0))[1]
+    revisions.append(known if isinstance(known, int) else 0)
+    states["revision",] = ("revision", max(revisions) + REVISIONS_SKIPPED)
+    new = database.with_name(f"{database.name}.new")
+    new.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(new)) as target, target:
+        for statement in SCHEMA:
+            target.execute(statement)
+        target.executemany("INSERT INTO objects VALUES (?, ?, ?, ?)", (found | restored).values())
+        target.executemany("INSERT INTO state VALUES (?, ?)", states.values())
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    for suffix in ("-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+    new.replace(database)
+    return Repaired(copy, len(found), len(restored))
+
+
+Key = tuple[Any, ...]
+Gap = tuple[Key, Key | None]
+"""Keys between which rows may have been; None: to the end."""
+
+
+def _read_all(database: Path, table: str, keys: int) -> tuple[dict[Key, Row], list[Gap]]:
+    """The rows of a table by their primary key, and where some may be missing: read from the beginning up to the first
+    place that cannot be read, and from the end down to the last."""
+    columns = {"objects": "resource, namespace, name", "state": "name"}[table]
+    rows: dict[Key, Row] = {}
+    before: Key = ()
+    after: Key | None = None
+    is_whole = True
+    for direction in ("ASC", "DESC"):
+        order = ", ".join(f"{column.strip()} {direction}" for column in columns.split(","))
+        last: Key | None = None
+        try:
+            for row in _rows(database, f"SELECT * FROM {table} ORDER BY {order}"):
+                last = tuple(row[:keys])
+                rows[last] = row
+        except (sqlite3.Error, OverflowError):
+            is_whole = False
+        if direction == "ASC":
+            if is_whole:
+                break
+            before = last or ()
+        else:
+            after = last
+    return rows, [] if is_whole else [(before, after)]
+
+
+def _rows(database: Path, statement: str) -> Iterator[Row]:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        yield from connection.execute(statement)

@@ -1,0 +1,69 @@
+"""`komputer repair`: make a data directory with damaged files startable again, and say what was lost."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from komputer.local import aof, database, valkey
+from komputer.local.datadir import DataDir, default_path, set_aside
+from komputer.resources.errors import KomputerError
+
+WORKSPACES = "Workspaces without an agent are moved to lost+found/ at the next start, never deleted."
+
+
+class NothingThere(KomputerError):
+    """There is no data directory at this path."""
+
+    code = "data-dir"
+
+
+def repair(path: Path | None, tell: Callable[[str], None]) -> None:
+    """Check the objects and the event log, and repair what is damaged; `tell` prints what was found and done. A copy of
+    each damaged file is kept beside it. Raises `InUse` while a platform runs on the directory."""
+    path = path or default_path()
+    if not path.is_dir():
+        raise NothingThere(f"there is no data directory at {path}; say with --data-dir where it is")
+    data = DataDir(path, tell)
+    _repair_objects(data.objects, tell)
+    _repair_events(data.valkey, tell)
+    data.save()
+
+
+def _repair_objects(objects: Path, tell: Callable[[str], None]) -> None:
+    damage = database.find_damage(objects)
+    if damage is None:
+        tell(f"objects: no damage in {objects}")
+        return
+    done = database.repair(objects)
+    tell(f"objects: {damage}")
+    tell(
+        f"objects: {done.read} could be read, {done.restored} came from the copy of the last start; "
+        f"the damaged files are in {done.copy}"
+    )
+    tell(f"objects: agents or settings that were made or changed since then may be missing. {WORKSPACES}")
+
+
+def _repair_events(folder: Path, tell: Callable[[str], None]) -> None:
+    valkey.end_former(folder)
+    damage = aof.find_damage(folder)
+    if damage is None and _loads(folder):
+        tell(f"events: no damage in {folder / aof.FOLDER}")
+        return
+    if damage is not None:
+        lost = damage.lost_bytes
+        copy = aof.cut(folder, damage)
+        tell(f"events: {damage}")
+        what = "the event history of all agents" if damage.offset is None else f"the events of the last {lost} bytes"
+        tell(f"events: lost is {what}; a copy is {copy}")
+    if not _loads(folder):
+        copy = set_aside(folder / aof.FOLDER)
+        tell(f"events: Valkey cannot read what is left: the event history of all agents is lost; a copy is {copy}")
+    tell("events: agents, workspaces, conversations and costs are not in the event log.")
+
+
+def _loads(folder: Path) -> bool:
+    """Whether the server starts on the log; its own messages go to a file that is thrown away."""
+    if aof.check_files(folder) is not None:
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        return valkey.starts(folder, Path(scratch, "valkey.log"))
