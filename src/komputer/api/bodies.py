@@ -268,6 +268,7 @@ class EventPage(BaseModel):
     agent: str
     events: list[EventBody]
     gap: bool | None = None
+    cut: bool | None = None
 
 
 class Done(BaseModel):

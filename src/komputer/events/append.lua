@@ -2,8 +2,11 @@
 -- All numbers called `us` are microseconds of this server's clock; entry ids are made of them.
 local live, stream, ends, started, ended, terms, messages, bell, dead = unpack(KEYS)
 local op, uid, who = ARGV[1], ARGV[2], ARGV[3]
-local floor, retention, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local floor, retention, retention_bytes, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local REMEMBERED_TASKS, REMEMBERED_TERMS, BELL_LENGTH = 1000, 32, 1000
+local MESSAGES, MESSAGES_BYTES = 1000, 4 * 1024 * 1024
+local ENTRY_OVERHEAD = 128 -- bytes of a stream's entry beside its fields, at most: measured for Valkey 9.1
+local BATCH = 16 -- entries that are read at once: they may be 256 KiB long
 local DAY = 86400
 
 local time = redis.call('TIME')
@@ -12,7 +15,11 @@ local now = time[1] * 1000000 + time[2]
 local function whole(us) return string.format('%.0f', us) end
 local function id_of(us) return whole((us - us % 1000) / 1000) .. '-' .. whole(us % 1000) end
 local function ring() redis.call('XADD', bell, 'MAXLEN', '~', BELL_LENGTH, '*', 'k', who) end
-local function number(field) return tonumber(redis.call('HGET', live, field) or 0) or 0 end
+-- A whole number that a double holds exactly; 0 for anything else.
+local function to_number(value)
+  return type(value) == 'string' and #value <= 16 and string.match(value, '^%d+$') and tonumber(value) or 0
+end
+local function number(field) return to_number(redis.call('HGET', live, field)) end
 
 -- Nothing of this agent vanishes before the rest: all keys expire at one moment. Moved at most once a day, since each
 -- move is written to the append-only file, unless a key may be new.
@@ -45,7 +52,7 @@ local function enter()
   if holder then bury(holder, last) end
   for i = 1, 7 do redis.call('DEL', KEYS[i]) end
   local newest = redis.call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
-  local born = whole(math.max(now, last, floor, tonumber(newest or 0)))
+  local born = whole(math.max(now, last, floor, to_number(newest)))
   redis.call('HSET', live, 'uid', uid, 'born', born, 'last', born, 'term', 0, 'gen', 0)
   if floor > 0 then redis.call('HSET', live, 'lost', born) end
   keep(true)
@@ -66,7 +73,37 @@ end
 local function is_deaf(task, heard)
   if heard == '' then return false end
   local newest = newest_message()
-  return newest[1] == task and newest[2] > tonumber(heard)
+  return newest[1] == task and newest[2] > to_number(heard)
+end
+
+local function size_of(entry)
+  local size = ENTRY_OVERHEAD
+  for _, part in ipairs(entry[2]) do size = size + #part end
+  return size
+end
+
+-- Drops the entries up to and including the one with this id, and records that they are gone.
+local function drop(id)
+  local ms, sequence = string.match(id, '(%d+)-(%d+)')
+  redis.call('HSET', live, 'lost', whole(ms * 1000 + math.min(sequence, 999)))
+  redis.call('XTRIM', stream, 'MINID', ms .. '-' .. whole(sequence + 1))
+end
+
+-- Counts the bytes of a stream from its newest entry on. Where they reach the limit, the older entries are dropped.
+local function counted()
+  local bytes, length, stop = 0, 0, '+'
+  while true do
+    local batch = redis.call('XREVRANGE', stream, stop, '-', 'COUNT', BATCH)
+    for _, entry in ipairs(batch) do
+      local size = size_of(entry)
+      if length > 0 and bytes + size > retention_bytes then
+        drop(entry[1])
+        return bytes
+      end
+      bytes, length, stop = bytes + size, length + 1, '(' .. entry[1]
+    end
+    if #batch < BATCH then return bytes end
+  end
 end
 
 -- Writes one event and what it changes of the live state, which `state` collects for one HSET.
@@ -75,6 +112,7 @@ local function write(state, i)
   state.last = math.max(state.now, state.last + 1)
   local id = id_of(state.last)
   redis.call('XADD', stream, id, 't', name, 'p', payload)
+  state.bytes = state.bytes + size_of({ id, { 't', name, 'p', payload } })
   if kind == 'start' then
     redis.call('ZADD', started, whole(state.last), task)
     redis.call('DEL', messages)
@@ -102,30 +140,38 @@ end
 
 local function read_state()
   catch_up()
-  local f = redis.call('HMGET', live, 'last', 'gen', 'task', 'ended', 'status', 'outcome', 'message', 'session')
+  local f = redis.call('HMGET', live, 'last', 'gen', 'task', 'ended', 'status', 'outcome', 'message', 'session', 'bytes')
+  -- `bytes` names the last event that it counts: it is wrong where a release wrote that does not count.
+  local bytes, upto = string.match(f[9] or '', '^(%d+)@(%d+)$')
   return {
     now = not_before(),
-    last = tonumber(f[1] or 0), gen = tonumber(f[2] or 0), task = f[3] or '', ended = f[4] or '1',
+    last = to_number(f[1]), gen = to_number(f[2]), task = f[3] or '', ended = f[4] or '1',
     status = f[5] or '', outcome = f[6] or '', message = f[7] or '', session = f[8] or '',
+    bytes = upto == f[1] and to_number(bytes) or counted(),
   }
 end
 
--- Exactly `retention` entries stay; the highest id that is gone is remembered.
-local function trim()
-  local length = redis.call('XLEN', stream)
-  while length > retention do
-    local gone = redis.call('XRANGE', stream, '-', '+', 'COUNT', math.min(length - retention, 100))
-    local ms, us = string.match(gone[#gone][1], '(%d+)-(%d+)')
-    redis.call('HSET', live, 'lost', whole(ms * 1000 + us))
-    length = length - #gone
-    redis.call('XTRIM', stream, 'MAXLEN', length)
+-- At most `retention` entries and `retention_bytes` stay, the newest one in any case. Ends that are not accounted have
+-- a stream of their own.
+local function trim(state)
+  local length, start, gone = redis.call('XLEN', stream), '-', nil
+  local function is_too_much() return length > 1 and (length > retention or state.bytes > retention_bytes) end
+  while is_too_much() do
+    for _, entry in ipairs(redis.call('XRANGE', stream, start, '+', 'COUNT', BATCH)) do
+      if not is_too_much() then break end
+      length, state.bytes, gone = length - 1, state.bytes - size_of(entry), entry[1]
+      start = '(' .. gone
+    end
   end
+  if gone then drop(gone) end
 end
 
 -- After events were written. What falls out of `ended` leaves `started` too: it must not look open again.
 local function settle(state, has_new_keys)
   redis.call('HSET', live, 'last', whole(state.last), 'gen', whole(state.gen), 'task', state.task, 'ended', state.ended,
     'status', state.status, 'outcome', state.outcome, 'message', state.message, 'session', state.session)
+  trim(state)
+  redis.call('HSET', live, 'bytes', whole(state.bytes) .. '@' .. whole(state.last))
   if has_new_keys then
     for _, task in ipairs(redis.call('ZRANGE', ended, 0, -REMEMBERED_TASKS - 1)) do
       redis.call('ZREM', ended, task)
@@ -133,7 +179,6 @@ local function settle(state, has_new_keys)
     end
     redis.call('ZREMRANGEBYRANK', started, 0, -REMEMBERED_TASKS - 1)
   end
-  trim()
   keep(has_new_keys or redis.call('XLEN', stream) == 1)
   ring()
 end
@@ -143,16 +188,16 @@ local calls = {}
 -- ARGV: old term, then the tasks asked about. Answers: term, taken, started, ended, open.
 function calls.hello()
   if not enter() then return { 'fenced' } end
-  local old = tonumber(ARGV[7])
+  local old = to_number(ARGV[8])
   local term = whole(math.max(now, number('term') + 1, old + 1))
-  local taken = tonumber(redis.call('HGET', terms, ARGV[7]) or 0)
+  local taken = to_number(redis.call('HGET', terms, ARGV[8]))
   redis.call('HSET', terms, term, 0)
   redis.call('HSET', live, 'term', term, 'seen', whole(now))
   local known = redis.call('HKEYS', terms)
-  table.sort(known, function(a, b) return tonumber(a) > tonumber(b) end)
+  table.sort(known, function(a, b) return to_number(a) > to_number(b) end)
   for i = REMEMBERED_TERMS + 1, #known do redis.call('HDEL', terms, known[i]) end
   local was_started, was_ended = {}, {}
-  for i = 8, #ARGV do
+  for i = 9, #ARGV do
     if redis.call('ZSCORE', started, ARGV[i]) then was_started[#was_started + 1] = ARGV[i] end
     if redis.call('ZSCORE', ended, ARGV[i]) then was_ended[#was_ended + 1] = ARGV[i] end
   end
@@ -162,10 +207,10 @@ end
 
 -- ARGV: term, then eleven fields for each event. Answers in order, none after the first refusal.
 function calls.append()
-  local term, held = ARGV[7], redis.call('HMGET', live, 'uid', 'term')
+  local term, held = ARGV[8], redis.call('HMGET', live, 'uid', 'term')
   if held[1] ~= uid or held[2] ~= term or term == '0' then return { 'fenced' } end
-  local taken, state, answers, writes, has_new_keys = tonumber(redis.call('HGET', terms, term) or 0), nil, {}, 0, false
-  for i = 8, #ARGV, 11 do
+  local taken, state, answers, writes, has_new_keys = to_number(redis.call('HGET', terms, term)), nil, {}, 0, false
+  for i = 9, #ARGV, 11 do
     local n, kind, task, generation = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 4])
     state = state or read_state()
     local answer = 'ok'
@@ -194,12 +239,12 @@ end
 -- ARGV: '1' to refuse a task that has started, then the eleven fields. The operator's: no term, no number.
 calls['end'] = function()
   if not enter() then return { 'fenced' } end
-  local task = ARGV[10]
+  local task = ARGV[11]
   redis.call('HSET', live, 'uid', uid) -- so that also an answer without effect waits for the disk
   if redis.call('ZSCORE', ended, task) then return { 'ended' } end
-  if ARGV[7] == '1' and redis.call('ZSCORE', started, task) then return { 'started' } end
+  if ARGV[8] == '1' and redis.call('ZSCORE', started, task) then return { 'started' } end
   local state = read_state()
-  write(state, 8)
+  write(state, 9)
   settle(state, true)
   return { 'ok' }
 end
@@ -207,17 +252,20 @@ end
 -- ARGV: the eleven fields, then the request's id or nothing. Somebody speaks to the task that runs: no term, no number.
 -- Makes no log. A request that comes again, also after the end, is answered as the first time.
 function calls.message()
-  local held, task, request = redis.call('HGET', live, 'uid'), ARGV[9], ARGV[18]
+  local held, task, request, bytes = redis.call('HGET', live, 'uid'), ARGV[10], ARGV[19], 0
   if held ~= uid then return { 'ended' } end
-  for _, said in ipairs(request ~= '' and redis.call('XRANGE', messages, '-', '+') or {}) do
-    if said[2][6] == request then return { 'ok', said[1], said[2][2] } end
+  local before = redis.call('XRANGE', messages, '-', '+')
+  for _, said in ipairs(before) do
+    if request ~= '' and said[2][6] == request then return { 'ok', said[1], said[2][2] } end
+    bytes = bytes + size_of(said)
   end
   if redis.call('ZSCORE', ended, task) or not redis.call('ZSCORE', started, task) then return { 'ended' } end
   local state = read_state()
   if state.task ~= task or state.ended ~= '0' then return { 'ended' } end
-  write(state, 7)
+  if #before >= MESSAGES or bytes + #ARGV[13] > MESSAGES_BYTES then return { 'full' } end
+  write(state, 8)
   local id = id_of(state.last)
-  redis.call('XADD', messages, id, 't', task, 'p', ARGV[12], 'r', request)
+  redis.call('XADD', messages, id, 't', task, 'p', ARGV[13], 'r', request)
   settle(state, true)
   return { 'ok', id, task }
 end
@@ -227,19 +275,19 @@ end
 function calls.pulse()
   local held = redis.call('HMGET', live, 'uid', 'term')
   if held[1] ~= uid then return { '0', 0, {} } end
-  if held[2] == ARGV[7] then redis.call('HSET', live, 'seen', whole(now)) end
+  if held[2] == ARGV[8] then redis.call('HSET', live, 'seen', whole(now)) end
   local was_ended = {}
-  for i = 8, #ARGV do
+  for i = 9, #ARGV do
     if redis.call('ZSCORE', ended, ARGV[i]) then was_ended[#was_ended + 1] = ARGV[i] end
   end
-  local spoken_of = ARGV[7] == '0' and held[2] or ARGV[7]
-  return { held[2], tonumber(redis.call('HGET', terms, spoken_of) or 0), was_ended }
+  local spoken_of = ARGV[8] == '0' and held[2] or ARGV[8]
+  return { held[2], to_number(redis.call('HGET', terms, spoken_of)), was_ended }
 end
 
 -- ARGV: the id up to which ends are accounted.
 function calls.trim()
   if redis.call('HGET', live, 'uid') ~= uid then return 0 end
-  local us = tonumber(ARGV[7])
+  local us = tonumber(ARGV[8])
   return redis.call('XTRIM', ends, 'MINID', id_of(us + 1))
 end
 

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import structlog
 from redis.exceptions import RedisError
 
 from komputer.events.address import Address
 from komputer.events.server import cancellable
+from komputer.resources import names
 
 Place = tuple[str, str]
 """Namespace and name of an agent, and so of its log."""
@@ -19,6 +21,8 @@ LENGTH: Final = 1000
 BLOCK_S: Final = 5.0
 PAUSE_S: Final = (0.05, 5.0)
 """Between attempts to reach a server that is away: doubled from the first to the second."""
+
+logger = structlog.get_logger(__name__)
 
 
 class Bell:
@@ -70,9 +74,14 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[s
                     entries = await cancellable(partial(client.xread, {name: position}, block=int(BLOCK_S * 1000)))
                     if not entries:
                         continue
-                    position, rung = _read(entries[0][1])
+                    position, found = _read(entries[0][1])
+                    if found is None:
+                        continue
+                    rung = found
                 pause = PAUSE_S[0]
-            except (RedisError, OSError, TimeoutError):
+            except (RedisError, OSError, TimeoutError) as away:
+                if pause == PAUSE_S[0]:
+                    logger.info("bell waited for the log", error=f"{type(away).__name__}: {away}")
                 position = None
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_S[1])
@@ -93,7 +102,7 @@ async def rings_since(client: Any, name: str, after: str | None) -> Rings:
     """What rang after the ring `after`. That ring is read again: while it is there nothing behind it was dropped."""
     entries = await client.xrange(name, after, "+", LENGTH) if after else []
     if entries and entries[0][0].decode() == after and len(entries) < LENGTH:
-        return Rings(frozenset(_pair(fields[b"k"]) for _, fields in entries[1:]), entries[-1][0].decode())
+        return Rings(_places(entries[1:]), entries[-1][0].decode())
     newest = await client.xrevrange(name, count=1)
     return Rings(None, newest[0][0].decode() if newest else None)
 
@@ -104,13 +113,26 @@ async def _newest(client: Any, name: str) -> bytes:
     return newest
 
 
-def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[tuple[str, str]]]:
+def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[Place] | None]:
+    """The last ring, and the logs that rang; None where no ring names one."""
     last = entries[-1][0]
     if len(entries) >= LENGTH:
         return last, EVERYTHING
-    return last, frozenset(_pair(fields[b"k"]) for _, fields in entries)
+    return last, _places(entries) or None
 
 
-def _pair(value: bytes) -> tuple[str, str]:
-    namespace, _, name = value.decode().partition("/")
-    return namespace, name
+def is_place(place: Place) -> bool:
+    """Whether an agent may have this namespace and name."""
+    return names.is_agent_name(place[0]) and names.is_agent_name(place[1])
+
+
+def _places(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> frozenset[Place]:
+    """The agents that the rings name."""
+    found = set()
+    for entry, fields in entries:
+        namespace, _, name = fields.get(b"k", b"").decode(errors="replace").partition("/")
+        if is_place((namespace, name)):
+            found.add((namespace, name))
+        else:
+            logger.warning("a ring names no agent", ring=entry.decode())
+    return frozenset(found)

@@ -3,7 +3,8 @@
 The script's argument lists and the live hash's fields have their order here and in `append.lua`, nowhere else.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, get_args
 
@@ -15,9 +16,13 @@ from komputer.resources.agent import LiveTask, Outcome, TaskStatus
 from komputer.resources.door import Answer
 
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
+READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost")
+"""What is read of the live hash together with events."""
+UNREADABLE: Final = "unreadable"
+"""The type under which an entry is told that no release of ours wrote; its payload says what is wrong with it."""
 
-
-STATE_FIELDS: Final = ("uid", "born", "lost", "last", "task", "ended")
+_ID: Final = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
+_TYPE: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Live(NamedTuple):
     seen_us: int
     term: int
     session_id: str | None
+    last_us: int = 0
+    """Up to where the log reaches; it grows with each event, also from one agent of the name to the next."""
 
     @property
     def task(self) -> LiveTask:
@@ -79,6 +86,8 @@ class Page(NamedTuple):
     gap: bool
     last_id: str | None = None
     """Of the newest of `entries`: the cursor from which to read on."""
+    is_cut: bool = False
+    """There are more, but they would not fit into `PAGE_BYTES`."""
 
 
 class Said(NamedTuple):
@@ -107,18 +116,58 @@ class State(NamedTuple):
 
 
 def state_of(held: Sequence[bytes | None]) -> State:
-    uid, born, lost, last, task, ended = held
+    """Of the values of `READ_FIELDS`. What is no number counts as none."""
+    found = dict(zip(READ_FIELDS, held, strict=False))
+    uid, task = found.get("uid"), found.get("task")
     return State(
-        uid.decode() if uid else None,
-        int(born or 0),
-        int(lost or 0),
-        int(last or 0),
-        task.decode() if task and ended == b"0" else None,
+        _text(uid) if uid else None,
+        _number(found.get("born")),
+        _number(found.get("lost")),
+        _number(found.get("last")),
+        _text(task) if task and found.get("ended") == b"0" else None,
     )
 
 
-def rows_of(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Row]:
-    return [Row(entry.decode(), fields[b"t"].decode(), fields[b"p"]) for entry, fields in entries]
+def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[Row]:
+    """What a server answers of a stream. An entry that is not ours is an `unreadable` one, and one whose id can be no
+    event's is left out."""
+    return [row for entry, fields in entries if (row := _row(entry, fields)) is not None]
+
+
+def _row(entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> Row | None:
+    found = _ID.fullmatch(entry)
+    if found is None:
+        return None
+    event_id = entry.decode() if len(found[2]) <= 3 else f"{int(found[1])}-{min(int(found[2]), 999)}"
+    if not isinstance(fields, Mapping):
+        fields = dict(zip(fields[::2], fields[1::2], strict=False))
+    kind, payload = fields.get(b"t"), fields.get(b"p")
+    if kind is None or payload is None:
+        return _unreadable(event_id, "a field is missing")
+    if not _TYPE.fullmatch(kind):
+        return _unreadable(event_id, "its type is no name")
+    try:
+        parsed = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return _unreadable(event_id, "its payload is no JSON")
+    if not isinstance(parsed, dict):
+        return _unreadable(event_id, "its payload is no object")
+    if b"\n" in payload or b"\r" in payload:  # between its values: it would break a frame of Server-Sent Events
+        payload = orjson.dumps(parsed)
+    return Row(event_id, kind.decode(), payload)
+
+
+def _unreadable(event_id: str, why: str) -> Row:
+    return Row(event_id, UNREADABLE, orjson.dumps({"error": f"the log's entry is no event: {why}"}))
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _number(value: bytes | None) -> int:
+    """0 for what is none, and for what is too large for a moment in microseconds."""
+    return int(value) if value and value.isdigit() and len(value) <= 17 else 0
 
 
 def is_gone(state: State, micros: int, is_id: bool) -> bool:
@@ -171,9 +220,11 @@ def _standing(event: types.Event) -> tuple[TaskStatus, Outcome | str]:
 
 
 def live_of(row: Sequence[bytes | None]) -> Live:
-    text = dict(zip(LIVE_FIELDS, (value.decode() if value else None for value in row), strict=True))
-    status, outcome = text["status"], text["outcome"]
-    last_id = id_of(int(text["last"])) if text["last"] and text["status"] else None
+    """Of the values of `LIVE_FIELDS`."""
+    held = dict(zip(LIVE_FIELDS, row, strict=False))
+    text = {field: _text(value) if value else None for field, value in held.items()}
+    status, outcome, last_us = text["status"], text["outcome"], _number(held["last"])
+    last_id = id_of(last_us) if last_us and status else None
     return Live(
         uid=text["uid"] or "",
         task_id=text["task"],
@@ -183,14 +234,15 @@ def live_of(row: Sequence[bytes | None]) -> Live:
         message=text["message"],
         last_id=last_id,
         last_at=timestamp_of(last_id) if last_id else None,
-        seen_us=int(text["seen"] or 0),
-        term=int(text["term"] or 0),
+        seen_us=_number(held["seen"]),
+        term=_number(held["term"]),
         session_id=text["session"],
+        last_us=last_us,
     )
 
 
 def texts_of(values: Iterable[bytes]) -> list[str]:
-    return [value.decode() for value in values]
+    return [_text(value) for value in values]
 
 
 def answers_of(values: Iterable[bytes]) -> list[Answer]:

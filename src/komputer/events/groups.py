@@ -15,10 +15,11 @@ from uuid import uuid4
 from redis.exceptions import ResponseError
 
 from komputer.events.bell import Bell, Place
-from komputer.events.entries import STATE_FIELDS, State, rows_of, state_of
-from komputer.events.ids import id_of, micros_of
+from komputer.events.entries import READ_FIELDS, State, rows_of
+from komputer.events.ids import id_of, micros_near
 from komputer.events.log import Log
 from komputer.events.marks import Mark
+from komputer.events.server import unavailable
 from komputer.events.sources import Told, gap, one
 from komputer.resources.errors import Invalid, KomputerError, Unavailable
 
@@ -161,16 +162,20 @@ class Member:
             return
         start = self._start or Mark(0)
         try:
-            groups = {group["name"].decode(): group for group in await self._call(self._redis.xinfo_groups)}
+            groups = {
+                group["name"].decode(errors="replace"): group for group in await self._call(self._redis.xinfo_groups)
+            }
             if self._group not in groups:
                 if len(groups) >= GROUPS:
                     raise Invalid(f"agent {self._place[1]!r} has {GROUPS} groups; use one of them", field="group")
                 await self._create(start)
-            low = micros_of(groups[self._group]["last-delivered-id"].decode()) if self._group in groups else start.base
+            low = (
+                micros_near(groups[self._group]["last-delivered-id"].decode()) if self._group in groups else start.base
+            )
         except ResponseError as missing:
             if "no such key" in str(missing):
                 return
-            raise
+            raise unavailable(missing) from missing
         if 0 < low < state.lost:
             self._gaps.append(gap(self._place, low, state.lost))
         await self._forget_the_dead()
@@ -208,22 +213,30 @@ class Member:
     async def _given(self) -> list[Told]:
         """First what others left behind, then what is new; in the same step what was confirmed is acknowledged."""
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(self._live, STATE_FIELDS)
+            pipe.hmget(self._live, READ_FIELDS)
             self._acknowledge(pipe)
             idle = int(CLAIM_AFTER_S * 1000)
             pipe.xautoclaim(self._stream, self._group, self.name, idle, start_id=self._claim_from, count=TAKEN)
             pipe.xreadgroup(self._group, self.name, {self._stream: ">"}, count=TAKEN)
             answers = await self._log.server.translated(lambda: pipe.execute(raise_on_error=False))
         held, claimed, read = answers[0], answers[-2], answers[-1]
-        if state_of(held).uid != self._uid or isinstance(claimed, ResponseError) or isinstance(read, ResponseError):
+        if isinstance(held, Exception):
+            raise unavailable(held) from held
+        if (
+            self._log.saw(self._place, held).uid != self._uid
+            or isinstance(claimed, ResponseError)
+            or isinstance(read, ResponseError)
+        ):
             self._has_joined, self._start, self._confirmed = False, Mark(0), []
             return []
         self._confirmed = []
         self._claim_from = claimed[0].decode()
         entries = [entry for entry in claimed[1] if entry[1]] + [entry for _, new in read for entry in new]
         told = [one(self._place, row) for row in rows_of(entries)]
-        self._held = [each.cursor for each in told]
-        if told:
+        self._held = [entry[0].decode() for entry in entries]  # also those that no reader is told of
+        if not told:
+            self._held, self._confirmed = [], self._held
+        else:
             self._reached = Mark(max(self._reached.base, told[-1].micros))
         return told
 

@@ -24,6 +24,12 @@ def micros_of(event_id: str) -> int:
     return int(found[1]) * 1000 + int(found[2])
 
 
+def micros_near(entry_id: str) -> int:
+    """Of any id that a server gives: one that is not ours counts as the last microsecond of its millisecond."""
+    ms, _, rest = entry_id.partition("-")
+    return min(int(ms), 10**14 - 1) * 1000 + min(int(rest), 999)
+
+
 def id_of(micros: int) -> str:
     return f"{micros // 1000}-{micros % 1000}"
 

@@ -12,55 +12,80 @@ from datetime import timedelta
 from typing import Any, Final
 
 import orjson
+import structlog
 
 from komputer.events import types
 from komputer.events.address import Address
-from komputer.events.bell import EVERYTHING, LENGTH, Place, Rings, listen, rings_since
+from komputer.events.bell import EVERYTHING, LENGTH, Place, Rings, is_place, listen, rings_since
 from komputer.events.entries import (
     LIVE_FIELDS,
-    STATE_FIELDS,
+    READ_FIELDS,
+    UNREADABLE,
     Entry,
     Live,
     LogKey,
     Numbered,
     Page,
-    Row,
     Said,
     State,
     answers_of,
     fields_of,
     is_gone,
     live_of,
-    rows_of,
-    state_of,
     texts_of,
     to_json,
 )
 from komputer.events.health import Health
 from komputer.events.idempotency import Idempotency
-from komputer.events.ids import cursor, id_of, micros_of, timestamp_of
+from komputer.events.ids import cursor, micros_of, timestamp_of
+from komputer.events.reading import NOBODYS, PAGE_BYTES, OnLive, Read, Reader, above, is_damaged, message_of
 from komputer.events.server import Durability, Server
 from komputer.resources.door import Answer, Pulse, Welcome
 from komputer.resources.errors import Conflict, Invalid
 
-__all__ = ["EVERYTHING", "EXPIRY", "RETENTION", "Entry", "Live", "Log", "LogKey", "Numbered", "Page", "Said"]
+__all__ = [
+    "EVERYTHING",
+    "EXPIRY",
+    "RETENTION",
+    "RETENTION_BYTES",
+    "Entry",
+    "Live",
+    "Log",
+    "LogKey",
+    "Numbered",
+    "Page",
+    "Said",
+]
 
 RETENTION: Final = 10_000
-"""Events of one agent that are kept."""
+"""Events of one agent that are kept at most."""
+RETENTION_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of the events of one agent that are kept at most: of each its type, its payload and 128 bytes for what the
+server adds. Its memory is up to 1.2 times as much where its allocator rounds up (measured: Valkey 9.1, Redis 7.0)."""
 EXPIRY: Final = timedelta(days=30)
 """A log into which nothing was written for so long is dropped; tombstones of deleted agents are, too."""
+ENDS_AT_ONCE: Final = 100
+"""Of one read of what is not accounted: there are more only where the operator was away for long."""
+MESSAGES_AT_ONCE: Final = 100
+"""Of one read: there are more only where somebody says a great deal to one task."""
 _TERM_LIMIT: Final = 2**52
 _NEWEST: Final = "+"
 _OLDEST: Final = "-"
+
+logger = structlog.get_logger(__name__)
 
 
 class Log:
     """The logs of all agents on one server. Raises `Unavailable` (`log-unavailable`) while that does not answer."""
 
-    def __init__(self, server: Server, *, prefix: str, retention: int, expiry: timedelta) -> None:
+    def __init__(
+        self, server: Server, *, prefix: str, retention: int, expiry: timedelta, retention_bytes: int = RETENTION_BYTES
+    ) -> None:
         self._server = server
         self._prefix = prefix
         self._retention = retention
+        self._retention_bytes = retention_bytes
+        self._reader = Reader(server, prefix)
         self._expiry_s = int(expiry.total_seconds())
 
     @classmethod
@@ -70,11 +95,12 @@ class Log:
         *,
         prefix: str = "komputer-events",
         retention: int = RETENTION,
+        retention_bytes: int = RETENTION_BYTES,
         expiry: timedelta = EXPIRY,
     ) -> "Log":
         """Connects at first use. A text is an address without password file. Raises `Invalid` (`redis-address`)."""
         address = Address(where) if isinstance(where, str) else where
-        return cls(Server(address), prefix=prefix, retention=retention, expiry=expiry)
+        return cls(Server(address), prefix=prefix, retention=retention, retention_bytes=retention_bytes, expiry=expiry)
 
     async def close(self) -> None:
         await self._server.close()
@@ -134,17 +160,33 @@ class Log:
 
     async def message(self, key: LogKey, task_id: str, content: str, request: str | None = None) -> Said | None:
         """Somebody speaks to the task that runs. None where that task has not started, or its end came first. The same
-        `request` again says nothing new and is answered as the first time, until another task starts."""
+        `request` again says nothing new and is answered as the first time, until another task starts. Raises `Conflict`
+        (`too_many_messages`) beyond 1000 messages or 4 MiB to one task."""
         event = types.UserMessage(task_id=task_id, content=content, steer=True)
         answer = await self._call("message", key, None, *fields_of(0, event, None), request or "", durable=True)
+        if answer[0] == b"full":
+            raise Conflict(
+                f"the task of agent {key.name!r} has got as many messages as a task may: 1000, or 4 MiB of them; "
+                "wait for its end or cancel it",
+                code="too_many_messages",
+            )
         return Said(*texts_of(answer[1:])) if answer[0] == b"ok" else None
 
     async def messages(self, key: LogKey, after: str | None) -> list[Entry]:
-        """What was said to the open task, oldest first: all, or what followed the message `after`."""
+        """What was said to the open task, oldest first: all, or what followed the message `after`. One that cannot be
+        read says so in its place: the task waits for an answer to the newest."""
+        found: list[Entry] = []
         low = f"({after}" if after else _OLDEST
-        rows, state = await self._range("-messages", key.namespace, key.name, low, _NEWEST, None, newest_first=False)
-        said = [row for row in rows if row.type == state.open] if state.uid == key.uid else []
-        return [Entry(row.id, "user_message", timestamp_of(row.id), orjson.loads(row.payload)) for row in said]
+        while True:
+            read = await self._reader.range("-messages", (key.namespace, key.name), low, _NEWEST, MESSAGES_AT_ONCE)
+            if read.state.uid != key.uid or read.state.open is None:
+                return []
+            found += [
+                message_of(row, read.state.open) for row in read.rows if row.type in (read.state.open, UNREADABLE)
+            ]
+            if not read.has_more:
+                return found
+            low = f"({read.reached}"
 
     async def pulse(self, key: LogKey, term: int, asked: Sequence[str]) -> Pulse:
         """What the log holds, for a heartbeat; marks the runtime as seen. Term 0 in the answer: nothing of this uid,
@@ -153,18 +195,36 @@ class Log:
         return Pulse(term=int(current), taken=taken, ended=texts_of(ended))
 
     # ---- out -------------------------------------------------------------------------------------------------------
+    def on_live(self, callback: OnLive) -> None:
+        """Call `callback` whenever events were read, before they are handed out, with the live state of that moment:
+        it is never older than they are. It must not block."""
+        self._reader.on_live.append(callback)
+
+    def saw(self, place: Place, held: Sequence[bytes | None]) -> State:
+        """The values of `READ_FIELDS` were read together with events of `place`."""
+        return self._reader.saw(place, held)
+
     async def live(self, namespace: str, name: str) -> Live | None:
-        """Compare `uid` with the agent's: a re-created agent's log is not its own before its first hello."""
-        return (await self.live_many([(namespace, name)])).get((namespace, name))
+        """Compare `uid` with the agent's: a re-created agent's log is not its own before its first hello. Raises
+        `Unavailable` (`log_damaged`) where the key is not ours."""
+        key = self._name("-live", namespace, name)
+        row = await self._server.translated(lambda: self._server.redis.hmget(key, LIVE_FIELDS))
+        return live_of(row) if row[0] is not None else None
 
     async def live_many(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Live]:
-        """Of those that have a log, in one round trip."""
+        """Of those that have a log, in one round trip. One that cannot be read counts as none."""
         wanted = list(keys)
         async with self._server.redis.pipeline(transaction=False) as pipe:
             for namespace, name in wanted:
                 pipe.hmget(self._name("-live", namespace, name), LIVE_FIELDS)
-            rows = await self._server.translated(pipe.execute)
-        return {key: live_of(row) for key, row in zip(wanted, rows, strict=True) if row[0] is not None}
+            rows = await self._server.translated(lambda: pipe.execute(raise_on_error=False))
+        found: dict[tuple[str, str], Live] = {}
+        for key, row in zip(wanted, rows, strict=True):
+            if is_damaged(row):
+                logger.warning("live state could not be read", agent="/".join(key), error=str(row))
+            elif row[0] is not None:
+                found[key] = live_of(row)
+        return found
 
     async def page(
         self,
@@ -182,49 +242,50 @@ class Log:
         of them before `around` and half from it on.
 
         Cursors are event ids or RFC 3339 times; raises `Invalid` (`invalid-cursor`) for others. `types` filters: it is
-        read on until the limit is full. With `uid`, another uid's log counts as none.
+        read on until the limit is full. With `uid`, another uid's log counts as none. Of more than `PAGE_BYTES` those
+        that are farthest from the cursor are left out (`is_cut`).
         """
         low, high, middle = (cursor(text) if text is not None else None for text in (after, before, around))
         if middle and (low or high):
             raise Invalid("around cannot be combined with after or before", code="invalid-cursor", field="around")
-        stream = (namespace, name, uid, types)
+        stream = ((namespace, name), uid, types)
         if middle:
             half = limit // 2
-            older = (await self._newest(*stream, half, high=middle.high))[0] if half else []
-            newer, state = await self._oldest(*stream, limit - half, low=middle.high - 1)
-            rows = older + newer
+            older = (
+                await self._reader.before(*stream, half, PAGE_BYTES // 2, high=middle.high)
+                if half
+                else Read([], NOBODYS)
+            )
+            newer = await self._reader.after(*stream, limit - half, PAGE_BYTES // 2, low=middle.high - 1)
+            read = newer._replace(rows=older.rows + newer.rows, has_more=older.has_more or newer.has_more)
         elif low:
-            rows, state = await self._oldest(*stream, limit, low=low.low, high=high.high if high else None)
+            read = await self._reader.after(*stream, limit, PAGE_BYTES, low=low.low, high=high.high if high else None)
         else:
-            rows, state = await self._newest(*stream, limit, high=high.high if high else None)
+            read = await self._reader.before(*stream, limit, PAGE_BYTES, high=high.high if high else None)
+        rows, state = read.rows, read.state
         gap = bool(low and is_gone(state, low.low + 1, low.is_id))
         gap = gap or any(is_gone(state, place.high, place.is_id) for place in (middle, high) if place and not low)
         entries = [to_json(namespace, name, *row) for row in rows]
-        return Page(entries, gap, rows[-1].id if rows else None)
+        return Page(entries, gap, rows[-1].id if rows else None, read.has_more and len(rows) < limit)
 
     async def ends_after(self, key: LogKey, last_event_id: str | None) -> list[Entry]:
-        """Ends that are not accounted yet, oldest first. Retention does not reach them; only `trim_ends` does."""
-        low = f"({id_of(micros_of(last_event_id))}" if last_event_id else _OLDEST
-        rows, state = await self._range("-ends", key.namespace, key.name, low, _NEWEST, None, newest_first=False)
-        if state.uid != key.uid:
+        """Ends that are not accounted yet, oldest first, at most `ENDS_AT_ONCE`. Retention does not reach them; only
+        `trim_ends` does. The payload of one that cannot be read is empty."""
+        low = above(micros_of(last_event_id)) if last_event_id else _OLDEST
+        read = await self._reader.range("-ends", (key.namespace, key.name), low, _NEWEST, ENDS_AT_ONCE)
+        if read.state.uid != key.uid:
             return []
-        return [Entry(row.id, row.type, timestamp_of(row.id), orjson.loads(row.payload)) for row in rows]
+        return [Entry(row.id, row.type, timestamp_of(row.id), orjson.loads(row.payload)) for row in read.rows]
 
     async def state(self, place: Place) -> State:
         """Whose log it is, and up to where it reaches."""
-        return state_of(
-            await self._server.translated(lambda: self._server.redis.hmget(self._name("-live", *place), STATE_FIELDS))
-        )
+        live = self._name("-live", *place)
+        return self.saw(place, await self._server.translated(lambda: self._server.redis.hmget(live, READ_FIELDS)))
 
-    async def since(self, wanted: Mapping[Place, int], count: int) -> dict[Place, tuple[list[Row], State]]:
-        """Of each log its first `count` events above that many microseconds, in one round trip."""
-        async with self._server.redis.pipeline(transaction=True) as pipe:
-            for place, low in wanted.items():
-                pipe.hmget(self._name("-live", *place), STATE_FIELDS)
-                pipe.xrange(self._name("", *place), f"({id_of(low)}", _NEWEST, count)
-            answers = await self._server.translated(pipe.execute) if wanted else []
-        pairs = zip(answers[::2], answers[1::2], strict=True)
-        return {place: (rows_of(entries), state_of(held)) for place, (held, entries) in zip(wanted, pairs, strict=True)}
+    async def since(self, wanted: Mapping[Place, int], count: int, room: int = PAGE_BYTES) -> dict[Place, Read]:
+        """Of each log its first `count` events above that many microseconds, at most `room` bytes of each or one
+        event, in one round trip. What cannot be read counts as no log where several are asked for."""
+        return await self._reader.since(wanted, count, room)
 
     async def rings(self, after: str | None) -> Rings:
         """What rang after the ring `after`."""
@@ -274,23 +335,25 @@ class Log:
         found: list[tuple[str, str, str]] = []
         seen, position = set[bytes](), 0
         while True:
-            position, names = await self._server.redis.scan(position, match=f"{start}*", count=500)
-            fresh = [name for name in names if name not in seen]
+            position, keys = await self._server.redis.scan(position, match=f"{start}*", count=500)
+            fresh = [name for name in keys if name not in seen]
             seen.update(fresh)
             async with self._server.redis.pipeline(transaction=False) as pipe:
                 for name in fresh:
                     pipe.hget(name, "uid")
-                uids = await pipe.execute()
+                uids = await pipe.execute(raise_on_error=False)
             for name, uid in zip(fresh, uids, strict=True):
-                namespace, _, agent = name.decode()[len(start) :].partition(":")
-                if uid is not None:
-                    found.append((namespace, agent, uid.decode()))
+                namespace, _, agent = name.decode(errors="replace")[len(start) :].partition(":")
+                if not is_place((namespace, agent)) or is_damaged(uid):
+                    logger.warning("a key of the event log is not ours", key=repr(name))
+                elif uid is not None:
+                    found.append((namespace, agent, uid.decode(errors="replace")))
             if position == 0:
                 return found
 
     # ---- inside ----------------------------------------------------------------------------------------------------
     def _name(self, kind: str, namespace: str, name: str) -> str:
-        return f"{self._prefix}{kind}:{namespace}:{name}"
+        return self._reader.name(kind, (namespace, name))
 
     async def _call(
         self, op: str, key: LogKey, floor: str | None, *args: str | bytes | int, durable: bool = False
@@ -300,64 +363,5 @@ class Log:
         shared = [f"{self._prefix}-bell", f"{self._prefix}-dead"]
         lowest = micros_of(floor) if floor else 0
         head: list[str | bytes | int] = [op, key.uid, f"{key.namespace}/{key.name}", lowest]
-        return await self._server.run(keys + shared, [*head, self._retention, self._expiry_s, *args], durable=durable)
-
-    async def _newest(
-        self, namespace: str, name: str, uid: str | None, types: Collection[str] | None, limit: int, *, high: int | None
-    ) -> tuple[list[Row], State]:
-        below = _NEWEST if high is None else f"({id_of(max(1, high))}"
-        rows, state = await self._filtered(namespace, name, uid, types, limit, _OLDEST, below, newest_first=True)
-        return rows[::-1], state
-
-    async def _oldest(
-        self,
-        namespace: str,
-        name: str,
-        uid: str | None,
-        types: Collection[str] | None,
-        limit: int,
-        *,
-        low: int,
-        high: int | None = None,
-    ) -> tuple[list[Row], State]:
-        above = f"({id_of(low)}" if low >= 0 else _OLDEST
-        below = _NEWEST if high is None else f"({id_of(max(1, high))}"
-        return await self._filtered(namespace, name, uid, types, limit, above, below, newest_first=False)
-
-    async def _filtered(
-        self,
-        namespace: str,
-        name: str,
-        uid: str | None,
-        types: Collection[str] | None,
-        limit: int,
-        low: str,
-        high: str,
-        *,
-        newest_first: bool,
-    ) -> tuple[list[Row], State]:
-        """Reads on until `limit` rows are of the types that are asked for, or there are no more."""
-        chunk = limit if types is None else min(1000, max(200, 4 * limit))
-        found: list[Row] = []
-        while True:
-            rows, state = await self._range("", namespace, name, low, high, chunk, newest_first=newest_first)
-            if uid is not None and state.uid != uid:
-                return [], State(None, 0, 0)
-            found += rows if types is None else [row for row in rows if row.type in types]
-            if len(found) >= limit or len(rows) < chunk:
-                return found[:limit], state
-            low, high = (low, f"({rows[-1].id}") if newest_first else (f"({rows[-1].id}", high)
-
-    async def _range(
-        self, kind: str, namespace: str, name: str, low: str, high: str, count: int | None, *, newest_first: bool
-    ) -> tuple[list[Row], State]:
-        """Entries and whose they are, of one moment."""
-        key = self._name(kind, namespace, name)
-        async with self._server.redis.pipeline(transaction=True) as both:
-            both.hmget(self._name("-live", namespace, name), STATE_FIELDS)
-            if newest_first:
-                both.xrevrange(key, high, low, count)
-            else:
-                both.xrange(key, low, high, count)
-            held, entries = await self._server.translated(both.execute)
-        return rows_of(entries), state_of(held)
+        head += [self._retention, self._retention_bytes, self._expiry_s]
+        return await self._server.run(keys + shared, [*head, *args], durable=durable)

@@ -1,8 +1,8 @@
-"""The connection to Redis or Valkey: one script, errors translated, answers that wait for the disk."""
+"""The connection to Redis or Valkey: its scripts, errors translated, answers that wait for the disk."""
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final, Literal, TypeVar
 
@@ -25,14 +25,25 @@ Durability = Literal["waits", "always", "none"]
 """How a start or an end gets to the disk before it is answered: the server is asked to wait (`WAITAOF`), it writes
 through at every command (`appendfsync always`), or not at all."""
 
+_DAMAGED: Final = ("WRONGTYPE", "smaller than the target stream top item")
+"""What a server says of a key of another type, and of a stream with an id from far in the future."""
+
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-_SOURCE: Final = files(__package__).joinpath("append.lua").read_bytes()
-_SHA: Final = hashlib.sha1(_SOURCE, usedforsecurity=False).hexdigest()
+
+
+class _Script:
+    def __init__(self, name: str) -> None:
+        self.source = files(__package__).joinpath(name).read_bytes()
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+_APPEND: Final = _Script("append.lua")
+_READ: Final = _Script("read.lua")
 
 
 class Server:
-    """One Redis or Valkey, and the script."""
+    """One Redis or Valkey, and the scripts."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -52,17 +63,44 @@ class Server:
         await self.redis.aclose()
 
     async def run(self, keys: list[str], args: list[str | bytes | int], *, durable: bool = False) -> Any:
-        """The script's answer; with `durable` not before what it wrote is on the server's disk, where it can be."""
+        """The answer of `append.lua`; with `durable` not before what was written is on disk, where that can be."""
         if durable and self.durability != "waits" and self.durability is not None:
             durable = False
-        answer, on_disk = await self.translated(lambda: self._run(b"EVALSHA", _SHA, keys, args, durable))
+        answer, on_disk = await self.translated(lambda: self._run(b"EVALSHA", _APPEND.sha, keys, args, durable))
         if isinstance(answer, NoScriptError):
-            answer, on_disk = await self.translated(lambda: self._run(b"EVAL", _SOURCE, keys, args, durable))
+            answer, on_disk = await self.translated(lambda: self._run(b"EVAL", _APPEND.source, keys, args, durable))
         if isinstance(answer, Exception):
             raise unavailable(answer) from answer
         if durable:
             await self._check(on_disk)
         return answer
+
+    async def read(self, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
+        """The answers of `read.lua` to calls with these keys and arguments, in one round trip."""
+        answers = await self.translated(lambda: self._read(calls))
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            keys, arguments = calls[0]
+            await self.translated(
+                lambda: self.redis.execute_command("EVAL", _READ.source, len(keys), *keys, *arguments)
+            )
+            answers = await self.translated(lambda: self._read(calls))
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise unavailable(answer) from answer
+        return answers
+
+    async def _read(self, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
+        if len(calls) == 1:  # a pipeline costs more than its command
+            keys, arguments = calls[0]
+            try:
+                return [await self.redis.execute_command("EVALSHA", _READ.sha, len(keys), *keys, *arguments)]
+            except NoScriptError as unknown:
+                return [unknown]
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for keys, arguments in calls:
+                pipe.execute_command("EVALSHA", _READ.sha, len(keys), *keys, *arguments)
+            answers: list[Any] = await pipe.execute(raise_on_error=False)
+            return answers
 
     async def _run(
         self, command: bytes, script: str | bytes, keys: list[str], args: list[str | bytes | int], durable: bool
@@ -127,7 +165,17 @@ async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def unavailable(error: BaseException) -> Unavailable:
+    """Also for a server that refuses, because a key holds what we did not write (`log_damaged`)."""
+    if isinstance(error, ResponseError) and any(sign in str(error) for sign in _DAMAGED):
+        return damaged("a key of the event log")
     return Unavailable(f"the event log does not answer ({type(error).__name__}); try again", code="log-unavailable")
+
+
+def damaged(key: str) -> Unavailable:
+    return Unavailable(
+        f"{key} holds what Komputer did not write, so it cannot be used; rename that key in Redis, then try again",
+        code="log_damaged",
+    )
 
 
 def _text(value: str | bytes) -> str:

@@ -15,6 +15,11 @@ COUNT: Final = 500
 """Events of one read, and as many are told at once."""
 LEAST: Final = 20
 """Of one read of one log among many."""
+READ_BYTES: Final = 1024 * 1024
+"""Payloads of one read of one log, or one event (at most 256 KiB): what a reader that is behind holds."""
+HELD_BYTES: Final = 4 * 1024 * 1024
+"""Payloads that a reader of all logs holds, about: it shares them out among the logs that it has to read on, of each of
+which it holds one event at least."""
 GAP: Final = "gap"
 """The type of a notice that retention took events which this reader was owed. It is no event of the log."""
 
@@ -68,13 +73,13 @@ class OneAgent:
 
     async def more(self) -> list[Told]:
         await self.begin()
-        rows, state = (await self._log.since({self.place: self.mark.base}, COUNT))[self.place]
+        rows, state, has_more, _ = (await self._log.since({self.place: self.mark.base}, COUNT, READ_BYTES))[self.place]
         if state.uid != self.uid:
             self.is_over = self.was_seen and state.uid is not None
-            rows, state = [], State(None, 0, 0)
+            rows, state, has_more = [], State(None, 0, 0), False
         self.was_seen = self.was_seen or state.uid == self.uid
         told = self._gap(state) + [one(self.place, row) for row in rows]
-        self.is_current = len(rows) < COUNT
+        self.is_current = not (has_more and rows)
         # Nothing lies between the newest event and `last`; nor has a cursor from the future, or of a lost log, any use.
         self.mark = Mark(state.last) if self.is_current else told[-1].mark
         self.is_id = True
@@ -160,25 +165,30 @@ class AllAgents:
         held = {place: self._pages.get(place, []) for place in self._unfinished}
         low: dict[Place, int] = {}
         if any(not rows for rows in held.values()):
-            little = {place: rows for place, rows in held.items() if 2 * len(rows) < LEAST}
+            share = HELD_BYTES // len(held)
+            little = {p: rows for p, rows in held.items() if 2 * len(rows) < LEAST and 2 * _size(rows) <= share}
             low = {p: micros_of(rows[-1].id) if rows else self.mark.reached(p) for p, rows in little.items()}
         room = max(COUNT, LEAST * len(held)) + COUNT - sum(map(len, self._pages.values()))
         count = min(COUNT, max(LEAST, room // max(1, len(low))))
-        found = await self._log.since(low, count)
+        found = await self._log.since(low, count, HELD_BYTES // max(1, len(low)))
         if self._is_foreign:
             self._is_foreign = False
-            self.mark = self.mark.within(safe, {place: state.last for place, (_, state) in found.items()})
+            self.mark = self.mark.within(safe, {place: read.state.last for place, read in found.items()})
         gaps = []
-        for place, (rows, state) in found.items():
+        for place, (rows, state, has_more, _) in found.items():
             if 0 < low[place] < state.lost:
                 if held[place]:
                     continue  # what is held comes before the gap
                 gaps.append(gap(place, low[place], state.lost, self.mark))
             if rows:
                 self._pages[place] = held[place] + rows
-            if len(rows) < count:
+            if not (has_more and rows):
                 self._unfinished.discard(place)
         return gaps
+
+
+def _size(rows: list[Row]) -> int:
+    return sum(len(row.payload) for row in rows)
 
 
 Fresh = Callable[[Mark], Source]

@@ -7,6 +7,7 @@ nothing at all is decided where it is served.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
@@ -25,11 +26,14 @@ log = structlog.get_logger(__name__)
 
 RING_LIMIT: Final = 2048
 """Events of one watched log that are kept for its readers."""
-RING_LIMIT_CHARACTERS: Final = 4 * 1024 * 1024
+RING_LIMIT_BYTES: Final = 4 * 1024 * 1024
+"""Of this process' memory: text that is not Latin takes two or four bytes a character."""
 RING_REST: Final = 64
 """Of those that everybody has taken, so many stay for a reader that is about to join."""
 TAKEN: Final = 32
 """Events that a reader takes at once: between them others have their turn."""
+TAKEN_BYTES: Final = 256 * 1024
+"""Of memory that they may have together; one event in any case."""
 PAUSE_S: Final = (0.05, 2.0)
 """Between attempts to reach a server that is away: doubled from the first to the second."""
 
@@ -48,13 +52,13 @@ class Ring:
         self.first = 0
         self.next = 0
         self._kept: deque[Told] = deque()
-        self._characters = 0
+        self._bytes = 0
 
     def add(self, told: Sequence[Told]) -> None:
         self._kept.extend(told)
         self.next += len(told)
-        self._characters += sum(len(each.text) for each in told)
-        while self._kept and (len(self._kept) > RING_LIMIT or self._characters > RING_LIMIT_CHARACTERS):
+        self._bytes += sum(map(_size, told))
+        while self._kept and (len(self._kept) > RING_LIMIT or self._bytes > RING_LIMIT_BYTES):
             self._drop()
 
     def drop_before(self, number: int) -> None:
@@ -64,13 +68,24 @@ class Ring:
     def _drop(self) -> None:
         oldest = self._kept.popleft()
         self.start, self.first = oldest.mark, self.first + 1
-        self._characters -= len(oldest.text)
+        self._bytes -= _size(oldest)
 
     def after(self, number: int, count: int) -> list[Told] | None:
-        """The first `count` from this number on; None where they are no longer here."""
+        """The first `count` from this number on, within `TAKEN_BYTES`; None where they are no longer here."""
         if number < self.first:
             return None
-        return list(islice(self._kept, number - self.first, number - self.first + count))
+        found: list[Told] = []
+        room = TAKEN_BYTES
+        for each in islice(self._kept, number - self.first, number - self.first + count):
+            room -= _size(each)
+            if found and room < 0:
+                break
+            found.append(each)
+        return found
+
+
+def _size(told: Told) -> int:
+    return sys.getsizeof(told.text) + sys.getsizeof(told.cursor)
 
 
 class Feed:

@@ -75,7 +75,7 @@ async def _end(log: Log, namespace: str, asked: Asked) -> dict[str, Any] | None:
         for event in reversed(events):
             if event["payload"]["task_id"] == asked.task_id:
                 return dict(event)
-        if len(events) < PAGE:
+        if not events or (len(events) < PAGE and not page.is_cut):
             return None
         before = events[0]["id"]
 

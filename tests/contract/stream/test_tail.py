@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from komputer.events.bell import Bell, Place
-from komputer.events.entries import Row, State
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
 from komputer.events.marks import Mark, mark_of
+from komputer.events.reading import PAGE_BYTES, Read
 from komputer.events.sources import COUNT, AllAgents, Told
 from komputer.events.tail import Ended, Reader, Tail
 from tests.contract.log.events import KEY, producer, said, started
@@ -121,15 +121,16 @@ async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, mark: Mark) ->
 
 
 class Counted(Log):
-    """Counts the events that are read."""
+    """Counts the events that are read, and the bytes of the largest read."""
 
     def __init__(self, log: Log, prefix: str, retention: int = RETENTION) -> None:
         super().__init__(log.server, prefix=prefix, retention=retention, expiry=EXPIRY)
-        self.read = 0
+        self.read = self.held = 0
 
-    async def since(self, wanted: Mapping[Place, int], count: int) -> dict[Place, tuple[list[Row], State]]:
-        found = await super().since(wanted, count)
-        self.read += sum(len(rows) for rows, _ in found.values())
+    async def since(self, wanted: Mapping[Place, int], count: int, room: int = PAGE_BYTES) -> dict[Place, Read]:
+        found = await super().since(wanted, count, room)
+        self.read += sum(len(read.rows) for read in found.values())
+        self.held = max(self.held, sum(len(row.payload) for read in found.values() for row in read.rows))
         return found
 
 

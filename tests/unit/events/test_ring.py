@@ -32,7 +32,7 @@ def test_what_a_slow_reader_did_not_take_is_dropped_and_it_learns_that() -> None
 
 def test_large_events_count_by_their_size() -> None:
     ring = Ring(Mark(0))
-    ring.add([told(n, tail.RING_LIMIT_CHARACTERS // 2) for n in range(1, 5)])
+    ring.add([told(n, tail.RING_LIMIT_BYTES // 3) for n in range(1, 5)])
     assert ring.next - ring.first == 2
 
 

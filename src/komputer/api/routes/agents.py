@@ -185,5 +185,5 @@ async def get_agent_events(
         around=around,
         types=wanted_types(types),
     )
-    gap = b',"gap":true' if page.gap else b""
-    return Json(b'{"agent":' + orjson.dumps(name) + b',"events":[' + b",".join(page.entries) + b"]" + gap + b"}")
+    notes = (b',"gap":true' if page.gap else b"") + (b',"cut":true' if page.is_cut else b"")
+    return Json(b'{"agent":' + orjson.dumps(name) + b',"events":[' + b",".join(page.entries) + b"]" + notes + b"}")

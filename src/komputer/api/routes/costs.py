@@ -65,6 +65,6 @@ async def _add_all(costs: Costs, log: Log, namespace: str, name: str, uid: str) 
         page = await log.page(namespace, name, limit=PAGE, after=after, uid=uid)
         for entry in page.entries:
             costs.add(entry)
-        if len(page.entries) < PAGE or page.last_id is None:
+        if page.last_id is None or (len(page.entries) < PAGE and not page.is_cut):
             return
         after = page.last_id

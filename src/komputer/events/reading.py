@@ -1,0 +1,184 @@
+"""Reading the streams of the log: by number and bytes, each together with its live hash (`read.lua`)."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+import structlog
+from redis.exceptions import ResponseError
+
+from komputer.events.bell import Place
+from komputer.events.entries import (
+    LIVE_FIELDS,
+    READ_FIELDS,
+    Entry,
+    Live,
+    Row,
+    State,
+    live_of,
+    rows_of,
+    state_of,
+)
+from komputer.events.ids import id_of, timestamp_of
+from komputer.events.server import Server, damaged, unavailable
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of payloads of one page, and of one read; one event in any case. An event has at most 256 KiB."""
+NOBODYS: Final = State(None, 0, 0)
+_NEWEST: Final = "+"
+_OLDEST: Final = "-"
+
+logger = structlog.get_logger(__name__)
+
+OnLive = Callable[[Place, Live | None], None]
+
+
+class Read(NamedTuple):
+    """What was read of one stream, in the order in which it was read, and whose log it was at that moment."""
+
+    rows: list[Row]
+    state: State
+    has_more: bool = False
+    reached: str = ""
+    """The id of the last entry, in Redis' own form: where to read on."""
+
+
+class Reader:
+    """Reads the streams of one server. Raises `Unavailable`."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self._server = server
+        self._prefix = prefix
+        self.on_live: list[OnLive] = []
+
+    def name(self, kind: str, place: Place) -> str:
+        """A key of the agent at `place`."""
+        return f"{self._prefix}{kind}:{place[0]}:{place[1]}"
+
+    def saw(self, place: Place, held: Sequence[bytes | None]) -> State:
+        """The values of `READ_FIELDS` were read."""
+        if self.on_live:
+            live = live_of(held[: len(LIVE_FIELDS)]) if held[0] is not None else None
+            for callback in self.on_live:
+                callback(place, live)
+        return state_of(held)
+
+    async def since(self, wanted: Mapping[Place, int], count: int, room: int) -> dict[Place, Read]:
+        """See `Log.since`."""
+        calls = [self._reading("", place, "XRANGE", above(low), _NEWEST, count, room) for place, low in wanted.items()]
+        answers = await self._server.read(calls) if calls else []
+        return {
+            place: self._read(place, answer, is_only=len(wanted) == 1)
+            for place, answer in zip(wanted, answers, strict=True)
+        }
+
+    async def before(
+        self, place: Place, uid: str | None, types: Collection[str] | None, limit: int, room: int, *, high: int | None
+    ) -> Read:
+        below = _NEWEST if high is None else f"({id_of(max(1, high))}"
+        read = await self._filtered(place, uid, types, limit, room, _OLDEST, below, newest_first=True)
+        return read._replace(rows=read.rows[::-1])
+
+    async def after(
+        self,
+        place: Place,
+        uid: str | None,
+        types: Collection[str] | None,
+        limit: int,
+        room: int,
+        *,
+        low: int,
+        high: int | None = None,
+    ) -> Read:
+        first = above(low) if low >= 0 else _OLDEST
+        below = _NEWEST if high is None else f"({id_of(max(1, high))}"
+        return await self._filtered(place, uid, types, limit, room, first, below, newest_first=False)
+
+    async def _filtered(
+        self,
+        place: Place,
+        uid: str | None,
+        types: Collection[str] | None,
+        limit: int,
+        room: int,
+        low: str,
+        high: str,
+        *,
+        newest_first: bool,
+    ) -> Read:
+        """Reads on until `limit` rows, or `room` bytes, are of the types that are asked for, or there are no more."""
+        chunk = limit if types is None else min(1000, max(200, 4 * limit))
+        found: list[Row] = []
+        while True:
+            read = await self.range("", place, low, high, chunk, room, newest_first=newest_first)
+            if uid is not None and read.state.uid != uid:
+                return Read([], NOBODYS)
+            for row in read.rows:
+                if types is not None and row.type not in types:
+                    continue
+                room -= len(row.payload)
+                if len(found) == limit or (found and room < 0):
+                    return read._replace(rows=found, has_more=True)
+                found.append(row)
+            if types is None or not read.has_more or len(found) == limit:
+                return read._replace(rows=found)
+            low, high = (low, f"({read.reached}") if newest_first else (f"({read.reached}", high)
+
+    async def range(
+        self,
+        kind: str,
+        place: Place,
+        low: str,
+        high: str,
+        count: int,
+        room: int = PAGE_BYTES,
+        *,
+        newest_first: bool = False,
+    ) -> Read:
+        """Entries and whose they are, of one moment. Raises `Unavailable` (`log_damaged`) where they cannot be read."""
+        command, first, last = ("XREVRANGE", high, low) if newest_first else ("XRANGE", low, high)
+        (answer,) = await self._server.read([self._reading(kind, place, command, first, last, count, room)])
+        return self._read(place, answer, is_only=True)
+
+    def _reading(
+        self, kind: str, place: Place, command: str, first: str, last: str, count: int, room: int
+    ) -> tuple[list[str], list[str | int]]:
+        """A call of `read.lua`."""
+        return [self.name("-live", place), self.name(kind, place)], [
+            *(command, first, last, count, room),
+            *READ_FIELDS,
+        ]
+
+    def _read(self, place: Place, answer: Any, *, is_only: bool) -> Read:
+        held, entries, has_more, broken = answer
+        if broken:
+            if is_only:
+                raise damaged(broken.decode(errors="replace"))
+            logger.warning("a log could not be read", agent="/".join(place), key=broken.decode(errors="replace"))
+            return Read([], NOBODYS)
+        reached = entries[-1][0].decode() if entries else ""
+        return Read(rows_of(entries), self.saw(place, held), bool(has_more), reached)
+
+
+def above(micros: int) -> str:
+    """Where reading begins behind an event. Ids that are not ours may have more than three digits for the rest of a
+    millisecond; they count as its last microsecond."""
+    return f"({id_of(micros)}" if micros % 1000 != 999 else f"({micros // 1000}-{2**64 - 1}"
+
+
+def message_of(row: Row, task_id: str | None) -> Entry:
+    payload = orjson.loads(row.payload)
+    content = payload.get("content")
+    if not isinstance(content, str):
+        content = "(A message to this task cannot be read any more.)"
+    payload = {"task_id": task_id or "", "content": content, "steer": True}
+    return Entry(row.id, "user_message", timestamp_of(row.id), payload)
+
+
+def is_damaged(answer: Any) -> bool:
+    """Whether a server refused to read a key because it is of another type. Raises `Unavailable` for other errors."""
+    if not isinstance(answer, Exception):
+        return False
+    if not (isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer)):
+        raise unavailable(answer) from answer
+    return True
