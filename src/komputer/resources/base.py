@@ -40,12 +40,21 @@ Decimal4 = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", max_length=40)]
 class Condition(Part):
     """As metav1.Condition. `reason` is CamelCase and stable, `message` is for people."""
 
-    type: Annotated[str, Field(max_length=316)]
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, Field(max_length=1024)] = ""
-    message: Annotated[str, Field(max_length=32768)] = ""
-    observed_generation: Int64 | None = None
-    last_transition_time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    type: Annotated[str, Field(description="What the condition is about, in CamelCase, such as Ready.", max_length=316)]
+    status: Annotated[
+        Literal["True", "False", "Unknown"], Field(description="Whether the condition holds: True, False or Unknown.")
+    ]
+    reason: Annotated[
+        str, Field(description="Why, as one CamelCase word that programs may compare.", max_length=1024)
+    ] = ""
+    message: Annotated[str, Field(description="Why, as a sentence for people.", max_length=32768)] = ""
+    observed_generation: Annotated[
+        Int64 | None, Field(description="metadata.generation of the object that the condition was judged by.")
+    ] = None
+    last_transition_time: Annotated[
+        str | None,
+        Field(description="When the status of the condition last changed.", json_schema_extra={"format": "date-time"}),
+    ] = None
 
 
 class Metadata(Part):
