@@ -6,7 +6,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from komputer.api.bodies import explain
+from komputer.api.validation import explain
 from komputer.events.idempotency import Mismatch
 from komputer.resources import errors
 
@@ -24,6 +24,7 @@ STATUS: tuple[tuple[type[errors.KomputerError], int], ...] = (
     (errors.TooManyRequests, 429),
     (errors.Unavailable, 503),
 )
+UNREADABLE = "the body cannot be read: send JSON in UTF-8, with no number of thousands of digits, not deeply nested"
 PLAIN = {404: ("there is no such route", "no-route"), 405: ("this route does not take {method}", "wrong-method")}
 
 
@@ -56,6 +57,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # the framework's own: what JSON's parser raises beside JSONDecodeError
+            return answer(400, UNREADABLE, "invalid")
         text, code = PLAIN.get(error.status_code, (str(error.detail), f"http-{error.status_code}"))
         return answer(error.status_code, text.format(method=request.method), code, dict(error.headers or {}))
 

@@ -50,7 +50,7 @@ async def get_agent_cost_breakdown(
     refresh: Annotated[bool, Query(description="For older clients: nothing is cached.")] = False,
 ) -> Json:
     """What the agent has cost, task by task."""
-    manifest = agents(request).cached(namespace, name)
+    manifest = await agents(request).one(namespace, name)
     costs = Costs(with_events=events)
     await _add_all(costs, request.app.state.log, namespace, name, manifest["metadata"]["uid"])
     total = (manifest.get("status") or {}).get("totalCostUSD") or "0"
