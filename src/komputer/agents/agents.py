@@ -12,13 +12,13 @@ from komputer.agents.claim import NewTask
 from komputer.agents.lists import Lists
 from komputer.agents.overlay import Overlay
 from komputer.agents.secrets import Secrets
-from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
+from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task, typed
 from komputer.events.bell import Place
 from komputer.events.log import Log, LogKey, Said
 from komputer.kube import AGENTS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.resources import names
-from komputer.resources.agent import Agent, Wanted, is_idle, wanted
-from komputer.resources.base import Manifest
+from komputer.resources.agent import Wanted, is_idle, wanted
+from komputer.resources.base import Manifest, fields_of
 from komputer.resources.connector import is_connector_name
 from komputer.resources.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
 
@@ -160,7 +160,7 @@ class Agents:
                 if secrets is not None:
                     if not await self._is_idle(manifest, is_fresh=attempt > 0):
                         continue
-                    if manifest["spec"].get("secretsUID"):
+                    if fields_of(manifest, "spec").get("secretsUID"):
                         await permission("update", SECRETS, names.secrets_name(name))
                     else:
                         await permission("create", SECRETS)
@@ -209,7 +209,7 @@ class Agents:
 
     async def _has_had(self, manifest: Manifest, task_id: str) -> bool:
         """The agent was given this very task before: whoever asks again asks for nothing new."""
-        agent = Agent.model_validate(manifest)
+        agent = typed(manifest)
         if (agent.spec.task and agent.spec.task.id == task_id) or task_id in agent.status.ended_tasks:
             return True
         key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
@@ -217,7 +217,7 @@ class Agents:
 
     async def _is_idle(self, manifest: Manifest, *, is_fresh: bool) -> bool:
         """False where only our copy may be busy; raises `Busy` where the agent is."""
-        agent = Agent.model_validate(manifest)
+        agent = typed(manifest)
         live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
         if is_idle(agent.spec, agent.status, live_task(agent, live)):
             return True
@@ -294,7 +294,7 @@ class Agents:
         deadline = asyncio.get_running_loop().time() + CANCEL_WAIT_S
         is_fresh = False
         while manifest is not None:
-            agent = Agent.model_validate(manifest)
+            agent = typed(manifest)
             live = await self._overlay.current((namespace, name))
             task_id = running_task(agent, live)
             task_id = task_id if only in (None, task_id) else None
@@ -320,7 +320,7 @@ class Agents:
     async def message(self, namespace: str, name: str, content: str, request: str | None = None) -> Said:
         """Speaks to the running task. The same `request` again says nothing new. Raises `Conflict` (`idle`) where none
         runs, `compacting` where that is all it does."""
-        agent = Agent.model_validate(await self.one(namespace, name))
+        agent = typed(await self.one(namespace, name))
         live = await self._overlay.current((namespace, name))
         task = live_task(agent, live)
         if live and not task.has_ended and live.task_status == "Compacting":
@@ -353,7 +353,7 @@ class Agents:
         await self._decided(namespace, name, None, write)
 
     async def _has_conversation(self, manifest: Manifest) -> bool:
-        agent = Agent.model_validate(manifest)
+        agent = typed(manifest)
         live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
         own = live if live and live.uid == agent.metadata.uid else None
         return bool(agent.status.session_id or (own and own.session_id))
@@ -376,7 +376,7 @@ class Agents:
         await self._cluster.delete(AGENTS, name, namespace, uid=manifest["metadata"]["uid"], propagation="Background")
         self._cache.forget(manifest)
         self.forget((namespace, name))
-        await self.secrets.discard(namespace, name, manifest["spec"].get("secretsUID"))
+        await self.secrets.discard(namespace, name, fields_of(manifest, "spec").get("secretsUID"))
 
     async def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:
         """Raises `Invalid` naming the first connector that does not exist."""

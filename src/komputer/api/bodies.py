@@ -249,6 +249,9 @@ class AgentResponse(Answer):
     effort: str | None = None
     labels: dict[str, str] | None = None
     secrets: list[str] | None = None
+    errors: Annotated[
+        list[str] | None, Field(description="What of the resource is not as this version knows it, and is not shown.")
+    ] = None
 
 
 class AgentListFacets(BaseModel):

@@ -292,7 +292,7 @@ class Connectors:
 def typed(manifest: Manifest) -> Connector:
     """Raises `Unavailable` for one that was made past our checks."""
     try:
-        return Connector.model_validate(manifest)
+        return Connector.salvaged(manifest, "status")[0]
     except ValidationError as wrong:
         metadata = manifest["metadata"]
         where = ".".join(str(part) for part in wrong.errors(include_input=False)[0]["loc"])

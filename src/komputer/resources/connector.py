@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from komputer.resources import names
-from komputer.resources.base import AGE, Column, Condition, Int32, Int64, Manifest, Part, Resource
+from komputer.resources.base import AGE, Column, Condition, Int32, Int64, Manifest, Part, Resource, fields_of, texts_in
 
 AuthType = Literal["token", "oauth", "header", "none"]
 DEFAULT_KEY: Final = "token"
@@ -126,7 +126,7 @@ def attached(agents: Iterable[Manifest]) -> dict[tuple[str, str], list[str]]:
         metadata = agent["metadata"]
         if metadata.get("deletionTimestamp"):
             continue
-        for name in dict.fromkeys(agent.get("spec", {}).get("connectors") or ()):
+        for name in dict.fromkeys(texts_in(fields_of(agent, "spec").get("connectors"))):
             found.setdefault((metadata["namespace"], name), []).append(metadata["name"])
     return {place: sorted(who) for place, who in found.items()}
 

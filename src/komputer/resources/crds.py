@@ -20,7 +20,6 @@ CHART = Path(__file__).parents[3] / "charts/komputer/crds"
 KINDS: tuple[type[Resource], ...] = (Agent, Template, ClusterTemplate, Config, Connector)
 API_VERSION = f"Version of the schema of this object: {names.API_VERSION}."
 KIND = "Kind of the object, in CamelCase."
-METADATA = "Standard object metadata: name, namespace, labels, annotations."
 DROPPED = {"title", "discriminator", "additionalProperties"}
 
 
@@ -53,7 +52,7 @@ def crd(kind: type[Resource]) -> Manifest:
     """The CustomResourceDefinition of `kind`."""
     schema = kind.model_json_schema(mode="validation", by_alias=True)
     properties = structural(schema, schema.get("$defs", {}))["properties"]
-    properties["metadata"] = {"type": "object", "description": METADATA}
+    properties["metadata"] = {"type": "object"}  # Kubernetes refuses any more here, and describes it itself
     version: Manifest = {
         "name": names.VERSION,
         "served": True,

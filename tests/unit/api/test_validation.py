@@ -74,7 +74,7 @@ def test_each_kind_of_error_that_pydantic_knows_has_a_sentence_of_ours() -> None
         ours(sentence)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(KINDS), st.data())
 def test_no_message_has_pydantics_words_or_a_regular_expression(kind: type[Body], data: st.DataObject) -> None:
     names = [info.alias or name for name, info in kind.model_fields.items()]
