@@ -12,13 +12,13 @@ from komputer.agents.claim import NewTask
 from komputer.agents.lists import Lists
 from komputer.agents.overlay import Overlay
 from komputer.agents.secrets import Secrets
-from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task
+from komputer.agents.view import agent_body, created_body, encoded, live_task, running_task, typed
 from komputer.events.bell import Place
 from komputer.events.log import Log, LogKey, Said
-from komputer.kube import AGENTS, Cache, Cluster
+from komputer.kube import AGENTS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.resources import names
-from komputer.resources.agent import Agent, Wanted, is_idle, wanted
-from komputer.resources.base import Manifest
+from komputer.resources.agent import Wanted, is_idle, wanted
+from komputer.resources.base import Manifest, fields_of
 from komputer.resources.connector import is_connector_name
 from komputer.resources.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
 
@@ -59,11 +59,11 @@ class Agents:
         self._lists = Lists(cache, overlay)
 
     # ---- reads ------------------------------------------------------------------------------------------------
-    def cached(self, namespace: str, name: str) -> Manifest:
-        """Raises `NotFound`, also for an agent that is terminating; `Unavailable` before the first look."""
+    async def one(self, namespace: str, name: str) -> Manifest:
+        """The agent; one that the cache does not know is asked for. Raises `NotFound`, also for an agent that is
+        terminating; `Unavailable` before the first look, and where nobody can tell."""
         self._require_synced()
-        manifest = self._cache.get(namespace, name)
-        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+        if (manifest := await self._cache.find(namespace, name)) is None:
             raise _gone(namespace, name)
         return manifest
 
@@ -83,7 +83,7 @@ class Agents:
 
     async def shown(self, namespace: str, name: str) -> Shown:
         """The agent as it is now, and the `etag` of its spec. While the log is away: as it was known last."""
-        manifest = self.cached(namespace, name)
+        manifest = await self.one(namespace, name)
         try:
             async with asyncio.timeout(LOOK_S):
                 live = await self._overlay.current((namespace, name))
@@ -121,8 +121,10 @@ class Agents:
         *,
         secrets: Mapping[str, str] | None = None,
         request: str | None = None,
+        permission: Permission = everybody,
     ) -> Assigned:
-        """A new agent with its first task, or the next task of an idle one. Raises `Busy`.
+        """A new agent with its first task, or the next task of an idle one. Raises `Busy`, and `Forbidden` where the
+        caller has no `permission` to what it turns out to be: whether the agent exists may change until the write.
 
         `settings` are those of a new agent, defaults included; `given` are those that the caller named. `secrets`
         become all that the agent's own Secret holds. `request` is a ULID that stands for the request and becomes the
@@ -137,7 +139,9 @@ class Agents:
                 if attempt:
                     manifest = await self._fresh(namespace, name)
                 if manifest is None:
+                    await permission("create", AGENTS)
                     if secrets is not None:
+                        await permission("create", SECRETS)
                         given_uid = await self.secrets.give(namespace, name, secrets, task.id, None)
                         settings = settings | {"secretsUID": given_uid}
                     made = await self._create(claim.new_agent(name, namespace, task, settings))
@@ -150,11 +154,16 @@ class Agents:
                     raise Conflict(
                         f"the former agent {name!r} is still being deleted; try again in a moment", code="terminating"
                     )
+                await permission("update", AGENTS, name)
                 if request and (done := await self._done_before(manifest, request)):
                     return done
                 if secrets is not None:
                     if not await self._is_idle(manifest, is_fresh=attempt > 0):
                         continue
+                    if fields_of(manifest, "spec").get("secretsUID"):
+                        await permission("update", SECRETS, names.secrets_name(name))
+                    else:
+                        await permission("create", SECRETS)
                     given_uid = await self.secrets.give(namespace, name, secrets, task.id, manifest)
                     given = given | {"secretsUID": given_uid}
                 assigned = await self._assign(manifest, task, given, [], is_fresh=attempt > 0)
@@ -200,7 +209,7 @@ class Agents:
 
     async def _has_had(self, manifest: Manifest, task_id: str) -> bool:
         """The agent was given this very task before: whoever asks again asks for nothing new."""
-        agent = Agent.model_validate(manifest)
+        agent = typed(manifest)
         if (agent.spec.task and agent.spec.task.id == task_id) or task_id in agent.status.ended_tasks:
             return True
         key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
@@ -208,7 +217,7 @@ class Agents:
 
     async def _is_idle(self, manifest: Manifest, *, is_fresh: bool) -> bool:
         """False where only our copy may be busy; raises `Busy` where the agent is."""
-        agent = Agent.model_validate(manifest)
+        agent = typed(manifest)
         live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
         if is_idle(agent.spec, agent.status, live_task(agent, live)):
             return True
@@ -258,7 +267,7 @@ class Agents:
     ) -> Manifest:
         """What `write` makes of an agent that exists. It gets the agent and whether that was read just now, and is
         asked anew where it answers None. Raises `NotFound`, `PreconditionFailed`."""
-        manifest: Manifest | None = self.cached(namespace, name)
+        manifest: Manifest | None = await self.one(namespace, name)
         for attempt in range(ATTEMPTS):
             if attempt:
                 manifest = await self._fresh(namespace, name)
@@ -281,11 +290,11 @@ class Agents:
     async def cancel(self, namespace: str, name: str, only: str | None = None) -> None:
         """Asks for the end of the task that runs or is about to; of `only` that one, if given. Raises `Conflict`
         (`idle`) where none is."""
-        manifest: Manifest | None = self.cached(namespace, name)
+        manifest: Manifest | None = await self.one(namespace, name)
         deadline = asyncio.get_running_loop().time() + CANCEL_WAIT_S
         is_fresh = False
         while manifest is not None:
-            agent = Agent.model_validate(manifest)
+            agent = typed(manifest)
             live = await self._overlay.current((namespace, name))
             task_id = running_task(agent, live)
             task_id = task_id if only in (None, task_id) else None
@@ -311,7 +320,7 @@ class Agents:
     async def message(self, namespace: str, name: str, content: str, request: str | None = None) -> Said:
         """Speaks to the running task. The same `request` again says nothing new. Raises `Conflict` (`idle`) where none
         runs, `compacting` where that is all it does."""
-        agent = Agent.model_validate(self.cached(namespace, name))
+        agent = typed(await self.one(namespace, name))
         live = await self._overlay.current((namespace, name))
         task = live_task(agent, live)
         if live and not task.has_ended and live.task_status == "Compacting":
@@ -344,7 +353,7 @@ class Agents:
         await self._decided(namespace, name, None, write)
 
     async def _has_conversation(self, manifest: Manifest) -> bool:
-        agent = Agent.model_validate(manifest)
+        agent = typed(manifest)
         live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
         own = live if live and live.uid == agent.metadata.uid else None
         return bool(agent.status.session_id or (own and own.session_id))
@@ -363,11 +372,11 @@ class Agents:
 
     async def delete(self, namespace: str, name: str) -> None:
         """The garbage collector takes pod, disk and settings with it."""
-        manifest = self.cached(namespace, name)
+        manifest = await self.one(namespace, name)
         await self._cluster.delete(AGENTS, name, namespace, uid=manifest["metadata"]["uid"], propagation="Background")
         self._cache.forget(manifest)
         self.forget((namespace, name))
-        await self.secrets.discard(namespace, name, manifest["spec"].get("secretsUID"))
+        await self.secrets.discard(namespace, name, fields_of(manifest, "spec").get("secretsUID"))
 
     async def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:
         """Raises `Invalid` naming the first connector that does not exist."""

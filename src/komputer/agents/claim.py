@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from komputer.resources import names
 from komputer.resources.agent import Covers, Task, TaskKind, digest_of
-from komputer.resources.base import Manifest
+from komputer.resources.base import Manifest, fields_of
 
 Operation = dict[str, Any]
 
@@ -55,7 +55,7 @@ def _test(manifest: Manifest, *path: str) -> Operation:
     """A test that the field at `path` is what it is in `manifest`, also if that is: not there."""
     value: Any = manifest
     for depth, key in enumerate(path, 1):
-        value = value.get(key)
+        value = value.get(key) if isinstance(value, dict) else None
         if value is None:
             return {"op": "test", "path": "/" + "/".join(path[:depth]), "value": None}
     return {"op": "test", "path": "/" + "/".join(path), "value": value}
@@ -101,7 +101,8 @@ def _put(parent: str, key: str, value: Any) -> list[Operation]:
 
 def _relabelled(manifest: Manifest, labels: dict[str, str | None]) -> list[Operation]:
     """Labels of spec, and their copies in metadata, which selectors see."""
-    before: dict[str, str] = manifest["spec"].get("labels") or {}
+    labelled = fields_of(manifest, "spec").get("labels")
+    before: dict[str, str] = labelled if isinstance(labelled, dict) else {}
     after = {key: value for key, value in {**before, **labels}.items() if value is not None}
     copies: dict[str, str] | None = manifest["metadata"].get("labels")
     operations = [_test(manifest, "spec", "labels"), *_put("/spec", "labels", after or None)]

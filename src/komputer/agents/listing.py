@@ -3,7 +3,7 @@
 What a filter looks at is made once per change of an agent, not once per request: see `row`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, get_args
 
@@ -36,6 +36,7 @@ class Row(NamedTuple):
     facets: tuple[str, ...]
     """`key=value` of those that a person has set."""
     text: str
+    model: str
     created_at: str
     active_at: str
     cost: Decimal
@@ -43,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What a client asked for; the default is everything, ordered by namespace and name."""
+    """What a client asked for; the default is everything, the newest first."""
 
     namespace: str | None = None
     status: str = ""
@@ -69,10 +70,15 @@ class Facets(NamedTuple):
 
 SORTS: Final[Mapping[str, Callable[[Row], Any]]] = {
     "name": lambda row: row.name,
-    "createdAt": lambda row: row.created_at,
-    "lastActivityAt": lambda row: row.active_at,
+    "created": lambda row: row.created_at,
+    "lastActive": lambda row: row.active_at,
+    "status": lambda row: row.status,
+    "model": lambda row: row.model,
     "cost": lambda row: row.cost,
 }
+"""By the keys that published clients know."""
+ALSO_NAMED: Final[Mapping[str, str]] = {"createdAt": "created", "lastActivityAt": "lastActive"}
+"""The fields of an agent that stand for keys of `SORTS`."""
 
 
 def row(body: Mapping[str, Any], every_label: Mapping[str, str]) -> Row:
@@ -86,6 +92,7 @@ def row(body: Mapping[str, Any], every_label: Mapping[str, str]) -> Row:
         labels=frozenset(f"{key}={value}" for key, value in {**own, **every_label}.items()),
         facets=tuple(f"{key}={value}" for key, value in own.items()),
         text="\n".join((body["name"], body.get("instructions", ""), body.get("lastTaskMessage", ""))).casefold(),
+        model=body["model"],
         created_at=body.get("createdAt") or "",
         active_at=body.get("lastActivityAt") or "",
         cost=Decimal(body.get("totalCostUSD") or 0),
@@ -102,8 +109,10 @@ def query(given: Sequence[tuple[str, str]]) -> Query:
     if one.get("hideArchived", "").lower() not in NO | YES:
         raise Invalid("hideArchived must be true or false", field="hideArchived")
     sort = one.get("sort", "")
-    if sort and sort.removeprefix("-") not in SORTS:
-        raise Invalid(f"sort must be one of {', '.join(SORTS)}, with a - before it to descend", field="sort")
+    key = ALSO_NAMED.get(sort.removeprefix("-"), sort.removeprefix("-"))
+    if sort and key not in SORTS:
+        known = ", ".join((*SORTS, *ALSO_NAMED))
+        raise Invalid(f"sort must be one of {known}, with a - before it to descend", field="sort")
     wanted = []
     for text in (value for key, value in given if key == "label"):
         found = labelling.pair(text)
@@ -119,7 +128,7 @@ def query(given: Sequence[tuple[str, str]]) -> Query:
         task_status=_known(one, "taskStatus", TASK_STATUSES),
         labels=frozenset(wanted),
         q=q.casefold(),
-        sort=sort.removeprefix("-"),
+        sort=key,
         descends=sort.startswith("-"),
         limit=_number(one, "limit", 1),
         offset=_number(one, "offset", 0) or 0,
@@ -143,8 +152,8 @@ def _number(given: Mapping[str, str], parameter: str, least: int) -> int | None:
 
 
 def matching(rows: Sequence[Row], asked: Query) -> list[Row]:
-    """Those of `rows`, which are ordered by namespace and name, that `asked` means, in its order. What is equal stays
-    ordered by namespace and name, also when descending; agents without the value that is ordered by come last."""
+    """Those of `rows`, which are the newest first, that `asked` means, in its order. What is equal is ordered by
+    namespace and name, also when descending; agents without the value that is ordered by come last."""
     found = [
         row
         for row in rows
@@ -154,10 +163,17 @@ def matching(rows: Sequence[Row], asked: Query) -> list[Row]:
         and asked.q in row.text
     ]
     if asked.sort:
-        key = SORTS[asked.sort]
-        found.sort(key=key, reverse=asked.descends)
-        if asked.sort == "lastActivityAt" and not asked.descends:
+        found.sort(key=lambda row: row[:2])
+        found.sort(key=SORTS[asked.sort], reverse=asked.descends)
+        if asked.sort == "lastActive" and not asked.descends:
             found.sort(key=lambda row: not row.active_at)
+    return found
+
+
+def newest_first(rows: Iterable[Row]) -> list[Row]:
+    """The order of a list that names none. Agents of one second are ordered by namespace and name."""
+    found = sorted(rows, key=lambda row: row[:2])
+    found.sort(key=SORTS["created"], reverse=True)
     return found
 
 

@@ -50,11 +50,11 @@ class Lists:
         return known
 
     def _rows_of(self, namespace: str | None) -> Sequence[listing.Row]:
-        """Ordered by namespace and name."""
+        """The newest first."""
         known = self._rows.get(namespace)
         if known is None:
             here = (m for m in self._cache.items(namespace) if not m["metadata"].get("deletionTimestamp"))
-            known = Ordered(sorted((self._row(m) for m in here), key=lambda row: row[:2]))
+            known = Ordered(listing.newest_first(self._row(m) for m in here))
             self._rows[namespace] = known
         return known.rows
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from komputer.kube import SECRETS, Cluster
 from komputer.resources import names, secret
 from komputer.resources.agent import Agent
-from komputer.resources.base import Manifest
+from komputer.resources.base import Manifest, fields_of, texts_in
 from komputer.resources.config import Config
 from komputer.resources.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 
@@ -97,7 +97,7 @@ class Secrets:
 
     async def adopt(self, agent: Manifest) -> None:
         """Let the agent own the Secret that its spec records, so that it is deleted with it. Safe to repeat."""
-        uid = agent["spec"].get("secretsUID")
+        uid = fields_of(agent, "spec").get("secretsUID")
         if uid is None:
             return
         operations = [
@@ -194,8 +194,8 @@ def shown_secret(manifest: Manifest, agents: Sequence[Manifest]) -> dict[str, An
 
 
 def _uses(agent: Manifest, found: Manifest) -> bool:
-    spec, metadata = agent["spec"], found["metadata"]
-    return metadata["name"] in (spec.get("secrets") or ()) or metadata["uid"] == spec.get("secretsUID")
+    spec, metadata = fields_of(agent, "spec"), found["metadata"]
+    return metadata["name"] in texts_in(spec.get("secrets")) or metadata["uid"] == spec.get("secretsUID")
 
 
 def _is_of(found: Manifest, agent: str) -> bool:
@@ -214,7 +214,7 @@ def _may_take(found: Manifest, request: str, agent: Manifest | None) -> bool:
     made_for = (found["metadata"].get("annotations") or {}).get(secret.FOR_ANNOTATION)
     if agent is None:
         return not owners and made_for == request
-    uid, recorded = agent["metadata"]["uid"], agent["spec"].get("secretsUID")
+    uid, recorded = agent["metadata"]["uid"], fields_of(agent, "spec").get("secretsUID")
     is_recorded = recorded is not None and recorded == found["metadata"]["uid"]
     return any(owner.get("uid") == uid for owner in owners) or (not owners and (is_recorded or made_for == request))
 

@@ -27,6 +27,7 @@ from komputer.api.routes import costs, health, index, messages, places
 from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
 from komputer.api.stream import READERS, Streams
+from komputer.api.typos import known_parameters
 from komputer.background import Background
 from komputer.connectors.addresses import AddressRules
 from komputer.connectors.connectors import Connectors
@@ -81,6 +82,8 @@ class Settings:
     """Of those tokens; empty: the Kubernetes API's own."""
     namespaces: tuple[str, ...] | None = None
     """Whose objects are served; None: all."""
+    makes_namespaces: bool = False
+    """Whether a namespace that is missing is made, for callers who may create namespaces."""
     loopback_only: bool = True
     """Whether only this machine's own programs may call, and no web page of another origin: there is no other guard."""
 
@@ -136,7 +139,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None
     made.state.access = access
     for router in ROUTERS:
-        made.include_router(router, dependencies=[Depends(authorize)])
+        made.include_router(router, dependencies=[Depends(authorize), Depends(known_parameters)])
     made.include_router(stream_routes.sockets)
     made.include_router(health.router)
     made.include_router(index.router)

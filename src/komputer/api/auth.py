@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from komputer.api.access import Access, Caller, Right
 from komputer.api.errors import translated
 from komputer.api.rights import NEEDS, Need
-from komputer.kube import Kind
+from komputer.kube import Kind, Permission
 from komputer.resources import names
 from komputer.resources.errors import Forbidden, Invalid, KomputerError
 
@@ -107,6 +107,9 @@ async def authorize(request: Request) -> None:
     if access is not None and right.namespace is not None:
         if caller is None:
             raise Forbidden("nobody may do this")
+        if right.verb != need.verb and not await access.may(caller, right):
+            # Who may do neither is not told which of the two it would have been.
+            await access.require(caller, right._replace(verb=need.verb, name=None))
         await access.require(caller, right)
 
 
@@ -157,6 +160,16 @@ async def require(connection: HTTPConnection, right: Right) -> None:
     access, caller = access_of(connection), caller_of(connection)
     if access is not None and caller is not None:
         await access.require(caller, right)
+
+
+def permission(connection: HTTPConnection, namespace: str) -> Permission:
+    """What an operation asks before it writes an object of `namespace` that its own right does not name: RBAC lets the
+    caller do it, or it raises `Forbidden`."""
+
+    async def ask(verb: str, kind: Kind, name: str | None = None) -> None:
+        await require(connection, Right(verb, kind, namespace, name))
+
+    return ask
 
 
 async def may_use(request: Request, kind: Kind, namespace: str, wanted: Iterable[str] | None) -> None:

@@ -1,6 +1,5 @@
 """What clients send and get: JSON bodies, checked at the border."""
 
-from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
@@ -88,12 +87,15 @@ LabelKeys = Annotated[list[str], BeforeValidator(_label_keys), Field(max_length=
 
 
 class Body(BaseModel):
-    """camelCase, strict types; unknown fields are ignored. A null is an absent field."""
+    """camelCase, strict types. An unknown field is ignored, and named in `warnings` of the answer; a null is an absent
+    field."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", strict=True)
 
     not_built_yet: ClassVar[tuple[str, ...]] = ()
     """Fields that published clients know and that have no effect yet: refused, so that nobody believes they had one."""
+    refused_elsewhere: ClassVar[tuple[str, ...]] = ()
+    """Other fields that are known here: an operation refuses them with a sentence of its own."""
 
     def refuse_what_is_not_built(self) -> None:
         """Raises `Invalid` (`not-supported`) for a field of the contract that would be ignored otherwise."""
@@ -151,6 +153,8 @@ class CreateAgent(AgentSettings):
 class PatchAgent(AgentSettings):
     """`PATCH /agents/{name}`: all or nothing. `instructions` assign a task, as POST does."""
 
+    refused_elsewhere: ClassVar[tuple[str, ...]] = ("secrets",)
+
     instructions: Instructions | None = None
     remove_labels: LabelKeys | None = None
 
@@ -200,7 +204,13 @@ class Compact(Body):
     instructions: Annotated[str, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] | None = None
 
 
-class MessageAccepted(BaseModel):
+class Answer(BaseModel):
+    """What answers to a body have in common."""
+
+    warnings: Annotated[list[str] | None, Field(description="What of the body has no effect, such as a typo.")] = None
+
+
+class MessageAccepted(Answer):
     """The message's event id, and the task to which it was said."""
 
     status: str
@@ -209,7 +219,7 @@ class MessageAccepted(BaseModel):
     taskID: str
 
 
-class AgentCreated(BaseModel):
+class AgentCreated(Answer):
     """The answer to `POST /agents`."""
 
     name: str
@@ -219,7 +229,7 @@ class AgentCreated(BaseModel):
     createdAt: str
 
 
-class AgentResponse(BaseModel):
+class AgentResponse(Answer):
     """An agent, as of now: `taskStatus` and `lastTaskMessage` are newer than the resource's status."""
 
     model_config = ConfigDict(extra="allow")
@@ -239,6 +249,9 @@ class AgentResponse(BaseModel):
     effort: str | None = None
     labels: dict[str, str] | None = None
     secrets: list[str] | None = None
+    errors: Annotated[
+        list[str] | None, Field(description="What of the resource is not as this version knows it, and is not shown.")
+    ] = None
 
 
 class AgentListFacets(BaseModel):
@@ -271,7 +284,7 @@ class EventPage(BaseModel):
     cut: bool | None = None
 
 
-class Done(BaseModel):
+class Done(Answer):
     status: str
     name: str
 
@@ -279,25 +292,3 @@ class Done(BaseModel):
 class ErrorBody(BaseModel):
     error: str
     code: str
-
-
-def explain(errors: Iterable[dict[str, Any]]) -> tuple[str, str | None]:
-    """The first problem that pydantic found as a sentence, and the field's name."""
-    first = next(iter(errors))
-    path = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
-    if first["type"] == "json_invalid":
-        return "the body is not JSON", None
-    if first["type"] == "missing" and not path:
-        return "the body is missing: send a JSON object", None
-    if first["type"] == "missing":
-        return f"{path} is required", path
-    if first["type"] == "string_too_short" or (
-        first["type"] == "string_pattern_mismatch" and path in ("instructions", "content")
-    ):
-        return f"{path} must not be empty", path
-    if first["type"] == "model_attributes_type":
-        return "the body must be a JSON object", None
-    if first["type"] == "value_error":
-        return f"{path} {first['ctx']['error']}", path
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{path or 'body'}: {message}", path or None

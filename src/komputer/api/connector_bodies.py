@@ -4,7 +4,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from komputer.api.bodies import Body, Name
+from komputer.api.bodies import Answer, Body, Name
+from komputer.api.validation import SECRET_KEY, SECRET_NAME
 from komputer.connectors.connectors import Auth
 from komputer.resources.connector import (
     RESERVED_NAMES,
@@ -33,8 +34,8 @@ HeaderName = Annotated[str, BeforeValidator(_header)]
 DisplayName = Annotated[str, Field(max_length=256)]
 Url = Annotated[str, Field(min_length=1, max_length=URL_LIMIT)]
 Token = Annotated[str, Field(max_length=64 * 1024)]
-SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
-SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._-]+$")]
+SecretName = Annotated[str, Field(min_length=1, max_length=253, pattern=SECRET_NAME)]
+SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=SECRET_KEY)]
 
 
 class _ConnectorBody(Body):
@@ -98,6 +99,8 @@ class CreateConnector(_ConnectorBody):
 class PatchConnector(_ConnectorBody):
     """`PATCH /connectors/{name}`: all or nothing."""
 
+    refused_elsewhere: ClassVar[tuple[str, ...]] = ("authType", "authSecretName", "authSecretKey", "service", "type")
+
     token: Annotated[Token | None, Field(repr=False)] = None
     disabled: bool | None = None
     url: Url | None = None
@@ -107,7 +110,7 @@ class PatchConnector(_ConnectorBody):
 
     def changes(self, before: Connector) -> dict[str, Any]:
         """The fields of spec that it sets. Raises `Invalid` where there is nothing to change."""
-        for field in ("authType", "authSecretName", "authSecretKey", "service", "type"):
+        for field in self.refused_elsewhere:
             if (self.model_extra or {}).get(field) is not None:
                 raise Invalid(
                     f"{field} cannot be changed; delete the connector and make it anew",
@@ -137,7 +140,7 @@ class HealthBody(BaseModel):
     reason: str | None = None
 
 
-class ConnectorResponse(BaseModel):
+class ConnectorResponse(Answer):
     """A connector as of now. `attachedAgents` and `agentNames` are counted at each answer."""
 
     model_config = ConfigDict(extra="allow")

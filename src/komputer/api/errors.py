@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from komputer.api.bodies import explain
+from komputer.api.validation import explain
 from komputer.events.idempotency import Mismatch
 from komputer.resources import errors
 
@@ -25,6 +25,7 @@ STATUS: tuple[tuple[type[errors.KomputerError], int], ...] = (
     (errors.TooManyRequests, 429),
     (errors.Unavailable, 503),
 )
+UNREADABLE = "the body cannot be read: send JSON in UTF-8, with no number of thousands of digits, not deeply nested"
 PLAIN = {404: ("there is no such route", "no-route"), 405: ("this route does not take {method}", "wrong-method")}
 
 
@@ -67,6 +68,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # the framework's own: what JSON's parser raises beside JSONDecodeError
+            return answer(400, UNREADABLE, "invalid")
         text, code = PLAIN.get(error.status_code, (str(error.detail), f"http-{error.status_code}"))
         headers = dict(error.headers or {})
         if error.status_code == 405:

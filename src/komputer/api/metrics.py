@@ -15,6 +15,7 @@ from komputer.agents.agents import Agents
 from komputer.http.metrics import HttpCollector
 from komputer.kube import Cache
 from komputer.kube.metrics import WatchMetrics
+from komputer.resources.base import fields_of
 from komputer.resources.errors import Unavailable
 
 PARAMETER = re.compile(r"\{(\w+)\}")
@@ -66,10 +67,10 @@ class Metrics:
         except Unavailable:  # not read yet
             manifests = []
         for manifest in manifests:
-            namespace, status = manifest["metadata"]["namespace"], manifest.get("status") or {}
-            phases[namespace, status.get("phase") or "Pending"] += 1
-            if status.get("taskStatus") in ("InProgress", "Compacting"):
-                tasks[namespace, str(manifest["spec"].get("model") or "")] += 1
+            namespace, status = manifest["metadata"]["namespace"], fields_of(manifest, "status")
+            phases[namespace, str(status.get("phase") or "Pending")] += 1
+            if str(status.get("taskStatus")) in ("InProgress", "Compacting"):
+                tasks[namespace, str(fields_of(manifest, "spec").get("model") or "")] += 1
         return phases, tasks
 
     def text(self) -> bytes:

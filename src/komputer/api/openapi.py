@@ -8,8 +8,9 @@ from fastapi.openapi.utils import get_openapi
 
 ABOUT = """Persistent Claude agents: give them tasks, follow what they do, give them the next one.
 
-Every error is `{"error": "<what happened, to which object, what to do>", "code": "<a stable slug>"}`. Unknown fields of
-a body are ignored; unknown fields of an answer are to be ignored too, since new ones may come."""
+Every error is `{"error": "<what happened, to which object, what to do>", "code": "<a stable slug>"}`. An unknown query
+parameter is 400. Unknown fields of a body are ignored and named in `warnings` of the answer. Ignore unknown fields of
+an answer: new ones may come."""
 BUILT_IN_VALIDATION = ("HTTPValidationError", "ValidationError")
 """FastAPI announces its own 422 for every route; ours answer 400."""
 EXAMPLES: dict[str, dict[str, Any]] = {

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from komputer.api.bodies import Body, Name, ObjectName, SecretData
+from komputer.api.bodies import Answer, Body, Name, ObjectName, SecretData
 
 
 class CreateSecret(Body):
@@ -18,7 +18,7 @@ class UpdateSecret(Body):
     namespace: Name | None = None
 
 
-class SecretResponse(BaseModel):
+class SecretResponse(Answer):
     """Never a value. `agentName`: whose own it is; `agentNames`: who uses it now."""
 
     name: str
@@ -35,6 +35,6 @@ class SecretList(BaseModel):
     secrets: list[SecretResponse]
 
 
-class SecretNamed(BaseModel):
+class SecretNamed(Answer):
     name: str
     namespace: str

@@ -6,23 +6,22 @@ A URL is judged twice: as it is written (`check_url`), and by each address that 
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from komputer.connectors import special_addresses as special
+from komputer.connectors.special_addresses import IP, Network
 from komputer.resources.connector import URL_LIMIT
 from komputer.resources.errors import Invalid
 
-IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 CODE: Final = "address-not-allowed"
 CLUSTER_SUFFIXES: Final = (".svc", ".cluster.local", ".internal")
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddressRules:
-    """The internet by https, unless more is configured here. Link-local addresses are never allowed."""
+    """The internet by https, unless more is configured here. Link-local and cloud metadata addresses are never
+    allowed."""
 
     loopback: bool = False
     """Whether this machine itself may be called, also by http: the laptop's own servers."""
@@ -58,39 +57,34 @@ def check_url(url: str, rules: AddressRules) -> None:
 
 
 def why_refused(ip: IP, port: int, rules: AddressRules, *, is_https: bool) -> str | None:
-    """Why no connection may be made to this address, or None where one may."""
-    ip = unwrapped(ip)
-    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
-        return "link-local, multicast and unspecified addresses are never called"
-    if ip.is_loopback:
+    """Why no connection may be made to this address, or None where one may. An IPv4 address within an IPv6 one is
+    judged as that IPv4 address."""
+    if any(special.is_in(each, special.NEVER) for each in (ip, *special.embedded(ip))):
+        return "link-local, multicast, unspecified and cloud metadata addresses are never called"
+    target = special.carried(ip)
+    if any(special.is_in(each, special.LOOPBACK) for each in (ip, *special.embedded(ip))):
         if port in rules.own_ports:
             return "that is a port of the platform itself"
         return None if rules.loopback else "this platform lets connectors call no loopback address"
-    if any(ip.version == network.version and ip in network for network in rules.networks):
+    if special.is_in(target, rules.networks):
         return None
-    if not ip.is_global:
-        return "this platform lets connectors call no private or cluster-internal address"
+    hosts = (target,) if target != ip else (ip, *special.embedded(ip))
+    if not all(special.is_global(each) for each in hosts):
+        return "this platform lets connectors call no private, reserved or cluster-internal address"
     return None if is_https else "it must be https: a credential is never sent in the clear"
 
 
-def unwrapped(ip: IP) -> IP:
-    """The IPv4 address within an IPv6 one that only carries it (mapped, 6to4, NAT64)."""
-    if isinstance(ip, ipaddress.IPv6Address):
-        if inner := ip.ipv4_mapped or ip.sixtofour:
-            return inner
-        if ip in _NAT64:
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip
-
-
 def _ip(host: str) -> IP | None:
-    """Also in the old forms that a resolver takes for an address (`127.1`, `0x7f.1`, `2130706433`)."""
+    """The address that a host is written as; None for a name. Raises `Invalid` for the old forms that a resolver takes
+    for an address (`127.1`, `0x7f.1`, `0177.0.0.1`, `2130706433`), and for percent signs (a zone, an encoded host): as
+    in browsers, a host whose last label is a number is an address."""
+    if "%" in host:
+        raise _refused("url: write the host without a percent sign, an IPv6 address without a zone")
     try:
-        return ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host)
     except ValueError:
         pass
-    labels = host.split(".")
-    if len(labels) > 4 or not all(_is_number(label) for label in labels):
+    if not _is_number(host.rpartition(".")[2]):
         return None
     raise _refused("url: write an IP address in its usual form")
 

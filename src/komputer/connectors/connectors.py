@@ -12,7 +12,7 @@ from komputer.connectors import credentials
 from komputer.connectors.addresses import AddressRules, check_url
 from komputer.connectors.view import connector_body
 from komputer.events.health import Health, Seen
-from komputer.kube import CONNECTORS, SECRETS, Cache, Cluster
+from komputer.kube import CONNECTORS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.resources import names
 from komputer.resources.base import Manifest
 from komputer.resources.config import Config
@@ -54,10 +54,7 @@ class Connectors:
     # ---- reads ------------------------------------------------------------------------------------------------
     async def one(self, namespace: str, name: str) -> Connector:
         """As it is; asked for where the cache does not know it. Raises `NotFound`."""
-        manifest: Manifest | None = None
-        with contextlib.suppress(Invalid):  # what Kubernetes takes for no name
-            manifest = await self._cache.find(namespace, name)
-        if manifest is None:
+        if (manifest := await self._cache.find(namespace, name)) is None:
             raise NotFound(
                 f"there is no connector {name[:100]!r} in namespace {namespace!r}", code="connector-not-found"
             )
@@ -103,14 +100,23 @@ class Connectors:
             return {}
 
     # ---- writes -----------------------------------------------------------------------------------------------
-    async def create(self, namespace: str, name: str, spec: Manifest, auth: Auth, request: str) -> Connector:
+    async def create(
+        self,
+        namespace: str,
+        name: str,
+        spec: Manifest,
+        auth: Auth,
+        request: str,
+        permission: Permission = everybody,
+    ) -> Connector:
         """Raises `Conflict` where it exists, but not where this very request has made it before: then what is missing
         is made. A token is put into a Secret that the connector owns; if that cannot be made, there is no connector
-        either."""
+        either. Raises `Forbidden` where the caller has no `permission` to make that Secret."""
         check_url(spec["url"], self._rules)
         ref: Manifest | None = None
         token = credentials.clean(auth.token) if auth.token is not None else None
         if token is not None:
+            await permission("create", SECRETS)
             ref = {"name": _secret_name(name), "key": DEFAULT_KEY}
         elif auth.secret_name:
             ref = {"name": auth.secret_name, "key": auth.secret_key or DEFAULT_KEY}
@@ -153,10 +159,12 @@ class Connectors:
                 f"connector {name!r} exists in namespace {namespace!r}; PATCH or delete it", code="exists"
             ) from None
 
-    async def change(self, namespace: str, name: str, fields: Manifest, token: str | None) -> Connector:
+    async def change(
+        self, namespace: str, name: str, fields: Manifest, token: str | None, permission: Permission = everybody
+    ) -> Connector:
         """Sets fields of spec in one patch. A token alone replaces the one in the Secret that we made; with other
         fields, or where the Secret is somebody's own, it gets a new Secret, so that no address ever sees a token that
-        was meant for another."""
+        was meant for another. Raises `Forbidden` where the caller has no `permission` to write that Secret."""
         before = await self._fresh(namespace, name)
         if "url" in fields:
             check_url(fields["url"], self._rules)
@@ -164,11 +172,12 @@ class Connectors:
         ref = before.spec.auth_secret_key_ref
         if clean is None and ref and fields.get("url", before.spec.url) != before.spec.url:
             await self._admit(namespace, ref.to_wire(), before.metadata.uid)
-        if clean is not None and not fields and await self._replaced(before, clean):
+        if clean is not None and not fields and await self._replaced(before, clean, permission):
             await self._forget_health(namespace, name)
             return before
         changes, made = dict(fields), _secret_name(name)
         if clean is not None:
+            await permission("create", SECRETS)
             await self._cluster.create(SECRETS, _secret(before.to_wire(), made, clean))
             changes["authSecretKeyRef"] = {"name": made, "key": DEFAULT_KEY}
             if before.spec.auth_type in ("none", "oauth"):
@@ -250,7 +259,7 @@ class Connectors:
             if there.code != "exists":
                 raise
 
-    async def _replaced(self, connector: Connector, token: str) -> bool:
+    async def _replaced(self, connector: Connector, token: str, permission: Permission) -> bool:
         """Whether the token could be put into the Secret that the connector has, since it is its own."""
         ref, namespace = connector.spec.auth_secret_key_ref, connector.metadata.namespace
         if ref is None or connector.spec.auth_type not in ("token", "header"):
@@ -259,6 +268,7 @@ class Connectors:
             secret = await self._cluster.get(SECRETS, ref.name, namespace)
             if not credentials.is_owned(secret, connector.metadata.uid):
                 return False
+            await permission("update", SECRETS, ref.name)
             guard = {"uid": secret["metadata"]["uid"]}
             patch = {"metadata": guard, "data": encoded({ref.key: token})}
             await self._cluster.merge_patch(SECRETS, ref.name, namespace, patch)
@@ -282,7 +292,7 @@ class Connectors:
 def typed(manifest: Manifest) -> Connector:
     """Raises `Unavailable` for one that was made past our checks."""
     try:
-        return Connector.model_validate(manifest)
+        return Connector.salvaged(manifest, "status")[0]
     except ValidationError as wrong:
         metadata = manifest["metadata"]
         where = ".".join(str(part) for part in wrong.errors(include_input=False)[0]["loc"])

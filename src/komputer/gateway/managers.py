@@ -159,14 +159,14 @@ class Managers:
             own = family.children(manager, self._cache.items(turn.namespace))
             is_repeated = there is not None and (there["spec"].get("task") or {}).get("id") == task.id
             if not is_repeated:
-                family.require_room(manager, self._manifest(turn), look, len(own), self._config())
+                family.require_room(manager, await self._manifest(turn), look, len(own), self._config())
             given = family.settings_of_child(manager, asked.role, asked.model, asked.system_prompt, asked.connectors)
             made = await self._agents.create(turn.namespace, asked.name, task, given, family.belonging_to(manager))
         await self._require_uncancelled(turn, made, task.id)
         return {"agent": asked.name, "task_id": task.id, "role": asked.role, "model": given["model"]}
 
     async def _assign_task(self, context: Context, turn: Turn, asked: tools.AssignTask) -> Any:
-        self._require_own(turn, asked.agent)
+        await self._require_own(turn, asked.agent)
         task = self._task(context, turn, asked.instructions)
         given = await self._agents.assign(turn.namespace, asked.agent, task, {})
         await self._require_uncancelled(turn, given, task.id)
@@ -187,7 +187,7 @@ class Managers:
         ]
 
     async def _get_agent_events(self, _: Context, turn: Turn, asked: tools.GetAgentEvents) -> Any:
-        uid = self._agents.cached(turn.namespace, asked.agent)["metadata"]["uid"]
+        uid = (await self._agents.one(turn.namespace, asked.agent))["metadata"]["uid"]
         page = await self._log.page(turn.namespace, asked.agent, limit=asked.limit, before=asked.before, uid=uid)
         return [orjson.loads(entry) for entry in page.entries]
 
@@ -195,7 +195,7 @@ class Managers:
         tasks = []
         for each in asked.agents:
             wait = tools.Awaited(agent=each) if isinstance(each, str) else each
-            manifest = self._agents.cached(turn.namespace, wait.agent)
+            manifest = await self._agents.one(turn.namespace, wait.agent)
             task_id = wait.task_id or waiting.newest_task(manifest)
             tasks.append(waiting.Asked(wait.agent, manifest["metadata"]["uid"], task_id))
         if turn.manager.metadata.name in {task.name for task in tasks}:
@@ -212,12 +212,12 @@ class Managers:
         return await waiting.until_ended(self._agents, self._log, self._bell, turn.namespace, tasks, still, tell)
 
     async def _cancel_task(self, _: Context, turn: Turn, asked: tools.CancelTask) -> Any:
-        self._require_own(turn, asked.agent)
+        await self._require_own(turn, asked.agent)
         await self._agents.cancel(turn.namespace, asked.agent, asked.task_id)
         return {"agent": asked.agent, "status": "cancelling"}
 
     async def _delete_agent(self, _: Context, turn: Turn, asked: tools.DeleteAgent) -> Any:
-        self._require_own(turn, asked.agent)
+        await self._require_own(turn, asked.agent)
         await self._agents.delete(turn.namespace, asked.agent)
         return {"agent": asked.agent, "status": "deleted"}
 
@@ -237,11 +237,11 @@ class Managers:
     def _look(self, turn: Turn) -> family.Look:
         return lambda name: self._cache.get(turn.namespace, name)
 
-    def _manifest(self, turn: Turn) -> Manifest:
-        return self._agents.cached(turn.namespace, turn.manager.metadata.name)
+    async def _manifest(self, turn: Turn) -> Manifest:
+        return await self._agents.one(turn.namespace, turn.manager.metadata.name)
 
-    def _require_own(self, turn: Turn, name: str) -> None:
-        family.require_own(turn.manager, self._agents.cached(turn.namespace, name), self._look(turn))
+    async def _require_own(self, turn: Turn, name: str) -> None:
+        family.require_own(turn.manager, await self._agents.one(turn.namespace, name), self._look(turn))
 
     def _is_own(self, turn: Turn, name: str) -> bool:
         manifest = self._cache.get(turn.namespace, name)

@@ -45,7 +45,7 @@ def newest_task(manifest: Manifest) -> str:
 async def report(agents: Agents, log: Log, namespace: str, asked: Asked) -> Report | None:
     """How the task ended, or None while it has not. Raises `Invalid` for a task that the agent never had."""
     try:
-        manifest = agents.cached(namespace, asked.name)
+        manifest = await agents.one(namespace, asked.name)
     except NotFound:
         return _told(asked, "deleted", error="the agent was deleted")
     if manifest["metadata"]["uid"] != asked.uid:

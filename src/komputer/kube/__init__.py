@@ -26,7 +26,8 @@ from komputer.kube.kinds import (
     Kind,
     Manifest,
 )
-from komputer.kube.refusals import Gone
+from komputer.kube.permission import Permission, everybody
+from komputer.kube.refusals import NAMESPACE_NOT_FOUND, Gone
 from komputer.kube.reviews import IssuedToken, TokenIdentity
 from komputer.kube.store import Change
 
@@ -40,6 +41,7 @@ __all__ = [
     "EVENTS",
     "LEASES",
     "NAMESPACES",
+    "NAMESPACE_NOT_FOUND",
     "NETWORK_POLICIES",
     "PODS",
     "PVCS",
@@ -54,6 +56,8 @@ __all__ = [
     "Kind",
     "ListResult",
     "Manifest",
+    "Permission",
     "TokenIdentity",
     "WatchEvent",
+    "everybody",
 ]

@@ -13,10 +13,11 @@ import structlog
 
 from komputer.kube.cluster import Cluster
 from komputer.kube.kinds import Kind, Manifest
+from komputer.kube.lookups import Lookups
 from komputer.kube.refusals import Gone
 from komputer.kube.selector import selects
-from komputer.kube.store import Change, Store
-from komputer.resources.errors import KomputerError, NotFound
+from komputer.kube.store import Change, Store, is_terminating
+from komputer.resources.errors import Invalid, KomputerError, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,7 @@ class Cache:
         self._strip = strip
         self._scopes = [_Scope(kind, namespace) for namespace in ((None,) if namespaces is None else namespaces)]
         self._store = Store(namespaces, selects(labels))
+        self._lookups: Lookups[tuple[str, str], Manifest | None] = Lookups(self._look_up)
         self._unlisted = {scope.namespace for scope in self._scopes}
         self._synced = asyncio.Event()
         self._subscribers: list[Callable[[Change], None]] = []
@@ -102,15 +104,23 @@ class Cache:
 
     async def find(self, namespace: str, name: str) -> Manifest | None:
         """As `get`; what is not known is asked for, since it may have been made a moment ago. None for one that is not
-        there, or is terminating. Raises what `Cluster.get` raises, but for `NotFound`."""
+        there, is terminating, cannot have such a name, or is of a namespace that is not followed. Raises what
+        `Cluster.get` raises beside, and `Unavailable` (`too_many_lookups`)."""
         manifest = self.get(namespace, name)
-        if manifest is None:
-            try:
-                manifest = await self._cluster.get(self.kind, name, namespace)
-            except NotFound:
-                return None
-            self.put(manifest)
-        return None if manifest["metadata"].get("deletionTimestamp") else manifest
+        if manifest is None and self._store.follows(namespace):
+            manifest = await self._lookups.get((namespace, name))
+        return None if manifest is None or is_terminating(manifest) else manifest
+
+    async def _look_up(self, place: tuple[str, str]) -> Manifest | None:
+        namespace, name = place
+        if (known := self.get(namespace, name)) is not None:  # told while the lookup waited
+            return known
+        try:
+            manifest = await self._cluster.get(self.kind, name, namespace)
+        except (NotFound, Invalid):  # Invalid: what Kubernetes takes for no name
+            return None
+        self.put(manifest)
+        return manifest
 
     def __len__(self) -> int:
         """How many objects it holds, in all namespaces."""

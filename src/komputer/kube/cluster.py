@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,8 +18,8 @@ from lightkube.core.exceptions import ConfigError
 
 from komputer.kube.connection import TIMEOUT, open_connection
 from komputer.kube.happenings import happening
-from komputer.kube.kinds import ACCESS_REVIEWS, EVENTS, NAMESPACES, SERVICE_ACCOUNTS, TOKEN_REVIEWS, Kind, Manifest
-from komputer.kube.refusals import NAMESPACE_NOT_FOUND, Gone, is_failed_test, refusal, status_of
+from komputer.kube.kinds import ACCESS_REVIEWS, EVENTS, SERVICE_ACCOUNTS, TOKEN_REVIEWS, Kind, Manifest
+from komputer.kube.refusals import Gone, is_failed_test, refusal, status_of
 from komputer.kube.reviews import (
     IssuedToken,
     TokenIdentity,
@@ -87,16 +87,15 @@ class Cluster:
     Forbidden, and Unavailable for time-outs, lost connections, 429 and 5xx. Reads are tried again for a moment;
     writes never, since an unanswered write may have happened."""
 
-    def __init__(self, http: httpx2.AsyncClient, *, makes_namespaces: bool = False) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
-        self._makes_namespaces = makes_namespaces
         self._turns = asyncio.Semaphore(IN_FLIGHT)
 
     @classmethod
-    def connect(cls, kubeconfig: Path | None = None, *, makes_namespaces: bool = False) -> "Cluster":
-        """The API server of `kubeconfig`; None: of the cluster that this pod is in. Opens no connection yet. With
-        `makes_namespaces` what is created in a namespace that is not there makes it. Raises Invalid (`kubeconfig`)."""
-        return cls(open_connection(kubeconfig), makes_namespaces=makes_namespaces)
+    def connect(cls, kubeconfig: Path | None = None) -> "Cluster":
+        """The API server of `kubeconfig`; None: of the cluster that this pod is in. Opens no connection yet. Raises
+        Invalid (`kubeconfig`)."""
+        return cls(open_connection(kubeconfig))
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -181,13 +180,6 @@ class Cluster:
         call = _Call(
             "create", "POST", kind, metadata.get("namespace"), metadata.get("name"), body=_typed(kind, manifest)
         )
-        try:
-            return await self._send(call)
-        except Invalid as missing:
-            if missing.code != NAMESPACE_NOT_FOUND or not self._makes_namespaces:
-                raise
-        with suppress(Conflict):
-            await self.create(NAMESPACES, {"metadata": {"name": metadata["namespace"]}})
         return await self._send(call)
 
     async def replace(self, kind: Kind, manifest: Manifest, subresource: str | None = None) -> Manifest:

@@ -55,6 +55,10 @@ class Store:
             return list(self._objects.get(namespace, {}).values())
         return [manifest for objects in self._objects.values() for manifest in objects.values()]
 
+    def follows(self, namespace: str) -> bool:
+        """Whether the objects of this namespace are listed and watched."""
+        return self._scopes == (None,) or namespace in self._scopes
+
     # The four voices
 
     def told(self, type: Literal["ADDED", "MODIFIED", "DELETED"], manifest: Manifest) -> list[Change]:

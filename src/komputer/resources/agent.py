@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection
 from enum import Enum
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -16,7 +16,9 @@ PROMPT_LIMIT_BYTES = 128 * 1024
 
 Role = Literal["manager", "worker"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
-ToolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$", max_length=400)]
+TOOL_NAME: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$"
+MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$"
+ToolName = Annotated[str, Field(pattern=TOOL_NAME, max_length=400)]
 """A tool of Claude's or of a connector (`mcp__github__create_issue`), with or without a pattern (`Bash(rm:*)`)."""
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Sleeping", "Queued", "Archived"]
 TaskStatus = Literal["InProgress", "Compacting", "Complete", "Error"]
@@ -24,9 +26,11 @@ Outcome = Literal["completed", "cancelled", "error"]
 TaskKind = Literal["compact"]
 """Of tasks that are no text for the model: `compact` summarises the conversation; its instructions are the command."""
 
-TaskID = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="A ULID.")]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Of spec.instructions.")]
-Model = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$")]
+TaskID = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="ULID of a task.")]
+Digest = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{32}$", description="Digest of spec.instructions: 32 hex digits of SHA-256.")
+]
+Model = Annotated[str, Field(min_length=1, max_length=256, pattern=MODEL_NAME)]
 Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_BYTES)]
 
 
@@ -46,9 +50,12 @@ class Task(Part):
     """A task that the API assigned."""
 
     id: TaskID
-    instructions: Instructions
+    instructions: Annotated[Instructions, Field(description="What to do, or the command of a task of another kind.")]
     covers: Covers
-    kind: TaskKind | None = None
+    kind: Annotated[
+        TaskKind | None,
+        Field(description="compact: summarise the conversation. Without it the instructions are a text for the model."),
+    ] = None
     manager_task_id: Annotated[
         TaskID | None, Field(alias="managerTaskID", description="The manager's task that gave this one.")
     ] = None
@@ -57,47 +64,84 @@ class Task(Part):
 class Storage(Part):
     """The agent's disk."""
 
-    size: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$")] = "5Gi"
-    storage_class_name: str | None = None
+    size: Annotated[
+        str,
+        Field(
+            description="Size of the disk, as a Kubernetes quantity such as 5Gi.",
+            pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        ),
+    ] = "5Gi"
+    storage_class_name: Annotated[
+        str | None, Field(description="StorageClass of the disk; without it the cluster's default.")
+    ] = None
 
 
 class AgentSpec(Part):
     """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
 
     instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
-    template_ref: str = names.DEFAULT_TEMPLATE
-    model: Model = names.DEFAULT_MODEL
+    template_ref: Annotated[
+        str,
+        Field(description="Template of the agent's pods: one of the namespace, else a cluster template."),
+    ] = names.DEFAULT_TEMPLATE
+    model: Annotated[Model, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
+        names.DEFAULT_MODEL
+    )
     role: Annotated[Role, Field(description="A manager may have agents of its own; a worker has none.")] = "manager"
-    internal_system_prompt: str | None = None
+    internal_system_prompt: Annotated[
+        str | None, Field(description="For older manifests. Not used: the platform composes the prompt of the role.")
+    ] = None
     system_prompt: Annotated[
-        str | None, Field(max_length=PROMPT_LIMIT_BYTES, description="Put before the built-in prompt of the role.")
+        str | None,
+        Field(max_length=PROMPT_LIMIT_BYTES, description="Text that is put before the built-in prompt of the role."),
     ] = None
     secrets: Annotated[
         list[str] | None,
         Field(max_length=64, description="Names of Secrets of this namespace; SECRET_<NAME>_<KEY> for the tools."),
     ] = None
-    skills: list[str] | None = None
-    memories: list[str] | None = None
+    skills: Annotated[list[str] | None, Field(description="Names of skills. No effect yet.")] = None
+    memories: Annotated[list[str] | None, Field(description="Names of memories. No effect yet.")] = None
     connectors: Annotated[
         list[str] | None, Field(max_length=64, description="Names of KomputerConnectors of this namespace.")
     ] = None
     allowed_tools: Annotated[
-        list[ToolName] | None, Field(max_length=256, description="What exists for the agent; without it, all tools.")
+        list[ToolName] | None,
+        Field(
+            max_length=256, description="Tools that exist for the agent, such as Bash or mcp__github; without it, all."
+        ),
     ] = None
     disallowed_tools: Annotated[
-        list[ToolName] | None, Field(max_length=256, description="What does not; it wins over allowedTools.")
+        list[ToolName] | None,
+        Field(max_length=256, description="Tools that the agent does not have; wins over allowedTools."),
     ] = None
     effort: Annotated[Effort | None, Field(description="How much the model thinks.")] = None
-    lifecycle: Literal["", "Sleep", "AutoDelete", "Archive"] | None = None
-    office_manager: str | None = None
-    priority: Int32 = 0
-    pod_spec: Preserved | None = None
-    storage: Storage | None = None
-    labels: dict[str, str] | None = None
+    lifecycle: Annotated[
+        Literal["", "Sleep", "AutoDelete", "Archive"] | None,
+        Field(
+            description="What becomes of the agent after a task: nothing, Sleep, AutoDelete or Archive. No effect yet."
+        ),
+    ] = None
+    office_manager: Annotated[
+        str | None, Field(description="Name of the manager that made the agent; empty where a person did.")
+    ] = None
+    priority: Annotated[
+        Int32, Field(description="Place in the queue of a template's agents; higher comes first. No effect yet.")
+    ] = 0
+    pod_spec: Annotated[
+        Preserved | None, Field(description="Changes to the template's PodSpec for this agent. No effect yet.")
+    ] = None
+    storage: Annotated[
+        Storage | None, Field(description="Disk of this agent instead of the template's. No effect yet.")
+    ] = None
+    labels: Annotated[
+        dict[str, str] | None, Field(description="Labels for the agent, its pod and its disk; clients filter by them.")
+    ] = None
     secrets_uid: Annotated[
         str | None,
         Field(
-            alias="secretsUID", max_length=64, description="Set by the API: of the agent's own Secret, SECRET_<KEY>."
+            alias="secretsUID",
+            max_length=64,
+            description="Set by the API: uid of the agent's own Secret, whose keys are SECRET_<KEY> for the tools.",
         ),
     ] = None
     task: Annotated[Task | None, Field(description="Set by the API: the task that it assigned last.")] = None
@@ -116,27 +160,64 @@ class ManifestTask(Part):
 class AgentStatus(Part):
     """What the operator saw and counted. Nobody else writes it."""
 
-    phase: Phase | None = None
-    message: str | None = None
-    observed_generation: Int64 | None = None
+    phase: Annotated[
+        Phase | None,
+        Field(description="State of the agent and its pod."),
+    ] = None
+    message: Annotated[str | None, Field(description="Why the agent is in its phase, as a sentence for people.")] = None
+    observed_generation: Annotated[
+        Int64 | None, Field(description="metadata.generation that the operator last acted on.")
+    ] = None
     conditions: Annotated[
         list[Condition],
-        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+        Field(
+            description="What holds for the agent now, and why; one entry of each type.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
     ] = Field(default_factory=list)
-    pod_name: str | None = None
-    pvc_name: str | None = None
-    start_time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
-    completion_time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
-    task_status: TaskStatus | None = None
-    last_task_message: str | None = None
-    last_task_id: Annotated[str | None, Field(alias="lastTaskID")] = None
-    last_task_outcome: Outcome | None = None
-    last_activity_at: str | None = None
-    session_id: str | None = None
-    last_task_cost_usd: Annotated[Decimal4 | None, Field(alias="lastTaskCostUSD")] = None
-    total_cost_usd: Annotated[Decimal4 | None, Field(alias="totalCostUSD")] = None
-    total_tokens: Int64 | None = None
-    model_context_window: Int64 | None = None
+    pod_name: Annotated[str | None, Field(description="Name of the agent's pod.")] = None
+    pvc_name: Annotated[str | None, Field(description="Name of the PersistentVolumeClaim of the agent's disk.")] = None
+    start_time: Annotated[
+        str | None, Field(description="When the agent's pod started.", json_schema_extra={"format": "date-time"})
+    ] = None
+    completion_time: Annotated[
+        str | None, Field(description="When the last task ended.", json_schema_extra={"format": "date-time"})
+    ] = None
+    task_status: Annotated[
+        TaskStatus | None,
+        Field(description="State of the task that runs or ran last: InProgress, Compacting, Complete or Error."),
+    ] = None
+    last_task_message: Annotated[
+        str | None, Field(description="Newest line of what the agent has said or done, up to 200 characters.")
+    ] = None
+    last_task_id: Annotated[str | None, Field(description="ID of the task that ended last.", alias="lastTaskID")] = None
+    last_task_outcome: Annotated[
+        Outcome | None, Field(description="How the last task ended: completed, cancelled or error.")
+    ] = None
+    last_activity_at: Annotated[str | None, Field(description="Time of the agent's newest event, RFC 3339 in UTC.")] = (
+        None
+    )
+    session_id: Annotated[
+        str | None, Field(description="ID of the Claude conversation that the next task continues.")
+    ] = None
+    last_task_cost_usd: Annotated[
+        Decimal4 | None,
+        Field(
+            description="Cost of the last task in US dollars, with at least four fraction digits.",
+            alias="lastTaskCostUSD",
+        ),
+    ] = None
+    total_cost_usd: Annotated[
+        Decimal4 | None,
+        Field(
+            description="Cost of all ended tasks in US dollars, with at least four fraction digits.",
+            alias="totalCostUSD",
+        ),
+    ] = None
+    total_tokens: Annotated[Int64 | None, Field(description="Tokens in the conversation after the last turn.")] = None
+    model_context_window: Annotated[
+        Int64 | None, Field(description="Size of the model's context window in tokens.")
+    ] = None
     manifest_task: ManifestTask | None = None
     ended_tasks: Annotated[
         list[TaskID], Field(description="Accounted tasks, the newest last; those that spec and status name are kept.")
@@ -145,10 +226,12 @@ class AgentStatus(Part):
         str | None,
         Field(alias="lastEventID", description="The newest event that is accounted."),
     ] = None
-    queue_position: Int32 | None = None
-    queue_reason: str | None = None
-    squad: bool | None = None
-    port: Int32 | None = None
+    queue_position: Annotated[
+        Int32 | None, Field(description="Place in the queue for a pod, 1 first. Not set yet.")
+    ] = None
+    queue_reason: Annotated[str | None, Field(description="Why the agent waits in the queue. Not set yet.")] = None
+    squad: Annotated[bool | None, Field(description="Whether the agent shares the pod of a squad. Not set yet.")] = None
+    port: Annotated[Int32 | None, Field(description="For older versions. Not set: pods have no inbound port.")] = None
 
 
 class Agent(Resource):

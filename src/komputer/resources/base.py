@@ -1,10 +1,12 @@
 """What every custom resource of ours is made of."""
 
+import copy
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
 from komputer.resources import names
 
@@ -32,7 +34,15 @@ Preserved = Annotated[
 """A part that Kubernetes itself defines and checks (a PodSpec): kept as it comes."""
 
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1, json_schema_extra={"format": "int32"})]
-Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+
+
+def _within_64_bits(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("must have 64 bits at most")
+    return value
+
+
+Int64 = Annotated[int, AfterValidator(_within_64_bits), Field(json_schema_extra={"format": "int64"})]
 Decimal4 = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", max_length=40)]
 """US dollars as a decimal string; ours have at least four fraction digits."""
 
@@ -40,12 +50,21 @@ Decimal4 = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", max_length=40)]
 class Condition(Part):
     """As metav1.Condition. `reason` is CamelCase and stable, `message` is for people."""
 
-    type: Annotated[str, Field(max_length=316)]
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, Field(max_length=1024)] = ""
-    message: Annotated[str, Field(max_length=32768)] = ""
-    observed_generation: Int64 | None = None
-    last_transition_time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    type: Annotated[str, Field(description="What the condition is about, in CamelCase, such as Ready.", max_length=316)]
+    status: Annotated[
+        Literal["True", "False", "Unknown"], Field(description="Whether the condition holds: True, False or Unknown.")
+    ]
+    reason: Annotated[
+        str, Field(description="Why, as one CamelCase word that programs may compare.", max_length=1024)
+    ] = ""
+    message: Annotated[str, Field(description="Why, as a sentence for people.", max_length=32768)] = ""
+    observed_generation: Annotated[
+        Int64 | None, Field(description="metadata.generation of the object that the condition was judged by.")
+    ] = None
+    last_transition_time: Annotated[
+        str | None,
+        Field(description="When the status of the condition last changed.", json_schema_extra={"format": "date-time"}),
+    ] = None
 
 
 class Metadata(Part):
@@ -85,6 +104,29 @@ class Resource(Part):
             "blockOwnerDeletion": True,
         }
 
+    @classmethod
+    def salvaged(cls, manifest: Manifest, within: str | None = None) -> tuple[Self, list[str]]:
+        """The object without the values that do not fit (of `within`, such as `status`, if given), and their paths: one
+        that was written past our schema, or by another version, is read as far as it can be. For showing only: what is
+        decided is decided on whole objects. Raises `ValidationError` where a required field outside of lists and
+        optional objects does not fit."""
+        left_out: list[str] = []
+        while True:
+            try:
+                return cls.model_validate(manifest), left_out
+            except ValidationError as wrong:
+                places = [_to_drop(error) for error in wrong.errors(include_input=False, include_url=False)]
+                if any(len(place) < 2 or within not in (None, place[0]) for place in places):
+                    raise
+                if not left_out:
+                    manifest = copy.deepcopy(manifest)
+                # From the end, so that the indexes before it stay what they are.
+                order = sorted(set(places), key=lambda place: [(isinstance(part, str), part) for part in place])
+                gone = [place for place in reversed(order) if _dropped(manifest, place)]
+                if not gone:
+                    raise
+                left_out += [".".join(map(str, place)) for place in gone]
+
     @property
     def key(self) -> str:
         """`namespace/name`, as logs and Redis keys write it."""
@@ -93,6 +135,34 @@ class Resource(Part):
     @property
     def is_terminating(self) -> bool:
         return self.metadata.deletion_timestamp is not None
+
+
+def _to_drop(error: ErrorDetails) -> tuple[str | int, ...]:
+    """The path of the value that is to be left out: of a required field that is missing, the object around it."""
+    place = tuple(part for part in error["loc"] if part != "[key]")
+    return place[:-1] if error["type"] == "missing" else place
+
+
+def _dropped(manifest: Any, place: tuple[str | int, ...]) -> bool:
+    """Takes the value at `place` out of `manifest`. False where it is not there, or is gone with what was around it."""
+    try:
+        for part in place[:-1]:
+            manifest = manifest[part]
+        del manifest[place[-1]]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
+
+
+def fields_of(manifest: Manifest, part: Literal["spec", "status"]) -> Manifest:
+    """`spec` or `status`; empty where that is missing, or is no object. Its fields may be anything."""
+    found = manifest.get(part)
+    return found if isinstance(found, dict) else {}
+
+
+def texts_in(value: Any) -> list[str]:
+    """The texts of a list; of anything else none."""
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 class Column(Part):

@@ -1,36 +1,37 @@
 """KomputerConfig: the one object with what all agents share."""
 
-import contextlib
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationError
 
-from komputer.resources.base import AGE, Column, Int32, Manifest, Part, Preserved, Resource
+from komputer.resources.base import AGE, Column, Int32, Manifest, Part, Preserved, Resource, fields_of
 from komputer.resources.template import SecretKeyRef
 
 
 class RedisRef(Part):
     """Where the event log is. Pods never get this: only api, gateway and operator speak to Redis."""
 
-    address: str
-    db: Int32 = 0
-    stream_prefix: str = "komputer-events"
-    password_secret: SecretKeyRef | None = None
+    address: Annotated[str, Field(description="Host and port of the server, such as redis:6379.")]
+    db: Annotated[Int32, Field(description="Number of the database.")] = 0
+    stream_prefix: Annotated[str, Field(description="What the names of all keys begin with.")] = "komputer-events"
+    password_secret: Annotated[SecretKeyRef | None, Field(description="Where the server's password is kept.")] = None
 
 
 class SecretRef(Part):
     """A Secret."""
 
-    name: str
-    namespace: str | None = None
+    name: Annotated[str, Field(description="Name of the Secret.")]
+    namespace: Annotated[str | None, Field(description="Namespace of the Secret; without it any.")] = None
 
 
 class ConfigSpec(Part):
     """Platform-wide settings."""
 
-    redis: RedisRef
-    api_url: Annotated[str | None, Field(alias="apiURL")] = "http://komputer-api.default.svc.cluster.local:8080"
+    redis: Annotated[RedisRef, Field(description="Where the event log is.")]
+    api_url: Annotated[
+        str | None, Field(description="Address of the REST API inside of the cluster.", alias="apiURL")
+    ] = "http://komputer-api.default.svc.cluster.local:8080"
     gateway_url: Annotated[
         str, Field(alias="gatewayURL", description="What agents' pods talk to, and all that they talk to.")
     ] = "http://komputer-gateway.default.svc.cluster.local:8081"
@@ -72,9 +73,14 @@ class Config(Resource):
 
     @classmethod
     def understood(cls, manifests: Iterable[Manifest]) -> "list[Config]":
-        """Those that are as we know them."""
+        """All of them, each as far as it is as we know configs: what one says of the platform's own Secrets counts
+        whatever is wrong with the rest of it."""
         found = []
         for manifest in manifests:
-            with contextlib.suppress(ValidationError):
-                found.append(cls.model_validate(manifest))
+            spec = fields_of(manifest, "spec")
+            try:
+                config, _ = cls.salvaged(manifest)
+            except ValidationError:
+                config, _ = cls.salvaged(manifest | {"spec": spec | {"redis": {"address": ""}}})
+            found.append(config)
         return found

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from komputer.resources import names
-from komputer.resources.base import AGE, Column, Condition, Int32, Int64, Manifest, Part, Resource
+from komputer.resources.base import AGE, Column, Condition, Int32, Int64, Manifest, Part, Resource, fields_of, texts_in
 
 AuthType = Literal["token", "oauth", "header", "none"]
 DEFAULT_KEY: Final = "token"
@@ -41,36 +41,54 @@ _HEADERS_OF_OURS: Final = frozenset(
 class ConnectorSecretRef(Part):
     """A key of a Secret of the connector's own namespace."""
 
-    name: Annotated[str, Field(max_length=253)]
-    key: Annotated[str, Field(max_length=253)]
-    optional: bool | None = None
+    name: Annotated[str, Field(description="Name of the Secret.", max_length=253)]
+    key: Annotated[str, Field(description="Key in the Secret's data.", max_length=253)]
+    optional: Annotated[
+        bool | None, Field(description="Whether the server is called without a credential where the Secret is missing.")
+    ] = None
 
 
 class ConnectorSpec(Part):
     """Where the server is, and which credential the gateway adds. The credential itself stands in a Secret."""
 
-    type: Literal["remote"] = "remote"
+    type: Annotated[Literal["remote"], Field(description="How the server is reached: remote, by streamable HTTP.")] = (
+        "remote"
+    )
     service: Annotated[str, Field(pattern=SERVICE, description="What it is: github, slack, custom.")]
-    url: Annotated[str, Field(min_length=1, max_length=URL_LIMIT, description="Of its streamable HTTP endpoint.")]
-    display_name: Annotated[str | None, Field(max_length=256)] = None
+    url: Annotated[
+        str, Field(min_length=1, max_length=URL_LIMIT, description="Address of the server's streamable HTTP endpoint.")
+    ]
+    display_name: Annotated[
+        str | None, Field(description="What people call it; without it the connector's name.", max_length=256)
+    ] = None
     auth_type: Annotated[
         AuthType,
         Field(description="token: `Authorization: Bearer`; header: as headerName; none. oauth has no effect yet."),
     ] = "token"
-    header_name: Annotated[str | None, Field(pattern=HEADER, description="Of authType header.")] = None
-    auth_secret_key_ref: ConnectorSecretRef | None = None
+    header_name: Annotated[
+        str | None,
+        Field(pattern=HEADER, description="Name of the header that carries the credential, with authType header."),
+    ] = None
+    auth_secret_key_ref: Annotated[ConnectorSecretRef | None, Field(description="Where the credential is kept.")] = None
     disabled: Annotated[bool, Field(description="No agent can use it until this is false.")] = False
 
 
 class ConnectorStatus(Part):
     """Written by nobody but the operator."""
 
-    attached_agents: Int32 | None = None
-    agent_names: list[str] = Field(default_factory=list)
-    observed_generation: Int64 | None = None
+    attached_agents: Annotated[Int32 | None, Field(description="How many agents name the connector.")] = None
+    agent_names: Annotated[list[str], Field(description="Names of the agents that name the connector.")] = Field(
+        default_factory=list
+    )
+    observed_generation: Annotated[
+        Int64 | None, Field(description="metadata.generation that the operator last acted on.")
+    ] = None
     conditions: Annotated[
         list[Condition],
-        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+        Field(
+            description="What holds for the connector now, and why; one entry of each type.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
     ] = Field(default_factory=list)
 
 
@@ -108,7 +126,7 @@ def attached(agents: Iterable[Manifest]) -> dict[tuple[str, str], list[str]]:
         metadata = agent["metadata"]
         if metadata.get("deletionTimestamp"):
             continue
-        for name in dict.fromkeys(agent.get("spec", {}).get("connectors") or ()):
+        for name in dict.fromkeys(texts_in(fields_of(agent, "spec").get("connectors"))):
             found.setdefault((metadata["namespace"], name), []).append(metadata["name"])
     return {place: sorted(who) for place, who in found.items()}
 

@@ -18,6 +18,8 @@ FOLDER = Path(__file__).parent / "crds"
 CHART = Path(__file__).parents[3] / "charts/komputer/crds"
 """Of a checkout: Helm wants a copy in the chart."""
 KINDS: tuple[type[Resource], ...] = (Agent, Template, ClusterTemplate, Config, Connector)
+API_VERSION = f"Version of the schema of this object: {names.API_VERSION}."
+KIND = "Kind of the object, in CamelCase."
 DROPPED = {"title", "discriminator", "additionalProperties"}
 
 
@@ -50,7 +52,7 @@ def crd(kind: type[Resource]) -> Manifest:
     """The CustomResourceDefinition of `kind`."""
     schema = kind.model_json_schema(mode="validation", by_alias=True)
     properties = structural(schema, schema.get("$defs", {}))["properties"]
-    properties["metadata"] = {"type": "object"}
+    properties["metadata"] = {"type": "object"}  # Kubernetes refuses any more here, and describes it itself
     version: Manifest = {
         "name": names.VERSION,
         "served": True,
@@ -60,7 +62,11 @@ def crd(kind: type[Resource]) -> Manifest:
                 "type": "object",
                 "description": (kind.__doc__ or "").strip(),
                 "required": ["spec"],
-                "properties": {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, **properties},
+                "properties": {
+                    "apiVersion": {"type": "string", "description": API_VERSION},
+                    "kind": {"type": "string", "description": KIND},
+                    **properties,
+                },
             }
         },
         "additionalPrinterColumns": [c.model_dump(by_alias=True, exclude_defaults=True) for c in kind.columns],

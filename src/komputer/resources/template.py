@@ -11,9 +11,12 @@ from komputer.resources.base import AGE, Column, Int32, Part, Preserved, Resourc
 class SecretKeyRef(Part):
     """A key of a Secret."""
 
-    name: str
-    key: str
-    namespace: str | None = None
+    name: Annotated[str, Field(description="Name of the Secret.")]
+    key: Annotated[str, Field(description="Key in the Secret's data.")]
+    namespace: Annotated[
+        str | None,
+        Field(description="Namespace of the Secret; without it that of the object, for a cluster-scoped object any."),
+    ] = None
 
 
 class TemplateSpec(Part):
@@ -21,10 +24,12 @@ class TemplateSpec(Part):
 
     pod_spec: Annotated[Preserved, Field(description="A PodSpec; its container `agent` (or its first) runs the agent.")]
     storage: Storage = Field(default_factory=Storage)
-    max_concurrent_agents: Annotated[Int32, Field(ge=0)] = 0
+    max_concurrent_agents: Annotated[
+        Int32, Field(description="How many agents of the template may run at once; 0: any number. No effect yet.", ge=0)
+    ] = 0
     anthropic_key_secret_ref: Annotated[
         SecretKeyRef | None,
-        Field(description="Of older manifests. Not used: the gateway holds the model's credential, no pod does."),
+        Field(description="For older manifests. Not used: the gateway holds the model's credential, no pod does."),
     ] = None
 
 

@@ -76,9 +76,10 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
             allowed_origins=self.allowed_origins,
             requests_per_second=self.requests_per_second or None,
             audits=True,
+            makes_namespaces=self.create_namespaces,
             loopback_only=self.auth == "none" and not self.allow_anonymous_remote,
         )
-        async with self.connected(makes_namespaces=self.create_namespaces) as (cluster, log):
+        async with self.connected() as (cluster, log):
             app = api.app(settings, cluster, log)
             listening = self.listen()
             async with self.scraped(app.state.metrics.text):

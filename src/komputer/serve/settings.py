@@ -133,10 +133,10 @@ class Common(Process):
             yield
 
     @asynccontextmanager
-    async def connected(self, *, makes_namespaces: bool = False) -> AsyncIterator[tuple[Cluster, Log]]:
+    async def connected(self) -> AsyncIterator[tuple[Cluster, Log]]:
         """The Kubernetes API and the event log, closed at the end. Raises `Invalid` (`kubeconfig`)."""
         self.log_to_stderr()
-        cluster = Cluster.connect(self.kubeconfig, makes_namespaces=makes_namespaces)
+        cluster = Cluster.connect(self.kubeconfig)
         log = Log.connect(self.redis, prefix=self.stream_prefix)
         try:
             yield cluster, log

@@ -31,6 +31,7 @@ from tests.waiting import eventually
 AUDIENCE = "komputer-api"
 RBAC = "rbac.authorization.k8s.io"
 CLUSTER_ROLES = Kind(RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_BINDINGS = Kind(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
 BINDINGS = Kind(RBAC, "v1", "rolebindings", "RoleBinding")
 OURS = "komputer.komputer.ai"
 ROLES: dict[str, list[dict[str, Any]]] = {
@@ -45,12 +46,14 @@ ROLES: dict[str, list[dict[str, Any]]] = {
         {"apiGroups": [OURS], "resources": ["komputeragenttemplates"], "verbs": ["list"]},
     ],
     "keys": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}],
+    "rooms": [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]}],
 }
 
 
 @dataclass
 class People:
-    """`ann` edits `here`, `vic` views it, `kay` edits it and its Secrets; `ben` edits `there`; `zoe` does nothing."""
+    """`ann` edits `here`, `vic` views it, `kay` edits it and its Secrets; `ben` edits `there`; `zoe` does nothing;
+    `cat` and `dan` edit everywhere, and `dan` may create namespaces."""
 
     here: str
     there: str
@@ -77,18 +80,29 @@ async def people(cluster: Cluster, log: Log, world: World, request: pytest.Fixtu
         for role, rules in ROLES.items():
             with contextlib.suppress(Conflict):
                 await cluster.create(CLUSTER_ROLES, {"metadata": {"name": f"access-{role}"}, "rules": rules})
-    roles = {"ann": [("edit", here)], "vic": [("view", here)], "ben": [("edit", there)], "zoe": []}
+    roles: dict[str, list[tuple[str, str | None]]] = {
+        "ann": [("edit", here)],
+        "vic": [("view", here)],
+        "ben": [("edit", there)],
+        "zoe": [],
+    }
     roles["kay"] = [("edit", here), ("keys", here)]
+    roles |= {"cat": [("edit", None)], "dan": [("edit", None), ("rooms", None)]}
+    everywhere: list[dict[str, Any]] = []
     tokens = {}
     for who, bound in roles.items():
         await cluster.create(SERVICE_ACCOUNTS, {"metadata": {"name": who, "namespace": here}})
         for role, namespace in bound if is_real else ():
-            binding = {
+            binding: dict[str, Any] = {
                 "metadata": {"name": f"{who}-{role}", "namespace": namespace},
                 "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"access-{role}"},
                 "subjects": [{"kind": "ServiceAccount", "name": who, "namespace": here}],
             }
-            await cluster.create(BINDINGS, binding)
+            if namespace is None:
+                binding["metadata"] = {"name": f"{who}-{role}-{here}"}
+                everywhere.append(await cluster.create(CLUSTER_BINDINGS, binding))
+            else:
+                await cluster.create(BINDINGS, binding)
         tokens[who] = (await cluster.create_token(who, here, AUDIENCE, 3600)).token
     settings = api.Settings(
         default_namespace=here,
@@ -98,6 +112,7 @@ async def people(cluster: Cluster, log: Log, world: World, request: pytest.Fixtu
         loopback_only=False,
         allowed_origins=("https://dashboard.example.com",),
         audits=True,
+        makes_namespaces=True,
     )
     for namespace in (here, there):
         spec = {"instructions": "Say hello.", "model": "claude-sonnet-4-6"}
@@ -117,6 +132,8 @@ async def people(cluster: Cluster, log: Log, world: World, request: pytest.Fixtu
 
         await eventually(is_ready)
         yield found
+    for each in everywhere:
+        await cluster.delete(CLUSTER_BINDINGS, each["metadata"]["name"])
     await cluster.delete(NAMESPACES, there)
 
 
@@ -207,6 +224,75 @@ async def test_who_has_no_right_gets_403_from_every_operation_and_sees_nothing(p
         assert (await zoe.get("/connector-templates")).status_code == 200
 
 
+async def test_who_has_no_right_cannot_tell_what_there_is(people: People) -> None:
+    async def told(client: httpx.AsyncClient, asked: Request) -> tuple[int, str]:
+        method, path, body = asked
+        answer = await client.request(method, path, json=body)
+        return answer.status_code, answer.text
+
+    objects = {f"of-{people.here}": "agents", "tools": "connectors", "keys": "secrets"}
+    async with people.client("zoe") as zoe:
+        for operation, (method, path, body) in requests(people.here).items():
+            missing = path
+            for name, plural in objects.items():
+                missing = missing.replace(f"/{plural}/{name}", f"/{plural}/no-such-thing")
+            assert await told(zoe, (method, path, body)) == await told(zoe, (method, missing, body)), operation
+        new = {"instructions": "x", "namespace": people.here}
+        answers = [await told(zoe, ("POST", "/agents", {"name": name, **new})) for name in ("twin", "no-such")]
+        assert answers[0] == answers[1]
+    headers = {"Authorization": f"Bearer {people.tokens['zoe']}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for query in ("", f"?namespace={people.here}", f"?namespace={people.there}", "?namespace=no-such-namespace"):
+            closed = []
+            for name in ("twin", f"of-{people.here}", f"of-{people.there}", "no-such"):
+                socket = await session.ws_connect(f"{people.url}/api/v1/agents/{name}/ws{query}")
+                message = await socket.receive(20)
+                closed.append((socket.close_code, message.extra))
+            assert closed == [closed[0]] * 4, query
+            assert closed[0][0] == 4403
+
+
+async def test_a_secret_is_written_for_nobody_who_may_not_write_secrets(
+    people: People, cluster: Cluster, has_rbac: None
+) -> None:
+    connector = {"name": "held", "service": "custom", "url": "https://mcp.example.com/mcp"}
+    before = await everything(cluster, people.here)
+    async with people.client("ann") as ann, people.client("kay") as kay:
+        for body in ({"name": "new", "instructions": "x"}, {"name": "twin", "instructions": "x"}):
+            refused = await ann.post("/agents", json=body | {"secrets": {"key": "value"}})
+            assert refused.status_code == 403 or body["name"] == "twin", refused.text
+            assert refused.status_code in (403, 409)
+        assert "create secrets" in (await ann.post("/connectors", json=connector | {"token": "t"})).json()["error"]
+        assert await everything(cluster, people.here) == before
+
+        made = await kay.post("/agents", json={"name": "new", "instructions": "x", "secrets": {"key": "value"}})
+        assert made.status_code == 201
+        assert (await kay.post("/connectors", json=connector | {"token": "t"})).status_code == 201
+        before = await everything(cluster, people.here)
+        refused = await ann.patch("/connectors/held", json={"token": "other"})
+        assert (refused.status_code, "update secrets" in refused.json()["error"]) == (403, True)
+        refused = await ann.patch("/connectors/held", json={"token": "other", "url": "https://evil.example/mcp"})
+        assert (refused.status_code, "create secrets" in refused.json()["error"]) == (403, True)
+        assert await everything(cluster, people.here) == before
+        assert (await kay.patch("/connectors/held", json={"token": "other"})).status_code == 200
+
+
+async def test_a_namespace_is_made_for_nobody_who_may_not_create_namespaces(
+    people: People, cluster: Cluster, has_rbac: None
+) -> None:
+    missing = f"made-{uuid4().hex[:8]}"
+    agent = {"name": "new", "instructions": "x", "namespace": missing}
+    connector = {"name": "new", "service": "custom", "url": "https://mcp.example.com/mcp", "namespace": missing}
+    async with people.client("cat") as cat, people.client("dan") as dan:
+        for path, body in (("/agents", agent), ("/connectors", connector)):
+            refused = await cat.post(path, json=body)
+            assert (refused.status_code, "create namespaces" in refused.json()["error"]) == (403, True), refused.text
+        assert missing not in {each["metadata"]["name"] for each in (await cluster.list(NAMESPACES)).items}
+        assert (await dan.post("/connectors", json=connector)).status_code == 201
+        assert (await cat.post("/agents", json=agent)).status_code == 201, "now it is there"
+    await cluster.delete(NAMESPACES, missing)
+
+
 async def test_users_of_one_namespace_get_nothing_of_another(people: People, has_rbac: None) -> None:
     async with people.client("ann") as ann, people.client("ben") as ben:
         for operation, asked in requests(people.there).items():
@@ -293,7 +379,7 @@ async def test_an_agent_gets_only_what_its_maker_may_read(people: People, has_rb
         assert (await kay.post("/connectors", json=connector | named)).status_code == 201
         elsewhere = {"url": "https://evil.example/mcp"}
         assert (await ann.patch("/connectors/thief", json=elsewhere)).status_code == 403
-        assert (await ann.patch("/connectors/thief", json=elsewhere | {"token": "her-own-token"})).status_code == 200
+        assert (await kay.patch("/connectors/thief", json=elsewhere | {"token": "an-own-token"})).status_code == 200
         assert (await ann.get("/agents/greedy")).status_code == 200
 
 

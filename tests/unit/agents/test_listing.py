@@ -8,8 +8,13 @@ from komputer.agents import listing
 
 
 def rows(*bodies: dict[str, Any]) -> list[listing.Row]:
-    common = {"namespace": "default", "status": "Running", "createdAt": "2026-01-01T00:00:00Z"}
-    return sorted((listing.row({**common, **body}, {}) for body in bodies), key=lambda row: row[:2])
+    common = {
+        "namespace": "default",
+        "status": "Running",
+        "model": "claude-sonnet-4-6",
+        "createdAt": "2026-01-01T00:00:00Z",
+    }
+    return listing.newest_first(listing.row({**common, **body}, {}) for body in bodies)
 
 
 def names(found: list[listing.Row]) -> list[str]:
@@ -32,6 +37,28 @@ def test_costs_are_ordered_as_numbers_and_equal_ones_by_name_in_both_directions(
 def test_agents_that_were_never_active_come_last() -> None:
     assert names(listing.matching(COSTLY, listing.query([("sort", "lastActivityAt")]))) == ["b", "a", "c", "d"]
     assert names(listing.matching(COSTLY, listing.query([("sort", "-lastActivityAt")]))) == ["a", "b", "c", "d"]
+
+
+def test_without_an_order_the_newest_come_first_and_those_of_one_second_by_name() -> None:
+    some = rows(
+        {"name": "old", "createdAt": "2025-01-01T00:00:00Z"},
+        {"name": "b", "createdAt": "2026-02-01T00:00:00Z"},
+        {"name": "a", "createdAt": "2026-02-01T00:00:00Z"},
+    )
+    assert names(listing.matching(some, listing.query([]))) == ["a", "b", "old"]
+    assert names(listing.matching(some, listing.query([("sort", "-created")]))) == ["a", "b", "old"]
+    assert names(listing.matching(some, listing.query([("sort", "created")]))) == ["old", "a", "b"]
+
+
+def test_the_published_keys_and_the_fields_of_an_agent_are_orders() -> None:
+    for one, other in (("created", "createdAt"), ("lastActive", "lastActivityAt")):
+        for sign in ("", "-"):
+            assert listing.query([("sort", sign + one)]) == listing.query([("sort", sign + other)])
+    some = rows({"name": "a", "status": "Running"}, {"name": "b", "status": "Failed", "model": "claude-opus-5-5"})
+    assert names(listing.matching(some, listing.query([("sort", "status")]))) == ["b", "a"]
+    assert names(listing.matching(some, listing.query([("sort", "-status")]))) == ["a", "b"]
+    assert names(listing.matching(some, listing.query([("sort", "model")]))) == ["b", "a"]
+    assert names(listing.matching(some, listing.query([("sort", "name")]))) == ["a", "b"]
 
 
 def test_pages_hold_everything_once() -> None:

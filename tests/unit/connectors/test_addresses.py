@@ -64,6 +64,14 @@ def test_the_internet_may_be_called_by_https(url: str) -> None:
         "https://127.1/",
         "https://2130706433/",
         "https://0x7f.0.0.1/",
+        "https://0x7f.1/",
+        "https://0177.0.0.1/",
+        "https://017700000001/",
+        "https://127.0.0.1./",
+        "https://tools.example.0x7f/",
+        "https://[::1%25lo]/",
+        "https://[2606:4700::1111%25eth0]/",
+        "https://%31%32%37.0.0.1/",
     ],
 )
 def test_nothing_inside_may_be_called_and_nothing_in_the_clear(url: str) -> None:
@@ -87,6 +95,8 @@ def test_nothing_inside_may_be_called_and_nothing_in_the_clear(url: str) -> None
         "https://mcp.example.com/ x",
         "https://[::1/",
         "https://mcp.exämple.com/",
+        "https://１２７.0.0.1/",
+        "https://127。0。0。1/",
         "https://mcp.example.com/" + "x" * 3000,
     ],
 )
@@ -124,3 +134,112 @@ def test_a_name_that_leads_to_the_internet_is_called_by_https_only() -> None:
     public = ipaddress.ip_address("93.184.216.34")
     assert why_refused(public, 443, INTERNET, is_https=True) is None
     assert why_refused(public, 80, LAPTOP, is_https=False)
+
+
+NEVER_CALLED = [
+    "169.254.169.254",
+    "::a9fe:a9fe",
+    "::ffff:169.254.169.254",
+    "::ffff:0:169.254.169.254",
+    "64:ff9b::169.254.169.254",
+    "64:ff9b:1::169.254.169.254",
+    "64:ff9b:1:a9fe:a9:fe00::",
+    "2002:a9fe:a9fe::1",
+    "2001:0:5db8:d822::5601:5601",  # Teredo: the client, inverted
+    "2001:0:a9fe:a9fe::1",
+    "2606:4700::5efe:a9fe:a9fe",
+    "168.63.129.16",
+    "::ffff:168.63.129.16",
+    "64:ff9b::a83f:8110",
+    "100.100.100.200",
+    "192.0.0.192",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "fe80::1",
+    "fec0::1",
+    "ff02::1",
+    "224.0.0.1",
+    "255.255.255.255",
+    "0.0.0.0",
+    "::",
+]
+
+
+@pytest.mark.parametrize("text", NEVER_CALLED)
+def test_the_machines_own_credentials_are_out_of_reach_whatever_is_configured(text: str) -> None:
+    everything = AddressRules(loopback=True, networks=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+    assert why_refused(ipaddress.ip_address(text), 443, everything, is_https=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *NEVER_CALLED,
+        "0.1.2.3",
+        "100.64.0.1",
+        "192.0.0.8",
+        "192.0.0.170",
+        "192.0.2.1",
+        "192.88.99.1",
+        "198.19.255.255",
+        "198.51.100.1",
+        "203.0.113.1",
+        "240.0.0.1",
+        "::2",
+        "::93.184.216.34",
+        "::ffff:0:127.0.0.1",
+        "::ffff:0:93.184.216.34",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b:1::1",
+        "64:ff9b:1::93.184.216.34",
+        "64:ff9b:2::1",
+        "100::1",
+        "100:0:0:1::1",
+        "2001::1",
+        "2001:1::4",
+        "2001:2::1",
+        "2001:10::1",
+        "2001:db8::1",
+        "2002:0a00:0001::1",
+        "2606:4700::5efe:a00:1",
+        "3fff::1",
+        "3fff:fff:ffff::1",
+        "4000::1",
+        "5f00::1",
+        "fc00::1",
+        "fd12::1",
+    ],
+)
+def test_addresses_that_iana_calls_special_or_has_not_allocated_are_refused(text: str) -> None:
+    assert why_refused(ipaddress.ip_address(text), 443, INTERNET, is_https=True)
+    host = f"[{text}]" if ":" in text else text
+    assert code(f"https://{host}/mcp", INTERNET) == "address-not-allowed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "192.0.0.9",
+        "192.0.1.1",
+        "192.31.196.1",
+        "198.20.0.1",
+        "223.255.255.255",
+        "::ffff:93.184.216.34",
+        "64:ff9b::93.184.216.34",
+        "2001:1::1",
+        "2001:4:112::1",
+        "2001:20::1",
+        "2001:200::1",
+        "2002:5db8:d822::1",
+        "2606:4700::1111",
+        "3ffe::1",
+        "3fff:1000::1",
+    ],
+)
+def test_the_rest_of_the_internet_is_not(text: str) -> None:
+    assert why_refused(ipaddress.ip_address(text), 443, INTERNET, is_https=True) is None
+
+
+def test_a_port_of_the_platform_is_refused_however_loopback_is_written() -> None:
+    for text in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b:1::127.0.0.1"):
+        assert why_refused(ipaddress.ip_address(text), 8080, LAPTOP, is_https=True), text

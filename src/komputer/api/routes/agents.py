@@ -11,7 +11,7 @@ from komputer.agents.agents import Shown, with_defaults
 from komputer.agents.claim import NewTask
 from komputer.agents.listing import query
 from komputer.agents.view import encoded
-from komputer.api.auth import Sight, may_use
+from komputer.api.auth import Sight, may_use, permission
 from komputer.api.bodies import (
     AgentCreated,
     AgentList,
@@ -31,9 +31,10 @@ from komputer.api.routes.shared import (
     Json,
     Namespace,
     agents,
+    in_namespace,
     refusal,
-    wanted_types,
 )
+from komputer.api.typos import wanted_types, warned
 from komputer.events.log import Log
 from komputer.kube import AGENTS, CONNECTORS, SECRETS
 from komputer.resources.errors import Invalid
@@ -41,14 +42,16 @@ from komputer.resources.errors import Invalid
 EVENTS_DEFAULT, EVENTS_MAX = 50, 200
 WHOLE_NUMBER = re.compile(r"\s*\+?0*([0-9]{1,9})\s*")
 
-
+NO_EFFECT = "For published clients, which send it: no effect."
 CHANGED = refusal(412, "It was changed meanwhile.")
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
 
 
-def tagged(shown: Shown) -> Json:
-    return Json(shown.body, headers={"ETag": shown.etag})
+def tagged(shown: Shown, more: dict[str, list[str]] | None = None) -> Json:
+    """The agent, and `more` fields of the answer."""
+    body = shown.body[:-1] + b"," + orjson.dumps(more)[1:] if more else shown.body
+    return Json(body, headers={"ETag": shown.etag})
 
 
 def etags(if_match: str | None) -> list[str] | None:
@@ -71,17 +74,22 @@ async def create_agent(request: Request, body: CreateAgent, namespace: Namespace
     await agents(request).refuse_unknown_connectors(namespace, body.connectors)
     await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
     given = settings_given(body)
-    assigned = await agents(request).create_or_assign(
+    assigned = await in_namespace(
+        request,
         namespace,
-        body.name,
-        body.instructions,
-        with_defaults(given),
-        given,
-        secrets=body.secrets,
-        request=request_id(request),
+        lambda: agents(request).create_or_assign(
+            namespace,
+            body.name,
+            body.instructions,
+            with_defaults(given),
+            given,
+            secrets=body.secrets,
+            request=request_id(request),
+            permission=permission(request, namespace),
+        ),
     )
     status = request.app.state.settings.create_status or (201 if assigned.is_new else 200)
-    return Json(orjson.dumps(assigned.body), status, {"ETag": assigned.etag})
+    return Json(orjson.dumps(assigned.body | warned(body)), status, {"ETag": assigned.etag})
 
 
 @router.get("", operation_id="list_agents", response_model=AgentList)
@@ -93,13 +101,17 @@ async def list_agents(
     label: Annotated[list[str] | None, Query(description="`key=value`; an agent has all that are named.")] = None,
     q: Annotated[str | None, Query(description="In the name, the instructions or the last message.")] = None,
     sort: Annotated[
-        str | None, Query(description="`name`, `createdAt`, `lastActivityAt`, `cost`; with a `-` descending.")
+        str | None,
+        Query(
+            description="`created`, `lastActive`, `status`, `model`, `cost`, `name`; with a `-` descending. Without it "
+            "the newest come first."
+        ),
     ] = None,
     limit: Annotated[str | None, Query(description="How many at most; without it all.")] = None,
     offset: Annotated[str | None, Query(description="How many to leave out; the last answer's `nextOffset`.")] = None,
     hide_archived: Annotated[str | None, Query(alias="hideArchived", description="No agent is archived yet.")] = None,
 ) -> Json:
-    """Every agent, or those that the filters mean, ordered by namespace and name or as `sort` says."""
+    """Every agent, or those that the filters mean, the newest first or as `sort` says."""
     asked = query(request.query_params.multi_items())
     sight = Sight(request, "list", AGENTS)
     seen = await sight.among(lambda: [asked.namespace] if asked.namespace else agents(request).namespaces())
@@ -127,7 +139,7 @@ async def patch_agent(
 ) -> Json:
     """Change an agent: all or nothing, at its next task. `instructions` assign a task (409 where it has one)."""
     body.refuse_what_is_not_built()
-    agents(request).cached(namespace, name)
+    await agents(request).one(namespace, name)
     await may_use(request, CONNECTORS, namespace, body.connectors)
     await may_use(request, SECRETS, namespace, body.secret_refs)
     await agents(request).refuse_unknown_connectors(namespace, body.connectors)
@@ -138,12 +150,19 @@ async def patch_agent(
     elif given:
         await agents(request).change(namespace, name, given, etags(if_match))
     else:
-        raise Invalid("there is nothing to change: name at least one field")
-    return tagged(await agents(request).shown(namespace, name))
+        unknown = "; ".join(warned(body).get("warnings", ()))
+        raise Invalid(f"there is nothing to change: name at least one field{unknown and f' ({unknown})'}")
+    return tagged(await agents(request).shown(namespace, name), warned(body))
 
 
 @router.delete("/{name}", operation_id="delete_agent", response_model=Done, responses=NO_AGENT)
-async def delete_agent(request: Request, name: str, namespace: Namespace) -> Json:
+async def delete_agent(
+    request: Request,
+    name: str,
+    namespace: Namespace,
+    recreate_pod: Annotated[str | None, Query(alias="recreatePod", description=NO_EFFECT)] = None,
+    force: Annotated[str | None, Query(description=NO_EFFECT)] = None,
+) -> Json:
     """Delete an agent with its pod, disk, settings and events. Its name can be used again at once."""
     await agents(request).delete(namespace, name)
     return Json(encoded({"status": "deleted", "name": name}))
@@ -166,6 +185,7 @@ async def get_agent_events(
     after: Annotated[str | None, Query(description="An event id or an RFC 3339 time.")] = None,
     around: Annotated[str | None, Query(description="An event id or an RFC 3339 time.")] = None,
     types: Annotated[str | None, Query(description="Only these, separated by commas.")] = None,
+    source: Annotated[str | None, Query(description=NO_EFFECT)] = None,
 ) -> Json:
     """The agent's most recent events, oldest first; or those before, after or around a cursor."""
     count = WHOLE_NUMBER.fullmatch(limit)
@@ -173,7 +193,7 @@ async def get_agent_events(
         raise Invalid("limit must be a whole number, 1 or more", field="limit")
     if sum(cursor is not None for cursor in (before, after, around)) > 1:
         raise Invalid("give one of before, after and around", field="after")
-    uid = agents(request).cached(namespace, name)["metadata"]["uid"]
+    uid = (await agents(request).one(namespace, name))["metadata"]["uid"]
     log: Log = request.app.state.log
     page = await log.page(
         namespace,

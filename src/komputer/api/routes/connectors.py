@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from ulid import ULID
 
 from komputer.agents.view import encoded
-from komputer.api.auth import Sight, may_use
+from komputer.api.auth import Sight, may_use, permission
 from komputer.api.bodies import Done
 from komputer.api.connector_bodies import (
     ConnectorList,
@@ -17,7 +17,8 @@ from komputer.api.connector_bodies import (
     ToolList,
 )
 from komputer.api.idempotency import request_id
-from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, refusal
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, in_namespace, refusal
+from komputer.api.typos import warned
 from komputer.connectors.connectors import Connectors
 from komputer.connectors.templates import TEMPLATES
 from komputer.connectors.tools import Tools
@@ -46,10 +47,12 @@ async def create_connector(request: Request, body: CreateConnector, namespace: N
     """Make a connector: an MCP server that agents may use. Its credential is a Secret; no answer ever holds it."""
     body.refuse_what_is_not_built()
     await may_use(request, SECRETS, namespace, [body.auth_secret_name] if body.auth_secret_name else None)
-    made = await connectors(request).create(
-        namespace, body.name, body.spec(), body.auth(), request_id(request) or str(ULID())
+    spec, auth, made_for = body.spec(), body.auth(), request_id(request) or str(ULID())
+    may = permission(request, namespace)
+    made = await in_namespace(
+        request, namespace, lambda: connectors(request).create(namespace, body.name, spec, auth, made_for, may)
     )
-    return Json(encoded(await connectors(request).body(made)), 201)
+    return Json(encoded(await connectors(request).body(made) | warned(body)), 201)
 
 
 @router.get("/connectors", operation_id="list_connectors", response_model=ConnectorList)
@@ -84,8 +87,8 @@ async def update_connector(request: Request, name: str, body: PatchConnector, na
     if ref and body.token is None and changes.keys() & {"url", "headerName"}:
         # Who says where a credential is sent could as well read it.
         await may_use(request, SECRETS, namespace, [ref.name])
-    changed = await connectors(request).change(namespace, name, changes, body.token)
-    return Json(encoded(await connectors(request).body(changed)))
+    changed = await connectors(request).change(namespace, name, changes, body.token, permission(request, namespace))
+    return Json(encoded(await connectors(request).body(changed) | warned(body)))
 
 
 @router.delete("/connectors/{name}", operation_id="delete_connector", response_model=Done, responses=GONE)

@@ -1,12 +1,12 @@
 """`/api/v1/agents/{name}/cost`."""
 
-from decimal import Decimal
 from typing import Annotated, Final
 
 import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
+from komputer.agents.view import total_cost
 from komputer.api.costs import Costs
 from komputer.api.routes.shared import ERRORS, NO_AGENT, Json, Namespace, agents
 from komputer.events.log import Log
@@ -50,11 +50,15 @@ async def get_agent_cost_breakdown(
     refresh: Annotated[bool, Query(description="For older clients: nothing is cached.")] = False,
 ) -> Json:
     """What the agent has cost, task by task."""
-    manifest = agents(request).cached(namespace, name)
+    manifest = await agents(request).one(namespace, name)
     costs = Costs(with_events=events)
     await _add_all(costs, request.app.state.log, namespace, name, manifest["metadata"]["uid"])
-    total = (manifest.get("status") or {}).get("totalCostUSD") or "0"
-    answer = {"agent": name, "totalCost": float(Decimal(total)), "taskCount": len(costs), "tasks": costs.tasks(limit)}
+    answer = {
+        "agent": name,
+        "totalCost": float(total_cost(manifest)),
+        "taskCount": len(costs),
+        "tasks": costs.tasks(limit),
+    }
     return Json(orjson.dumps(answer))
 
 

@@ -6,6 +6,7 @@ from komputer.agents.view import encoded
 from komputer.api.bodies import Compact, Done, Message, MessageAccepted
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import BUSY, ERRORS, LARGE, NO_AGENT, Json, Namespace, agents
+from komputer.api.typos import warned
 
 router = APIRouter(prefix="/api/v1/agents/{name}", tags=["agents"], responses=ERRORS)
 
@@ -21,7 +22,8 @@ async def send_agent_message(request: Request, name: str, body: Message, namespa
     """Say something to the running task. It is in the agent's log now, and the task does not complete before the model
     has answered. 409 where no task runs."""
     said = await agents(request).message(namespace, name, body.content, request_id(request))
-    return Json(encoded({"status": "accepted", "name": name, "id": said.id, "taskID": said.task_id}), 202)
+    told = {"status": "accepted", "name": name, "id": said.id, "taskID": said.task_id}
+    return Json(encoded(told | warned(body)), 202)
 
 
 @router.post(
@@ -34,4 +36,4 @@ async def compact_agent(request: Request, name: str, namespace: Namespace, body:
     """Summarise the conversation of an idle agent, so that the next task begins with more room. 409 where a task runs,
     and where there is no conversation yet."""
     await agents(request).compact(namespace, name, body.instructions if body else None, request_id(request))
-    return Json(encoded({"status": "compacting", "name": name}))
+    return Json(encoded({"status": "compacting", "name": name} | warned(body)))

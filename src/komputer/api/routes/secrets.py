@@ -10,8 +10,9 @@ from komputer.agents.secrets import shown_secret
 from komputer.api.auth import Sight
 from komputer.api.bodies import Done
 from komputer.api.idempotency import request_id
-from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, agents, refusal
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, agents, in_namespace, refusal
 from komputer.api.secret_bodies import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
+from komputer.api.typos import warned
 from komputer.kube import SECRETS
 from komputer.resources.errors import Invalid
 
@@ -43,15 +44,18 @@ async def list_secrets(
 )
 async def create_secret(request: Request, body: CreateSecret, namespace: Namespace) -> Json:
     """Make a Secret; an agent gets it when its `secretRefs` name it."""
-    made = await agents(request).secrets.create(namespace, body.name, body.data, request_id(request) or str(ULID()))
-    return Json(orjson.dumps(shown_secret(made, agents(request).manifests())), 201)
+    made_for = request_id(request) or str(ULID())
+    made = await in_namespace(
+        request, namespace, lambda: agents(request).secrets.create(namespace, body.name, body.data, made_for)
+    )
+    return Json(orjson.dumps(shown_secret(made, agents(request).manifests()) | warned(body)), 201)
 
 
 @router.patch("/{name}", operation_id="update_secret", response_model=SecretNamed, responses={**GONE, **LARGE})
 async def update_secret(request: Request, name: str, body: UpdateSecret, namespace: Namespace) -> Json:
     """Replace all of its data. Agents get the new values at their next task."""
     await agents(request).secrets.replace(namespace, name, body.data)
-    return Json(orjson.dumps({"name": name, "namespace": namespace}))
+    return Json(orjson.dumps({"name": name, "namespace": namespace} | warned(body)))
 
 
 @router.delete("/{name}", operation_id="delete_secret", response_model=Done, responses=GONE)

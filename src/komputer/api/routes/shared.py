@@ -1,12 +1,17 @@
 """What every route is made of: where it is about, what it may answer, and the parts that it asks."""
 
-from typing import Annotated, Any, Final
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Query, Request, Response
 
 from komputer.agents.agents import Agents
-from komputer.api.auth import named_namespace
+from komputer.api.access import Right
+from komputer.api.auth import named_namespace, require
 from komputer.api.bodies import ErrorBody
+from komputer.kube import NAMESPACE_NOT_FOUND, NAMESPACES, Cluster
+from komputer.resources.errors import Conflict, Invalid
 
 Answers = dict[int | str, dict[str, Any]]
 
@@ -50,9 +55,22 @@ async def namespace_or_all(request: Request, namespace: Annotated[str | None, Qu
     return await named_namespace(request)
 
 
-def wanted_types(text: str | None) -> frozenset[str] | None:
-    """Of a `types` parameter: event types, separated by commas. None: all."""
-    return None if text is None else frozenset(part.strip() for part in text.split(",") if part.strip())
+T = TypeVar("T")
+
+
+async def in_namespace(request: Request, namespace: str, act: Callable[[], Awaitable[T]]) -> T:
+    """What `act` returns, which creates something in `namespace`. Where that is missing, the platform is to make it and
+    the caller may create namespaces, it is made first. Raises `Forbidden`."""
+    try:
+        return await act()
+    except Invalid as missing:
+        if missing.code != NAMESPACE_NOT_FOUND or not request.app.state.settings.makes_namespaces:
+            raise
+    await require(request, Right("create", NAMESPACES))
+    cluster: Cluster = request.app.state.cluster
+    with contextlib.suppress(Conflict):
+        await cluster.create(NAMESPACES, {"metadata": {"name": namespace}})
+    return await act()
 
 
 Namespace = Annotated[str, Depends(namespace_or_default)]

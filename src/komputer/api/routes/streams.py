@@ -1,7 +1,7 @@
 """Following events: `/api/v1/agents/{name}/ws`, `/api/v1/agents/{name}/events/stream`, `/api/v1/events/stream`."""
 
 from collections.abc import Iterable, Set
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
@@ -9,15 +9,16 @@ from starlette.requests import HTTPConnection
 from komputer.agents.agents import Agents
 from komputer.api.access import Right
 from komputer.api.auth import Sight, access_of, checked_namespace, require, while_allowed
-from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents, wanted_types
+from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents
 from komputer.api.stream import EventStream, Follower, Guard, Streams, websocket
+from komputer.api.typos import refuse_unknown_parameters, wanted_types
 from komputer.events.bell import Place
 from komputer.events.ids import cursor
 from komputer.events.marks import Mark, mark_of
 from komputer.events.sources import GAP, Told
 from komputer.kube import AGENTS
 from komputer.resources.base import Manifest
-from komputer.resources.errors import Invalid, NotFound
+from komputer.resources.errors import Forbidden, Invalid, NotFound
 
 router = APIRouter(prefix="/api/v1", tags=["streams"])
 sockets = APIRouter(prefix="/api/v1", tags=["streams"])
@@ -29,6 +30,7 @@ STREAM: Answers = {
 }
 After = Annotated[str | None, Query(description="A cursor: begin behind it, not now.")]
 Types = Annotated[str | None, Query(description="Only these, separated by commas.")]
+WEBSOCKET_PARAMETERS: Final = frozenset({"namespace", "after", "group"})
 LastEventID = Annotated[str | None, Header(description="As `after`; what a browser sends when it comes back.")]
 
 
@@ -43,6 +45,7 @@ async def watch_agent(socket: WebSocket, name: str) -> None:
     given, streams, default = socket.query_params, streams_of(socket), socket.app.state.settings.default_namespace
 
     async def follow() -> tuple[Follower, Guard]:
+        refuse_unknown_parameters(given.keys(), WEBSOCKET_PARAMETERS)
         manifest = await found(socket, name, given.get("namespace"), default)
         right = to_watch(manifest)
         await require(socket, right)
@@ -66,7 +69,7 @@ async def follow_agent(
     last_event_id: LastEventID = None,
 ) -> Response:
     """An agent's events as they happen. Without a cursor: from now on."""
-    manifest = agents(request).cached(namespace, name)
+    manifest = await agents(request).one(namespace, name)
     streams = streams_of(request)
     chosen = last_event_id or after
     return EventStream(
@@ -159,18 +162,16 @@ def follower(streams: Streams, manifest: Manifest, after: str | None, group: str
 
 async def found(socket: WebSocket, name: str, namespace: str | None, default: str) -> Manifest:
     """The agent of that name in `namespace`; without one that in the default, else the only one of that name that the
-    caller sees. Raises `NotFound`, `Invalid` where several have it, and `Forbidden`."""
+    caller sees. Raises `NotFound`, `Invalid` where several have it, and `Forbidden`, whether or not there is one."""
     agents: Agents = socket.app.state.agents
-    sight = Sight(socket, "watch", AGENTS, "events")
-    if where := checked_namespace(namespace):
-        await require(socket, Right("watch", AGENTS, where, name, "events"))
-        return agents.cached(where, name)
+    where = checked_namespace(namespace)
     try:
-        manifest = agents.cached(default, name)
-        if await sight.includes(default):
-            return manifest
-        raise NotFound(f"there is no agent {name!r} that you may see")
-    except NotFound:
+        await require(socket, Right("watch", AGENTS, where or default, name, "events"))
+        return await agents.one(where or default, name)
+    except (NotFound, Forbidden):
+        if where:
+            raise
+        sight = Sight(socket, "watch", AGENTS, "events")
         others = [each for each in agents.named(name) if await sight.includes(each["metadata"]["namespace"])]
         if not others:
             raise

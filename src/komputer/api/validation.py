@@ -1,0 +1,117 @@
+"""What is wrong with a request, in sentences of ours: each kind of error that pydantic finds, translated. Pure."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from komputer.api.typos import WORD_LIMIT, nearest
+from komputer.resources.agent import MODEL_NAME, TOOL_NAME
+from komputer.resources.connector import SERVICE
+
+NOT_EMPTY: Final = r"\S"
+SECRET_NAME: Final = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+SECRET_KEY: Final = r"^[A-Za-z0-9._-]+$"
+
+PATTERNS: Final[Mapping[str, str]] = {
+    NOT_EMPTY: "must not be empty",
+    SECRET_NAME: "must be the name of a Secret: lower-case letters, digits, hyphens and dots",
+    SECRET_KEY: "must be a key of a Secret: letters, digits, dots, dashes and underscores",
+    MODEL_NAME: "must be the name of a model: letters, digits and . _ : / @ [ ] -, beginning with a letter or a digit",
+    TOOL_NAME: "must be a tool's name, such as Bash or mcp__github__create_issue, or some of its calls: Bash(git:*)",
+    SERVICE: "must be 1 to 63 letters, digits, dots, dashes and underscores, the first and last no sign",
+}
+"""What a text must be, by the pattern that it is checked with. `test_validation.py` compares it with the bodies."""
+
+_KINDS: Final[Mapping[str, str]] = {
+    "string": "must be a text",
+    "list": "must be a list",
+    "dict": "must be an object",
+    "mapping": "must be an object",
+    "model": "must be an object",
+    "bool": "must be true or false",
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "finite": "must be a number",
+    "decimal": "must be a number",
+}
+"""What a value must be, by the first word of the error's type."""
+
+
+def explain(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """The first problem as a sentence, and the field's name."""
+    first = next(iter(errors))
+    place = [part for part in first["loc"] if part not in ("body", "query", "path", "header", "[key]")]
+    kind, context, given = first["type"], first.get("ctx") or {}, first.get("input")
+    if kind == "json_invalid":
+        where = f": see character {place[0]}" if place else ""
+        return f"the body is not JSON{where}", None
+    if not place:
+        if kind == "missing":
+            return "the body is missing: send a JSON object", None
+        if isinstance(given, bytes):
+            return "the body is not marked as JSON: send a JSON object with Content-Type: application/json", None
+        return f"the body must be a JSON object, and is {_seen(given)}", None
+    path = _path(place)
+    return f"{path} {_fault(kind, context, given)}", path
+
+
+def _path(place: Iterable[str | int]) -> str:
+    """`labels.team`, `connectors[0]`; what a client has made up of it is shortened and shown as it can be."""
+    text = ""
+    for part in place:
+        shown = f"[{part}]" if isinstance(part, int) else part[:WORD_LIMIT]
+        text += shown if isinstance(part, int) or not text else f".{shown}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
+    """What is wrong with a value and what is allowed, as the end of a sentence."""
+    match kind:
+        case "missing":
+            return "is required"
+        case "value_error":
+            return str(context["error"])
+        case "string_pattern_mismatch":
+            return PATTERNS.get(context["pattern"], "has characters that are not allowed in it")
+        case "string_too_short":
+            return "must not be empty" if context["min_length"] == 1 else f"is shorter than {context['min_length']}"
+        case "string_too_long":
+            return f"is longer than {context['max_length']} characters"
+        case "string_unicode":
+            return "is not valid Unicode text"
+        case "too_long":
+            return f"has more than {context['max_length']} entries"
+        case "too_short":
+            return f"must have {context['min_length']} entries or more"
+        case "literal_error" | "enum":
+            allowed = re.findall(r"'([^']*)'", str(context["expected"]))
+            closest = nearest(given, allowed) if isinstance(given, str) else ""
+            return f"must be one of {', '.join(allowed)}, and is {_seen(given)}{closest}"
+        case "greater_than_equal":
+            return f"must be {context['ge']} or more"
+        case "less_than_equal":
+            return f"must be {context['le']} or less"
+        case "greater_than":
+            return f"must be more than {context['gt']}"
+        case "less_than":
+            return f"must be less than {context['lt']}"
+    wanted = _KINDS.get(kind.partition("_")[0])
+    return f"{wanted}, and is {_seen(given)}" if wanted else "is not as it must be; see the API's documentation"
+
+
+def _seen(given: Any) -> str:
+    """What a value is, in JSON's words. Of texts their beginning; a value that may be a secret is never shown whole."""
+    match given:
+        case None:
+            return "null"
+        case bool():
+            return "true" if given else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "an object"
+    return "something else"

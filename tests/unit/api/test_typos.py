@@ -1,0 +1,91 @@
+"""What is probably mistyped is told, with the nearest known word."""
+
+import time
+
+import pytest
+from komputer_ai import api as published
+
+from komputer.api.bodies import CreateAgent, PatchAgent
+from komputer.api.connector_bodies import PatchConnector
+from komputer.api.routes.streams import WEBSOCKET_PARAMETERS
+from komputer.api.typos import WARNINGS_LIMIT, declared, refuse_unknown_parameters, wanted_types, warned
+from komputer.resources.errors import Invalid
+from tests.unit.api import bare
+
+
+async def test_every_operation_refuses_a_query_parameter_that_it_does_not_know() -> None:
+    async with bare.client() as client:
+        for route in bare.routes():
+            asked = {"no-such-parameter": "1"}
+            answer = await client.request(bare.method_of(route), bare.path_of(route), params=asked, content=b"{}")
+            body_is_wrong = route.body_field is not None and "required" in answer.text
+            assert answer.status_code == 400, route.path
+            assert answer.json()["code"] == "unknown_parameter" or body_is_wrong, (route.path, answer.text)
+
+
+def test_an_unknown_parameter_is_named_with_the_nearest_ones() -> None:
+    with pytest.raises(
+        Invalid, match=r"no query parameter 'limt'; did you mean limit\? known: after, group, limit"
+    ) as wrong:
+        refuse_unknown_parameters(["after", "limt"], {"limit", "after", "group"})
+    assert wrong.value.field == "limt"
+    with pytest.raises(Invalid, match=r"Namespace.*did you mean namespace"):
+        refuse_unknown_parameters(["Namespace"], WEBSOCKET_PARAMETERS)
+    refuse_unknown_parameters(["namespace", "after", "group"], WEBSOCKET_PARAMETERS)
+
+
+PUBLISHED = {
+    "delete_agent": {"namespace", "recreatePod", "force"},
+    "get_agent_cost_breakdown": {"namespace", "refresh", "limit", "events"},
+    "get_agent_events": {"namespace", "limit", "before", "after", "around", "source"},
+    "list_agents": {"namespace", "status", "hideArchived", "label", "q", "sort", "limit", "offset"},
+    "list_secrets": {"namespace", "all"},
+    "list_templates": {"namespace"},
+}
+"""What published clients send; others take a namespace at most."""
+
+
+def test_what_published_clients_send_is_known() -> None:
+    assert published
+    for route in bare.routes():
+        known = declared(route.dependant)
+        assert PUBLISHED.get(str(route.operation_id), set()) <= known
+        assert "namespace" in known or route.operation_id in ("list_namespaces", "list_connector_templates")
+
+
+def test_an_unknown_event_type_is_named_with_the_nearest_one() -> None:
+    assert wanted_types(None) is None
+    assert wanted_types("text, error,") == frozenset({"text", "error"})
+    with pytest.raises(Invalid, match="no event type 'task_complete'; did you mean task_completed") as wrong:
+        wanted_types("text,task_complete")
+    assert (wrong.value.code, wrong.value.field) == ("unknown_event_type", "types")
+
+
+def test_unknown_fields_and_tools_are_warnings() -> None:
+    body = CreateAgent.model_validate(
+        {
+            "name": "ada",
+            "instructions": "x",
+            "intsructions": "y",
+            "lifecycle": "",
+            "allowedTools": ["NoSuchTool", "Bash(git:*)", "mcp__github", "read"],
+            "disallowedTools": ["WebFetsh"],
+        }
+    )
+    assert warned(body)["warnings"] == [
+        "unknown field 'intsructions' is ignored; did you mean instructions?",
+        "allowedTools: there is no tool 'NoSuchTool'",
+        "allowedTools: there is no tool 'read'; did you mean Read?",
+        "disallowedTools: there is no tool 'WebFetsh'; did you mean WebFetch?",
+    ]
+    assert warned(PatchAgent.model_validate({"secrets": None, "lifecycle": ""})) == {}
+    assert warned(PatchConnector.model_validate({"authType": None, "oauthClientId": ""})) == {}
+    assert warned(None) == {}
+
+
+def test_a_body_of_typos_costs_no_time_and_has_few_warnings() -> None:
+    started = time.process_time()
+    body = CreateAgent.model_validate({"name": "ada", "instructions": "x"} | {f"field{n}": n for n in range(50_000)})
+    told = warned(body)["warnings"]
+    assert (len(told), told[-1]) == (WARNINGS_LIMIT + 1, f"and {50_000 - WARNINGS_LIMIT} more")
+    assert time.process_time() - started < 10
