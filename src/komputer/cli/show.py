@@ -59,6 +59,17 @@ def print_error(message: str, code: str, as_json: bool) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def print_finding(check: str, state: str, said: str, do: str, style: str) -> None:
+    """Print what a check has found, and below it what to do."""
+    first, *more = transcript.wrapped(console, text.clean(f"{check}: {said}"), 10)
+    line = Text(f"{state:<9}", style=style).append(first, style="none")
+    for each in more:
+        line.append(f"\n{'':<9}{each}", style="none")
+    for place, each in enumerate(transcript.wrapped(console, text.clean(do), 12) if do else ()):
+        line.append(f"\n{'':<9}{'→ ' if place == 0 else '  '}{each}", style="none")
+    console.print(line, soft_wrap=True)
+
+
 def print_event(event: Json, *, verbose: bool = False, timestamps: bool = False) -> None:
     transcript.print_event(console, event, verbose=verbose, timestamps=timestamps)
 

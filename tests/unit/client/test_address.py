@@ -1,5 +1,8 @@
 """How people write the API's address, and names that may not become paths."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from komputer.client import ApiError, Client
@@ -61,8 +64,17 @@ def test_a_client_without_an_address_takes_the_variables(monkeypatch: pytest.Mon
 )
 def test_no_name_leads_to_another_resource(name: str) -> None:
     with Client("http://127.0.0.1:9") as client:  # nothing is ever sent
-        calls = [client.agent, client.cancel, client.delete, client.compact, client.events, client.last_event]
-        for call in [*calls, lambda name: client.send(name, "x"), lambda name: next(client.follow(name, "0-0"))]:
+        calls: list[Callable[[str], object]] = [
+            client.agent,
+            client.cancel,
+            client.delete,
+            client.compact,
+            client.events,
+            client.last_event,
+            partial(client.send, content="x"),
+            lambda each: next(client.follow(each, "0-0")),
+        ]
+        for call in calls:
             with pytest.raises(ApiError) as refused:
                 call(name)
             assert refused.value.code == "invalid_name"
