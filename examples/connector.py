@@ -5,20 +5,22 @@ MCP_URL names the server, MCP_TOKEN its bearer token.
 
 import os
 
-from komputer_ai.client import KomputerClient
+from shared import connect, result
 
-with KomputerClient(os.environ.get("KOMPUTER_URL", "http://127.0.0.1:8080")) as komputer:
-    komputer.create_secret("notes-credentials", {"token": os.environ["MCP_TOKEN"]})
-    komputer.create_connector(
-        "notes",
-        "custom",
-        os.environ["MCP_URL"],
-        auth_secret_name="notes-credentials",
-        auth_secret_key="token",
-    )
+with connect() as komputer:
+    if not any(secret.name == "notes-credentials" for secret in komputer.list_secrets().secrets):
+        komputer.create_secret("notes-credentials", {"token": os.environ["MCP_TOKEN"]})
+    if not any(connector.name == "notes" for connector in komputer.list_connectors().connectors):
+        komputer.create_connector(
+            "notes",
+            "custom",
+            os.environ["MCP_URL"],
+            auth_secret_name="notes-credentials",
+            auth_secret_key="token",
+        )
     for tool in komputer.list_connector_tools("notes")["tools"]:
         print(tool["name"], "-", tool["description"])
-    komputer.create_agent("librarian", "Which notes are there?", connectors=["notes"])
+    print(result(komputer, "librarian", "Which notes are there?", connectors=["notes"]))
     print("attached to", komputer.get_connector("notes").agent_names)
     komputer.patch_agent("librarian", connectors=[])
     print("attached to", komputer.get_connector("notes").agent_names)

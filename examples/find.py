@@ -1,12 +1,10 @@
 """Labels, search and pages: the answer says how many there are and where the next page begins."""
 
-import os
+from shared import connect, result
 
-from komputer_ai.client import KomputerClient
-
-with KomputerClient(os.environ.get("KOMPUTER_URL", "http://127.0.0.1:8080")) as komputer:
+with connect() as komputer:
     for n in range(3):
-        komputer.create_agent(f"finder-{n}", f"Say {n}.")
+        result(komputer, f"finder-{n}", f"Say {n}.")
         komputer.patch_agent(f"finder-{n}", labels={"example": "find"})
     offset = 0
     while offset is not None:

@@ -1,11 +1,9 @@
 """Another model, prompt and set of tools. A running task keeps what it has; the next one has the new settings."""
 
-import os
+from shared import connect, result
 
-from komputer_ai.client import KomputerClient
-
-with KomputerClient(os.environ.get("KOMPUTER_URL", "http://127.0.0.1:8080")) as komputer:
-    komputer.create_agent("careful", "Say what you are.", role="worker")
+with connect() as komputer:
+    print(result(komputer, "careful", "Say what you are.", role="worker"))
     changed = komputer.patch_agent(
         "careful",
         model="claude-haiku-4-5",

@@ -27,7 +27,7 @@ SAYS = {
 
 
 def test_every_example_is_listed_and_run() -> None:
-    there = {path.name for path in FOLDER.glob("*.py")}
+    there = {path.name for path in FOLDER.glob("*.py")} - {"shared.py"}
     assert there == SAYS.keys()
     page = (FOLDER / "README.md").read_text()
     assert all(f"`{name}`" in page for name in there)
@@ -35,21 +35,27 @@ def test_every_example_is_listed_and_run() -> None:
 
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_an_example_runs(compat: Platform, name: str, request: pytest.FixtureRequest) -> None:
-    environment = {**os.environ, "KOMPUTER_URL": compat.url}
+    environment = {**os.environ, "KOMPUTER_API": compat.url.removeprefix("http://") + "/api/v1/"}
     if name == "connector.py":
         environment |= request.getfixturevalue("notes_server")
     arguments = [ENDLESS] if name == "cancel.py" else []
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / name), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for words in SAYS[name]:
-        assert words in done.stdout, done.stdout
+    printed = []
+    for _ in range(2):  # whoever tries an example tries it again
+        done = subprocess.run(
+            [sys.executable, str(FOLDER / name), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        for words in SAYS[name]:
+            assert words in done.stdout, done.stdout
+        printed.append(done.stdout)
+    if name == "hello.py":
+        first, second = ({line.split()[0] for line in output.splitlines()} for output in printed)
+        assert max(first) < min(second), "the second run shows the second task"
 
 
 @pytest.fixture

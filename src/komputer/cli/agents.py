@@ -1,32 +1,32 @@
 """Commands about agents: `run`, `list`, `get`, `events`, `send`, `cancel`, `compact`, `delete`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from komputer.cli import show
+from komputer.cli.arguments import API, Api, AsJson, Name, Names, Namespace, Timestamps, Verbose, text_or_stdin
+from komputer.cli.blockers import Blockers
 from komputer.cli.connection import connected
-from komputer.client import ApiError, Client
+from komputer.client import AgentDeleted, ApiError, Client
 from komputer.client.client import END_TYPES
 
 EXIT_CODES = {"task_completed": 0, "error": 1, "task_cancelled": 130}
 
-Name = Annotated[str, typer.Argument(help="The agent's name.", show_default=False)]
-Api = Annotated[str, typer.Option("--api", envvar="KOMPUTER_API", help="Address of the API.")]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the server's.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-API = "http://127.0.0.1:8080"
-
 
 def run(
     name: Name,
-    instructions: Annotated[str, typer.Argument(help="What to do.", show_default=False)],
+    instructions: Annotated[
+        str, typer.Argument(help="What to do; - reads it from standard input.", show_default=False)
+    ],
     model: Annotated[str | None, typer.Option(help="For example claude-sonnet-4-6.", show_default=False)] = None,
     system_prompt: Annotated[str | None, typer.Option(help="Before the built-in prompt.", show_default=False)] = None,
     template: Annotated[str | None, typer.Option(help="An agent template.", show_default=False)] = None,
     role: Annotated[str | None, typer.Option(help="manager or worker.", show_default=False)] = None,
     api: Api = API,
     namespace: Namespace = None,
+    verbose: Verbose = False,
+    timestamps: Timestamps = False,
     as_json: AsJson = False,
 ) -> None:
     """Give an agent a task, make it if need be, and follow it to its end.
@@ -35,34 +35,70 @@ def run(
 
     Example: `komputer run ada "Write a haiku into haiku.txt"`
     """
+    task = text_or_stdin(instructions)
     with connected(api, namespace) as client:
-        after = client.last_event_id(name)
+        before = client.last_event(name)
         fields = {"model": model, "systemPrompt": system_prompt, "templateRef": template, "role": role}
-        client.create(name, instructions, namespace=namespace, **fields)
-        raise typer.Exit(_follow_to_end(client, name, after, as_json))
+        answer = client.create(name, task, namespace=namespace, **fields)
+        for warning in answer.get("warnings") or ():
+            show.print_note(f"note: {warning}", as_json)
+        raise typer.Exit(Following(client, name, before, as_json, verbose, timestamps).to_end())
 
 
-def _follow_to_end(client: Client, name: str, after: str, as_json: bool) -> int:
-    """Prints the next task of the agent; its exit code."""
-    was_cancelled = False
-    while True:
+class Following:
+    """Prints the next task of an agent. `before` is the newest event before it was assigned."""
+
+    def __init__(
+        self, client: Client, name: str, before: dict[str, Any] | None, as_json: bool, verbose: bool, timestamps: bool
+    ) -> None:
+        self._client, self._name, self._as_json = client, name, as_json
+        self._verbose, self._timestamps = verbose, timestamps or verbose
+        self._after = before["id"] if before else "0-0"
+        is_open = before is not None and before["type"] not in END_TYPES
+        self._old_task = before["payload"].get("task_id") if before and is_open else None
+        self._is_cancelled = False
+
+    def to_end(self) -> int:
+        """Return the exit code for the task's end."""
+
+        def tell(sentence: str) -> None:
+            show.print_note(f"… {sentence}", self._as_json)
+
         try:
-            for event in client.follow(name, after):
-                after = event.get("id", after)
-                show.print_json(event) if as_json else show.print_event(event)
-                if event["type"] in END_TYPES:
-                    return EXIT_CODES[event["type"]]
-        except KeyboardInterrupt:
-            if was_cancelled:
-                return 130
-            was_cancelled = True
-            if not as_json:
-                show.console.print("cancelling … (Ctrl-C again leaves it alone)", style="yellow")
-            try:
-                client.cancel(name)
-            except ApiError as refused:
-                if refused.code != "idle":
-                    raise
+            with Blockers(self._client, self._name, tell):
+                while True:
+                    try:
+                        return self._followed()
+                    except KeyboardInterrupt:
+                        if self._is_cancelled:
+                            return 130
+                        self._is_cancelled = True
+                        show.print_note("cancelling … (Ctrl-C again leaves it alone)", self._as_json)
+                        self._cancel()
+        except ApiError as failed:
+            if failed.status == 404:
+                raise AgentDeleted(self._name) from failed
+            raise
+
+    def _followed(self) -> int:
+        for event in self._client.follow(self._name, self._after):
+            self._after = event.get("id", self._after)
+            if self._old_task and event.get("payload", {}).get("task_id") == self._old_task:
+                continue  # a task that ended between our look and our assignment
+            if self._as_json:
+                show.print_json(event)
+            else:
+                show.print_event(event, verbose=self._verbose, timestamps=self._timestamps)
+            if event["type"] in END_TYPES:
+                return EXIT_CODES[event["type"]]
+        raise AssertionError("a stream has no end but a task's")
+
+    def _cancel(self) -> None:
+        try:
+            self._client.cancel(self._name)
+        except ApiError as refused:
+            if refused.code != "idle":
+                raise
 
 
 def list_agents(api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
@@ -75,9 +111,9 @@ def list_agents(api: Api = API, namespace: Namespace = None, as_json: AsJson = F
     if as_json:
         show.print_json({"agents": agents})
     elif agents:
-        show.print_agents(agents, with_namespace=namespace is None)
+        show.print_agents(agents)
     else:
-        show.console.print("no agents; make one: komputer run ada 'Say hello.'")
+        show.print_line("no agents; make one: komputer run ada 'Say hello.'")
 
 
 def get(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
@@ -97,27 +133,44 @@ def events(
     types: Annotated[str | None, typer.Option(help="Only these, separated by commas.", show_default=False)] = None,
     api: Api = API,
     namespace: Namespace = None,
+    verbose: Verbose = False,
+    timestamps: Timestamps = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what an agent did.
 
+    Exit code of `--follow`: 1 when the agent is deleted, 130 after Ctrl-C.
+
     Example: `komputer events ada -f --types text,tool_call`
     """
+
+    def tell(event: dict[str, Any]) -> None:
+        if as_json:
+            show.print_json(event)
+        else:
+            show.print_event(event, verbose=verbose, timestamps=timestamps or verbose)
+
     with connected(api, namespace) as client:
         after = "0-0"
         for event in client.events(name, limit=limit, types=types):
             after = event["id"]
-            show.print_json(event) if as_json else show.print_event(event)
+            tell(event)
         try:
             for event in client.follow(name, after, types=types) if follow else ():
-                show.print_json(event) if as_json else show.print_event(event)
+                tell(event)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        except ApiError as failed:
+            if failed.status == 404:
+                raise AgentDeleted(name) from failed
+            raise
 
 
 def send(
     name: Name,
-    content: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.", show_default=False)],
+    content: Annotated[
+        str, typer.Argument(metavar="TEXT", help="What to say; - reads it from standard input.", show_default=False)
+    ],
     api: Api = API,
     namespace: Namespace = None,
     as_json: AsJson = False,
@@ -127,8 +180,8 @@ def send(
     Example: `komputer send ada "Use tabs, please."`
     """
     with connected(api, namespace) as client:
-        answer = client.send(name, content)
-    show.print_json(answer) if as_json else show.console.print(f"sent to {name}")
+        answer = client.send(name, text_or_stdin(content))
+    show.print_json(answer) if as_json else show.print_line(f"sent to {name}")
 
 
 def cancel(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
@@ -138,7 +191,7 @@ def cancel(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJ
     """
     with connected(api, namespace) as client:
         answer = client.cancel(name)
-    show.print_json(answer) if as_json else show.console.print(f"cancelling the task of {name}")
+    show.print_json(answer) if as_json else show.print_line(f"cancelling the task of {name}")
 
 
 def compact(
@@ -155,25 +208,32 @@ def compact(
     Example: `komputer compact ada --instructions "Keep the names of the files."`
     """
     with connected(api, namespace) as client:
-        after = client.last_event_id(name)
+        before = client.last_event(name)
         client.compact(name, instructions)
-        raise typer.Exit(_follow_to_end(client, name, after, as_json))
+        raise typer.Exit(Following(client, name, before, as_json, verbose=False, timestamps=False).to_end())
 
 
-def delete(
-    names: Annotated[list[str], typer.Argument(help="The agents' names.", show_default=False)],
-    api: Api = API,
-    namespace: Namespace = None,
-    as_json: AsJson = False,
-) -> None:
+def delete(names: Names, api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
     """Delete agents with their files, conversation and events.
+
+    Exit code: 0 when all were deleted, 1 when one was not; the others are deleted all the same.
 
     Example: `komputer delete ada bob`
     """
+    failures = 0
     with connected(api, namespace) as client:
         for name in names:
-            answer = client.delete(name)
-            show.print_json(answer) if as_json else show.console.print(f"deleted {name}")
+            try:
+                answer = client.delete(name)
+            except ApiError as refused:
+                if len(names) == 1 or refused.status == 0:
+                    raise
+                failures += 1
+                show.print_error(refused.message, refused.code, as_json)
+            else:
+                show.print_json(answer) if as_json else show.print_line(f"deleted {name}")
+    if failures:
+        raise typer.Exit(1)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,55 +1,87 @@
-"""`komputer doctor`: is an installation on a cluster as it should be, and if not, what to do."""
+"""`komputer doctor`: is an installation as it should be, and if not, what to do."""
 
 import asyncio
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from komputer.cli.arguments import API, Api
+
+if TYPE_CHECKING:
+    from komputer.serve.doctor import Finding
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 
 
 def doctor(
     kubeconfig: Annotated[
-        Path | None, typer.Option(envvar="KUBECONFIG", help="Default: ~/.kube/config.", show_default=False)
+        Path | None,
+        typer.Option(envvar="KUBECONFIG", help="Look at the cluster that it leads to.", show_default=False),
     ] = None,
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is installed. Empty: looked for.")] = "",
     probe: Annotated[bool, typer.Option(help="Run a pod that tries whether NetworkPolicies are enforced.")] = True,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Look at this machine's platform.  [default: ~/.local/share/komputer]", show_default=False),
+    ] = None,
+    api: Api = API,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Look at the platform on a cluster: versions, definitions, rights, Redis, storage, tokens, model, network, clock.
+    """Look at the platform, and say what to do about each thing that is wrong.
 
-    Changes nothing but for one short-lived pod. Exit code: 0 unless something failed.
+    On this machine: data directory, parts, model, sandbox, disk, memory, descriptors. On a cluster: versions,
+    definitions, rights, Redis, storage, tokens, model, network, clock; one short-lived pod is all that it changes.
+    Without options it is this machine's platform where there is one, else the cluster of ~/.kube/config.
+
+    Exit code: 0 unless something failed.
 
     Example: `komputer doctor --kubeconfig ~/.kube/config`
     """
-    from komputer.cli.show import console
-    from komputer.kube import Cluster
-    from komputer.serve.doctor import Doctor, Finding
+    from komputer.cli import show
+    from komputer.local.datadir import default_path
 
     def told(finding: "Finding") -> None:
-        if as_json:
-            return
-        state = f"[{COLOURS[finding.state]}]{finding.state:<8}[/]"
-        console.print(f"{state} [bold]{finding.check}[/]: {finding.said}", highlight=False)
-        if finding.do:
-            console.print(f"          → {finding.do}", highlight=False)
+        if not as_json:
+            show.print_finding(finding.check, finding.state, finding.said, finding.do, COLOURS[finding.state])
 
-    async def look() -> "list[Finding]":
-        path = kubeconfig or Path.home() / ".kube" / "config"
-        cluster = Cluster.connect(path)
-        try:
-            return await Doctor(cluster, path, namespace, probes=probe).findings(told)
-        finally:
-            await cluster.close()
-
-    found = asyncio.run(look())
+    local = data_dir or _local(kubeconfig, default_path())
+    if local:
+        found = asyncio.run(_laptop(local, api, told))
+    else:
+        found = asyncio.run(_cluster(kubeconfig or Path.home() / ".kube" / "config", namespace, probe, told))
     if as_json:
-        answer: dict[str, Any] = {"findings": [finding.to_wire() for finding in found]}
-        typer.echo(json.dumps(answer))
+        show.print_json({"findings": [finding.to_wire() for finding in found]})
     if any(finding.state == "failed" for finding in found):
         raise typer.Exit(1)
+
+
+def _local(kubeconfig: Path | None, default: Path) -> Path | None:
+    """Return the data directory of the laptop's platform that is meant; None where a cluster is meant."""
+    if kubeconfig is None:
+        has_cluster = (Path.home() / ".kube" / "config").exists()
+        return default if (default / "komputer.json").exists() or not has_cluster else None
+    folder = kubeconfig.absolute().parent
+    return folder if kubeconfig.name == "kubeconfig" and (folder / "komputer.json").exists() else None
+
+
+async def _laptop(data_dir: Path, api: str, told: "Callable[[Finding], None]") -> "list[Finding]":
+    from komputer.client import address
+    from komputer.local.doctor import LaptopDoctor
+
+    return await LaptopDoctor(data_dir.absolute(), address.normalized(api)).findings(told)
+
+
+async def _cluster(kubeconfig: Path, namespace: str, probe: bool, told: "Callable[[Finding], None]") -> "list[Finding]":
+    from komputer.kube import Cluster
+    from komputer.serve.doctor import Doctor
+
+    cluster = Cluster.connect(kubeconfig)
+    try:
+        return await Doctor(cluster, kubeconfig, namespace, probes=probe).findings(told)
+    finally:
+        await cluster.close()
 
 
 def register(app: typer.Typer) -> None:

@@ -1,27 +1,53 @@
 """`komputer`: the commands, and how their errors look."""
 
-import json
+import os
 import sys
+
+RUN_FOR_LONG = ("up", "serve", "offline-model")
+"""Commands that outlive their terminal, and fork: their output is their own business."""
 
 
 def main() -> None:
-    """Exit codes: 0 done, 1 it failed or was refused, 2 wrong usage, 130 cancelled by Ctrl-C."""
-    if sys.argv[1:2] == ["up"]:
+    """Exit codes: 0 done, 1 it failed or was refused, 2 wrong usage, 130 cancelled by Ctrl-C.
+
+    A reader that leaves early (`| head`) is no failure: 0.
+    """
+    chosen = sys.argv[1:2]
+    if chosen == ["up"]:
         from komputer.local import startup
 
         startup.begin()
-    from komputer.cli.app import app
+    prints_and_ends = not set(chosen) & set(RUN_FOR_LONG)
+    if prints_and_ends:
+        from komputer.cli import output
+
+        output.prepare()
+        sys.argv[1:] = map(_as_utf8, sys.argv[1:])
+    from komputer.cli.app import command
     from komputer.client import ApiError
     from komputer.resources.errors import KomputerError
 
     try:
-        app(prog_name="komputer")
+        command()(prog_name="komputer")
     except (ApiError, KomputerError) as refused:
-        if "--json" in sys.argv:
-            print(json.dumps({"error": refused.message, "code": refused.code}), file=sys.stderr)
-        else:
-            print(f"komputer: {refused.message}", file=sys.stderr)
+        from komputer.cli import show
+
+        show.print_error(refused.message, refused.code, "--json" in sys.argv)
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        if prints_and_ends:
+            sys.stdout.flush()
+
+
+def _as_utf8(argument: str) -> str:
+    """An argument as the UTF-8 that it was typed in, also where the locale says ASCII. What is not UTF-8 is left as it
+    is; who sends it refuses it."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        return argument

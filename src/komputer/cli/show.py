@@ -1,121 +1,213 @@
-"""How agents and events look in a terminal. Texts from outside never reach it with control characters."""
+"""How agents look in a terminal. Texts from outside never reach it with control characters."""
 
 import json
-from decimal import Decimal
-from typing import Any
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from komputer.cli import text, transcript
+
 Json = dict[str, Any]
-LINE_LIMIT = 400
-MESSAGE_LEAST = 20
-"""Cells of a list's last column, also on a terminal that is too narrow for it."""
-console = Console(highlight=False, soft_wrap=True)
-STYLES = {
-    "task_started": "bold",
-    "thinking": "dim italic",
-    "tool_call": "cyan",
-    "tool_result": "dim",
-    "retry": "yellow",
-    "task_resumed": "yellow",
-    "error": "bold red",
-    "task_cancelled": "yellow",
-}
-
-
-def clean(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(char if char in "\n\t" or (char.isprintable()) else "\N{REPLACEMENT CHARACTER}" for char in text)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+MESSAGE_LEAST: Final = 20
+"""Cells of a list's last column, before other columns are left out."""
+NAME_LEAST: Final = 16
+"""Cells to which a name is cut where it would leave no room for the rest."""
+STATE_STYLES: Final = {"working": "green", "compacting": "green", "waiting": "yellow", "failed": "red"}
+PHASES: Final = {"Sleeping": "asleep", "Archived": "archived", "Queued": "queued"}
+STARTING: Final = frozenset({"PodMissing", "PodStarting"})
+"""Reasons that pass by themselves within seconds."""
+_INVISIBLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    """Print one line of JSON. What is not printable is escaped, and what the output's encoding lacks."""
+    encoded = json.dumps(value, ensure_ascii=not _is_unicode(console.encoding))
+    print(_INVISIBLE.sub(lambda found: _escaped(found[0]), encoded), flush=True)
 
 
-def _short(text: str) -> str:
-    first, _, rest = clean(text).strip().partition("\n")
-    cut = first if len(first) <= LINE_LIMIT else first[: LINE_LIMIT - 1] + "…"
-    return f"{cut} …" if rest else cut
+def _escaped(char: str) -> str:
+    return char if char.isprintable() else json.dumps(char)[1:-1]
 
 
-def _told(kind: str, payload: Json) -> str | None:
-    """The event as text; None for what a person need not see."""
-    match kind:
-        case "task_started":
-            return f"▶ {_short(payload.get('instructions', ''))}"
-        case "task_resumed":
-            return f"↻ resumed after {payload.get('cause')} (attempt {payload.get('attempt')})"
-        case "user_message":
-            return f"› {_short(payload.get('content', ''))}"
-        case "thinking":
-            return f"… {_short(payload.get('content', ''))}"
-        case "text":
-            return clean(payload.get("content", "")).strip()
-        case "tool_call":
-            values = payload.get("input") or {}
-            return f"→ {payload.get('tool')}: {_short(str(next(iter(values.values()), '')))}"
-        case "tool_result":
-            mark = "✗" if payload.get("is_error") else "←"
-            return f"{mark} {_short(str(payload.get('output', '')))} ({payload.get('duration_ms', 0)} ms)"
-        case "compaction":
-            return f"≡ compacted the conversation ({payload.get('tokens_before')} tokens before)"
-        case "retry":
-            attempt, most = payload.get("attempt"), payload.get("max_retries")
-            return f"! the model did not answer (HTTP {payload.get('status')}), retry {attempt} of {most}"
-        case "task_completed":
-            seconds = payload.get("duration_ms", 0) / 1000
-            turns = "1 turn" if payload.get("turns") == 1 else f"{payload.get('turns')} turns"
-            return f"✓ completed in {seconds:.1f} s, {turns}, ${payload.get('cost_usd', 0):.4f}"
-        case "task_cancelled":
-            return f"■ cancelled: {payload.get('reason')}, ${payload.get('cost_usd', 0):.4f}"
-        case "error":
-            return f"✗ {_short(payload.get('error', ''))} [{payload.get('code')}], ${payload.get('cost_usd', 0):.4f}"
-        case "gap":
-            return "! some events before this are no longer kept"
-        case _:
-            return f"· {kind}"
+def _is_unicode(encoding: str) -> bool:
+    return encoding.lower().replace("-", "").replace("_", "").startswith("utf")
 
 
-def print_event(event: Json) -> None:
-    told = _told(event["type"], event.get("payload") or {})
-    if told:
-        failed = event["type"] == "tool_result" and event["payload"].get("is_error")
-        console.print(Text(told, style="red" if failed else STYLES.get(event["type"], "")))
+def print_line(sentence: str, style: str = "") -> None:
+    """Print a sentence, which may quote what somebody else wrote."""
+    lines = transcript.wrapped(console, text.clean(sentence), 2)
+    console.print(Text("\n  ".join(lines), style=style), soft_wrap=True)
 
 
-def print_agents(agents: list[Json], *, with_namespace: bool) -> None:
-    """A line each. Only the message is cut, and only to a terminal's width."""
-    heads = [*(["NAMESPACE"] if with_namespace else []), "NAME", "STATUS", "TASK", "COST", "MODEL", "MESSAGE"]
-    rows = [heads]
-    for agent in agents:
-        where = [agent["namespace"]] if with_namespace else []
-        cost = f"${Decimal(agent['totalCostUSD']):.4f}" if agent.get("totalCostUSD") else ""
-        message = _short(agent.get("lastTaskMessage", ""))
-        rows.append(
-            [*where, agent["name"], agent["status"], agent.get("taskStatus", ""), cost, agent["model"], message]
-        )
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(heads) - 1)]
-    left = max(MESSAGE_LEAST, console.width - sum(widths) - 2 * len(widths)) if console.is_terminal else LINE_LIMIT
-    for row in rows:
-        line = Text("  ".join(map(set_cell_size, row, widths)) + "  ", style="bold" if row is heads else "")
-        message_cell = Text(row[-1])
-        message_cell.truncate(left, overflow="ellipsis")
-        console.print(line + message_cell)
+def print_note(sentence: str, as_json: bool) -> None:
+    """Print what is no event: beside JSON to standard error, so that programs need not tell it apart."""
+    if as_json:
+        print(text.clean(sentence), file=sys.stderr, flush=True)
+    else:
+        print_line(sentence, "yellow")
+
+
+def print_error(message: str, code: str, as_json: bool) -> None:
+    """Print why something was refused, to standard error."""
+    line = json.dumps({"error": message, "code": code}) if as_json else f"komputer: {text.clean(message)}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_finding(check: str, state: str, said: str, do: str, style: str) -> None:
+    """Print what a check has found, and below it what to do."""
+    first, *more = transcript.wrapped(console, text.clean(f"{check}: {said}"), 10)
+    line = Text(f"{state:<9}", style=style).append(first, style="none")
+    for each in more:
+        line.append(f"\n{'':<9}{each}", style="none")
+    for place, each in enumerate(transcript.wrapped(console, text.clean(do), 12) if do else ()):
+        line.append(f"\n{'':<9}{'→ ' if place == 0 else '  '}{each}", style="none")
+    console.print(line, soft_wrap=True)
+
+
+def print_event(event: Json, *, verbose: bool = False, timestamps: bool = False) -> None:
+    transcript.print_event(console, event, verbose=verbose, timestamps=timestamps)
+
+
+# ---- what an agent does, in one word ------------------------------------------------------------------------------
+def blocker(agent: Json) -> tuple[str, str] | None:
+    """Return the reason and the message of why an agent cannot work now; None where it can."""
+    for condition in agent.get("conditions") or ():
+        if condition.get("type") == "Ready" and condition.get("status") == "False":
+            return text.one_line(condition.get("reason")), text.one_line(condition.get("message"))
+    return None
+
+
+def state(agent: Json) -> str:
+    """Return what an agent does: `idle`, `working`, `waiting`, `cancelled`, `failed` …"""
+    phase, is_blocked = str(agent.get("status")), blocker(agent) is not None
+    if agent.get("taskStatus") in ("InProgress", "Compacting"):
+        if phase != "Running" or is_blocked:
+            return "waiting"
+        return "compacting" if agent["taskStatus"] == "Compacting" else "working"
+    if phase in PHASES:
+        return PHASES[phase]
+    if phase == "Failed" or agent.get("lastTaskOutcome") == "error":
+        return "failed"
+    if phase == "Pending" and is_blocked:
+        return "waiting"
+    return "cancelled" if agent.get("lastTaskOutcome") == "cancelled" else "idle"
+
+
+def _message(agent: Json) -> str:
+    reason = blocker(agent)
+    if reason and state(agent) == "waiting":
+        return reason[1] or reason[0]
+    return text.one_line(agent.get("lastTaskMessage"))
+
+
+# ---- lists --------------------------------------------------------------------------------------------------------
+COLUMNS: Final[dict[str, Callable[[Json], str]]] = {
+    "NAMESPACE": lambda agent: text.one_line(agent.get("namespace")),
+    "NAME": lambda agent: text.one_line(agent.get("name")),
+    "STATUS": state,
+    "COST": lambda agent: text.money(agent.get("totalCostUSD")),
+    "MODEL": lambda agent: text.one_line(agent.get("model")),
+    "MESSAGE": _message,
+}
+LEAST_NEEDED: Final = ("MODEL", "COST", "NAMESPACE")
+"""Columns that a narrow terminal does without, in this order."""
+
+
+def print_agents(agents: list[Json]) -> None:
+    """Print a line for each agent, never wider than the terminal. In a pipe nothing is left out."""
+    heads = [head for head in COLUMNS if head != "NAMESPACE" or len({agent.get("namespace") for agent in agents}) > 1]
+    cells = {head: [head, *(COLUMNS[head](agent) for agent in agents)] for head in heads}
+    widths = {head: max(map(cell_len, cells[head])) for head in heads[:-1]}
+    width = console.width if console.is_terminal else None
+    for head in LEAST_NEEDED if width else ():
+        if head in widths and width and width - sum(widths.values()) - 2 * len(widths) < MESSAGE_LEAST:
+            del widths[head]
+    if width and (left := width - sum(widths.values()) - 2 * len(widths)) < MESSAGE_LEAST:
+        widths["NAME"] = max(NAME_LEAST, widths["NAME"] - MESSAGE_LEAST + left)
+    for row in range(len(agents) + 1):
+        line = Text(style="bold" if row == 0 else "")
+        for head, cells_wide in widths.items():
+            style = STATE_STYLES.get(cells[head][row], "") if head == "STATUS" else ""
+            line.append(f"{_fitted(cells[head][row], cells_wide)}  ", style=style)
+        line.append(cells["MESSAGE"][row])
+        line.rstrip()
+        if width:
+            line.truncate(width, overflow="ellipsis")
+        console.print(line, soft_wrap=True)
+
+
+def _fitted(cell: str, cells_wide: int) -> str:
+    if cell_len(cell) > cells_wide:
+        return set_cell_size(cell, cells_wide - 1) + "…"
+    return set_cell_size(cell, cells_wide)
+
+
+# ---- one agent ----------------------------------------------------------------------------------------------------
+def _cost(agent: Json) -> str:
+    total, last = text.money(agent.get("totalCostUSD")), text.money(agent.get("lastTaskCostUSD"))
+    return f"{total}, last task {last}" if total and last and last != total else total
+
+
+def _labels(agent: Json) -> str:
+    labels = agent.get("labels")
+    return ", ".join(f"{key}={value}" for key, value in labels.items()) if isinstance(labels, dict) else ""
+
+
+FIELDS: Final[dict[str, Callable[[Json], Any]]] = {
+    "Name": lambda agent: agent.get("name"),
+    "Namespace": lambda agent: agent.get("namespace"),
+    "Status": lambda agent: ": ".join(filter(None, [state(agent), (blocker(agent) or ("", ""))[1]])),
+    "Task": lambda agent: agent.get("instructions"),
+    "Last message": lambda agent: agent.get("lastTaskMessage"),
+    "Cost": _cost,
+    "Tokens": lambda agent: agent.get("totalTokens"),
+    "Model": lambda agent: agent.get("model"),
+    "Role": lambda agent: agent.get("role"),
+    "Template": lambda agent: agent.get("templateRef") if agent.get("templateRef") != "default" else None,
+    "Labels": _labels,
+    "Created": lambda agent: text.date_and_age(agent.get("createdAt")),
+    "Last active": lambda agent: text.date_and_age(agent.get("lastActivityAt")),
+    "Session": lambda agent: agent.get("sessionId"),
+}
+SHOWN_ABOVE: Final = frozenset(
+    {"name", "namespace", "status", "taskStatus", "instructions", "lastTaskMessage", "lastTaskOutcome", "conditions"}
+    | {"totalCostUSD", "lastTaskCostUSD", "totalTokens", "model", "role", "templateRef", "labels", "sessionId"}
+    | {"createdAt", "lastActivityAt", "completionTime", "modelContextWindow", "taskID"}
+)
+"""Fields that are shown in other words, or say nothing to people. All others are shown under a label made of them."""
 
 
 def print_agent(agent: Json) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, value in agent.items():
-        if key == "conditions":
-            for condition in value:
-                said = f"{condition['status']} {condition.get('reason', '')} {condition.get('message', '')}"
-                table.add_row(condition["type"], Text(clean(said).strip()))
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            table.add_row(key, Text(_short(text)))
-    console.print(table)
+    """Print what an agent is and does; what it does not have is left out. `--json` prints the object itself."""
+    rows = {label: value(agent) for label, value in FIELDS.items()}
+    rows |= {_label(key): value for key, value in agent.items() if key not in SHOWN_ABOVE}
+    for condition in agent.get("conditions") or ():
+        if condition.get("status") == "False" and condition.get("type") not in ("Ready", "PodReady", "TaskStarted"):
+            rows.setdefault("Note", condition.get("message") or condition.get("reason"))
+    shown = {label: _value(value) for label, value in rows.items() if value not in (None, "", 0, [], {})}
+    indent = max(map(len, shown), default=0) + 2
+    for label, value in shown.items():
+        first, *more = transcript.wrapped(console, value, indent)
+        line = Text(f"{label:<{indent}}", style="bold").append(first, style="not bold")
+        for each in more:
+            line.append(f"\n{'':<{indent}}{each}", style="not bold")
+        console.print(line, soft_wrap=True)
+
+
+def _label(key: str) -> str:
+    """`allowedTools` is `Allowed tools`, `budgetUSD` is `Budget USD`."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", text.one_line(key))
+    first, *others = words or [key]
+    return " ".join([first.capitalize(), *(word if word.isupper() else word.lower() for word in others)])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return text.excerpt(value, 6)

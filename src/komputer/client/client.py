@@ -1,18 +1,25 @@
 """`Client`: the REST API as Python calls."""
 
 import json
+import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
+
+from komputer.client import address, sse
 
 END_TYPES = frozenset({"task_completed", "task_cancelled", "error"})
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 2.0
 """How soon a follower that was cut off comes back: doubled from the first to the second."""
 STREAM_TIMEOUT = httpx.Timeout(10.0, read=30.0)
 """A stream says something every ten seconds; one that is silent for longer is dead."""
+
+DELETED: Final = "agent_deleted"
+_SEGMENT: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+"""Names of Kubernetes objects. Nothing else is put into a path: servers decode `%2F` and `%2E%2E` before they route."""
 
 Json = dict[str, Any]
 
@@ -29,23 +36,33 @@ class Unreachable(ApiError):
     """Nobody answers at the address."""
 
 
+class AgentDeleted(ApiError):
+    """The agent that was followed no longer exists."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"agent {name} was deleted", DELETED, 404)
+
+
 class Client:
     """Calls one API. Every method raises `ApiError`; `Unreachable` where nobody answers.
 
-    `api` is its address, such as `http://127.0.0.1:8080`; `namespace` is that of all calls, the server's default
-    where it is None. `token` is sent as `Authorization: Bearer`; a function is asked for it at each call, since tokens
-    are rotated.
+    `api` is its address, with or without scheme and `/api/v1`; by default that of `KOMPUTER_API`, else
+    `http://127.0.0.1:8080`. `namespace` is that of all calls, the server's default where it is None. `token` is sent as
+    `Authorization: Bearer`; a function is asked for it at each call, since tokens are rotated.
     """
 
     def __init__(
         self,
-        api: str,
+        api: str | None = None,
         namespace: str | None = None,
         *,
         token: str | Callable[[], str] | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        self._api = api.rstrip("/")
+        try:
+            self._api = address.normalized(api or address.from_environment())
+        except ValueError as wrong:
+            raise ApiError(str(wrong), "invalid_address", 0) from wrong
         self._namespace = namespace
 
         def authorized(request: httpx.Request) -> httpx.Request:
@@ -53,7 +70,9 @@ class Client:
                 request.headers["Authorization"] = f"Bearer {token if isinstance(token, str) else token()}"
             return request
 
-        self._http = httpx.Client(base_url=f"{self._api}/api/v1", timeout=timeout_s, trust_env=False, auth=authorized)
+        self._http = httpx.Client(
+            base_url=f"{self._api}{address.PREFIX}", timeout=timeout_s, trust_env=False, auth=authorized
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -71,19 +90,27 @@ class Client:
             answer = self._http.request(method, path, json=body, params=asked)
         except (httpx.HTTPError, httpx.InvalidURL) as wrong:
             raise self._unreachable(wrong) from wrong
+        except UnicodeEncodeError as wrong:
+            near = wrong.object[max(0, wrong.start - 20) : wrong.start + 20]
+            raise ApiError(f"what is to be sent is not valid UTF-8 text, near {near!a}", "invalid_text", 0) from wrong
         return self._checked(answer)
 
     def _unreachable(self, wrong: Exception) -> Unreachable:
-        sentence = f"no answer from {self._api} ({type(wrong).__name__}); is the platform running (komputer up)?"
+        sentence = (
+            f"no answer from {self._api} ({_reason(wrong)}); is the platform running (komputer up), "
+            f"and is {address.VARIABLE} its address?"
+        )
         return Unreachable(sentence, "unreachable", 0)
 
     def _checked(self, answer: httpx.Response) -> Json:
         """The answer's JSON. Raises `ApiError` for one that is an error."""
         try:
             found = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
+            if answer.status_code >= 500:  # a proxy's word, not the API's
+                raise ApiError(f"{self._api} answered HTTP {answer.status_code}", "http", answer.status_code)
             raise ApiError(f"{self._api} does not answer as Komputer does; check the address", "not-komputer", 0)
         if answer.is_error:
             message = str(found.get("error", f"HTTP {answer.status_code}"))
@@ -99,22 +126,22 @@ class Client:
         return list(self._call("GET", "/agents")["agents"])
 
     def agent(self, name: str) -> Json:
-        return self._call("GET", f"/agents/{name}")
+        return self._call("GET", _path(name))
 
     def cancel(self, name: str) -> Json:
-        return self._call("POST", f"/agents/{name}/cancel")
+        return self._call("POST", f"{_path(name)}/cancel")
 
     def send(self, name: str, content: str) -> Json:
         """Say something to the running task; the answer's `id` is the event's."""
-        return self._call("POST", f"/agents/{name}/messages", body={"content": content})
+        return self._call("POST", f"{_path(name)}/messages", body={"content": content})
 
     def compact(self, name: str, instructions: str | None = None) -> Json:
         """Have the conversation of an idle agent summarised, by a task of its own kind."""
         body = {"instructions": instructions} if instructions else {}
-        return self._call("POST", f"/agents/{name}/compact", body=body)
+        return self._call("POST", f"{_path(name)}/compact", body=body)
 
     def delete(self, name: str) -> Json:
-        return self._call("DELETE", f"/agents/{name}")
+        return self._call("DELETE", _path(name))
 
     def events(
         self,
@@ -127,39 +154,55 @@ class Client:
     ) -> list[Json]:
         """A page, oldest first: the most recent, or those after or before a cursor."""
         query = {"limit": limit, "after": after, "before": before, "types": types}
-        return list(self._call("GET", f"/agents/{name}/events", query=query)["events"])
+        return list(self._call("GET", f"{_path(name)}/events", query=query)["events"])
 
-    def last_event_id(self, name: str) -> str:
-        """The cursor behind everything that the agent has done so far."""
+    def last_event(self, name: str) -> Json | None:
+        """The newest event of an agent; None where it has none, or where there is no such agent."""
         try:
             newest = self.events(name, limit=1)
         except ApiError as missing:
             if missing.status == 404:
-                return "0-0"
+                return None
             raise
-        return str(newest[-1]["id"]) if newest else "0-0"
+        return newest[-1] if newest else None
 
     def follow(self, name: str, after: str, *, types: str | None = None) -> Iterator[Json]:
-        """Every event after the cursor, as it happens, for ever; `ApiError` (404) when the agent is deleted.
+        """Every event after the cursor, as it happens, for ever; `AgentDeleted` when the agent is deleted.
 
         Survives an API that is away for a while. Where retention took some, a notice of type `gap` comes first.
         """
-        pause = RETRY_FIRST_S
+        path = f"{_path(name)}/events/stream"
+        pause, was_open = RETRY_FIRST_S, False
         while True:
             try:
-                for event_id, event in self._streamed(f"/agents/{name}/events/stream", after, types):
-                    pause = RETRY_FIRST_S
-                    after = event_id or after
-                    if event is not None:
-                        yield event
-            except ApiError as away:
-                if not isinstance(away, Unreachable) and away.status != 503:
+                for message in self._streamed(path, after, types):
+                    pause, was_open = RETRY_FIRST_S, True
+                    after = message.id or after
+                    if message.event == "end":
+                        if message.data in (DELETED, "agent-deleted"):
+                            raise AgentDeleted(name)
+                        break
+                    if message.data is not None:
+                        yield self._event(message.data)
+            except ApiError as failed:
+                if failed.status == 404 and was_open:
+                    raise AgentDeleted(name) from failed
+                if not isinstance(failed, Unreachable) and failed.status < 500:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, RETRY_LAST_S)
 
-    def _streamed(self, path: str, after: str, types: str | None) -> Iterator[tuple[str, Json | None]]:
-        """Cursors and what they are of; None where only the cursor moved. Ends when the connection does."""
+    def _event(self, data: str) -> Json:
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            event = None
+        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+            raise ApiError(f"{self._api} does not stream events as Komputer does; check the address", "not-komputer", 0)
+        return event
+
+    def _streamed(self, path: str, after: str, types: str | None) -> Iterator[sse.Message]:
+        """The messages of one connection. Ends when the connection does."""
         query = {"namespace": self._namespace, "types": types}
         asked = {key: value for key, value in query.items() if value is not None}
         try:
@@ -169,21 +212,24 @@ class Client:
                 if answer.is_error:
                     answer.read()
                     self._checked(answer)
-                yield from messages(answer.iter_lines())
+                yield from sse.messages(answer.iter_bytes())
         except (httpx.HTTPError, httpx.InvalidURL) as wrong:
             raise self._unreachable(wrong) from wrong
 
 
-def messages(lines: Iterable[str]) -> Iterator[tuple[str, Json | None]]:
-    """Of Server-Sent Events: the id and the JSON of each message, whole ones only."""
-    event_id, data, is_ours = "", list[str](), True
-    for line in lines:
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if line:
-            event_id = value if field == "id" else event_id
-            is_ours = value != "end" if field == "event" else is_ours
-            data += [value] if field == "data" else []
-        else:
-            yield event_id, json.loads("\n".join(data)) if data and is_ours else None
-            data, is_ours = [], True
+def _path(name: str) -> str:
+    """The path of an agent. Raises `ApiError` for a name that would lead to another resource."""
+    if not _SEGMENT.fullmatch(name):
+        raise ApiError(
+            f"{name!a} cannot be an agent's name: use lower-case letters, digits and hyphens, up to 63",
+            "invalid_name",
+            0,
+        )
+    return f"/agents/{name}"
+
+
+def _reason(wrong: Exception) -> str:
+    """Why nobody answered, as people say it."""
+    if isinstance(wrong, httpx.TimeoutException):
+        return "it took too long"
+    return str(wrong) or type(wrong).__name__

@@ -46,19 +46,19 @@ class Finding:
         return {key: value for key, value in asdict(self).items() if value}
 
 
-def _ok(check: str, said: str) -> Finding:
+def ok(check: str, said: str) -> Finding:
     return Finding(check, "ok", said)
 
 
-def _warned(check: str, said: str, do: str) -> Finding:
+def warned(check: str, said: str, do: str) -> Finding:
     return Finding(check, "warning", said, do)
 
 
-def _failed(check: str, said: str, do: str = "") -> Finding:
+def failed(check: str, said: str, do: str = "") -> Finding:
     return Finding(check, "failed", said, do)
 
 
-def _skipped(check: str, said: str) -> Finding:
+def skipped(check: str, said: str) -> Finding:
     return Finding(check, "skipped", said)
 
 
@@ -92,7 +92,7 @@ class Doctor:
             try:
                 finding = await check()
             except KomputerError as error:
-                finding = _failed(name, error.message)
+                finding = failed(name, error.message)
             told(finding)
             found.append(finding)
         return found
@@ -102,15 +102,15 @@ class Doctor:
         major, minor = (int("".join(filter(str.isdigit, version[part])) or 0) for part in ("major", "minor"))
         said = f"komputer {__version__}, Kubernetes {version['gitVersion']}"
         if (major, minor) < OLDEST:
-            return _failed("versions", said, f"use Kubernetes {'.'.join(map(str, OLDEST))} or newer")
-        return _ok("versions", said)
+            return failed("versions", said, f"use Kubernetes {'.'.join(map(str, OLDEST))} or newer")
+        return ok("versions", said)
 
     async def _clock(self) -> Finding:
         _, there = await self._cluster.server()
         skew_s = abs((datetime.now(UTC) - there).total_seconds())
         if skew_s > SKEW_S:
-            return _warned("clock", f"this machine and the API server differ by {skew_s:.0f} s", "run NTP")
-        return _ok("clock", "this machine and the API server agree")
+            return warned("clock", f"this machine and the API server differ by {skew_s:.0f} s", "run NTP")
+        return ok("clock", "this machine and the API server agree")
 
     async def _definitions(self) -> Finding:
         missing, other = [], []
@@ -126,41 +126,41 @@ class Doctor:
                 other.append(name)
         apply = "kubectl apply --server-side --force-conflicts -f charts/komputer/crds"
         if missing:
-            return _failed("definitions", f"not installed: {', '.join(missing)}", apply)
+            return failed("definitions", f"not installed: {', '.join(missing)}", apply)
         if other:
-            return _warned("definitions", f"of another version: {', '.join(other)}", apply)
-        return _ok("definitions", f"{len(crds.manifests())} are as this version has them")
+            return warned("definitions", f"of another version: {', '.join(other)}", apply)
+        return ok("definitions", f"{len(crds.manifests())} are as this version has them")
 
     async def _configuration(self) -> Finding:
         try:
             config = Config.model_validate(await self._cluster.get(CONFIGS, names.CONFIG_NAME))
             await self._cluster.get(CLUSTER_TEMPLATES, names.DEFAULT_TEMPLATE)
         except NotFound as missing:
-            return _failed("configuration", missing.message, "helm upgrade --install komputer charts/komputer")
+            return failed("configuration", missing.message, "helm upgrade --install komputer charts/komputer")
         except ValidationError as wrong:
-            return _failed("configuration", f"KomputerConfig: {wrong.errors()[0]['msg']}", "correct it")
-        return _ok("configuration", f"agents talk to {config.spec.gateway_url}")
+            return failed("configuration", f"KomputerConfig: {wrong.errors()[0]['msg']}", "correct it")
+        return ok("configuration", f"agents talk to {config.spec.gateway_url}")
 
     async def _parts(self) -> Finding:
         listed = await self._cluster.list(DEPLOYMENTS, self._namespace or None, PART_OF)
         self._deployments = {each["metadata"]["labels"].get(COMPONENT, ""): each for each in listed.items}
         missing = [part for part in OURS if part not in self._deployments]
         if missing:
-            return _failed("parts", f"there is no {', '.join(missing)}", "helm install (docs/install.md)")
+            return failed("parts", f"there is no {', '.join(missing)}", "helm install (docs/install.md)")
         down = [part for part in OURS if not self._deployments[part].get("status", {}).get("availableReplicas")]
         if down:
             namespace = self._where()
             do = f"kubectl -n {namespace} describe pods -l app.kubernetes.io/component={down[0]}"
-            return _failed("parts", f"no pod is ready: {', '.join(down)}", do)
+            return failed("parts", f"no pod is ready: {', '.join(down)}", do)
         ready = (f"{part} {self._deployments[part]['status']['availableReplicas']}" for part in OURS)
-        return _ok("parts", f"ready in {self._where()}: {', '.join(ready)}")
+        return ok("parts", f"ready in {self._where()}: {', '.join(ready)}")
 
     def _where(self) -> str:
         return str(self._deployments[OURS[0]]["metadata"]["namespace"])
 
     async def _rights(self) -> Finding:
         if not self._deployments:
-            return _skipped("rights", "no part was found")
+            return skipped("rights", "no part was found")
         asked = [
             self._may(part, verb, right.group, resource, namespace)
             for part in OURS
@@ -174,8 +174,8 @@ class Doctor:
         if lacking:
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
             said = f"lacking: {'; '.join(lacking[:3])}{more}"
-            return _failed("rights", said, "rbac.create=true, or grant what docs/security.md lists")
-        return _ok("rights", f"all {len(asked)} that the parts need")
+            return failed("rights", said, "rbac.create=true, or grant what docs/security.md lists")
+        return ok("rights", f"all {len(asked)} that the parts need")
 
     def _namespaces(self, part: str) -> list[str | None]:
         """Those that the part was told to look at; None: all."""
@@ -200,27 +200,27 @@ class Doctor:
         found = {each["metadata"]["name"] for each in there}
         default = [c["metadata"]["name"] for c in there if _annotation(c, DEFAULT_CLASS) == "true"]
         if wanted and wanted not in found:
-            return _failed("storage", f"there is no StorageClass {wanted!r}", "agents.template.storageClassName")
+            return failed("storage", f"there is no StorageClass {wanted!r}", "agents.template.storageClassName")
         if not wanted and not default:
             do = "mark a StorageClass as the default, or set agents.template.storageClassName"
-            return _failed("storage", "there is no default StorageClass: agents' disks would wait for ever", do)
-        return _ok("storage", f"agents' disks are of class {wanted or default[0]}")
+            return failed("storage", "there is no default StorageClass: agents' disks would wait for ever", do)
+        return ok("storage", f"agents' disks are of class {wanted or default[0]}")
 
     async def _audience(self) -> Finding:
         namespace = self._where() if self._deployments else "default"
         issued = await self._cluster.create_token("default", namespace, names.GATEWAY_AUDIENCE, 600)
         if await self._cluster.review_token(issued.token, names.GATEWAY_AUDIENCE) is None:
             said = f"a token for {names.GATEWAY_AUDIENCE} is not recognised as such"
-            return _failed("token audience", said, "the API server must support TokenRequest with audiences")
-        return _ok("token audience", "pods' tokens are bound to the gateway")
+            return failed("token audience", said, "the API server must support TokenRequest with audiences")
+        return ok("token audience", "pods' tokens are bound to the gateway")
 
     # ---- from inside: what only the parts can see -------------------------------------------------------------------
     async def _inside(self, check: str, part: str) -> dict[str, Any] | Finding:
         """What `komputer serve probe` finds in a pod of the part, or the finding that it could not be asked."""
         if not self._deployments:
-            return _skipped(check, "no part was found")
+            return skipped(check, "no part was found")
         if shutil.which("kubectl") is None:
-            return _skipped(check, "kubectl is not installed, which is needed to ask in a pod")
+            return skipped(check, "kubectl is not installed, which is needed to ask in a pod")
         name = self._deployments[part]["metadata"]["name"]
         where = [f"--kubeconfig={self._kubeconfig}"] if self._kubeconfig else []
         command = ["kubectl", *where, "-n", self._where(), "exec", f"deployment/{name}", "--"]
@@ -237,7 +237,7 @@ class Doctor:
                 said, errors = await asking.communicate()
         except TimeoutError:
             do = f"see whether this ends: {' '.join(command)} true; the API server must reach the kubelet of its node"
-            return _failed(check, f"a pod of deployment/{name} could not be asked within {PROBE_S:.0f} s", do)
+            return failed(check, f"a pod of deployment/{name} could not be asked within {PROBE_S:.0f} s", do)
         finally:
             if asking.returncode is None:
                 # With what it has started: a plugin for credentials may be what hangs, and holds its pipes.
@@ -246,7 +246,7 @@ class Doctor:
         try:
             found: dict[str, Any] = json.loads(said)
         except ValueError:
-            return _skipped(check, (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1])
+            return skipped(check, (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1])
         return found
 
     async def _redis(self) -> Finding:
@@ -255,13 +255,13 @@ class Doctor:
             return found
         redis = found["redis"]
         if error := redis.get("error"):
-            return _failed("redis", error, "redis.url, its password, its NetworkPolicy")
+            return failed("redis", error, "redis.url, its password, its NetworkPolicy")
         said = f"{redis['server']} {redis['version']}"
         if redis["policy"] not in ("noeviction", "unknown"):
-            return _failed("redis", f"{said} evicts events ({redis['policy']})", "maxmemory-policy noeviction")
+            return failed("redis", f"{said} evicts events ({redis['policy']})", "maxmemory-policy noeviction")
         if redis["durability"] == "none":
-            return _warned("redis", f"{said} may lose its last second in a crash", "appendonly yes, Redis ≥ 7.2")
-        return _ok("redis", f"{said}, starts and ends of tasks reach the disk before they are answered")
+            return warned("redis", f"{said} may lose its last second in a crash", "appendonly yes, Redis ≥ 7.2")
+        return ok("redis", f"{said}, starts and ends of tasks reach the disk before they are answered")
 
     async def _model(self) -> Finding:
         found = await self._inside("model", "gateway")
@@ -269,28 +269,28 @@ class Doctor:
             return found
         model = found["model"]
         if model["state"] == "refused":
-            return _failed("model", model["said"], "put a valid key into model.existingSecret")
+            return failed("model", model["said"], "put a valid key into model.existingSecret")
         if model["state"] == "unreachable":
-            return _failed("model", model["said"], "model.baseURL, a proxy (gateway.extraEnv), egress of the gateway")
-        return _ok("model", model["said"])
+            return failed("model", model["said"], "model.baseURL, a proxy (gateway.extraEnv), egress of the gateway")
+        return ok("model", model["said"])
 
     async def _policy(self) -> Finding:
         config = Config.model_validate(await self._cluster.get(CONFIGS, names.CONFIG_NAME))
         if config.spec.agent_network_policy is None:
-            return _warned("network policy", "agents may reach everything", "agents.networkPolicy.enabled=true")
+            return warned("network policy", "agents may reach everything", "agents.networkPolicy.enabled=true")
         if not self._probes:
-            return _skipped("network policy", "asked for no probe pod (--no-probe)")
+            return skipped("network policy", "asked for no probe pod (--no-probe)")
         where = await self._policed()
         if where is None:
-            return _skipped("network policy", "no namespace has agents yet")
+            return skipped("network policy", "no namespace has agents yet")
         template = await self._cluster.get(CLUSTER_TEMPLATES, names.DEFAULT_TEMPLATE)
         said = await self._run(where, _probe(template["spec"]["podSpec"], config.spec.gateway_url))
         if said == "fenced":
-            return _ok("network policy", "an agent's pod reaches the gateway and not the Kubernetes API")
+            return ok("network policy", "an agent's pod reaches the gateway and not the Kubernetes API")
         if said == "open":
             do = "use a network plugin that enforces NetworkPolicies (Calico, Cilium, …)"
-            return _warned("network policy", "policies are not enforced: agents reach the Kubernetes API", do)
-        return _failed("network policy", f"an agent's pod does not reach the gateway ({said})", "the policy's rules")
+            return warned("network policy", "policies are not enforced: agents reach the Kubernetes API", do)
+        return failed("network policy", f"an agent's pod does not reach the gateway ({said})", "the policy's rules")
 
     async def _policed(self) -> str | None:
         kind = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")

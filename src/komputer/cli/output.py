@@ -1,0 +1,60 @@
+"""Standard output and error: any encoding, and readers that leave early."""
+
+import codecs
+import io
+import os
+import sys
+from typing import Final, NoReturn
+
+ERRORS: Final = "komputer-output"
+"""Name of the error handler: signs of ours become ASCII, other characters that cannot be encoded become `\\uXXXX`."""
+_ASCII: Final = {"▶": ">", "↻": "~", "›": ">", "…": "...", "→": "->", "←": "<-", "✗": "x", "≡": "=", "✓": "+"} | {
+    "■": "#",
+    "·": "-",
+}
+
+
+def _encodable(wrong: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(wrong, UnicodeEncodeError):
+        raise wrong
+    text = wrong.object[wrong.start : wrong.end]
+    return "".join(_ASCII.get(char) or char.encode("ascii", "backslashreplace").decode() for char in text), wrong.end
+
+
+class Output(io.TextIOWrapper):
+    """A stream that encodes anything. When its reader is gone, the program ends with 0, as `head` expects; when it
+    cannot be written for another reason (a full disk), with 1 and a sentence."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as wrong:
+            self._end(wrong)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as wrong:
+            self._end(wrong)
+
+    def _end(self, wrong: OSError) -> NoReturn:
+        # What is still in the buffer goes nowhere, so that the interpreter can flush it when it ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        if isinstance(wrong, BrokenPipeError):
+            raise SystemExit(0)
+        print(f"komputer: the output cannot be written: {wrong.strerror}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def prepare() -> None:
+    """Make standard output and error safe to print anything to. For commands that print and end."""
+    codecs.register_error(ERRORS, _encodable)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors=ERRORS)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_terminal, encoding = sys.stdout.isatty(), sys.stdout.encoding
+        sys.stdout = Output(sys.stdout.detach(), encoding, ERRORS, line_buffering=is_terminal)
+    elif sys.stdout is None:  # started with a closed standard output
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the life of the process

@@ -1,0 +1,59 @@
+"""Server-Sent Events: bytes in, messages out."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+
+class Message(NamedTuple):
+    """One dispatched message of a stream."""
+
+    id: str
+    """The last event id seen so far, `""` before the first one."""
+    event: str
+    """The type; `""` where the stream names none."""
+    data: str | None
+    """None where the message has no data: only the id moved."""
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the complete lines of a byte stream, split at `\\n`, `\\r\\n` and `\\r` only.
+
+    Text may contain other separators (U+0085, U+2028 …) which `str.splitlines` would split at. An unterminated last
+    line is dropped. Where the chunks end makes no difference.
+    """
+    pending: list[bytes] = []
+    ended_with_cr = False
+    for received in chunks:
+        chunk = received[1:] if ended_with_cr and received.startswith(b"\n") else received
+        ended_with_cr = chunk.endswith(b"\r") or (ended_with_cr and not received)
+        first, *rest = _LINE_END.split(chunk)
+        pending.append(first)
+        for piece in rest:
+            yield b"".join(pending)
+            pending = [piece]
+
+
+def messages(chunks: Iterable[bytes]) -> Iterator[Message]:
+    """Yield the messages of a stream; one that was cut off is dropped. Bytes that are not UTF-8 are replaced."""
+    event_id, event, data = "", "", list[str]()
+    is_first = True
+    for received in lines(chunks):
+        line = received.removeprefix(_BYTE_ORDER_MARK) if is_first else received
+        is_first = False
+        if not line:
+            yield Message(event_id, event, "\n".join(data) if data else None)
+            event, data = "", []
+            continue
+        field, _, value = line.partition(b":")
+        text = value.removeprefix(b" ").decode("utf-8", "replace")
+        if field == b"data":
+            data.append(text)
+        elif field == b"event":
+            event = text
+        elif field == b"id" and text.isascii() and (text.isprintable() or not text):
+            # It is sent back in a header.
+            event_id = text
