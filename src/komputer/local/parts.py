@@ -9,15 +9,17 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import uvloop
 
 from komputer import api, gateway, offline, operator
+from komputer.background import Background
 from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import Cluster
-from komputer.local import credential, valkey
+from komputer.local import credential, disk, valkey
 from komputer.local.apiserver import ApiServer
 from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
@@ -84,7 +86,12 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
     data = platform.data
 
     async def main() -> None:
-        server = ApiServer(data.objects, admin_token=data.token, log_source=log_source(data.logs / "pods"))
+        server = ApiServer(
+            data.objects,
+            admin_token=data.token,
+            log_source=log_source(data.logs / "pods"),
+            full_disk=partial(disk.shortage, data.path),
+        )
 
         async def install_ours() -> None:
             cluster = Cluster.connect(data.kubeconfig)
@@ -118,6 +125,8 @@ def run_api(platform: Platform, ready: Ready) -> None:
         missing = platform.unready()
         if missing:
             raise Unavailable(f"not ready yet: {', '.join(missing)}", code="starting")
+        if full := disk.shortage(platform.data.path):
+            raise Unavailable(full, code="disk_full")
 
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
@@ -186,7 +195,9 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         kubelet = Kubelet(cluster, platform.data.path, sandbox=platform.sandbox, images=images)
-        await kubelet.run(stop_signal(), ready)
+        async with Background() as background:
+            background.keep("space set aside", partial(disk.keep_reserves, platform.data.path))
+            await kubelet.run(stop_signal(), ready)
         await cluster.close()
 
     asyncio.run(main())

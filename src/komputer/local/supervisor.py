@@ -39,11 +39,16 @@ class Part:
 
 
 class Supervisor:
-    """`tell(line)` prints to the person who started us."""
+    """`tell(line)` prints to the person who started us; `problem()` is looked at every few seconds, and told when it
+    comes and when it goes."""
 
-    def __init__(self, parts: list[Part], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, parts: list[Part], tell: Callable[[str], None], problem: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.parts = parts
         self._tell = tell
+        self._problem = problem
+        self._has_problem = False
         self._ready = mmap.mmap(-1, mmap.PAGESIZE)
         for slot, part in enumerate(parts):
             part.slot = slot
@@ -68,6 +73,7 @@ class Supervisor:
         while not self._stopping:
             self._reap()
             self._start_what_is_due()
+            self._tell_problem()
             for part in self.parts:
                 if part.name not in self._told and self._ready[part.slot] == 1:
                     self._told.add(part.name)
@@ -79,6 +85,12 @@ class Supervisor:
             select.select([reader], [], [], 0.01 if not announced else self._pause())
             self._drain(reader)
         return self._stop()
+
+    def _tell_problem(self) -> None:
+        found = self._problem()
+        if (found is not None) != self._has_problem:
+            self._has_problem = found is not None
+            self._tell(f"  {found}" if found else "  the disk has space again")
 
     def _asked_to_stop(self, *_: object) -> None:
         self._stopping += 1

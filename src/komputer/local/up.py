@@ -10,9 +10,10 @@ from typing import Literal
 
 from komputer import __version__
 from komputer.api.border import is_loopback
-from komputer.local import credential, parts
+from komputer.local import credential, disk, parts
 from komputer.local.apiserver import write_kubeconfig
 from komputer.local.datadir import DataDir, default_path, listen
+from komputer.local.kubelet.processes import end_last_without_memory
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
 from komputer.local.supervisor import Part, Supervisor
 from komputer.resources.errors import Invalid, KomputerError
@@ -68,10 +69,12 @@ def up(options: Options) -> int:
         raise Invalid(
             f"--host {options.host}: there is no authentication yet, so the API listens on loopback only (127.0.0.1)"
         )
+    end_last_without_memory()
     has_credential = credential.handle() is not None and not options.offline
     sandbox_missing = None if options.sandbox == "none" else why_no_sandbox()
     sandbox = choose_sandbox(options.sandbox, sandbox_missing, has_credential)
     data = DataDir(options.data_dir or default_path())
+    full = disk.open_reserve(data.path)
     api = listen(options.host, options.port)
     tell(f"komputer {__version__} on {machine.system()} {machine.machine()}, data in {data.path}")
     if sandbox is Sandbox.NONE:
@@ -103,7 +106,9 @@ def up(options: Options) -> int:
         Part("operator", partial(parts.run_operator, told), after=("kubernetes", "valkey")),
         Part("kubelet", partial(parts.run_kubelet, told), stop_s=27, after=("kubernetes",)),
     ]
-    supervisor = Supervisor(wanted, tell)
+    if full:
+        tell(f"note: {full}")
+    supervisor = Supervisor(wanted, tell, partial(disk.shortage, data.path))
     code = supervisor.run(partial(_announce, told))
     tell("stopped; tasks that ran are resumed at the next start")
     return code

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -51,10 +51,13 @@ class ApiServer:
         history_length: int = 2000,
         bookmark_interval: timedelta = timedelta(minutes=1),
         log_source: LogSource | None = None,
+        full_disk: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`history_length` is how many changes per resource a watch can resume from; older ones answer 410 (a guess,
+        """`full_disk` says why nothing new may be made now: changes and deletions use the space that is set aside.
+        `history_length` is how many changes per resource a watch can resume from; older ones answer 410 (a guess,
         unmeasured). `bookmark_interval` is the real server's."""
         self.log_source = log_source
+        self._full_disk = full_disk
         self.registry = Registry()
         database.touch(mode=0o600)
         self.store = Store(database, history_length=history_length)
@@ -193,7 +196,9 @@ class ApiServer:
                     call, self.objects.get(POD, target.space, target.name), self.log_source, self._stopping
                 )
             case "pods", ("exec" | "attach" | "portforward" | "proxy" | "binding" | "eviction") as name:
-                raise errors.ApiError(501, "NotImplemented", f"pods/{name} is not offered by the local API server")
+                raise errors.not_offered(name)
+        if call.request.method == "POST" and target.kind.custom and (full := self._full_disk()):
+            raise errors.ApiError(507, "InsufficientStorage", full)
         if target.subresource and not (target.subresource == "status" and target.kind.has_status):
             raise errors.no_such_path()
         return await self._resources.answer(call)
