@@ -3,7 +3,7 @@
 import typer
 
 from komputer import __version__
-from komputer.cli import agents, doctor, platform, serve
+from komputer.cli import agents, doctor, platform, serve, volumes
 
 app = typer.Typer(
     name="komputer",
@@ -31,4 +31,5 @@ def top(
 agents.register(app)
 platform.register(app)
 serve.register(app)
+volumes.register(app)
 doctor.register(app)

@@ -3,7 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from komputer.kube import PODS, PVCS
+from komputer.local.lost import adopt, lost_volumes
+from komputer.resources.errors import NotFound
 from tests.contract.kubelet.conftest import Machine, is_running, waits
 from tests.waiting import eventually
 
@@ -65,6 +69,39 @@ async def test_what_no_object_names_any_more_is_set_aside_and_not_deleted(machin
     assert (lost / "pods" / uid).is_dir()
     assert [path.name for path in (lost / "logs").iterdir()] == [f"default_pod_{uid}"]
     assert machine.volume() is None
+
+
+async def test_a_lost_workspace_is_adopted_and_what_it_replaces_is_kept(machine: Machine) -> None:
+    volume = await volume_with_work(machine)
+    await machine.stop_kubelet()
+    machine.lose_objects()
+    await machine.start_kubelet()
+    await machine.make_claim("ada-pvc")
+    spec = {
+        "containers": [
+            {
+                "name": "main",
+                "image": "shell",
+                "args": ['cat "$DISK/work"; ' + IDLE],
+                "env": [{"name": "DISK", "value": "/disk"}],
+                "volumeMounts": [{"name": "disk", "mountPath": "/disk"}],
+            }
+        ],
+        "volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "ada-pvc"}}],
+    }
+    await machine.cluster.create(PODS, {"metadata": {"name": "ada", "namespace": "default"}, "spec": spec})
+    await machine.until(is_running, "ada")
+    [lost] = lost_volumes(machine.data)
+    assert (lost.name, lost.claim) == (volume.name, "default/disk")
+    with pytest.raises(NotFound, match="komputer volumes list"):
+        await adopt(machine.data, machine.cluster, "none", "ada", "default")
+    with pytest.raises(NotFound, match="create the agent first"):
+        await adopt(machine.data, machine.cluster, lost.name, "eve", "default")
+    path = await adopt(machine.data, machine.cluster, lost.name, "ada", "default")
+    assert (path / "work").read_text() == "of a week"
+    await eventually(lambda: "of a week" in machine.text("ada"))
+    [replaced] = lost_volumes(machine.data)
+    assert replaced.name.endswith(".before-adoption")
 
 
 async def test_nothing_is_deleted_when_the_objects_are_lost_while_pods_run(machine: Machine) -> None:

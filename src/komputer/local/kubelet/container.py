@@ -42,6 +42,8 @@ class Command:
     pod_uid: str
     own_folder: Path
     """For HOME, TMPDIR and the working directory of a process without a sandbox."""
+    etc: Path
+    """What a process in a sandbox sees as /etc."""
 
 
 class Run:
@@ -94,6 +96,7 @@ class Run:
                 working_dir=command.working_dir or "/tmp",
                 info_fd=tell,
                 program=bubblewrap() or "bwrap",
+                etc=command.etc,
             )
             process = await asyncio.create_subprocess_exec(
                 *line,

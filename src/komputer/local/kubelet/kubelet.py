@@ -14,6 +14,7 @@ from komputer.background import Background
 from komputer.kube import PODS, PVCS, Cache, Change, Cluster
 from komputer.local import disk
 from komputer.local.kubelet import claims, processes, removal
+from komputer.local.kubelet.etc import follow_network, make_etc
 from komputer.local.kubelet.logs import pod_folder
 from komputer.local.kubelet.pod import PodRunner
 from komputer.local.kubelet.sandbox import Sandbox
@@ -23,6 +24,8 @@ from komputer.resources.errors import Conflict, NotFound
 log = structlog.get_logger(__name__)
 
 DEFAULT_GRACE_S = 30
+NETWORK_CHECK_S = 5.0
+"""How often the machine's name servers are looked at, for the sandboxes' /etc."""
 REMOVAL_PAUSE_S, LONGEST_REMOVAL_PAUSE_S = 1.0, 60.0
 """Between attempts to remove a folder, doubling: a pod that is just ending may still write into it, and a folder that
 cannot be removed must not cost more than a look a minute."""
@@ -66,6 +69,8 @@ class Kubelet:
         self._is_running = True
         async with self._removals, self._background:
             self._background.keep("space on the disk", self._watch_disk)
+            if self._sandbox is Sandbox.BUBBLEWRAP:
+                self._background.keep("/etc of sandboxes", self._keep_etc)
             self._background.keep("cache of pods", self._pods.run)
             self._background.keep("cache of claims", self._claims.run)
             await asyncio.gather(self._pods.synced(), self._claims.synced())
@@ -92,6 +97,13 @@ class Kubelet:
                 for runner in self._runners.values():
                     runner.changed()
             await asyncio.sleep(disk.CHECK_S)
+
+    async def _keep_etc(self) -> None:
+        etc = self._data_dir / "etc"
+        await asyncio.to_thread(make_etc, etc)
+        while True:
+            await asyncio.sleep(NETWORK_CHECK_S)
+            await asyncio.to_thread(follow_network, etc)
 
     def _set_unknown_aside(self) -> None:
         """Folders that belong to no pod and no claim. That is no proof that those were deleted: what was deleted has
@@ -183,6 +195,7 @@ class Kubelet:
                 folder=self._pod_folder / uid,
                 claims=self._claim_folder,
                 log_folder=pod_folder(self._log_folder, pod),
+                etc=self._data_dir / "etc",
                 report=partial(self._report, pod),
                 full_disk=lambda: self._full_disk,
             )

@@ -55,6 +55,7 @@ class PodRunner:
         folder: Path,
         claims: Path,
         log_folder: Path,
+        etc: Path,
         report: Callable[[Manifest], Awaitable[None]],
         full_disk: Callable[[], str | None],
     ) -> None:
@@ -66,6 +67,7 @@ class PodRunner:
         self._log_folder = log_folder
         self._report_status = report
         self._full_disk = full_disk
+        self._etc = etc
         self._volumes = Volumes(cluster, pod, folder / "volumes", claims)
         self._runs: dict[str, Run] = {}
         before = {c["name"]: c for c in (pod.get("status") or {}).get("containerStatuses", ())}
@@ -166,6 +168,8 @@ class PodRunner:
         try:
             if full := self._full_disk():
                 raise NotMounted(full, code=DISK_PRESSURE)
+            if self._sandbox is Sandbox.BUBBLEWRAP and not self._etc.exists():
+                raise NotMounted("the sandbox's /etc is not made yet")
             return await self._command(spec, await self._volumes.make())
         except NotMounted as waiting:
             if waiting.code != NotMounted.code:
@@ -222,6 +226,7 @@ class PodRunner:
             self._volumes.mounts(spec, made),
             self.uid,
             self._folder / "containers" / spec["name"],
+            self._etc,
         )
 
     async def _environment(self, spec: Manifest) -> dict[str, str]:
