@@ -20,7 +20,7 @@ from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import Cluster
 from komputer.local import credential, disk, valkey
-from komputer.local.apiserver import ApiServer
+from komputer.local.apiserver import ApiServer, connect
 from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
@@ -108,14 +108,15 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
                 await cluster.close()
             ready()
 
-        async with asyncio.TaskGroup() as group:
-            await serve(server.app(), platform.sockets.kubernetes, lambda: _begin(group, install_ours()))
+        async with Background() as background:
+            begin = partial(_begin, background, install_ours)
+            await serve(server.app(), platform.sockets.kubernetes, begin, http=connect.Protocol)
 
     uvloop.run(main())
 
 
-def _begin(group: asyncio.TaskGroup, work: Coroutine[None, None, None]) -> None:
-    group.create_task(work)
+def _begin(background: Background, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    background.run("installation of the resource definitions", work)
 
 
 def run_api(platform: Platform, ready: Ready) -> None:

@@ -1,9 +1,11 @@
 """Serves an ASGI app until SIGTERM, as gently as clients allow."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import structlog
 import uvicorn
@@ -62,6 +64,7 @@ async def serve(
     drain: Callable[[], None] = lambda: None,
     *,
     grace_s: int = 2,
+    http: Literal["httptools"] | type[asyncio.Protocol] = "httptools",
 ) -> None:
     """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do."""
     for option in keepalive.socket_options(TAKE_WITHIN_S):
@@ -75,7 +78,7 @@ async def serve(
             server_header=False,
             timeout_graceful_shutdown=grace_s,
             timeout_keep_alive=75,
-            http="httptools",
+            http=http,
             ws=WebSocketProtocol,
             ws_ping_interval=20,
             ws_ping_timeout=20,

@@ -9,6 +9,7 @@ from types import FrameType
 
 import uvicorn
 
+from komputer.local.apiserver.connect import Protocol
 from komputer.local.apiserver.server import ApiServer, write_kubeconfig
 
 
@@ -45,7 +46,12 @@ def main() -> None:
     write_kubeconfig(arguments.kubeconfig, address, token)
     print(address, flush=True)
     config = uvicorn.Config(
-        api.app(), log_level="warning", access_log=False, timeout_keep_alive=90, timeout_graceful_shutdown=5
+        api.app(),
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=90,
+        timeout_graceful_shutdown=5,
+        http=Protocol,
     )
     Server(config, api).run(sockets=[listener])
 

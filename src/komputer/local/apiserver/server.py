@@ -35,6 +35,8 @@ from komputer.local.apiserver.tokens import Tokens, User
 
 log = logging.getLogger(__name__)
 
+STREAMS = ("exec", "attach", "portforward")
+
 
 class ApiServer:
     """The Kubernetes API over one database file, which it opens at once and no other process may write.
@@ -134,6 +136,8 @@ class ApiServer:
         parts = [part for part in path.split("/") if part]
         if parts in (["healthz"], ["livez"], ["readyz"]):
             return Response("ok", media_type="text/plain")
+        if len(parts) == 7 and parts[:3] == ["api", "v1", "namespaces"] and parts[4] == "pods" and parts[6] in STREAMS:
+            raise errors.not_offered(parts[6])  # before anything else: through a tunnel no credential comes
         user = self._reviews.authenticate(request.headers)
         if not parts:
             paths = [
@@ -195,7 +199,7 @@ class ApiServer:
                 return await pod_log(
                     call, self.objects.get(POD, target.space, target.name), self.log_source, self._stopping
                 )
-            case "pods", ("exec" | "attach" | "portforward" | "proxy" | "binding" | "eviction") as name:
+            case "pods", ("proxy" | "binding" | "eviction") as name:
                 raise errors.not_offered(name)
         if call.request.method == "POST" and target.kind.custom and (full := self._full_disk()):
             raise errors.ApiError(507, "InsufficientStorage", full)
