@@ -74,6 +74,7 @@ class Background:
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self.failing.pop(name, None))
         return task
 
     async def close(self) -> None:
@@ -82,7 +83,6 @@ class Background:
             for task in tuple(self._tasks):
                 task.cancel()
             await asyncio.wait(tuple(self._tasks))
-        self.failing.clear()
 
     @property
     def problem(self) -> str | None:

@@ -6,7 +6,7 @@ import typer
 import typer.main
 
 from komputer import __version__
-from komputer.cli import agents, doctor, platform, serve
+from komputer.cli import agents, doctor, platform, serve, volumes
 
 app = typer.Typer(
     name="komputer",
@@ -38,6 +38,7 @@ def top(
 agents.register(app)
 platform.register(app)
 serve.register(app)
+volumes.register(app)
 doctor.register(app)
 
 

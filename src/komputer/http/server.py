@@ -11,10 +11,17 @@ from komputer.http.protocol import Protocol
 from komputer.http.refusals import Refusal, as_error
 
 
-def config(app: Any, *, limits: Limits | None = None, refusal: Refusal = as_error, **others: Any) -> uvicorn.Config:
+def config(
+    app: Any,
+    *,
+    limits: Limits | None = None,
+    refusal: Refusal = as_error,
+    protocol: type[Protocol] = Protocol,
+    **others: Any,
+) -> uvicorn.Config:
     """uvicorn's configuration with our protocol and limits; `others` are uvicorn's own settings. Without `ws` requests
     for WebSockets are answered as HTTP."""
     limits = limits or Limits()
-    protocol: Any = partial(Protocol, limits=limits, tracked=Connections(limits), refusal=refusal)
+    http: Any = partial(protocol, limits=limits, tracked=Connections(limits), refusal=refusal)
     given = {"ws": "none", "access_log": False, "log_config": None, "server_header": False, **others}
-    return uvicorn.Config(app, http=protocol, **given)
+    return uvicorn.Config(app, http=http, **given)

@@ -11,18 +11,20 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import uvloop
 
 from komputer import api, gateway, offline, operator
+from komputer.background import Background
 from komputer.connectors.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.http.refusals import as_messages_api
 from komputer.kube import Cluster
-from komputer.local import credential, database, valkey
-from komputer.local.apiserver import ApiServer, as_status, ensure_kubeconfig
+from komputer.local import credential, database, disk, valkey
+from komputer.local.apiserver import ApiServer, as_status, connect, ensure_kubeconfig
 from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
@@ -138,6 +140,7 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
             admin_token=data.token,
             log_source=log_source(data.logs / "pods"),
             installation=data.installation,
+            full_disk=partial(disk.shortage, data.path),
         )
 
         async def install_ours() -> None:
@@ -155,13 +158,14 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
                 await cluster.close()
             ready()
 
-        async with asyncio.TaskGroup() as group:
+        async with Background() as background:
             await serve(
                 server.app(),
                 platform.sockets.kubernetes,
-                lambda: _begin(group, install_ours()),
+                partial(_begin, background, install_ours),
                 server.stop_watches,
                 refusal=as_status,
+                protocol=connect.Protocol,
             )
 
     uvloop.run(main())
@@ -191,8 +195,8 @@ def check_objects(objects: Path) -> None:
     database.back_up(objects)
 
 
-def _begin(group: asyncio.TaskGroup, work: Coroutine[None, None, None]) -> None:
-    group.create_task(work)
+def _begin(background: Background, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    background.run("installation of the resource definitions", work)
 
 
 def run_api(platform: Platform, ready: Ready) -> None:
@@ -202,6 +206,8 @@ def run_api(platform: Platform, ready: Ready) -> None:
         missing = platform.unready()
         if missing:
             raise Unavailable(f"not ready yet: {', '.join(missing)}", code="starting")
+        if full := disk.shortage(platform.data.path):
+            raise Unavailable(full, code="disk_full")
 
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
@@ -270,7 +276,9 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         kubelet = Kubelet(cluster, platform.data.path, sandbox=platform.sandbox, images=images)
-        await kubelet.run(stop_signal(), _settled(ready))
+        async with Background() as background:
+            background.keep("space set aside", partial(disk.keep_reserves, platform.data.path))
+            await kubelet.run(stop_signal(), _settled(ready))
         await cluster.close()
 
     asyncio.run(main())

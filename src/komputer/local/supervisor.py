@@ -80,7 +80,8 @@ def restart_pause(failures: int) -> float:
 
 class Supervisor:
     """`tell(line)` prints to the person who started us and never raises. `watch()` is called every `WATCH_S`; what it
-    returns is the reason to stop. `last_lines(part)` are the last lines of a part's log."""
+    returns is the reason to stop. `problem()` is asked as often; it is told when it comes and when it goes.
+    `last_lines(part)` are the last lines of a part's log."""
 
     def __init__(
         self,
@@ -88,12 +89,15 @@ class Supervisor:
         tell: Callable[[str], None],
         *,
         watch: Callable[[], str | None] = lambda: None,
+        problem: Callable[[], str | None] = lambda: None,
         last_lines: Callable[[str], list[str]] = lambda part: [],
     ) -> None:
         self.parts = parts
         self._tell = tell
         self._watch = watch
         self._watch_due = 0.0
+        self._problem = problem
+        self._has_problem = False
         self._last_lines = last_lines
         self._failed = False
         self._ready = mmap.mmap(-1, mmap.PAGESIZE)
@@ -154,6 +158,13 @@ class Supervisor:
         self._watch_due = time.monotonic() + WATCH_S
         if why := self._watch():
             self._give_up(why)
+        self._tell_problem()
+
+    def _tell_problem(self) -> None:
+        found = self._problem()
+        if (found is not None) != self._has_problem:
+            self._has_problem = found is not None
+            self._tell(f"  {found}" if found else "  the disk has space again")
 
     def _asked_to_stop(self, *_: object) -> None:
         self._stopping += 1

@@ -13,9 +13,10 @@ from typing import Literal
 
 from komputer import __version__
 from komputer.api.border import is_loopback
-from komputer.local import credential, parts
+from komputer.local import credential, disk, parts
 from komputer.local.apiserver import write_kubeconfig
 from komputer.local.datadir import DataDir, Unusable, default_path, listen
+from komputer.local.kubelet.processes import end_last_without_memory
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
 from komputer.local.supervisor import Part, Supervisor, tell
 from komputer.resources.errors import Invalid, KomputerError
@@ -70,6 +71,7 @@ def up(options: Options) -> int:
         raise Invalid(
             f"--host {options.host}: there is no authentication yet, so the API listens on loopback only (127.0.0.1)"
         )
+    end_last_without_memory()
     problem, unused, address = (
         os.environ.pop(name, None) for name in (credential.PROBLEM, credential.UNUSED, credential.ADDRESS)
     )
@@ -79,6 +81,7 @@ def up(options: Options) -> int:
     sandbox_missing = None if options.sandbox == "none" else why_no_sandbox()
     sandbox = choose_sandbox(options.sandbox, sandbox_missing, has_credential)
     data = DataDir(options.data_dir or default_path(), tell)
+    full = disk.open_reserve(data.path)
     api = listen(options.host, options.port)
     tell(f"komputer {__version__} on {machine.system()} {machine.machine()}, data in {data.path}")
     if sandbox is Sandbox.NONE:
@@ -117,7 +120,11 @@ def up(options: Options) -> int:
         Part("operator", partial(parts.run_operator, told), after=("kubernetes", "valkey")),
         Part("kubelet", partial(parts.run_kubelet, told), stop_s=60, after=("kubernetes",)),
     ]
-    supervisor = Supervisor(wanted, tell, watch=told.watch, last_lines=told.last_lines)
+    if full:
+        tell(f"note: {full}")
+    supervisor = Supervisor(
+        wanted, tell, watch=told.watch, problem=partial(disk.shortage, data.path), last_lines=told.last_lines
+    )
     code = supervisor.run(partial(_announce, told))
     tell("stopped; tasks that ran are resumed at the next start")
     return code

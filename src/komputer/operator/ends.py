@@ -29,6 +29,7 @@ CODES: Final = {
     "ImagePullFailed": "image_pull_failed",
     "CreateContainerError": "container_create_failed",
     "CrashLoopBackOff": "crash_loop",
+    "DiskFull": "disk_full",
     "RuntimeSilent": "runtime_lost",
 }
 """For each reason why no runtime can hold a task: the code of the error that ends the task when the reason has held

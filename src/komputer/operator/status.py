@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from komputer.events.log import Live
 from komputer.operator.seen import Seen, is_ours
-from komputer.operator.trouble import Trouble, pod_is_running
+from komputer.operator.trouble import Trouble, disk_pressure, pod_is_running
 from komputer.resources import names
 from komputer.resources.agent import (
     NOT_BUILT,
@@ -49,9 +49,10 @@ def observed(seen: Seen, status: AgentStatus, in_the_way: Trouble | None, *, has
     """The status with phase, children, the running task and the conditions. `status` is recorded and accounted."""
     pod, agent = seen.pod, seen.agent
     pod_is_ours = pod is not None and is_ours(pod, agent)
+    full = disk_pressure(pod) if pod and pod_is_ours else None
     changes: dict[str, Any] = {
         "phase": _phase(seen, in_the_way, has_given_up),
-        "message": in_the_way.message if in_the_way else None,
+        "message": in_the_way.message if in_the_way else full,
         "observed_generation": agent.metadata.generation,
         "pod_name": names.pod_name(agent.metadata.name) if pod_is_ours else None,
         "pvc_name": names.pvc_name(agent.metadata.name) if seen.pvc and is_ours(seen.pvc, agent) else None,
@@ -113,6 +114,11 @@ def _conditions(seen: Seen, status: AgentStatus, in_the_way: Trouble | None) -> 
         yield condition("PodReady", False, why.reason, why.message)
     if seen.log_answers:
         yield condition("TaskStarted", *_task(seen, status))
+    full = disk_pressure(seen.pod) if seen.pod and is_ours(seen.pod, seen.agent) else None
+    if full:
+        yield condition("DiskPressure", True, "DiskFull", full)
+    elif any(known.type == "DiskPressure" for known in status.conditions):
+        yield condition("DiskPressure", False, "DiskHasSpace")
     wanted_connectors = seen.agent.spec.connectors or ()
     if without := missing(wanted_connectors, seen.connectors):
         yield condition("ConnectorsFound", False, *without_connectors(without))

@@ -20,6 +20,9 @@ IMAGE_REASONS: Final = frozenset(
 CREATE_REASONS: Final = frozenset(
     {"CreateContainerError", "CreateContainerConfigError", "RunContainerError", "PreCreateHookError"}
 )
+DISK_PRESSURE: Final = "DiskPressure"
+"""A node's condition in Kubernetes. The laptop's kubelet, which has no node, sets it on pods, and gives it as the
+reason why a container waits."""
 STEADY: Final = timedelta(seconds=30)
 """A container that crashed twice or more counts as looping until it has run for so long. A guess, unmeasured: longer
 than a runtime needs to say hello, shorter than anybody waits."""
@@ -116,6 +119,8 @@ def _containers(seen: Seen, pod: Manifest) -> Trouble | None:
     for container in (*_list(status, "initContainerStatuses"), *_list(status, "containerStatuses")):
         waiting = _state(container).get("waiting") or {}
         told = f"container {container.get('name')}: {waiting.get('message') or waiting.get('reason')}"
+        if waiting.get("reason") == DISK_PRESSURE:
+            return Trouble("DiskFull", told)
         if waiting.get("reason") in IMAGE_REASONS:
             return Trouble("ImagePullFailed", told)
         if waiting.get("reason") in CREATE_REASONS:
@@ -127,7 +132,17 @@ def _containers(seen: Seen, pod: Manifest) -> Trouble | None:
         steady_at = moment(running["startedAt"]) + STEADY if running and running.get("startedAt") else None
         if steady_at is None or seen.now < steady_at:
             return Trouble("CrashLoopBackOff", _crashes(agent), steady_at)
-    return None if running is not None else Trouble("PodStarting", "the pod is starting")
+    if running is not None:
+        return None
+    why = (_state(agent).get("waiting") or {}).get("message")
+    return Trouble("PodStarting", f"the pod is starting: {why}" if why else "the pod is starting")
+
+
+def disk_pressure(pod: Manifest) -> str | None:
+    """What the pod says of a full disk, or None."""
+    conditions = _list(pod.get("status", {}), "conditions")
+    found: Manifest = next((c for c in conditions if c.get("type") == DISK_PRESSURE), {})
+    return (found.get("message") or "the disk is full") if found.get("status") == "True" else None
 
 
 def _crashes(container: Manifest) -> str:

@@ -36,7 +36,9 @@ def dying_with_us(executable: Path, folder: Path) -> Path:
     setpriv = shutil.which("setpriv")
     if sys.platform != "linux" or setpriv is None:
         return executable
-    script = f'#!/bin/sh\nexec {_quoted(setpriv)} --pdeathsig TERM -- {_quoted(str(executable))} "$@"\n'
+    # Of a pod Claude and its commands are killed first when memory runs out: the runtime tells what happened.
+    first = "echo 1000 2>/dev/null >/proc/self/oom_score_adj"
+    script = f'#!/bin/sh\n{first}\nexec {_quoted(setpriv)} --pdeathsig TERM -- {_quoted(str(executable))} "$@"\n'
     wrapper = folder / "claude"
     if not wrapper.exists() or wrapper.read_text() != script:
         new = folder / "claude.new"

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from komputer.http import descriptors
 from komputer.http import server as http
 from komputer.http.limits import Limits
+from komputer.http.protocol import Protocol as HttpProtocol
 from komputer.http.refusals import Refusal, as_error
 from komputer.http.websocket import WebSocketProtocol
 from komputer.resources import keepalive
@@ -73,6 +74,7 @@ async def serve(
     grace_s: int = 2,
     limits: Limits | None = None,
     refusal: Refusal = as_error,
+    protocol: type[HttpProtocol] = HttpProtocol,
     websockets: type[WebSocketProtocol] | None = None,
 ) -> None:
     """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do.
@@ -88,6 +90,7 @@ async def serve(
             refusal=refusal,
             lifespan="on",
             timeout_graceful_shutdown=grace_s,
+            protocol=protocol,
             ws=websockets or "none",
             ws_ping_interval=20,
             ws_ping_timeout=20,

@@ -268,3 +268,27 @@ def test_resources_and_version_are_told(kubectl: Kubectl, room: Room) -> None:
     assert rows[2][1:] == [f"{room.group.split('.')[0]}w", f"{room.group}/v1", "true", "Widget"]
     assert "serverVersion" in json.loads(kubectl("version", "-o", "json"))
     assert f"{room.group}/v1" in kubectl("api-versions").split()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("exec", "p", "--", "ls"), ("attach", "p"), ("port-forward", "p", ":80"), ("cp", "p:/x", "/tmp/komputer-none")],
+    ids=lambda command: command[0],
+)
+def test_what_a_laptop_does_not_offer_says_why(
+    command: tuple[str, ...], request: pytest.FixtureRequest, kubectl: Kubectl, room: Room
+) -> None:
+    if request.config.getoption("kubeconfig", default=None):
+        pytest.skip("a cluster offers it")
+    room.api.post(
+        f"/api/v1/namespaces/{room.namespace}/pods",
+        {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    )
+    room.api.patch(
+        f"/api/v1/namespaces/{room.namespace}/pods/p/status",
+        {"status": {"phase": "Running", "containerStatuses": []}},
+        "application/merge-patch+json",
+    )
+    said = kubectl.fails(*command)
+    assert "is not offered on one machine" in said
+    assert "volumes/" in said

@@ -57,6 +57,7 @@ async def test_the_image_s_program_is_found_though_a_mount_of_the_pod_has_its_pa
         mounts=[Mount(tmp_path, str(python.parent))],
         pod_uid="u",
         own_folder=tmp_path / "own",
+        etc=tmp_path / "etc",
     )
     log = LogFile(tmp_path / "log")
     run = await Run.start(command, Sandbox.NONE, log)
@@ -72,11 +73,12 @@ def test_nothing_leads_out_of_a_volume(tmp_path: Path) -> None:
 
 
 def test_the_sandbox_shows_no_home_and_ends_with_the_kubelet() -> None:
-    line = bubblewrap_command(["run"], [], working_dir="/workspace", info_fd=9, program="bwrap")
+    line = bubblewrap_command(["run"], [], working_dir="/workspace", info_fd=9, program="bwrap", etc=Path("/data/etc"))
     assert "--die-with-parent" in line
     assert "--unshare-pid" in line
     shown = {line[i + 2] for i, word in enumerate(line) if word in ("--bind", "--ro-bind")}
     assert not shown & {"/", "/home", "/root"}
+    assert not {line[i + 1] for i, word in enumerate(line) if word in ("--bind", "--ro-bind")} & {"/etc", "/", "/home"}
 
 
 def test_containment_is_never_lost_silently_where_a_credential_is_given() -> None:

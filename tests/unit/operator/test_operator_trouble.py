@@ -92,6 +92,24 @@ def test_an_init_container_without_an_image_is_trouble_too() -> None:
     assert reason(seen(pod=pod(phase="Pending", state={}, initContainerStatuses=inits))) == "ImagePullFailed"
 
 
+def test_a_container_that_waits_says_for_what() -> None:
+    waiting = {"waiting": {"reason": "ContainerCreating", "message": "No space left on device"}}
+    found = trouble(seen(pod=pod(phase="Pending", state=waiting)), None)
+    assert found == Trouble("PodStarting", "the pod is starting: No space left on device")
+    full = {"waiting": {"reason": "DiskPressure", "message": "the disk is full"}}
+    assert reason(seen(pod=pod(phase="Pending", state=full))) == "DiskFull"
+
+
+def test_a_full_disk_is_a_condition_of_an_agent_that_runs_until_there_is_space() -> None:
+    full = {"type": "DiskPressure", "status": "True", "reason": "DiskFull", "message": "the disk is full"}
+    found = decide(seen(pod=pod(conditions=[full])), FRESH).status
+    assert found.message == "the disk is full"
+    assert [c.status for c in found.conditions if c.type in ("DiskPressure", "Ready")] == ["True", "True"]
+    later = decide(seen(agent(status=found.to_wire()), pod=pod()), FRESH).status
+    assert later.message is None
+    assert [c.status for c in later.conditions if c.type == "DiskPressure"] == ["False"]
+
+
 def test_a_container_that_crashed_counts_as_looping_until_it_has_run_steadily() -> None:
     """Else each short life of a crash loop would begin the patience anew."""
     found = trouble(seen(pod=pod(restarts=2, created=NOW)), None)

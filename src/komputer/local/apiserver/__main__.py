@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from komputer.http import server as http
+from komputer.local.apiserver import connect
 from komputer.local.apiserver.errors import as_status
 from komputer.local.apiserver.server import ApiServer, write_kubeconfig
 
@@ -48,7 +49,7 @@ def main() -> None:
     write_kubeconfig(arguments.kubeconfig, address, token)
     print(address, flush=True)
     logging.basicConfig(level=logging.WARNING)
-    config = http.config(api.app(), refusal=as_status, timeout_graceful_shutdown=5)
+    config = http.config(api.app(), refusal=as_status, protocol=connect.Protocol, timeout_graceful_shutdown=5)
     Server(config, api).run(sockets=[listener])
 
 

@@ -110,6 +110,17 @@ def not_allowed(message: str, allow: Sequence[str] = ()) -> ApiError:
     return NotAllowed(message, allow)
 
 
+def not_offered(subresource: str) -> ApiError:
+    """What `kubectl exec`, `cp`, `attach` and `port-forward` print."""
+    return ApiError(501, "NotImplemented", f"pods/{subresource} is not offered on one machine: {_INSTEAD}")
+
+
+_INSTEAD = (
+    "its pods are processes of this machine. An agent's files lie in volumes/ of the data directory, its output in"
+    " logs/pods/ (kubectl logs), and what it listens on is on 127.0.0.1"
+)
+
+
 def already_exists(resource: str, name: str) -> ApiError:
     return ApiError(409, "AlreadyExists", f"{_title(resource, name)} already exists", _details(resource, name))
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -35,6 +35,8 @@ from komputer.local.apiserver.tokens import Tokens, User
 
 log = logging.getLogger(__name__)
 
+STREAMS = ("exec", "attach", "portforward")
+
 
 class ApiServer:
     """The Kubernetes API over one database file, which it opens at once and no other process may write.
@@ -52,11 +54,14 @@ class ApiServer:
         bookmark_interval: timedelta = timedelta(minutes=1),
         log_source: LogSource | None = None,
         installation: str = "",
+        full_disk: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`history_length` is how many changes per resource a watch can resume from; older ones answer 410 (a guess,
-        unmeasured). `bookmark_interval` is the real server's. Tokens of one `installation` are not valid at another that
-        has a copy of the database."""
+        """`full_disk` says why nothing new may be made now: changes and deletions use the space that is set aside.
+        `history_length` is how many changes per resource a watch can resume from; older ones answer 410 (a guess,
+        unmeasured). `bookmark_interval` is the real server's. Tokens of one `installation` are not valid at another
+        that has a copy of the database."""
         self.log_source = log_source
+        self._full_disk = full_disk
         self.registry = Registry()
         database.touch(mode=0o600)
         self.store = Store(database, history_length=history_length)
@@ -135,6 +140,8 @@ class ApiServer:
         parts = [part for part in path.split("/") if part]
         if parts in (["healthz"], ["livez"], ["readyz"]):
             return Response("ok", media_type="text/plain")
+        if len(parts) == 7 and parts[:3] == ["api", "v1", "namespaces"] and parts[4] == "pods" and parts[6] in STREAMS:
+            raise errors.not_offered(parts[6])  # before anything else: through a tunnel no credential comes
         user = self._reviews.authenticate(request.headers)
         if not parts:
             paths = [
@@ -196,8 +203,10 @@ class ApiServer:
                 return await pod_log(
                     call, self.objects.get(POD, target.space, target.name), self.log_source, self._stopping
                 )
-            case "pods", ("exec" | "attach" | "portforward" | "proxy" | "binding" | "eviction") as name:
-                raise errors.ApiError(501, "NotImplemented", f"pods/{name} is not offered by the local API server")
+            case "pods", ("proxy" | "binding" | "eviction") as name:
+                raise errors.not_offered(name)
+        if call.request.method == "POST" and target.kind.custom and (full := self._full_disk()):
+            raise errors.ApiError(507, "InsufficientStorage", full)
         if target.subresource and not (target.subresource == "status" and target.kind.has_status):
             raise errors.no_such_path()
         return await self._resources.answer(call)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from komputer.background import retried
 from komputer.local.kubelet import processes
 from komputer.local.kubelet.logs import LogFile
 from komputer.local.kubelet.sandbox import (
@@ -22,6 +23,8 @@ from komputer.local.kubelet.sandbox import (
 )
 from komputer.local.kubelet.status import Exit
 
+LAST_OUTPUT_S = 2.0
+"""How long the output of a container that has ended is read on: a process that has left it may hold the pipe open."""
 SWEEPS = 20
 """How often, 50 ms apart, what is left of a container is killed before we give up; each round catches its new forks."""
 
@@ -39,23 +42,29 @@ class Command:
     pod_uid: str
     own_folder: Path
     """For HOME, TMPDIR and the working directory of a process without a sandbox."""
+    etc: Path
+    """What a process in a sandbox sees as /etc."""
 
 
 class Run:
     """A started container. `exit` is there when all of its processes are gone."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, command: Command, sandbox: Sandbox, init: int | None
+        self, process: asyncio.subprocess.Process, command: Command, sandbox: Sandbox, init: int | None, log: LogFile
     ) -> None:
         self._process = process
         self._command = command
         self._sandbox = sandbox
         self._init = init
+        self._log = log
+        self._pumping = asyncio.get_running_loop().create_task(
+            retried(f"output of a container of pod {command.pod_uid}", self._copy_output)
+        )
         self.started = datetime.now(UTC)
 
     @classmethod
     async def start(cls, command: Command, sandbox: Sandbox, log: LogFile) -> "Run":
-        """Raises `OSError` where the program cannot be started."""
+        """Raises `OSError` where the program cannot be started. `log` is closed when the container has ended."""
         if sandbox is Sandbox.BUBBLEWRAP:
             return await cls._in_bubblewrap(command, log)
         home, temporary = command.own_folder / "home", command.own_folder / "tmp"
@@ -73,11 +82,9 @@ class Run:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=processes.end_with_parent,
+            preexec_fn=_before_the_program,
         )
-        run = cls(process, command, sandbox, None)
-        run._pump(log)
-        return run
+        return cls(process, command, sandbox, None, log)
 
     @classmethod
     async def _in_bubblewrap(cls, command: Command, log: LogFile) -> "Run":
@@ -89,6 +96,7 @@ class Run:
                 working_dir=command.working_dir or "/tmp",
                 info_fd=tell,
                 program=bubblewrap() or "bwrap",
+                etc=command.etc,
             )
             process = await asyncio.create_subprocess_exec(
                 *line,
@@ -98,22 +106,19 @@ class Run:
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(tell,),
                 start_new_session=True,
+                preexec_fn=processes.end_first_without_memory,
             )
         finally:
             os.close(tell)
         with os.fdopen(told, "rb") as pipe:
             info = await asyncio.to_thread(pipe.read)
-        run = cls(process, command, Sandbox.BUBBLEWRAP, json.loads(info)["child-pid"] if info.strip() else None)
-        run._pump(log)
-        return run
+        init = json.loads(info)["child-pid"] if info.strip() else None
+        return cls(process, command, Sandbox.BUBBLEWRAP, init, log)
 
-    def _pump(self, log: LogFile) -> None:
-        self._pumping = asyncio.get_running_loop().create_task(self._copy_output(log))
-
-    async def _copy_output(self, log: LogFile) -> None:
+    async def _copy_output(self) -> None:
         assert self._process.stdout is not None
         while data := await self._process.stdout.read(65536):
-            log.write(data)
+            self._log.write(data)
 
     def main_pid(self) -> int | None:
         """The container's own first process, in the host's numbers."""
@@ -124,12 +129,18 @@ class Run:
     async def exit(self) -> Exit:
         """Waits for the main process, ends what it left behind, and tells how it ended."""
         code = await self._process.wait()
-        await self._sweep()
-        self._pumping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._pumping
+        await self._end()
         number = -code if code < 0 else code - 128 if 128 < code < 160 else None
         return Exit(128 - code if code < 0 else code, number, self.started, datetime.now(UTC))
+
+    async def _end(self) -> None:
+        """After the main process: what it left behind ends, and its last output is kept."""
+        await self._sweep()
+        _, reading = await asyncio.wait({self._pumping}, timeout=LAST_OUTPUT_S)
+        if reading:
+            self._pumping.cancel()
+            await asyncio.wait({self._pumping})
+        self._log.close()
 
     async def _sweep(self) -> None:
         """Without a PID namespace the kernel does not end the tree with its root; what carries our mark is killed."""
@@ -147,7 +158,14 @@ class Run:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace.total_seconds()):
                 await self._process.wait()
-                return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        await self._end()
+
+
+def _before_the_program() -> None:
+    """In the new process. Without a sandbox nothing else ends it with us."""
+    processes.end_with_parent()
+    processes.end_first_without_memory()

@@ -1,189 +1,231 @@
 """The loop: every pod of the cluster runs here, and what is no longer wanted is ended and cleaned up."""
 
 import asyncio
-import shutil
-from collections.abc import Awaitable, Callable, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import structlog
 
+from komputer.background import Background
 from komputer.kube import PODS, PVCS, Cache, Change, Cluster
-from komputer.local.kubelet import processes
+from komputer.local import disk
+from komputer.local.kubelet import claims, processes, removal
+from komputer.local.kubelet.etc import follow_network, make_etc
 from komputer.local.kubelet.logs import pod_folder
 from komputer.local.kubelet.pod import PodRunner
 from komputer.local.kubelet.sandbox import Sandbox
-from komputer.local.kubelet.volumes import claim_folder
 from komputer.resources.base import Manifest
-from komputer.resources.errors import Conflict, KomputerError, NotFound, Unavailable
+from komputer.resources.errors import Conflict, NotFound
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_GRACE_S = 30
-RETRY_S = 1.0
+NETWORK_CHECK_S = 5.0
+"""How often the machine's name servers are looked at, for the sandboxes' /etc."""
+REMOVAL_PAUSE_S, LONGEST_REMOVAL_PAUSE_S = 1.0, 60.0
+"""Between attempts to remove a folder, doubling: a pod that is just ending may still write into it, and a folder that
+cannot be removed must not cost more than a look a minute."""
 
 
 class Kubelet:
     """Runs the cluster's pods as processes of this machine.
 
-    `images` maps an image's name to the command that it stands for. `data_dir` holds `pods/`, `volumes/`, `logs/pods/`.
+    `images` maps an image's name to the command that it stands for. `data_dir` holds `pods/`, `volumes/`, `logs/pods/`
+    and `lost+found/`.
     """
 
     def __init__(self, cluster: Cluster, data_dir: Path, *, sandbox: Sandbox, images: Mapping[str, list[str]]) -> None:
         self._cluster = cluster
         self._sandbox = sandbox
         self._images = images
+        self._data_dir = data_dir
         self._pod_folder = data_dir / "pods"
         self._claim_folder = data_dir / "volumes"
         self._log_folder = data_dir / "logs" / "pods"
-        for folder in (self._pod_folder, self._claim_folder, self._log_folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folders = (self._pod_folder, self._claim_folder, self._log_folder)
+        for folder in self._folders:
+            (folder / removal.DELETED).mkdir(parents=True, exist_ok=True, mode=0o700)
         self._pods = Cache(cluster, PODS)
         self._claims = Cache(cluster, PVCS)
         self._runners: dict[str, PodRunner] = {}
         self._busy: set[str] = set()
-        self._work: asyncio.TaskGroup | None = None
+        self._again: dict[str, Callable[[], None]] = {}
+        self._is_running = False
+        self._background = Background()
+        self._removals = Background(first_pause_s=REMOVAL_PAUSE_S, longest_pause_s=LONGEST_REMOVAL_PAUSE_S)
+        self._removing: set[Path] = set()
+        self._has_stopped = threading.Event()
+        self._full_disk: str | None = None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Until `stop` is set; then ends every pod's processes, gracefully, and leaves the pods to the next run."""
         processes.kill(processes.marked())
         self._pods.subscribe(self._pod_changed)
         self._claims.subscribe(self._claim_changed)
-        async with asyncio.TaskGroup() as group:
-            self._work = group
-            watching = [group.create_task(self._pods.run()), group.create_task(self._claims.run())]
+        self._is_running = True
+        async with self._removals, self._background:
+            self._background.keep("space on the disk", self._watch_disk)
+            if self._sandbox is Sandbox.BUBBLEWRAP:
+                self._background.keep("/etc of sandboxes", self._keep_etc)
+            self._background.keep("cache of pods", self._pods.run)
+            self._background.keep("cache of claims", self._claims.run)
             await asyncio.gather(self._pods.synced(), self._claims.synced())
-            self._remove_leftovers()
+            self._set_unknown_aside()
+            for folder in self._folders:
+                for path in (folder / removal.DELETED).iterdir():
+                    self._remove(path)
             ready()
             await stop.wait()
-            for task in watching:
-                task.cancel()
-            self._work = None
+            self._is_running = False
+            self._has_stopped.set()
+            await self._background.close()
             runners, self._runners = list(self._runners.values()), {}
             await asyncio.gather(*(runner.stop(timedelta(seconds=25)) for runner in runners))
 
-    def _remove_leftovers(self) -> None:
-        """Folders of pods and claims that were deleted while no kubelet ran."""
+    # ---- disk -------------------------------------------------------------------------------------------------
+    async def _watch_disk(self) -> None:
+        """Every pod says in its status that the disk is full, and waits with what it would start."""
+        while True:
+            found = disk.shortage(self._data_dir)
+            if (found is None) != (self._full_disk is None):
+                log.warning("disk is full", error=found) if found else log.info("disk has space again")
+                self._full_disk = found
+                for runner in self._runners.values():
+                    runner.changed()
+            await asyncio.sleep(disk.CHECK_S)
+
+    async def _keep_etc(self) -> None:
+        etc = self._data_dir / "etc"
+        await asyncio.to_thread(make_etc, etc)
+        while True:
+            await asyncio.sleep(NETWORK_CHECK_S)
+            await asyncio.to_thread(follow_network, etc)
+
+    def _set_unknown_aside(self) -> None:
+        """Folders that belong to no pod and no claim. That is no proof that those were deleted: what was deleted has
+        been moved before its object went."""
         pods = {m["metadata"]["uid"] for m in self._pods.items()}
-        claims = {claim_folder(self._claim_folder, m).name for m in self._claims.items()}
+        volumes = {claims.claim_folder(self._claim_folder, m).name for m in self._claims.items()}
         logs = {pod_folder(self._log_folder, m).name for m in self._pods.items()}
-        for folder, known in ((self._pod_folder, pods), (self._log_folder, logs), (self._claim_folder, claims)):
+        for folder, known in zip(self._folders, (pods, volumes, logs), strict=True):
             for path in folder.iterdir():
-                if path.name not in known:
-                    shutil.rmtree(path, ignore_errors=True)
+                if path.name not in known and path.name != removal.DELETED:
+                    removal.set_aside(path, self._data_dir)
+
+    def _discard(self, path: Path) -> None:
+        """It belongs to what was deleted. Raises `OSError`."""
+        if (discarded := removal.discard(path)) is not None:
+            self._remove(discarded)
+
+    def _remove(self, path: Path) -> None:
+        """In the background, until it is gone."""
+        if path not in self._removing:
+            self._removing.add(path)
+            job = partial(asyncio.to_thread, removal.remove_tree, path, self._has_stopped.is_set)
+            task = self._removals.run(f"removal of {path.name}", job)
+            task.add_done_callback(lambda _: self._removing.discard(path))
+
+    def _settle(self, manifest: Manifest, name: str, job: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Runs `job` for this object until it succeeds; once more after it where something changed meanwhile."""
+        uid = manifest["metadata"]["uid"]
+        if uid in self._busy:
+            self._again[uid] = partial(self._settle, manifest, name, job)
+            return
+
+        def settled(_: object) -> None:
+            self._busy.discard(uid)
+            again = self._again.pop(uid, None)
+            if again and self._is_running:
+                again()
+
+        self._busy.add(uid)
+        self._background.run(name, job).add_done_callback(settled)
 
     # ---- claims -----------------------------------------------------------------------------------------------
     def _claim_changed(self, change: Change) -> None:
-        if self._work is None:
+        claim = change.manifest
+        if not self._is_running or change.type == "DELETED":
             return
-        if change.type == "DELETED":
-            self._work.create_task(self._remove_claim(claim_folder(self._claim_folder, change.manifest)))
-        elif (change.manifest.get("status") or {}).get("phase") != "Bound":
-            self._work.create_task(self._bind(change.manifest))
+        if claims.is_deleted(claim) or not claims.is_bound(claim):
+            self._settle(claim, f"claim {_name(claim)}", partial(self._settle_claim, claim))
 
-    async def _remove_claim(self, folder: Path) -> None:
-        """A pod that is just ending may still write into it: what that leaves is removed at the next look."""
-        while self._work is not None:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-            if not folder.exists():
-                return
-            await asyncio.sleep(RETRY_S)
-
-    async def _bind(self, claim: Manifest) -> None:
-        meta, spec = claim["metadata"], claim["spec"]
-        status = {
-            "phase": "Bound",
-            "accessModes": spec.get("accessModes", []),
-            "capacity": (spec.get("resources") or {}).get("requests", {}),
-        }
+    async def _settle_claim(self, seen: Manifest) -> None:
+        """Binds the claim, or removes its folder and lets it go."""
+        meta = seen["metadata"]
         try:
-            await self._cluster.merge_patch(
-                PVCS, meta["name"], meta["namespace"], {"status": status}, subresource="status"
-            )
+            claim = await self._cluster.get(PVCS, meta["name"], meta["namespace"])
+            if claim["metadata"]["uid"] != meta["uid"]:
+                return
+            if claims.is_deleted(claim):
+                self._discard(claims.claim_folder(self._claim_folder, claim))
+                await claims.release(self._cluster, claim)
+            elif not claims.is_bound(claim):
+                await claims.bind(self._cluster, claim)
         except NotFound:
             return
-        except KomputerError as failed:
-            log.warning("claim was not bound", claim=meta["name"], error=failed.message)
 
     # ---- pods -------------------------------------------------------------------------------------------------
     def _pod_changed(self, change: Change) -> None:
-        uid = change.manifest["metadata"]["uid"]
-        if self._work is None or uid in self._busy:
-            return
-        self._busy.add(uid)
-        self._work.create_task(self._settle(uid, change.manifest))
+        pod = change.manifest
+        if self._is_running:
+            self._settle(pod, f"pod {_name(pod)}", partial(self._settle_pod, change))
 
-    async def _settle(self, uid: str, seen: Manifest) -> None:
-        """Brings one pod to what the cluster says of it now; looks again until nothing is left to do."""
-        meta = seen["metadata"]
-        try:
-            while self._work is not None:
-                pod = self._pods.get(meta["namespace"], meta["name"])
-                if pod is not None and pod["metadata"]["uid"] != uid:
-                    pod = None
-                if pod is None:
-                    await self._end(uid, timedelta(0))
-                    return
-                if pod["metadata"].get("deletionTimestamp"):
-                    grace = pod["metadata"].get("deletionGracePeriodSeconds", DEFAULT_GRACE_S)
-                    await self._end(uid, timedelta(seconds=grace))
-                    await self._confirm_deletion(pod)
-                    return
-                if uid not in self._runners and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-                    self._runners[uid] = runner = PodRunner(
-                        self._cluster,
-                        pod,
-                        images=self._images,
-                        sandbox=self._sandbox,
-                        folder=self._pod_folder / uid,
-                        claims=self._claim_folder,
-                        log_folder=pod_folder(self._log_folder, pod),
-                        report=partial(self._report, pod),
-                    )
-                    runner.start()
-                    continue
-                return
-        finally:
-            self._busy.discard(uid)
-            self._look_again(uid, meta)
-
-    def _look_again(self, uid: str, meta: Manifest) -> None:
-        """A change that came while we worked was not queued: what it asks for is seen here."""
+    async def _settle_pod(self, change: Change) -> None:
+        """Brings one pod to what the cluster says of it now."""
+        meta = change.manifest["metadata"]
+        uid = meta["uid"]
         pod = self._pods.get(meta["namespace"], meta["name"])
-        gone = pod is None or pod["metadata"]["uid"] != uid
-        if uid in self._runners and (gone or (pod and pod["metadata"].get("deletionTimestamp"))):
-            self._pod_changed(Change("MODIFIED", pod or {"metadata": meta}, None))
+        if pod is None or pod["metadata"]["uid"] != uid:
+            if change.type == "DELETED":
+                await self._end(change.manifest, timedelta(0), is_deleted=not change.is_lost)
+        elif pod["metadata"].get("deletionTimestamp"):
+            grace = pod["metadata"].get("deletionGracePeriodSeconds", DEFAULT_GRACE_S)
+            await self._end(pod, timedelta(seconds=grace), is_deleted=True)
+            await self._confirm_deletion(pod)
+        elif uid not in self._runners and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+            self._runners[uid] = runner = PodRunner(
+                self._cluster,
+                pod,
+                images=self._images,
+                sandbox=self._sandbox,
+                folder=self._pod_folder / uid,
+                claims=self._claim_folder,
+                log_folder=pod_folder(self._log_folder, pod),
+                etc=self._data_dir / "etc",
+                report=partial(self._report, pod),
+                full_disk=lambda: self._full_disk,
+            )
+            runner.start()
 
-    async def _end(self, uid: str, grace: timedelta) -> None:
-        runner = self._runners.pop(uid, None)
-        if runner is not None:
-            await runner.stop(grace)
-            await asyncio.to_thread(runner.remove)
+    async def _end(self, pod: Manifest, grace: timedelta, *, is_deleted: bool) -> None:
+        """Ends the pod's processes. What it has on the disk goes where it was deleted; else it is unknown."""
+        uid = pod["metadata"]["uid"]
+        if uid in self._runners:
+            await self._runners[uid].stop(grace)
+            del self._runners[uid]
+        for path in (self._pod_folder / uid, pod_folder(self._log_folder, pod)):
+            if is_deleted:
+                self._discard(path)
+            else:
+                removal.set_aside(path, self._data_dir)
 
     async def _confirm_deletion(self, pod: Manifest) -> None:
         """The processes are gone: now the object may go."""
         meta = pod["metadata"]
-        await self._until_taken(
-            lambda: self._cluster.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"], grace_s=0)
-        )
+        with suppress(NotFound, Conflict):
+            await self._cluster.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"], grace_s=0)
 
     async def _report(self, pod: Manifest, status: Manifest) -> None:
+        """Writes the status of a pod that is still there. Raises `Unavailable`."""
         meta = pod["metadata"]
         patch = {"metadata": {"uid": meta["uid"]}, "status": status}
-        await self._until_taken(
-            lambda: self._cluster.merge_patch(PODS, meta["name"], meta["namespace"], patch, subresource="status")
-        )
+        with suppress(NotFound, Conflict):
+            await self._cluster.merge_patch(PODS, meta["name"], meta["namespace"], patch, subresource="status")
 
-    @staticmethod
-    async def _until_taken(write: Callable[[], Awaitable[object]]) -> None:
-        """A write that the cluster is to know of in the end; what it refuses because the object is gone is over."""
-        while True:
-            try:
-                await write()
-            except (NotFound, Conflict):
-                return
-            except Unavailable as away:
-                await asyncio.sleep(min(away.retry_after_s, RETRY_S))
-            else:
-                return
+
+def _name(manifest: Manifest) -> str:
+    return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"

@@ -1,12 +1,19 @@
 """What containers printed: one folder per pod and container, two files of at most 10 MiB each."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator
+from io import FileIO
 from pathlib import Path
 
+import structlog
+
+from komputer.background import reason_of
 from komputer.local.apiserver.logs import LogRequest, LogSource
 from komputer.resources.base import Manifest
+
+log = structlog.get_logger(__name__)
 
 FILE_LIMIT_BYTES = 10 * 1024 * 1024
 """As the kubelet's containerLogMaxSize; one older file is kept."""
@@ -22,24 +29,53 @@ def pod_folder(folder: Path, pod: Manifest) -> Path:
 
 
 class LogFile:
-    """Appends, and starts a new file where the old one is full."""
+    """Appends, and starts a new file where the old one is full. A container never waits for it: what cannot be written
+    is dropped, and a line says how much once there is space again. A file that was deleted is made anew."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = path.open("ab", buffering=0)
-        self._size = self._file.tell()
+        self._file: FileIO | None = None
+        self._dropped_bytes = 0
+        self.write(b"")  # a container that has printed nothing has a log, too
 
     def write(self, data: bytes) -> None:
-        if self._size + len(data) > FILE_LIMIT_BYTES and self._size:
-            self._file.close()
+        """Never raises `OSError`."""
+        try:
+            file = self._open(len(data))
+            if self._dropped_bytes:
+                _write_all(file, f"\n[{self._dropped_bytes} bytes were lost: the log could not be written]\n".encode())
+                self._dropped_bytes = 0
+            _write_all(file, data)
+        except OSError as error:
+            if not self._dropped_bytes:
+                log.warning("log not written", path=str(self._path), error=reason_of(error))
+            self._dropped_bytes += len(data)
+
+    def _open(self, size: int) -> FileIO:
+        """The file to write `size` bytes to. Raises `OSError`."""
+        if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
+            self.close()
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = self._path.open("ab", buffering=0)
+        length = os.fstat(self._file.fileno()).st_size
+        if length and length + size > FILE_LIMIT_BYTES:
+            self.close()
             self._path.replace(self._path.with_suffix(".log.1"))
-            self._file, self._size = self._path.open("ab", buffering=0), 0
-        self._file.write(data)
-        self._size += len(data)
+            self._file = self._path.open("ab", buffering=0)
+        return self._file
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """A short write is followed by the error that made it short."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0 :]
 
 
 def log_source(folder: Path) -> LogSource:

@@ -1,21 +1,23 @@
 """One pod's life: make its volumes, run its containers, start them again, end them."""
 
 import asyncio
-import contextlib
-import shutil
+import errno
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from komputer.background import Background
 from komputer.kube import CONFIG_MAPS, SECRETS, Cluster
 from komputer.local.kubelet import logs
 from komputer.local.kubelet.container import Command, Run
 from komputer.local.kubelet.sandbox import Sandbox
 from komputer.local.kubelet.status import (
     BACK_OFF_FORGIVEN,
+    DISK_PRESSURE,
     ContainerState,
     Exit,
     back_off,
@@ -24,18 +26,24 @@ from komputer.local.kubelet.status import (
 )
 from komputer.local.kubelet.volumes import NotMounted, Volumes
 from komputer.resources.base import Manifest
-from komputer.resources.errors import KomputerError, NotFound
+from komputer.resources.errors import NotFound
 
 log = structlog.get_logger(__name__)
 
-WAIT = timedelta(seconds=1)
-"""Before a volume that was missing is looked for again."""
-REFRESH = timedelta(seconds=30)
-"""How often tokens are looked at; they live for ten minutes at least."""
+LONGEST_PAUSE_S = 2.0
+"""Between attempts at what a pod waits for: a volume, space on the disk, a status that is not taken."""
+REFRESH = timedelta(seconds=2)
+"""How often tokens and folders are looked at: a folder that was deleted below a running container is noticed then."""
+LOST_FOLDER_GRACE = timedelta(seconds=5)
+"""How long a container that has lost a folder may take to end."""
+PROGRAMS_FAULT = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EPERM})
+"""Why a program cannot be started whatever the machine has free. For want of memory, space or descriptors the start is
+tried again."""
 
 
 class PodRunner:
-    """Runs one pod until it is told to stop. `report` writes the pod's status."""
+    """Runs one pod until it is told to stop. `report` writes the pod's status; `full_disk` says why nothing may be
+    started now."""
 
     def __init__(
         self,
@@ -47,7 +55,9 @@ class PodRunner:
         folder: Path,
         claims: Path,
         log_folder: Path,
+        etc: Path,
         report: Callable[[Manifest], Awaitable[None]],
+        full_disk: Callable[[], str | None],
     ) -> None:
         self._cluster = cluster
         self._pod = pod
@@ -56,11 +66,15 @@ class PodRunner:
         self._folder = folder
         self._log_folder = log_folder
         self._report_status = report
+        self._full_disk = full_disk
+        self._etc = etc
         self._volumes = Volumes(cluster, pod, folder / "volumes", claims)
         self._runs: dict[str, Run] = {}
         before = {c["name"]: c for c in (pod.get("status") or {}).get("containerStatuses", ())}
         self._containers = [self._recovered(c, before.get(c["name"])) for c in pod["spec"]["containers"]]
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(longest_pause_s=LONGEST_PAUSE_S)
+        self._has_changed = asyncio.Event()
+        self._folders: dict[str, dict[Path, tuple[int, int]]] = {}
 
     @staticmethod
     def _recovered(container: Manifest, before: Manifest | None) -> ContainerState:
@@ -79,68 +93,64 @@ class PodRunner:
         return str(self._pod["metadata"]["uid"])
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        name = f"pod {self._pod['metadata']['namespace']}/{self._pod['metadata']['name']}"
+        self._background.keep(f"status of {name}", self._report)
+        self._background.keep(f"volumes of {name}", self._refresh)
+        for spec, state in zip(self._pod["spec"]["containers"], self._containers, strict=True):
+            job = partial(self._keep, spec, state)
+            self._background.run(f"container {state.name} of {name}", job, partial(self._failed, state))
 
     async def stop(self, grace: timedelta) -> None:
         """Ends every container; the pod's status is left as it is."""
-        if self._task is None:
-            return
-        self._task.cancel()
+        await self._background.close()
         await asyncio.gather(*(run.stop(grace) for run in self._runs.values()))
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        self._runs.clear()
 
-    def remove(self) -> None:
-        """The pod is gone for good: its volumes and logs go too."""
-        self._volumes.remove()
-        shutil.rmtree(self._log_folder, ignore_errors=True)
+    def changed(self) -> None:
+        """Something that the pod's status tells has changed: it is written soon."""
+        self._has_changed.set()
 
     async def _report(self) -> None:
-        await self._report_status(pod_status(self._pod, self._containers, datetime.now(UTC)))
-
-    async def _run(self) -> None:
-        made = await self._mount()
-        await asyncio.gather(
-            self._refresh_tokens(),
-            *(
-                self._keep(spec, state, made)
-                for spec, state in zip(self._pod["spec"]["containers"], self._containers, strict=True)
-            ),
-        )
-
-    async def _mount(self) -> dict[str, Path]:
+        """Writes the newest status. What runs never waits for it."""
         while True:
+            await self._has_changed.wait()
+            self._has_changed.clear()
+            status = pod_status(self._pod, self._containers, datetime.now(UTC), self._full_disk())
             try:
-                return await self._volumes.make()
-            except KomputerError as waiting:
-                for state in self._containers:
-                    state.reason, state.message = "ContainerCreating", waiting.message
-                await self._report()
-                await asyncio.sleep(WAIT.total_seconds())
+                await self._report_status(status)
+            except Exception:
+                self._has_changed.set()
+                raise
+            self._pod = {**self._pod, "status": status}
 
-    async def _refresh_tokens(self) -> None:
+    def _failed(self, state: ContainerState, reason: str | None) -> None:
+        """What keeps the container from running, for its status; None: nothing does any more."""
+        if reason is None:
+            return
+        if state.state != "waiting":
+            state.state, state.reason = "waiting", "CreateContainerError"
+        state.message = reason
+        self.changed()
+
+    async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH.total_seconds())
-            try:
-                await self._volumes.refresh(datetime.now(UTC))
-            except KomputerError as failed:
-                log.warning("token was not renewed", pod=self._pod["metadata"]["name"], error=failed.message)
+            for name, run in list(self._runs.items()):
+                lost = [str(path) for path, known in self._folders[name].items() if identity(path) != known]
+                if lost:
+                    log.warning("container lost a folder and starts again", pod=self.uid, container=name, lost=lost)
+                    await run.stop(LOST_FOLDER_GRACE)
+            await self._volumes.refresh(datetime.now(UTC))
 
-    async def _keep(self, spec: Manifest, state: ContainerState, made: dict[str, Path]) -> None:
+    async def _keep(self, spec: Manifest, state: ContainerState) -> None:
         """Starts the container, and again as restartPolicy says; returns when it has ended for good."""
         policy = self._pod["spec"].get("restartPolicy", "Always")
         while True:
-            try:
-                command = await self._command(spec, made)
-            except NotMounted as wrong:
-                state.state, state.reason, state.message = "waiting", wrong.code, wrong.message
-                await self._report()
-                await asyncio.sleep(WAIT.total_seconds())
-                continue
+            command = await self._prepared(spec, state)
             done = await self._once(command, state)
             if not starts_again(policy, done.code):
                 state.state, state.exit = "terminated", done
-                await self._report()
+                self.changed()
                 return
             ran_well = done.finished - done.started > BACK_OFF_FORGIVEN
             state.crashes = 1 if ran_well else state.crashes + 1
@@ -149,26 +159,50 @@ class PodRunner:
             if pause:
                 state.state, state.reason = "waiting", "CrashLoopBackOff"
                 state.message = f"back-off {int(pause.total_seconds())}s restarting failed container {state.name}"
-                await self._report()
+                self.changed()
                 await asyncio.sleep(pause.total_seconds())
 
-    async def _once(self, command: Command, state: ContainerState) -> Exit:
-        output = logs.LogFile(self._log_folder / f"{state.name}.log")
+    async def _prepared(self, spec: Manifest, state: ContainerState) -> Command:
+        """What to run, with its folders made. Raises, and says in `state` why it waits, as Kubernetes names it."""
+        state.state, state.reason = "waiting", "ContainerCreating"
         try:
-            run = await Run.start(command, self._sandbox, output)
+            if full := self._full_disk():
+                raise NotMounted(full, code=DISK_PRESSURE)
+            if self._sandbox is Sandbox.BUBBLEWRAP and not self._etc.exists():
+                raise NotMounted("the sandbox's /etc is not made yet")
+            return await self._command(spec, await self._volumes.make())
+        except NotMounted as waiting:
+            if waiting.code != NotMounted.code:
+                state.reason = waiting.code
+            raise
+
+    async def _once(self, command: Command, state: ContainerState) -> Exit:
+        self._folders[state.name] = {mount.source: identity(mount.source) for mount in command.mounts}
+        output = logs.LogFile(self._log_folder / f"{state.name}.log")
+        starting = asyncio.ensure_future(Run.start(command, self._sandbox, output))
+        try:
+            run = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._runs[state.name] = await starting  # for `stop`: what is about to run must end, too
+            raise
         except OSError as wrong:
+            if wrong.errno not in PROGRAMS_FAULT:
+                raise
             now = datetime.now(UTC)
             output.write(f"{wrong.filename or state.name}: {wrong.strerror}\n".encode())
             output.close()
             return Exit(128, None, now, now, str(wrong.strerror))
         self._runs[state.name] = run
+        state.state, state.started, state.reason, state.message = "running", run.started, "", ""
+        self.changed()
         try:
-            state.state, state.started, state.reason, state.message = "running", run.started, "", ""
-            await self._report()
-            return await run.exit()
-        finally:
+            done = await run.exit()
+        except Exception:
+            await run.stop(timedelta(0))
             del self._runs[state.name]
-            output.close()
+            raise
+        del self._runs[state.name]
+        return done
 
     async def _command(self, spec: Manifest, made: dict[str, Path]) -> Command:
         """Raises `NotMounted` with the reason as Kubernetes names it."""
@@ -192,6 +226,7 @@ class PodRunner:
             self._volumes.mounts(spec, made),
             self.uid,
             self._folder / "containers" / spec["name"],
+            self._etc,
         )
 
     async def _environment(self, spec: Manifest) -> dict[str, str]:
@@ -237,3 +272,12 @@ class PodRunner:
         namespace = self._pod["metadata"]["namespace"]
         found = (await self._cluster.get(CONFIG_MAPS if is_config_map else SECRETS, name, namespace)).get("data") or {}
         return found if is_config_map else {key: b64decode(value).decode() for key, value in found.items()}
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Which folder it is: another one at the same path is not the one that a container sees. (0, 0) for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -69,44 +68,20 @@ def program_folders() -> list[Path]:
     return sorted(path for path in found if not any(other in path.parents for other in found))
 
 
-def hidden_files(folder: Path = Path("/etc")) -> Iterable[Path]:
-    """What below `folder` not everybody may read (`/etc/shadow`): a platform run by root must not show it either."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
-        if entry.is_symlink():
-            continue
-        try:
-            mode = entry.stat(follow_symlinks=False).st_mode
-        except OSError:
-            continue
-        wanted = stat.S_IROTH | (stat.S_IXOTH if entry.is_dir() else 0)
-        if mode & wanted != wanted:
-            yield Path(entry.path)
-        elif entry.is_dir():
-            yield from hidden_files(Path(entry.path))
-
-
 def bubblewrap_command(
-    command: list[str], mounts: Iterable[Mount], *, working_dir: str, info_fd: int, program: str
+    command: list[str], mounts: Iterable[Mount], *, working_dir: str, info_fd: int, program: str, etc: Path
 ) -> list[str]:
-    """The command line that runs `command` in a sandbox: /usr, /etc, the interpreter and our code read-only, the
-    mounts, an own /tmp, /proc and /dev, the host's network, and nothing else."""
+    """The command line that runs `command` in a sandbox: /usr, the interpreter and our code read-only, `etc` as /etc,
+    the mounts, an own /tmp, /proc and /dev, the host's network, and nothing else."""
     line = [program, *_namespaces(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     line += ["--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", "agent", "--info-fd", str(info_fd)]
-    line += ["--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc"]
+    line += ["--ro-bind", "/usr", "/usr", "--ro-bind", str(etc), "/etc"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = Path("/", name)
         if path.is_symlink():
             line += ["--symlink", os.readlink(path), str(path)]
         elif path.exists():
             line += ["--ro-bind", str(path), str(path)]
-    for path in hidden_files():
-        line += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
-    if Path("/run/systemd/resolve").exists():
-        line += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
     line += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for mount in sorted(mounts, key=lambda mount: mount.path):
         line += ["--ro-bind" if mount.is_read_only else "--bind", str(mount.source), mount.path]

@@ -84,8 +84,14 @@ def container_status(container: ContainerState) -> Manifest:
     }
 
 
-def pod_status(pod: Manifest, containers: list[ContainerState], now: datetime) -> Manifest:
-    """`status` of the pod, with transition times kept where nothing changed."""
+DISK_PRESSURE = "DiskPressure"
+
+
+def pod_status(
+    pod: Manifest, containers: list[ContainerState], now: datetime, disk_is_full: str | None = None
+) -> Manifest:
+    """`status` of the pod, with transition times kept where nothing changed. `disk_is_full`: one sentence, or None. A
+    cluster's node has a condition for that; here, where there is no node, it is the pod's."""
     old = pod.get("status") or {}
     policy = pod["spec"].get("restartPolicy", "Always")
     if all(c.state == "terminated" and c.exit and not starts_again(policy, c.exit.code) for c in containers):
@@ -104,6 +110,8 @@ def pod_status(pod: Manifest, containers: list[ContainerState], now: datetime) -
     ):
         before = next((c for c in old.get("conditions", ()) if c["type"] == kind and c["status"] == value), None)
         conditions.append(before or {"type": kind, "status": value, "lastTransitionTime": rfc3339(now)})
+    if disk_is_full:
+        conditions.append({"type": DISK_PRESSURE, "status": "True", "reason": "DiskFull", "message": disk_is_full})
     return {
         "phase": phase,
         "conditions": conditions,

@@ -1,13 +1,13 @@
 """The folders that a pod's volumes are, and what is written into them."""
 
 import os
-import shutil
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from komputer.kube import CONFIG_MAPS, PVCS, SECRETS, Cluster
+from komputer.local.kubelet import claims
 from komputer.local.kubelet.sandbox import Mount
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Invalid, KomputerError, NotFound
@@ -35,11 +35,11 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 class Volumes:
     """One pod's volumes. `refresh` writes what has changed or expires and says when to look again."""
 
-    def __init__(self, cluster: Cluster, pod: Manifest, folder: Path, claims: Path) -> None:
+    def __init__(self, cluster: Cluster, pod: Manifest, folder: Path, claim_folders: Path) -> None:
         self._cluster = cluster
         self._pod = pod
         self._folder = folder
-        self._claims = claims
+        self._claim_folders = claim_folders
         self._namespace: str = pod["metadata"]["namespace"]
         self._tokens: dict[Path, datetime] = {}
 
@@ -64,16 +64,20 @@ class Volumes:
         return made
 
     async def refresh(self, now: datetime) -> None:
-        """Writes tokens anew that are past four fifths of their life."""
-        if any(now >= due for due in self._tokens.values()):
+        """Writes tokens anew that are past four fifths of their life, or were deleted."""
+        if any(now >= due or not path.exists() for path, due in self._tokens.items()):
             await self.make()
 
     async def _claim(self, name: str) -> Path:
         try:
             claim = await self._cluster.get(PVCS, name, self._namespace)
+            if claims.is_deleted(claim):
+                raise NotMounted(f'persistentvolumeclaim "{name}" is being deleted')
+            if not claims.is_bound(claim):
+                claim = await claims.bind(self._cluster, claim)
         except NotFound as missing:
             raise NotMounted(f'persistentvolumeclaim "{name}" not found') from missing
-        path = claim_folder(self._claims, claim)
+        path = claims.claim_folder(self._claim_folders, claim)
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
 
@@ -107,7 +111,7 @@ class Volumes:
 
     async def _write_token(self, path: Path, source: Manifest) -> None:
         now = datetime.now(UTC)
-        if path in self._tokens and now < self._tokens[path]:
+        if path in self._tokens and now < self._tokens[path] and path.exists():
             return
         meta = self._pod["metadata"]
         lifetime = timedelta(seconds=source.get("expirationSeconds", 3600))
@@ -138,10 +142,6 @@ class Volumes:
             found.append(Mount(source, mount["mountPath"], bool(mount.get("readOnly"))))
         return found
 
-    def remove(self) -> None:
-        """All but the claims: those outlive the pod."""
-        shutil.rmtree(self._folder.parent, ignore_errors=True)
-
 
 def inside(folder: Path, part: str) -> Path:
     """`folder/part`; raises `NotMounted` where that leads out of `folder`."""
@@ -149,12 +149,6 @@ def inside(folder: Path, part: str) -> Path:
     if not path.is_relative_to(folder.resolve()):
         raise NotMounted(f"{part!r} leads out of its volume")
     return path
-
-
-def claim_folder(claims: Path, claim: Manifest) -> Path:
-    """A claim's disk. The uid is in its name, so that a new claim never finds the files of an old one."""
-    meta = claim["metadata"]
-    return claims / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
 
 
 def _write_items(path: Path, source: Manifest, data: dict[str, bytes]) -> None:

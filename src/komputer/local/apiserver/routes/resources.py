@@ -130,6 +130,7 @@ class Resources:
         _check_watch(kind, call)
         text = query.get("resourceVersion", "")
         revision = None if text in ("", "0") else _revision(text)
+        _refuse_future(revision or 0, self._store.revision)
         stored_kind = events.stored_as(kind)
         seconds = whole_number(query, "timeoutSeconds")
         watched = Watch(
@@ -272,14 +273,19 @@ def _check_revision(call: Call, current: int) -> None:
         )
     if faults:
         raise invalid("ListOptions", "meta.k8s.io", "", faults)
+    _refuse_future(asked, current)
+    if match == "Exact" and asked != current:
+        raise expired("The resourceVersion for the provided list is too old.")
+
+
+def _refuse_future(asked: int, current: int) -> None:
+    """A version that was not reached yet: the caller knows a database that was lost since."""
     if asked > current:
         details: dict[str, Any] = {
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
         }
         message = f"Timeout: Too large resource version: {asked}, current: {current}"
         raise ApiError(504, "Timeout", message, {**details, "retryAfterSeconds": 1})
-    if match == "Exact" and asked != current:
-        raise expired("The resourceVersion for the provided list is too old.")
 
 
 def _check_watch(kind: Kind, call: Call) -> None:

@@ -1,0 +1,91 @@
+"""The `/etc` of a sandbox: a fixed, small set of files that programs need, copied from the machine or made.
+
+Only regular files that everybody may read are copied, once, when the kubelet starts. So what is added to the machine's
+`/etc` later, or may be read by root alone, is in no sandbox. Names and addresses (`hosts`, `resolv.conf`) are copied
+again when they change: a laptop changes its network.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Final
+
+FILES: Final = (
+    *("host.conf", "gai.conf", "networks", "nsswitch.conf", "protocols", "services"),
+    *("ld.so.cache", "ld.so.conf", "localtime", "timezone", "os-release", "debian_version", "lsb-release"),
+    *("redhat-release", "mime.types", "shells", "inputrc", "bash.bashrc", "profile", "magic"),
+    *("ssl/openssl.cnf", "pki/tls/openssl.cnf", "ca-certificates.conf"),
+)
+FOLDERS: Final = (
+    *("alternatives", "ld.so.conf.d", "ssl/certs", "pki/tls/certs", "pki/ca-trust/extracted", "crypto-policies"),
+    *("ca-certificates/extracted", "fonts", "perl", "terminfo", "python3", "python3.11", "python3.12", "python3.13"),
+)
+"""Public by their nature: the system's certificates, its linker's paths, its choice among programs."""
+NETWORK: Final = ("hosts", "resolv.conf")
+FILE_LIMIT_BYTES: Final = 4 * 1024 * 1024
+"""A larger file is none of these."""
+MADE: Final = {
+    "passwd": "root:x:0:0:root:/root:/bin/bash\nagent:x:1000:1000:agent:/workspace:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n",
+    "hostname": "agent\n",
+}
+
+
+def make_etc(target: Path, source: Path = Path("/etc")) -> None:
+    """Makes `target` anew. What cannot be read is left out. Raises `OSError` where `target` cannot be written."""
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True, mode=0o755)
+    new.chmod(0o755)
+    for name, text in MADE.items():
+        (new / name).write_text(text)
+    for name in (*FILES, *NETWORK):
+        _copy(source / name, new / name)
+    for name in FOLDERS:
+        for folder, folders, files in os.walk(source / name):
+            for file in (*files, *(each for each in folders if Path(folder, each).is_symlink())):
+                path = Path(folder, file)
+                _copy(path, new / path.relative_to(source))
+    (new / "mtab").symlink_to("/proc/mounts")
+    for path in new.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    shutil.rmtree(target, ignore_errors=True)
+    new.replace(target)
+
+
+def follow_network(target: Path, source: Path = Path("/etc")) -> None:
+    """Copies what the machine says of names and addresses now, where that has changed. Raises `OSError`."""
+    for name in NETWORK:
+        data = _content(source / name)
+        path = target / name
+        if data is not None and (not path.exists() or path.read_bytes() != data):
+            temporary = path.with_name(f".{name}.new")
+            temporary.write_bytes(data)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+
+
+def _copy(path: Path, target: Path) -> None:
+    if path.is_symlink() and str(path.readlink()).startswith(("/usr/", "/etc/alternatives/", "../usr/")):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path.readlink())
+        return
+    data = _content(path)
+    if data is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def _content(path: Path) -> bytes | None:
+    """Of a regular file that everybody may read; links are followed."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(file.fileno())
+            if stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IROTH and found.st_size <= FILE_LIMIT_BYTES:
+                return file.read()
+    return None

@@ -1,0 +1,73 @@
+"""`komputer volumes`: workspaces that no agent is known to own, and how an agent gets one back."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from komputer.kube import PVCS, Cluster
+from komputer.local.kubelet import claims
+from komputer.local.kubelet.removal import LOST_AND_FOUND, remove_tree
+from komputer.resources import names
+from komputer.resources.errors import Conflict, Invalid, NotFound
+
+KEPT: Final = "before-adoption"
+
+
+@dataclass(frozen=True)
+class LostVolume:
+    """A workspace in `lost+found/volumes/`. `claim` is the claim that it was, as `namespace/name`."""
+
+    name: str
+    claim: str
+    changed: datetime
+    path: Path
+
+
+def lost_volumes(data_dir: Path) -> list[LostVolume]:
+    """The newest first."""
+    folder = data_dir / LOST_AND_FOUND / "volumes"
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        namespace, _, rest = path.name.partition("_")
+        changed = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+        found.append(LostVolume(path.name, f"{namespace}/{rest.partition('_')[0]}", changed, path))
+    return sorted(found, key=lambda volume: volume.changed, reverse=True)
+
+
+def lost_volume(data_dir: Path, name: str) -> LostVolume:
+    """Raises `NotFound`."""
+    for volume in lost_volumes(data_dir):
+        if volume.name == name:
+            return volume
+    raise NotFound(f"there is no volume {name!r} in {data_dir / LOST_AND_FOUND}; see `komputer volumes list`")
+
+
+async def adopt(data_dir: Path, cluster: Cluster, name: str, agent: str, namespace: str) -> Path:
+    """Makes the lost volume the workspace of the agent, whose own goes to `lost+found/` in its place. Its pod starts
+    again on it. Raises `NotFound` where the agent has no claim yet, and `Conflict` where that is being deleted."""
+    volume = lost_volume(data_dir, name)
+    try:
+        claim = await cluster.get(PVCS, names.pvc_name(agent), namespace)
+    except NotFound as missing:
+        raise NotFound(f"agent {agent!r} has no workspace: create the agent first, then adopt") from missing
+    if claims.is_deleted(claim) or not claims.is_bound(claim):
+        raise Conflict(f"the workspace of agent {agent!r} is not bound; try again when its pod runs")
+    target = claims.claim_folder(data_dir / "volumes", claim)
+    replaced = volume.path.with_name(f"{target.name}.{KEPT}")
+    if replaced.exists():
+        raise Conflict(f"{replaced} exists: delete it or move it away first")
+    if target.exists():
+        target.rename(replaced)
+    try:
+        volume.path.rename(target)
+    except OSError as error:
+        if replaced.exists():
+            replaced.rename(target)
+        raise Invalid(f"{volume.path} could not be moved to {target}: {error.strerror}") from error
+    return target
+
+
+def delete(data_dir: Path, name: str) -> None:
+    """Raises `NotFound`; `OSError` where something cannot be removed."""
+    remove_tree(lost_volume(data_dir, name).path)
