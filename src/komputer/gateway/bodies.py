@@ -19,8 +19,7 @@ AS_OBJECTS: Final = 8
 large; what runtimes send is mostly text, which does not grow."""
 
 VALUES_LIMIT: Final = 100_000
-"""JSON values in what a runtime posts: about 10 ms of the event loop. Its largest batch is 100 events, of some 20 values
-each."""
+"""JSON values in what a runtime posts: about 10 ms of the event loop. Its largest batch has 100 events of 20 values."""
 
 B = TypeVar("B", bound=Part)
 T = TypeVar("T")

@@ -13,6 +13,7 @@ Refusals are answered as JSON: they never reach the application.
 """
 
 import asyncio
+import socket
 import urllib.parse
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -124,7 +125,12 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = self.loop.time()
-        descriptor = _descriptor(transport)
+        connection = transport.get_extra_info("socket")
+        descriptor = connection.fileno() if connection is not None else 0
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+            # asyncio leaves it to Nagle's algorithm where a listening socket names no protocol, and each answer of two
+            # writes waits 40 ms for the client's delayed acknowledgement.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._slot = self._tracked.admit(self, self.client[0] if self.client else "", descriptor)
         if self._slot is None:
             if descriptor > descriptors.soft_limit() - 32:
@@ -465,11 +471,6 @@ class Protocol(HttpToolsProtocol):
         self._since = self.loop.time()
         if not self._in_head:
             self._set_deadline(self.limits.idle_s, "idle")
-
-
-def _descriptor(transport: asyncio.Transport) -> int:
-    socket = transport.get_extra_info("socket")
-    return socket.fileno() if socket is not None else 0
 
 
 def _target(url: bytes) -> tuple[bytes, bytes]:

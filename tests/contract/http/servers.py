@@ -1,6 +1,7 @@
-"""The four HTTP servers that callers and agents reach, each in a thread of its own, with limits that tests can wait for."""
+"""The four HTTP servers that callers and agents reach, each in a thread, with limits that a test waits for."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -9,8 +10,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import uvicorn
 
 from komputer import api, gateway
 from komputer.events.log import Log
@@ -21,6 +20,7 @@ from komputer.kube import Cluster
 from komputer.local.apiserver import ApiServer, as_status
 from komputer.runtime.door import Door
 from komputer.runtime.forwarder import Forwarder
+from komputer.serve.http import Announcing
 
 LIMITS = Limits(
     head_s=1.0,
@@ -180,14 +180,14 @@ async def _parts(kubeconfig: Path, redis: str) -> AsyncIterator[tuple[Cluster, L
 async def _running(app: Any, refusal: Any, drain: Callable[[], None], **others: Any) -> Served:
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
         config = http.config(app, limits=LIMITS, refusal=refusal, lifespan="on", timeout_graceful_shutdown=1, **others)
-        server = uvicorn.Server(config)
+        started = asyncio.Event()
+        server = Announcing(config, started.set, drain)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  # not in the main thread
         running = asyncio.create_task(server.serve(sockets=[listening]))
         async with asyncio.timeout(WITHIN_S):
-            while not server.started:
-                await asyncio.sleep(0.01)
+            await started.wait()
         try:
             yield listening.getsockname()[1]
         finally:
-            drain()
             server.should_exit = True
             await running

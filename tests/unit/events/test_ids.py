@@ -29,3 +29,8 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     except Invalid:
         return
     assert 0 <= low <= high
+
+
+def test_a_plus_that_was_not_escaped_in_a_query_is_one() -> None:
+    for text in ("2026-11-28T10:00:00+01:30", "2026-11-28T10:00:00.25+00:00"):
+        assert cursor(text.replace("+", " ")) == cursor(text)

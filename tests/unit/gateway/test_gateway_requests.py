@@ -118,12 +118,13 @@ def test_nonsense_is_left_to_the_model_to_refuse(content: object) -> None:
     admit(request(messages=[{"role": "user", "content": content}, None], tools="none", system=3))
 
 
-@pytest.mark.parametrize("value", [b"[0],", b'{"":0},', b"0,", b'"text, text",'])
-def test_a_small_body_that_would_be_large_in_memory_is_not_parsed(value: bytes) -> None:
+@pytest.mark.parametrize(
+    ("value", "per_value"), [(b"[0],", 2), (b'{"":0},', 2), (b"0,", 1), (b'"text, [{\\" text",', 1)]
+)
+def test_a_small_body_that_would_be_large_in_memory_is_not_parsed(value: bytes, per_value: int) -> None:
     def body(count: int) -> bytes:
         return b'{"model":"m","x":[' + value * count + b"0]}"
 
-    per_value = sum(value.count(sign) for sign in (b",", b"[", b"{"))
     with pytest.raises(TooLarge):
         parsed(body(VALUES_LIMIT // per_value))
     assert parsed(body(1000))["model"] == "m"

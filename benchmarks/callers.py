@@ -1,0 +1,76 @@
+"""Many callers at once, by wrk (Debian's package `wrk`): the pauses that one caller after another does not see.
+
+The command that a row stands for is
+`wrk --threads 1 --connections 8 --duration 10s --script SCRIPT http://127.0.0.1:PORT/PATH`.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from benchmarks.gateway import QUESTION, open_task
+from benchmarks.measures import TASK, Row
+from tests.e2e.laptop import Laptop
+
+CALLERS = (8, 32)
+AGENTS = 4
+"""Of the gateway's callers: it takes 16 model requests of one agent at once."""
+WARM_S = 2
+SCRIPT = """
+wrk.method, wrk.body = %s, %s
+wrk.headers["content-type"] = "application/json"
+local tokens, turn = {%s}, 0
+function request()
+  if #tokens > 0 then
+    turn = turn %% #tokens + 1
+    wrk.headers["authorization"] = tokens[turn]
+  end
+  return wrk.format()
+end
+function done(summary, latency, requests)
+  local failed = summary.errors.status + summary.errors.read
+  io.write(string.format("RESULT %%d %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), latency.max, failed))
+end
+"""
+
+
+def callers(laptop: Laptop, folder: Path, seconds: int) -> list[Row]:
+    """The API and the gateway with 8 and 32 callers; nothing where wrk is not installed."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        return [Row("8 and 32 callers", "not measured: wrk is not installed", "")]
+    laptop.assign("called", TASK)
+    laptop.end("called")
+    tokens = [open_task(laptop, f"asks-{n}")["authorization"] for n in range(AGENTS)]
+    gateway = laptop.address("gateway")
+    asked = [
+        ("`GET /agents/{name}`", f"{laptop.url}/api/v1/agents/called", None, []),
+        ("`GET /agents/{name}/events`", f"{laptop.url}/api/v1/agents/called/events?limit=20", None, []),
+        ("gateway, `count_tokens`", f"{gateway}/model/v1/messages/count_tokens", json.dumps(QUESTION), tokens),
+    ]
+    rows = []
+    script = folder / "wrk.lua"
+    for what, url, body, given in asked:
+        method = "POST" if body else "GET"
+        quoted = ", ".join(json.dumps(token) for token in given)
+        script.write_text(SCRIPT % (json.dumps(method), json.dumps(body) if body else "nil", quoted))
+        for count in CALLERS:
+            command = [wrk, "--threads", "1", "--connections", str(count), "--script", str(script), "--duration"]
+            subprocess.run([*command, f"{WARM_S}s", url], check=True, capture_output=True)
+            done = subprocess.run([*command, f"{seconds}s", url], check=True, capture_output=True, text=True)
+            rows.append(Row(f"{what}, {count} callers", _figure(done.stdout), "p99 < 20 ms"))
+    for name in ("called", *(f"asks-{n}" for n in range(AGENTS))):
+        laptop.http.delete(f"/agents/{name}")
+    return rows
+
+
+def _figure(said: str) -> str:
+    line = next(line for line in said.splitlines() if line.startswith("RESULT "))
+    requests, micros, p50, p99, longest, failed = map(int, line.split()[1:])
+    assert failed == 0, said
+    return (
+        f"{requests * 1_000_000 // micros} requests/s, p50 {p50 / 1000:.1f} ms, p99 {p99 / 1000:.1f} ms, "
+        f"max {longest / 1000:.0f} ms"
+    )
