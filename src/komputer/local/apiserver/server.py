@@ -53,8 +53,8 @@ class ApiServer:
         installation: str = "",
     ) -> None:
         """`history_length` is how many changes per resource a watch can resume from; older ones answer 410 (a guess,
-        unmeasured). `bookmark_interval` is the real server's. Tokens of one `installation` are not valid at another that
-        has a copy of the database."""
+        unmeasured). `bookmark_interval` is the real server's. Tokens of one `installation` are not valid at another
+        that has a copy of the database."""
         self.log_source = log_source
         self.registry = Registry()
         database.touch(mode=0o600)

@@ -36,7 +36,7 @@ class Command:
     environment: Mapping[str, str]
     working_dir: str | None
     mounts: list[Mount]
-    pod_uid: str
+    pod_folder: Path
     own_folder: Path
     """For HOME, TMPDIR and the working directory of a process without a sandbox."""
 
@@ -63,7 +63,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         declared = {key: rewritten(value, command.mounts) for key, value in command.environment.items()}
         environment = container_environment(declared, str(home), str(temporary))
-        environment[processes.MARK] = command.pod_uid
+        environment[processes.MARK] = str(command.pod_folder)
         process = await asyncio.create_subprocess_exec(
             *command.entrypoint,
             *(rewritten(part, command.mounts) for part in command.argv),
@@ -134,7 +134,7 @@ class Run:
     async def _sweep(self) -> None:
         """Without a PID namespace the kernel does not end the tree with its root; what carries our mark is killed."""
         for _ in range(SWEEPS if self._sandbox is Sandbox.NONE else 0):
-            left = processes.marked([self._command.pod_uid])
+            left = processes.marked(self._command.pod_folder)
             if not left:
                 return
             processes.kill(left)
