@@ -55,7 +55,7 @@ async def test_the_image_s_program_is_found_though_a_mount_of_the_pod_has_its_pa
         environment={},
         working_dir=None,
         mounts=[Mount(tmp_path, str(python.parent))],
-        pod_folder=tmp_path / "u",
+        pod_uid="u",
         own_folder=tmp_path / "own",
     )
     log = LogFile(tmp_path / "log")

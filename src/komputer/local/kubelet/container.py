@@ -36,9 +36,13 @@ class Command:
     environment: Mapping[str, str]
     working_dir: str | None
     mounts: list[Mount]
-    pod_folder: Path
+    pod_uid: str
     own_folder: Path
-    """For HOME, TMPDIR and the working directory of a process without a sandbox."""
+    """`<pod>/containers/<name>`, for HOME, TMPDIR and the working directory of a process without a sandbox."""
+
+    @property
+    def pod_folder(self) -> Path:
+        return self.own_folder.parents[1]
 
 
 class Run:

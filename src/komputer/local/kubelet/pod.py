@@ -190,7 +190,7 @@ class PodRunner:
             environment,
             spec.get("workingDir"),
             self._volumes.mounts(spec, made),
-            self._folder,
+            self.uid,
             self._folder / "containers" / spec["name"],
         )
 
