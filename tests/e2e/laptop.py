@@ -17,7 +17,8 @@ import yaml
 
 from tests.e2e.platform import Json, Platform, files_below
 
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 180.0
+"""Generous: the machine may be busy with other tests."""
 
 
 class Laptop(Platform):

@@ -29,7 +29,7 @@ def up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env={**clean, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -69,7 +69,7 @@ def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(tmp_path: Path) ->
         )
         time.sleep(wait_s)  # no event to wait for: the moment itself is what is tried
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
         # Before the first line of ours runs the interpreter is still starting: that end is its own.
         if b"site.py" not in said and b"<frozen" not in said:
             assert b"Traceback" not in said, (wait_s, said.decode())

@@ -31,7 +31,7 @@ def supervised(folder: Path, program: str, **options: object) -> subprocess.Comp
         [sys.executable, "-c", HEAD + textwrap.dedent(program)],
         cwd=folder,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
         **({"capture_output": True} | options),  # type: ignore[call-overload,dict-item]
     )
