@@ -1,5 +1,6 @@
 # The commands of this project. `make up` and `make test` are all that a newcomer needs.
-PYTHON ?= python3
+# The interpreter for .venv; empty: the first of python3, python3.13, python3.12 and python3.11 that suits.
+PYTHON ?=
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
@@ -9,15 +10,8 @@ export UV_NO_PROGRESS := 1
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
-setup: .venv/.ready ## Make .venv and install what `up` and `test` need; quick when nothing changed
-
-.venv/.ready: requirements/dev.txt requirements/setup.txt pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "setup: installing the pinned packages into .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
-	@$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements/dev.txt
-	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
-	@touch $@
+setup: ## Make .venv and install what `up` and `test` need, or repair it; quick when nothing changed
+	@PYTHON="$(PYTHON)" hack/setup.sh
 
 up: setup ## Run the platform on 127.0.0.1:8080 (ARGS="--port 9000 --offline")
 	@exec $(BIN)/komputer up $(ARGS)

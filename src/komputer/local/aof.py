@@ -1,8 +1,8 @@
 """Valkey's append-only file on disk: find where it is damaged, cut it there, keep a copy.
 
-The log is a folder: a manifest names one base file (a snapshot) and the increments after it, each a sequence of commands
-as clients send them. Valkey refuses to start on most damage and, where the manifest is missing, starts empty without a
-word. Nothing here runs on a healthy log but `check_files`.
+The log is a folder: a manifest names one base file (a snapshot) and the increments after it, each a sequence of
+commands as clients send them. Valkey refuses to start on most damage and, where the manifest is missing, starts empty
+without a word. Nothing here runs on a healthy log but `check_files`.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from komputer.local.datadir import aside_path, set_aside
 
 FOLDER, BASENAME = "appendonlydir", "appendonly.aof"
 TORN_LIMIT_BYTES = 1024 * 1024
-"""A damaged end of at most this length is what a power cut leaves, and is cut off without asking: each answered write is
-on the disk (`appendfsync always`), so an unfinished end is what nobody was answered for. Above what one turn of the
+"""A damaged end of at most this length is what a power cut leaves, and is cut off without asking: each answered write
+is on the disk (`appendfsync always`), so an unfinished end is what nobody was answered for. Above what one turn of the
 server's loop writes; a longer one has lost events for certain."""
 _COMMAND_NAMES = frozenset(
-    b"select multi exec set setnx setex psetex getset getdel append del unlink incr incrby decr decrby incrbyfloat expire "
-    b"pexpire expireat pexpireat persist rename hset hsetnx hmset hdel hincrby hincrbyfloat hpexpireat xadd xtrim xdel "
-    b"xsetid xgroup xack xclaim xautoclaim sadd srem zadd zrem zincrby zremrangebyscore lpush rpush lpop rpop ltrim "
-    b"flushall flushdb function script restore copy move swapdb mset".split()
+    b"select multi exec set setnx setex psetex getset getdel append del unlink incr incrby decr decrby incrbyfloat "
+    b"expire pexpire expireat pexpireat persist rename hset hsetnx hmset hdel hincrby hincrbyfloat hpexpireat xadd "
+    b"xtrim xdel xsetid xgroup xack xclaim xautoclaim sadd srem zadd zrem zincrby zremrangebyscore lpush rpush "
+    b"lpop rpop ltrim flushall flushdb function script restore copy move swapdb mset".split()
 )
 """Those that change data, so that they stand in the file; others are damage."""
 
@@ -78,8 +78,8 @@ def listed(folder: Path) -> list[tuple[str, str]]:
 
 
 def check_files(folder: Path) -> Damage | None:
-    """What Valkey would not notice, or only by ending: a manifest or a part of the log that is missing. Cheap. A manifest
-    that can be derived from the files without doubt is written anew."""
+    """What Valkey would not notice, or only by ending: a manifest or a part of the log that is missing. Cheap. A
+    manifest that can be derived from the files without doubt is written anew."""
     manifest = manifest_path(folder)
     files = _parts(folder)
     try:

@@ -1,7 +1,7 @@
 """The file of the objects (SQLite) on disk: find damage before anything is served from it, and save what can be read.
 
-SQLite finds damage only where it reads, and takes an unreadable entry of its write-ahead log (WAL) for the end of it: what
-was written after that would be lost without a word.
+SQLite finds damage only where it reads, and takes an unreadable entry of its write-ahead log (WAL) for the end of it:
+what was written after that would be lost without a word.
 """
 
 import contextlib
@@ -129,7 +129,7 @@ def _checksum(data: bytes, is_big_endian: bool, start: tuple[int, int]) -> tuple
     return first, second
 
 
-# ---- backup and repair ------------------------------------------------------------------------------------------------
+# ---- backup and repair ---------------------------------------------------------------------------------------------
 def back_up(database: Path) -> None:
     """Copy a sound database beside itself, for `repair`. A disk without room for it is no fault."""
     if not database.exists() or not database.stat().st_size:

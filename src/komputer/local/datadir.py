@@ -76,8 +76,8 @@ class DataDir:
         foreign = [name for name in found if not name.startswith(".") and name not in IGNORED]
         if foreign and not any(name in OURS for name in found):
             raise Unusable(
-                f"{self.path} holds other files ({foreign[0]!r}) and no data of Komputer; choose another directory with "
-                "--data-dir"
+                f"{self.path} holds other files ({foreign[0]!r}) and no data of Komputer; choose another directory "
+                "with --data-dir"
             )
         self._directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchmod(self._directory, 0o700)
@@ -172,6 +172,7 @@ class DataDir:
                 return True
             except OSError:
                 if time.monotonic() > deadline:
+                    self._name.close()
                     return False
                 time.sleep(0.02)
 

@@ -1,11 +1,12 @@
 """`komputer repair`: make a data directory with damaged files startable again, and say what was lost."""
 
+import sqlite3
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from komputer.local import aof, database, valkey
-from komputer.local.datadir import DataDir, default_path, set_aside
+from komputer.local.datadir import DataDir, Unusable, default_path, set_aside
 from komputer.resources.errors import KomputerError
 
 WORKSPACES = "Workspaces without an agent are moved to lost+found/ at the next start, never deleted."
@@ -19,14 +20,20 @@ class NothingThere(KomputerError):
 
 def repair(path: Path | None, tell: Callable[[str], None]) -> None:
     """Check the objects and the event log, and repair what is damaged; `tell` prints what was found and done. A copy of
-    each damaged file is kept beside it. Raises `InUse` while a platform runs on the directory."""
+    each damaged file is kept beside it. Raises `InUse` while a platform runs on the directory, `Unusable` where it
+    cannot be written."""
     path = path or default_path()
     if not path.is_dir():
         raise NothingThere(f"there is no data directory at {path}; say with --data-dir where it is")
     data = DataDir(path, tell)
-    _repair_objects(data.objects, tell)
-    _repair_events(data.valkey, tell)
-    data.save()
+    try:
+        _repair_objects(data.objects, tell)
+        _repair_events(data.valkey, tell)
+        data.save()
+    except (OSError, sqlite3.Error) as wrong:
+        raise Unusable(
+            f"{data.path} could not be repaired: {wrong}; make room or fix the disk, and try again"
+        ) from wrong
 
 
 def _repair_objects(objects: Path, tell: Callable[[str], None]) -> None:

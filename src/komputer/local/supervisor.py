@@ -29,6 +29,8 @@ FATAL_EXIT = 78
 """Exit code of a part that cannot run before a person has acted (`Fatal`): the platform stops. EX_CONFIG."""
 WATCH_S = 2.0
 """Between two calls of `watch`."""
+SLOW_START_S = 30.0
+"""After which a person who waits for the start is told for which parts, and again each time."""
 SLOW_STOP_S = 3.0
 """After which a person who waits for the end is told for which part."""
 FORGIVEN_AFTER_S = 60.0
@@ -123,7 +125,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._asked_to_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        announced = False
+        announced, patience = False, time.monotonic() + SLOW_START_S
         while not self._stopping:
             self._reap()
             if self._stopping:
@@ -142,6 +144,9 @@ class Supervisor:
             if not announced and not self.unready():
                 announced = True
                 on_ready()
+            if not announced and time.monotonic() > patience:
+                patience += SLOW_START_S
+                self._tell(f"still waiting for {', '.join(self.unready())}")
             # Readiness of a part is a byte in shared memory, which wakes nobody: looked at often until all are there.
             select.select([reader], [], [], 0.01 if not announced else self._pause())
             self._drain(reader)

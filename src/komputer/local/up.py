@@ -131,11 +131,14 @@ def up(options: Options) -> int:
 
 
 def _command() -> str:
-    """How this person calls the command line."""
-    program = Path(sys.argv[0])
-    if program.name != "komputer" or shutil.which("komputer") == str(program):
-        return "komputer" if shutil.which("komputer") else f"{shlex.quote(sys.executable)} -m komputer.cli"
-    return shlex.quote(os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program))
+    """How this person can call the command line from this directory."""
+    program = Path(sys.executable).with_name("komputer")
+    if not program.exists():
+        return f"{shlex.quote(sys.executable)} -m komputer.cli"
+    found = shutil.which("komputer")
+    if found and Path(found).resolve() == program.resolve():
+        return "komputer"
+    return shlex.quote(str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program))
 
 
 def _announce(told: parts.Platform) -> None:

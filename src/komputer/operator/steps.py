@@ -33,7 +33,8 @@ class Steps(NamedTuple):
 
 
 def steps(seen: Seen, failed_before: int) -> Steps:
-    """What brings the children to what is desired. A running pod is left alone, whatever changed around it.
+    """What brings the children to what is desired. A running pod is left alone, whatever changed around it, but where
+    the gateway has moved: it would wait for ever at the old address. Its task is resumed in the next pod.
 
     `failed_before`: how many pods in a row failed before the one that is to be made.
     """
@@ -52,12 +53,20 @@ def steps(seen: Seen, failed_before: int) -> Steps:
         first.append(Step("patch", {"data": seen.desired.settings["data"]}, seen.settings["metadata"]["name"]))
     if seen.pod is None:
         return Steps(first, [_create(_counted(seen.desired.pod, failed_before))])
+    if _has_old_gateway(seen.pod, seen.desired.pod):
+        return Steps(first, [_delete(seen.pod)])
     if seen.pod.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
         return Steps(first, [])
     due = _made_at(seen.pod) + back_off(failures(seen.pod, seen.now))
     if seen.now < due:
         return Steps(first, [], due)
     return Steps(first, [_delete(seen.pod)])
+
+
+def _has_old_gateway(pod: Manifest, wanted: Manifest) -> bool:
+    """A pod that does not say which address it knows was made by an earlier version, and is left alone."""
+    known, now = ((m["metadata"].get("annotations") or {}).get(names.GATEWAY_ANNOTATION) for m in (pod, wanted))
+    return known is not None and known != now
 
 
 def _is_left_over(child: Manifest, seen: Seen) -> bool:

@@ -22,6 +22,8 @@ OFFICE_LABEL: Final = "komputer.ai/office"
 
 MADE_FROM_ANNOTATION: Final = "komputer.ai/made-from"
 """On a pod: a digest of all that its manifest was made from. A template that changes applies to the next pod only."""
+GATEWAY_ANNOTATION: Final = "komputer.ai/gateway-url"
+"""On a pod: where it was told that the gateway is. A pod with an old address reaches nobody, and is replaced."""
 REMADE_ANNOTATION: Final = "komputer.ai/remade"
 """On a pod: how many pods in a row failed before it; the back-off grows with it."""
 

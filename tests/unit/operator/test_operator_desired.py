@@ -13,7 +13,7 @@ SNAPSHOT = Path(__file__).with_name("ada.json")
 
 
 def of(pod_spec: Manifest, **spec: Any) -> Manifest:
-    return pod(agent(spec=spec), TemplateSpec.model_validate({"podSpec": pod_spec}))
+    return pod(agent(spec=spec), TemplateSpec.model_validate({"podSpec": pod_spec}), CONFIG)
 
 
 def container(found: Manifest, n: int = 0) -> Manifest:

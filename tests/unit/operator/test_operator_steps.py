@@ -4,7 +4,8 @@ import pytest
 
 from komputer.operator.seen import Seen
 from komputer.operator.steps import BACK_OFF, BACK_OFF_LIMIT, FORGIVEN_AFTER, back_off, failures, steps
-from tests.unit.operator.given import NOW, OLD_UID, agent, owned, pod, pvc, seen, settings, without_template
+from komputer.resources import names
+from tests.unit.operator.given import NOW, OLD_UID, agent, made, owned, pod, pvc, seen, settings, without_template
 
 
 def told(value: Seen, failed_before: int = 0) -> list[tuple[str, str]]:
@@ -26,6 +27,15 @@ def test_what_exists_is_left_alone() -> None:
 def test_a_running_pod_is_left_alone_whatever_changes_around_it() -> None:
     assert told(seen(desired=without_template(agent()))) == []
     assert told(seen(agent(spec={"model": "claude-other", "systemPrompt": "p"}))) == []
+
+
+def test_a_pod_that_knows_an_old_address_of_the_gateway_is_replaced() -> None:
+    elsewhere = pod()
+    elsewhere["metadata"]["annotations"] = {names.GATEWAY_ANNOTATION: "http://127.0.0.1:4711"}
+    assert told(seen(pod=elsewhere)) == [("delete", "ada-pod")]
+    elsewhere["metadata"]["annotations"] = {names.GATEWAY_ANNOTATION: "http://gateway:8081"}
+    assert told(seen(pod=elsewhere)) == []
+    assert made().pod["metadata"]["annotations"][names.GATEWAY_ANNOTATION] == "http://gateway:8081"
 
 
 def test_settings_that_drifted_are_patched() -> None:

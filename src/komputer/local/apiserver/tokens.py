@@ -42,8 +42,8 @@ ADMIN = User("kubernetes-admin", groups=("system:masters", "system:authenticated
 
 
 class Tokens:
-    """Issues and verifies; the key lives in the store. Each `installation` has a key of its own, so that one with a copy
-    of the store cannot speak for the original."""
+    """Issues and verifies; the key lives in the store. Each `installation` has a key of its own, so that one with a
+    copy of the store cannot speak for the original."""
 
     def __init__(self, store: Store, installation: str = "") -> None:
         self._store = store
@@ -51,7 +51,7 @@ class Tokens:
         if key is None:
             key = secrets.token_bytes(32)
             store.set_state("token-key", key)
-        self._key: bytes = hmac.digest(key, installation.encode(), hashlib.sha256)
+        self._key: bytes = hmac.digest(key, installation.encode(), hashlib.sha256) if installation else key
 
     def issue(self, namespace: str, account: str, request: Object, now: datetime) -> Object:
         """A TokenRequest, whose types were checked, with its status. ApiError 400, 404, 409 or 422."""

@@ -41,9 +41,13 @@ class Command:
     mounts: list[Mount]
     pod_uid: str
     own_folder: Path
-    """For HOME, TMPDIR and the working directory of a process without a sandbox."""
+    """`<pod>/containers/<name>`, for HOME, TMPDIR and the working directory of a process without a sandbox."""
     etc: Path
     """What a process in a sandbox sees as /etc."""
+
+    @property
+    def pod_folder(self) -> Path:
+        return self.own_folder.parents[1]
 
 
 class Run:
@@ -72,7 +76,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         declared = {key: rewritten(value, command.mounts) for key, value in command.environment.items()}
         environment = container_environment(declared, str(home), str(temporary))
-        environment[processes.MARK] = command.pod_uid
+        environment[processes.MARK] = str(command.pod_folder)
         process = await asyncio.create_subprocess_exec(
             *command.entrypoint,
             *(rewritten(part, command.mounts) for part in command.argv),
@@ -145,7 +149,7 @@ class Run:
     async def _sweep(self) -> None:
         """Without a PID namespace the kernel does not end the tree with its root; what carries our mark is killed."""
         for _ in range(SWEEPS if self._sandbox is Sandbox.NONE else 0):
-            left = processes.marked([self._command.pod_uid])
+            left = processes.marked(self._command.pod_folder)
             if not left:
                 return
             processes.kill(left)

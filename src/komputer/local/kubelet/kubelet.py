@@ -63,7 +63,7 @@ class Kubelet:
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Until `stop` is set; then ends every pod's processes, gracefully, and leaves the pods to the next run."""
-        processes.kill(processes.marked())
+        processes.kill(processes.marked(self._pod_folder))
         self._pods.subscribe(self._pod_changed)
         self._claims.subscribe(self._claim_changed)
         self._is_running = True

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-MARK = "KOMPUTER_POD_UID"
-"""In the environment of every process of a container without a sandbox: what setsid or a double fork cannot shed."""
+MARK = "KOMPUTER_POD_FOLDER"
+"""In the environment of every process of a container without a sandbox: what setsid or a double fork cannot shed. The
+pod's folder, since two platforms on one machine may have pods of the same uid: one is a copy of the other."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -45,16 +46,16 @@ def children(pid: int) -> list[int]:
     return []
 
 
-def marked(uids: Iterable[str] | None = None) -> list[int]:
-    """Processes of ours that carry the mark of one of these pods, or of any."""
-    wanted = {f"{MARK}={uid}".encode() for uid in uids} if uids is not None else None
+def marked(folder: Path) -> list[int]:
+    """Processes of ours that carry the mark of the pod with this folder, or of one with a folder below it."""
+    mark = os.fsencode(f"{MARK}={folder}")
     found = []
     for entry in os.scandir("/proc") if sys.platform == "linux" else ():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             variables = Path(entry.path, "environ").read_bytes().split(b"\0")
-            if any(v in wanted if wanted is not None else v.startswith(f"{MARK}=".encode()) for v in variables):
+            if any(v == mark or v.startswith(mark + b"/") for v in variables):
                 found.append(int(entry.name))
     return found
 

@@ -35,4 +35,4 @@ class Children(NamedTuple):
 
 def children(agent: Agent, template: TemplateSpec, config: ConfigSpec) -> Children:
     """Everything that must exist for `agent`. Raises `PodImpossible` where the template makes no pod."""
-    return Children(workspace(agent, template), settings(agent, config), pod(agent, template))
+    return Children(workspace(agent, template), settings(agent, config), pod(agent, template, config))

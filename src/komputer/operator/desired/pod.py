@@ -9,6 +9,7 @@ from komputer.operator.desired.metadata import metadata
 from komputer.resources import names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
+from komputer.resources.config import ConfigSpec
 from komputer.resources.template import TemplateSpec
 
 STOP_GRACE_S: Final = 30
@@ -43,7 +44,7 @@ class PodImpossible(ValueError):
     """The template is no PodSpec that an agent could run in; the message says why."""
 
 
-def pod(agent: Agent, template: TemplateSpec) -> Manifest:
+def pod(agent: Agent, template: TemplateSpec, config: ConfigSpec) -> Manifest:
     """The pod of `agent`. Raises `PodImpossible` where the template has no usable container."""
     spec = copy.deepcopy(template.pod_spec)
     containers = _objects(spec, "containers")
@@ -66,7 +67,10 @@ def pod(agent: Agent, template: TemplateSpec) -> Manifest:
     }
     spec.pop("serviceAccount", None)
     about = metadata(agent, names.pod_name(agent.metadata.name))
-    about["annotations"] = {names.MADE_FROM_ANNOTATION: digest(spec)}
+    about["annotations"] = {
+        names.MADE_FROM_ANNOTATION: digest(spec),
+        names.GATEWAY_ANNOTATION: config.gateway_url,
+    }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}
 
 
