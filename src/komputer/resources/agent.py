@@ -1,9 +1,10 @@
 """KomputerAgent: what a person asks for, what the operator saw, and which task is wanted now."""
 
 import hashlib
+import re
 from collections.abc import Collection
 from enum import Enum
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -24,7 +25,9 @@ Outcome = Literal["completed", "cancelled", "error"]
 TaskKind = Literal["compact"]
 """Of tasks that are no text for the model: `compact` summarises the conversation; its instructions are the command."""
 
-TaskID = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="A ULID.")]
+TASK_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+"""A ULID, as all tasks are named."""
+TaskID = Annotated[str, Field(pattern=f"^{TASK_ID.pattern}$", description="A ULID.")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="Of spec.instructions.")]
 Model = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$")]
 Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_BYTES)]

@@ -53,8 +53,14 @@ async def get_agent_cost_breakdown(
     manifest = agents(request).cached(namespace, name)
     costs = Costs(with_events=events)
     await _add_all(costs, request.app.state.log, namespace, name, manifest["metadata"]["uid"])
-    total = (manifest.get("status") or {}).get("totalCostUSD") or "0"
-    answer = {"agent": name, "totalCost": float(Decimal(total)), "taskCount": len(costs), "tasks": costs.tasks(limit)}
+    total = (manifest.get("status") or {}).get("totalCostUSD") or "0.0"
+    # Its digits as they are: a sum of many tasks may have more than a binary fraction holds.
+    answer = {
+        "agent": name,
+        "totalCost": orjson.Fragment(f"{Decimal(total):f}"),
+        "taskCount": len(costs),
+        "tasks": costs.tasks(limit),
+    }
     return Json(orjson.dumps(answer))
 
 
