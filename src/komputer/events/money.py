@@ -5,7 +5,6 @@ Claude counts in binary fractions, so that a difference of two totals has digits
 binary fraction holds without loss.
 """
 
-import math
 from decimal import Context, Decimal
 from typing import Final
 
@@ -20,13 +19,12 @@ def amount(value: object) -> Decimal:
     """Of a number, from wherever it comes: 0 for what is no amount of money or negative, at most `COST_LIMIT_USD`."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return Decimal(0)
-    if isinstance(value, float | Decimal) and not math.isfinite(value):
+    found = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+    if not found.is_finite() or found <= 0:
         return Decimal(0)
-    if value >= COST_LIMIT_USD:
+    if found >= COST_LIMIT_USD:
         return Decimal(COST_LIMIT_USD)
-    if not value > 0:
-        return Decimal(0)
-    return _EXACT.quantize(_DIGITS.create_decimal(str(value)), PLACES).normalize(_EXACT)
+    return _EXACT.quantize(_DIGITS.create_decimal(found), PLACES).normalize(_EXACT)
 
 
 def number(exact: Decimal) -> float:
