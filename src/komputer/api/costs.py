@@ -1,11 +1,13 @@
 """What each task of an agent cost, from its events. Pure."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-from komputer.events.types import END_TYPES
+from komputer.events import money
+from komputer.events.types import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT, plausible
 
 INSTRUCTION_LIMIT: Final = 200
 """Characters of a task's instructions that are shown."""
@@ -39,7 +41,9 @@ class Costs:
     def add(self, entry: bytes) -> None:
         """The next event, as JSON."""
         event = orjson.loads(entry)
-        payload, task_id = event["payload"], event["payload"]["task_id"]
+        payload, task_id = event["payload"], event["payload"].get("task_id")
+        if not isinstance(task_id, str):  # what the log holds of no task
+            return
         task = self._found.setdefault(
             task_id,
             {
@@ -52,7 +56,7 @@ class Costs:
         )
         task["eventCount"] += 1
         if event["type"] == "task_started":
-            task["instruction"] = _short(payload["instructions"])
+            task["instruction"] = _short(str(payload.get("instructions", "")))
         elif event["type"] == "user_message" and payload.get("steer"):
             task["steer"] = True
         elif event["type"] in END_TYPES:
@@ -81,11 +85,17 @@ class Costs:
 
 def _end(event: Event) -> dict[str, Any]:
     payload: dict[str, Any] = event["payload"]
-    usage = payload.get("usage") or {}
-    given = {"completedAt": event["timestamp"], "outcome": event["type"], "costUSD": payload.get("cost_usd", 0.0)}
-    given |= {"durationMs": payload.get("duration_ms"), "turns": payload.get("turns")}
-    given |= {field: usage.get(name) for field, name in TOKENS.items()}
-    return {field: value for field, value in given.items() if value is not None}
+    usage = payload.get("usage")
+    cost = money.number(money.amount(payload.get("cost_usd")))
+    given = {"completedAt": event["timestamp"], "outcome": event["type"], "costUSD": cost}
+    given |= _counts(payload, {"durationMs": "duration_ms"}, MILLISECONDS_LIMIT)
+    given |= _counts(payload, {"turns": "turns"}, TURNS_LIMIT)
+    return given | (_counts(usage, TOKENS, TOKENS_LIMIT) if isinstance(usage, dict) else {})
+
+
+def _counts(given: dict[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, int]:
+    """Of the fields that are counts."""
+    return {field: plausible(given[name], limit) for field, name in fields.items() if isinstance(given.get(name), int)}
 
 
 def _short(text: str) -> str:

@@ -272,8 +272,7 @@ class EventStream(Response):
         except (Ended, Draining, Unauthorized, Forbidden) as end:
             if not is_begun:
                 raise
-            text = ": restarting\n\n" if isinstance(end, Draining) else f"event: end\ndata: {end.code}\n\n"
-            await send({"type": "http.response.body", "body": text.encode()})
+            await send({"type": "http.response.body", "body": end_message(end).encode()})
         except TooSlow:
             log.info("a reader was too slow")
         finally:
@@ -298,6 +297,13 @@ class EventStream(Response):
                 await _say(send, "".join(map(sse, told)))
                 said = told[-1].cursor
             await asyncio.sleep(0)
+
+
+def end_message(end: KomputerError) -> str:
+    """The last message of a stream: why nothing follows, as a code for programs and as a comment for people. A comment
+    only where the reader is to come back at once."""
+    sentence = " ".join(end.message.split())
+    return ": restarting\n\n" if isinstance(end, Draining) else f": {sentence}\nevent: end\ndata: {end.code}\n\n"
 
 
 def sse(told: Told) -> str:

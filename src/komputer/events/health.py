@@ -7,10 +7,11 @@ be lost: then nothing is known until the next call.
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from komputer.events.bell import Place
 from komputer.events.ids import id_of, timestamp_of
+from komputer.events.reading import is_damaged
 from komputer.events.server import Server
 
 KEPT: Final = timedelta(days=7)
@@ -72,16 +73,18 @@ class Health:
         if not connectors:
             return {}
 
-        async def ask() -> list[list[bytes | None]]:
+        async def ask() -> list[Any]:
             async with self._server.redis.pipeline(transaction=False) as all_of_them:
                 for place, _ in connectors:
                     all_of_them.hmget(self._key(place), "uid", "state", "at", "code", "reason")
-                answers: list[list[bytes | None]] = await all_of_them.execute()
+                answers: list[Any] = await all_of_them.execute(raise_on_error=False)
                 return answers
 
         found = {}
         for (place, uid), answer in zip(connectors, await self._server.translated(ask), strict=True):
-            seen_uid, state, at, code, reason = ((text or b"").decode() for text in answer)
+            if is_damaged(answer):
+                continue
+            seen_uid, state, at, code, reason = ((text or b"").decode(errors="replace") for text in answer)
             if seen_uid == uid and state in ("ok", "failed"):
                 found[place] = Seen("ok" if state == "ok" else "failed", at, code, reason)
         return found

@@ -4,6 +4,7 @@ A record is made before anything is done: the request's digest, and an id that s
 holds a short lock; one that dies leaves the record without an answer, and the next try goes on with the same id.
 """
 
+import re
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -15,6 +16,9 @@ from komputer.resources.errors import Conflict, KomputerError
 KEPT_S: Final = 24 * 3600
 LOCK_MS: Final = 5000
 """So long a request whose process died keeps others waiting. Its holder renews it every third of that."""
+
+_ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
 
 _IF_MINE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 _UNLOCK: Final = _IF_MINE.format("'DEL', KEYS[1]")
@@ -31,6 +35,13 @@ class InFlight(Conflict):
     """The first try of the request is still being carried out; come again."""
 
     code = "idempotency-in-flight"
+
+
+class Unreadable(Conflict):
+    """The record of this key is damaged, so nobody knows whether the request was carried out: look, then use a new
+    key."""
+
+    code = "idempotency_unreadable"
 
 
 class Answer(NamedTuple):
@@ -57,7 +68,7 @@ class Idempotency:
         self._prefix = f"{prefix}-once"
 
     async def opened(self, key: str, digest: str) -> tuple[Record, bool]:
-        """The record of this request, and whether it was made now. Raises `Mismatch`."""
+        """The record of this request, and whether it was made now. Raises `Mismatch`, `Unreadable`."""
         new = Record(digest, str(ULID()))
         redis = self._server.redis
         written = await self._server.translated(
@@ -101,8 +112,24 @@ def _wire(record: Record) -> bytes:
 
 
 def _record(raw: bytes) -> Record:
-    digest, request_id, answer = orjson.loads(raw)
-    if answer is None:
-        return Record(digest, request_id)
-    status, headers, body = answer
-    return Record(digest, request_id, Answer(status, [(name, value) for name, value in headers], body))
+    try:
+        match orjson.loads(raw):
+            case [str() as digest, str() as request_id, None] if _ULID.fullmatch(request_id):
+                return Record(digest, request_id)
+            case [str() as digest, str() as request_id, [int() as status, list() as headers, str() as body]] if (
+                _ULID.fullmatch(request_id) and not isinstance(status, bool) and 200 <= status <= 599
+            ):
+                return Record(digest, request_id, Answer(status, [_header(header) for header in headers], body))
+    except ValueError:
+        pass
+    raise Unreadable(
+        "the record of this Idempotency-Key cannot be read, so it is not known whether the request was carried out; "
+        "look, then use a new key"
+    )
+
+
+def _header(header: Any) -> tuple[str, str]:
+    match header:
+        case [str() as name, str() as value] if _HEADER.fullmatch(f"{name}: {value}"):
+            return name, value
+    raise ValueError("no header")

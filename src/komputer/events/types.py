@@ -7,8 +7,9 @@ type travels on untouched as raw JSON; a known type with a wrong payload is refu
 import math
 from typing import Annotated, Any, Final, Literal, assert_never
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from komputer.events import money
 from komputer.resources.errors import Invalid
 
 TEXT_LIMIT: Final = 16_384
@@ -19,6 +20,11 @@ LINE_LIMIT: Final = 200
 
 DEPTH_LIMIT: Final = 64
 """Levels of a JSON structure in an event; what lies deeper is cut. Parsers of clients give up from about 100 on."""
+TOKENS_LIMIT: Final = 10**12
+"""Of one task: more than a task can use in years."""
+TURNS_LIMIT: Final = 10**9
+MILLISECONDS_LIMIT: Final = 10 * 366 * 24 * 3600 * 1000
+"""Ten years."""
 
 
 def _whole(value: Any) -> Any:
@@ -47,11 +53,26 @@ def _plain(value: Any, depth: int = 0) -> Any:
             return value
 
 
-Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+def plausible(value: object, limit: int) -> int:
+    """Of a count, from wherever it comes: 0 for what is none or negative, at most `limit`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return 0
+    return int(value) if value <= limit else limit
+
+
+def _exact(value: float) -> float:
+    return money.number(money.amount(value))
+
+
+Cost = Annotated[float, Field(strict=True, ge=0, le=money.COST_LIMIT_USD, allow_inf_nan=False), AfterValidator(_exact)]
+"""US dollars of a task. Exact: see `money`."""
 Word = Annotated[str, BeforeValidator(_whole)]
 Text = Annotated[str, BeforeValidator(_whole), Field(max_length=4 * TEXT_LIMIT)]
 Json = Annotated[dict[str, Any], BeforeValidator(_plain)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Tokens = Annotated[int, Field(strict=True, ge=0, le=TOKENS_LIMIT)]
+Turns = Annotated[int, Field(strict=True, ge=0, le=TURNS_LIMIT)]
+Milliseconds = Annotated[int, Field(strict=True, ge=0, le=MILLISECONDS_LIMIT)]
 
 
 class Happening(BaseModel):
@@ -77,7 +98,7 @@ class TaskResumed(Happening):
     """The task goes on after its runtime, its Claude or its machine had died."""
 
     type: Literal["task_resumed"] = "task_resumed"
-    attempt: Count
+    attempt: Turns
     cause: Word
 
 
@@ -111,37 +132,37 @@ class ToolResult(Happening):
     input: Json
     output: Text
     is_error: bool
-    duration_ms: Count
+    duration_ms: Milliseconds
 
 
 class Compaction(Happening):
     type: Literal["compaction"] = "compaction"
     trigger: Word
-    tokens_before: Count
-    tokens_after: Count | None = None
+    tokens_before: Tokens
+    tokens_after: Tokens | None = None
 
 
 class Retry(Happening):
     """The model did not answer; Claude tries again after `delay_ms`. `status` is HTTP's, None without an answer."""
 
     type: Literal["retry"] = "retry"
-    attempt: Count
-    max_retries: Count
-    delay_ms: Count
-    status: int | None = None
+    attempt: Turns
+    max_retries: Turns
+    delay_ms: Milliseconds
+    status: Annotated[int, Field(ge=0, le=999)] | None = None
 
 
 class TaskCompleted(Happening):
     type: Literal["task_completed"] = "task_completed"
     result: Text
     cost_usd: Cost
-    duration_ms: Count
-    turns: Count
+    duration_ms: Milliseconds
+    turns: Turns
     stop_reason: Word | None = None
     session_id: Word | None = None
     usage: Json = Field(default_factory=dict)
     last_usage: Json = Field(default_factory=dict)
-    context_window: Count | None = None
+    context_window: Tokens | None = None
     model: Word | None = None
 
 
@@ -206,7 +227,7 @@ def to_wire(event: Event) -> tuple[str, dict[str, Any]]:
 
 
 def from_wire(kind: str, payload: dict[str, Any]) -> Event:
-    """The event. Raises `Invalid` for an unknown type, a missing or wrong field, a cost that is not finite and >= 0."""
+    """The event. Raises `Invalid` for an unknown type, a missing or wrong field, and an impossible cost or count."""
     try:
         return _ADAPTER.validate_python({**payload, "type": kind})
     except ValidationError as wrong:

@@ -1,6 +1,5 @@
 """What a runtime says of itself and of its tasks: checked here, then put before the log, which decides."""
 
-import re
 from typing import Final
 
 import orjson
@@ -12,14 +11,12 @@ from komputer.gateway.identity import Caller
 from komputer.gateway.requests import serves
 from komputer.gateway.tasks import TaskMetrics
 from komputer.resources import door
-from komputer.resources.agent import Agent
+from komputer.resources.agent import TASK_ID, Agent
 from komputer.resources.errors import Conflict, Invalid
 
 POST_LIMIT_BYTES: Final = 4 * 2**20
 EVENT_LIMIT_BYTES: Final = 256 * 1024
 """Of one event's payload, its texts already cut: only a tool's input or a model's usage can be that large."""
-TASK_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-"""A ULID, as all tasks are named. That the task is one of this agent's own, and open, is the log's to judge."""
 
 
 def events_of(post: door.Post, agent: Agent) -> list[Numbered]:
@@ -32,6 +29,7 @@ def _event(numbered: door.NumberedEvent, agent: Agent) -> Numbered:
     event = types.from_wire(numbered.type, numbered.payload)
     if isinstance(event, types.UserMessage):
         raise Invalid(f"event {numbered.n}: an agent does not speak to itself", code="invalid-event", field="type")
+    # That the task is one of this agent's own, and open, is the log's to judge.
     if TASK_ID.fullmatch(event.task_id) is None:
         raise Invalid(f"event {numbered.n}: task_id is no task's id", code="invalid-event", field="task_id")
     if isinstance(event, types.TaskStarted) and not serves(agent.spec.model, event.model):
@@ -66,9 +64,11 @@ class Intake:
                 code="format-version",
             )
         try:
-            return await self._log.hello(
+            welcome = await self._log.hello(
                 caller.key, old_term=body.term, asked=body.tasks, floor=caller.agent.status.last_event_id
             )
+            # A runtime ends the open tasks that it does not know; what is no task's id it could never end.
+            return welcome.model_copy(update={"open": [task for task in welcome.open if TASK_ID.fullmatch(task)]})
         except Conflict as dead:
             raise Gone(f"Agent {caller.agent.key} is deleted; its runtime ends.") from dead
 

@@ -1,10 +1,13 @@
 """What agents' tasks come to, counted where their events are accepted: each event once, whichever gateway takes it."""
 
-from typing import Any, Final
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily
 
-from komputer.events import types
+from komputer.events import money, types
 from komputer.resources import door
 
 TASK_SECONDS = tuple(float(2**n) for n in range(12))
@@ -43,7 +46,8 @@ class TaskMetrics:
             buckets=TASK_SECONDS,
             registry=registry,
         )
-        self._cost = Counter("komputer_agent_task_cost_usd", "US dollars.", of_a_task, registry=registry)
+        self._costs: dict[tuple[str, str], Decimal] = {}
+        registry.register(self)
         self._tokens = Counter("komputer_agent_task_tokens", "Tokens.", [*of_a_task, "kind"], registry=registry)
         self._tools = Counter(
             "komputer_agent_tool_invocations",
@@ -59,6 +63,15 @@ class TaskMetrics:
             registry=registry,
         )
 
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Costs, which are summed exactly. prometheus-client asks for them at each scrape."""
+        costs = CounterMetricFamily(
+            "komputer_agent_task_cost_usd", "US dollars.", labels=["namespace", "model", "agent_name"]
+        )
+        for (namespace, model), cost in self._costs.items():
+            costs.add_metric([namespace, model, ""], money.number(cost))
+        yield costs
+
     def accepted(self, namespace: str, model: str, event: types.Event) -> None:
         """The log has taken it, and had not before."""
         model = self._model_label(namespace, model)
@@ -72,7 +85,9 @@ class TaskMetrics:
                 self._tool_seconds.labels(namespace, tool, "").observe(event.duration_ms / 1000)
             case types.TaskCompleted() | types.TaskCancelled() | types.TaskFailed():
                 self._tasks.labels(namespace, model, "", OUTCOMES[type(event)]).inc()
-                self._cost.labels(namespace, model, "").inc(event.cost_usd)
+                self._costs[namespace, model] = money.added(
+                    self._costs.get((namespace, model), Decimal(0)), money.amount(event.cost_usd)
+                )
                 if isinstance(event, types.TaskCompleted):
                     self._completed(namespace, model, event)
             case _:
@@ -88,6 +103,5 @@ class TaskMetrics:
     def _completed(self, namespace: str, model: str, event: types.TaskCompleted) -> None:
         self._seconds.labels(namespace, model, "").observe(event.duration_ms / 1000)
         for kind, field in TOKENS.items():
-            count: Any = event.usage.get(field)
-            if isinstance(count, int) and count > 0:
+            if count := types.plausible(event.usage.get(field), types.TOKENS_LIMIT):
                 self._tokens.labels(namespace, model, "", kind).inc(count)

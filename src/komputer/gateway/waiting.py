@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from komputer.agents.agents import Agents
+from komputer.events import money
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.events.types import END_TYPES
@@ -57,7 +58,8 @@ async def report(agents: Agents, log: Log, namespace: str, asked: Asked) -> Repo
         return None
     if own and (end := await _end(log, namespace, asked)):
         payload = end["payload"]
-        told = {key: payload[key] for key in ("result", "error", "code", "reason", "cost_usd") if key in payload}
+        told = {key: payload[key] for key in ("result", "error", "code", "reason") if key in payload}
+        told["cost_usd"] = money.number(money.amount(payload.get("cost_usd")))
         return _told(asked, OUTCOMES[end["type"]], **told)
     if asked.task_id in agent.status.ended_tasks:
         return _told(asked, "ended", error="the log no longer holds how; read the agent's events")
@@ -73,7 +75,7 @@ async def _end(log: Log, namespace: str, asked: Asked) -> dict[str, Any] | None:
         page = await log.page(namespace, asked.name, limit=PAGE, before=before, types=END_TYPES, uid=asked.uid)
         events = [orjson.loads(entry) for entry in page.entries]
         for event in reversed(events):
-            if event["payload"]["task_id"] == asked.task_id:
+            if event["payload"].get("task_id") == asked.task_id:
                 return dict(event)
         if not events or (len(events) < PAGE and not page.is_cut):
             return None

@@ -1,20 +1,18 @@
 """Ends of tasks to what the status says of them. Pure; each task is counted once, by its id."""
 
 from collections.abc import Iterable
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Final
 
+from komputer.events import money
 from komputer.events.log import Entry
-from komputer.events.types import TaskCancelled, TaskCompleted, TaskFailed, from_wire, line
-from komputer.resources.agent import AgentSpec, AgentStatus, Outcome, TaskStatus, tasks_named
+from komputer.events.types import TOKENS_LIMIT, TaskCancelled, TaskCompleted, TaskFailed, from_wire, line, plausible
+from komputer.resources.agent import TASK_ID, AgentSpec, AgentStatus, Outcome, TaskStatus, tasks_named
 from komputer.resources.errors import Invalid
 
 REMEMBERED: Final = 32
 """Ended tasks whose ids stay in the status beyond those that spec and status name. An end can come again, from a log
 that lost its last second, only until the runtime has seen it accounted: one or two tasks later at most."""
-_LIMIT: Final = Decimal(10**12)
-_PLACES: Final = Decimal("0.000000000001")
-_FOUR_PLACES: Final = Decimal("0.0001")
 
 _OUTCOMES: Final[dict[str, tuple[TaskStatus, Outcome]]] = {
     "task_completed": ("Complete", "completed"),
@@ -26,9 +24,11 @@ _OUTCOMES: Final[dict[str, tuple[TaskStatus, Outcome]]] = {
 def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[Entry]) -> AgentStatus:
     """The status with `ends`, which are oldest first and after `status.lastEventID`, counted, and the cursor moved."""
     for entry in ends:
-        task = str(entry.payload.get("task_id", ""))
+        task = str(entry.payload.get("task_id"))
         changes: dict[str, Any] = {"last_event_id": entry.id}
-        if task and task not in status.ended_tasks:
+        # An entry that is no end of a task, for whatever reason, is passed over: the ends behind it count.
+        is_end = entry.type in _OUTCOMES and TASK_ID.fullmatch(task) is not None
+        if is_end and task not in status.ended_tasks:
             changes |= _counted(status, task, entry)
         status = status.model_copy(update=changes)
     kept = tasks_named(spec, status) | set(status.ended_tasks[-REMEMBERED:])
@@ -38,14 +38,14 @@ def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[Entry]) -> Agen
 
 def _counted(status: AgentStatus, task: str, entry: Entry) -> dict[str, Any]:
     task_status, outcome = _OUTCOMES[entry.type]
-    cost = cost_of(entry.payload.get("cost_usd"))
+    cost = money.amount(entry.payload.get("cost_usd"))
     changes: dict[str, Any] = {
         "ended_tasks": [*status.ended_tasks, task],
         "last_task_id": task,
         "task_status": task_status,
         "last_task_outcome": outcome,
-        "last_task_cost_usd": dollars(cost),
-        "total_cost_usd": added(status.total_cost_usd, cost),
+        "last_task_cost_usd": money.text(cost),
+        "total_cost_usd": money.text(money.added(Decimal(status.total_cost_usd or 0), cost)),
         "last_activity_at": entry.timestamp,
         "completion_time": f"{entry.timestamp[:19]}Z",
     }
@@ -65,30 +65,6 @@ def _counted(status: AgentStatus, task: str, entry: Entry) -> dict[str, Any]:
     return changes
 
 
-def cost_of(value: object) -> Decimal:
-    """US dollars of an event's number; 0 for what is none. Below a trillionth of a dollar is rounded."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return Decimal(0)
-    found = Decimal(str(value))
-    if not found.is_finite() or found <= 0:
-        return Decimal(0)
-    with localcontext(prec=60):
-        return min(found, _LIMIT).quantize(_PLACES)
-
-
-def added(total: str | None, cost: Decimal) -> str:
-    with localcontext(prec=60):
-        return dollars(Decimal(total or 0) + cost)
-
-
-def dollars(amount: Decimal) -> str:
-    """A decimal string: at least four fraction digits, no more than it needs."""
-    with localcontext(prec=60):
-        short = amount.normalize()
-        exponent = short.as_tuple().exponent
-        return f"{short if isinstance(exponent, int) and exponent < -4 else short.quantize(_FOUR_PLACES):f}"
-
-
 def context_tokens(event: TaskCompleted) -> int:
     """How full the conversation is: what the last turn sent, as published clients read `totalTokens`."""
     last = [
@@ -101,5 +77,4 @@ def context_tokens(event: TaskCompleted) -> int:
 
 
 def _count(usage: dict[str, Any], field: str) -> int:
-    value = usage.get(field)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
+    return plausible(usage.get(field), TOKENS_LIMIT)

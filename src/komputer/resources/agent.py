@@ -1,6 +1,7 @@
 """KomputerAgent: what a person asks for, what the operator saw, and which task is wanted now."""
 
 import hashlib
+import re
 from collections.abc import Collection
 from enum import Enum
 from typing import Annotated, ClassVar, Final, Literal, NamedTuple
@@ -26,7 +27,9 @@ Outcome = Literal["completed", "cancelled", "error"]
 TaskKind = Literal["compact"]
 """Of tasks that are no text for the model: `compact` summarises the conversation; its instructions are the command."""
 
-TaskID = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="ULID of a task.")]
+TASK_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+"""A ULID, as all tasks are named."""
+TaskID = Annotated[str, Field(pattern=f"^{TASK_ID.pattern}$", description="ULID of a task.")]
 Digest = Annotated[
     str, Field(pattern=r"^[0-9a-f]{32}$", description="Digest of spec.instructions: 32 hex digits of SHA-256.")
 ]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from komputer.events import money
 from komputer.events.types import Compaction, Event
 from komputer.runtime.claude import Claude, ClaudeDied
 from komputer.runtime.ending import Asked, Outcome
@@ -92,7 +93,7 @@ class Attempt:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-        self._costs(max(0.0, (result.total_cost_usd or 0.0) - self._baseline_usd))
+        self._costs(self._since_baseline(result.total_cost_usd))
         return Outcome(
             result=result,
             api_error=self._telling.api_error,
@@ -174,6 +175,9 @@ class Attempt:
                 return
             await asyncio.sleep(min(left, self._stall_s / 4) + 0.01)
 
+    def _since_baseline(self, total_usd: object) -> float:
+        return money.number(money.amount(money.amount(total_usd) - money.amount(self._baseline_usd)))
+
     async def _ask_costs(self) -> None:
         """So that a crash does not lose what was spent: Claude itself writes its total down only when it ends."""
         while True:
@@ -181,7 +185,7 @@ class Attempt:
             await asyncio.sleep(COST_PAUSE_S)
             self._spoke.clear()
             try:
-                self._costs(max(0.0, await self._claude.total_cost_usd() - self._baseline_usd))
+                self._costs(self._since_baseline(await self._claude.total_cost_usd()))
             except ClaudeDied:
                 return
 

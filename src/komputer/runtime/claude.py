@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
+from komputer.events import money
+
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message
 
@@ -58,8 +60,8 @@ class Claude:
     async def total_cost_usd(self) -> float:
         """Of the whole session, as Claude counts. Raises `ClaudeDied` also when there is no answer in time."""
         answer = await self._ask({"subtype": "get_usage"})
-        total = answer.get("session", {}).get("total_cost_usd")
-        return float(total) if isinstance(total, int | float) else 0.0
+        session = answer.get("session")
+        return money.number(money.amount(session.get("total_cost_usd") if isinstance(session, dict) else None))
 
     async def give(self, prompt: str, uuid: str) -> None:
         """Send the user's message under this uuid."""

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from komputer.events.types import End, TaskCancelled, TaskCompleted, TaskFailed
+from komputer.events.types import (
+    MILLISECONDS_LIMIT,
+    TOKENS_LIMIT,
+    TURNS_LIMIT,
+    End,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    plausible,
+)
 from komputer.runtime.ledger import OpenTask, fitting
 
 if TYPE_CHECKING:
@@ -108,7 +117,7 @@ def compacted(task: OpenTask, now: float) -> TaskCompleted:
         task_id=task.id,
         result=COMPACTED,
         cost_usd=task.cost_usd,
-        duration_ms=max(0, round(1000 * (now - task.started_at))),
+        duration_ms=plausible(1000 * (now - task.started_at), MILLISECONDS_LIMIT),
         turns=0,
         session_id=task.session_id,
         model=task.settings.model,
@@ -172,23 +181,25 @@ def told(result: ResultMessage) -> str:
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     """The token counts that clients know."""
-    return {key: value for key in USAGE_KEYS if isinstance(value := (usage or {}).get(key), int)}
+    found = usage if isinstance(usage, Mapping) else {}
+    return {key: plausible(value, TOKENS_LIMIT) for key in USAGE_KEYS if isinstance(value := found.get(key), int)}
 
 
 def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: float) -> TaskCompleted:
-    models: Mapping[str, Any] = result.model_usage or {}
-    window = models.get(task.settings.model, {}).get("contextWindow")
+    models = result.model_usage if isinstance(result.model_usage, Mapping) else {}
+    used = models.get(task.settings.model)
+    window = plausible(used.get("contextWindow") if isinstance(used, Mapping) else None, TOKENS_LIMIT)
     return TaskCompleted(
         task_id=task.id,
         result=fitting(result.result or (COMPACTED if task.kind == "compact" else "")),
         cost_usd=task.cost_usd,
-        duration_ms=max(0, round(1000 * (now - task.started_at))),
-        turns=max(outcome.turns, result.num_turns, 0),
+        duration_ms=plausible(1000 * (now - task.started_at), MILLISECONDS_LIMIT),
+        turns=max(outcome.turns, plausible(result.num_turns, TURNS_LIMIT)),
         stop_reason=result.stop_reason,
         session_id=result.session_id,
         usage=usage_of(result.usage),
         last_usage=usage_of(outcome.last_usage),
-        context_window=window if isinstance(window, int) else None,
+        context_window=window or None,
         model=task.settings.model,
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
+from komputer.events import money
 from komputer.events.types import END_TYPES, TEXT_LIMIT, End, Event, TaskFailed, TaskStarted, clipped, to_wire
 from komputer.resources import door
 from komputer.resources.agent import TaskKind
@@ -106,7 +107,7 @@ class OpenTask:
 
     @property
     def cost_usd(self) -> float:
-        return self.spent_usd + self.attempt_usd
+        return money.number(money.amount(money.added(money.amount(self.spent_usd), money.amount(self.attempt_usd))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +312,7 @@ def without_first(ledger: Ledger, reason: str) -> Ledger:
         task_id=sent.task_id,
         error=fitting(f"The task ended with {sent.type}, which the log did not take: {reason}"),
         code="internal",
-        cost_usd=cost if isinstance(cost, float) and 0 <= cost < 1e9 else 0.0,
+        cost_usd=money.number(money.amount(cost)),
     )
     return replace(ledger, outbox=(_entry(plain)._replace(n=sent.n), *rest))
 

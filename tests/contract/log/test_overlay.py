@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager
 
 from komputer.agents.overlay import Overlay
 from komputer.events.bell import Bell, Place
+from komputer.events.groups import Member
 from komputer.events.log import EXPIRY, RETENTION, Live, Log
+from komputer.events.marks import Mark
+from komputer.events.sources import AllAgents, OneAgent
 from tests.contract.log.events import KEY, Producer, completed, producer, started
 from tests.fixtures.valkey import LogServer
 from tests.waiting import eventually
@@ -59,3 +62,69 @@ async def test_a_task_that_ends_while_all_agents_are_read_is_seen_to_have_ended(
         async with running(overlay.run()):
             await eventually(has_ended, 20)
             assert overlay.is_filled
+
+
+async def test_a_list_is_never_older_than_events_that_were_read(log: Log) -> None:
+    """Nobody listens to the bell: all that is known comes from the reads themselves."""
+    runtime = await producer(log)
+    overlay = Overlay(log, Bell(log.bell()), lambda: [PLACE])
+    await runtime.post(started("t"))
+    await overlay.current(PLACE)
+
+    def status() -> str | None:
+        live = overlay.get(PLACE)
+        return live.task_status if live else None
+
+    for n, reading in enumerate(("page", "follow", "follow all", "group")):
+        assert status() == "InProgress"
+        await runtime.post(completed("t" if n == 0 else f"t{n}"))
+        if reading == "page":
+            await log.page(*PLACE, limit=1)
+        elif reading == "follow":
+            await OneAgent(log, PLACE, KEY.uid, Mark(0)).more()
+        elif reading == "follow all":
+            await AllAgents(log, Mark(0)).more()
+        else:
+            member = Member(log, Bell(log.bell()), PLACE, KEY.uid, "workers", Mark(0))
+            await member.begin()
+            await member.take()
+            await member.close()
+        assert status() == "Complete", reading
+        await runtime.post(started(f"t{n + 1}"))
+        await overlay.current(PLACE)
+
+
+async def test_a_read_that_was_overtaken_changes_nothing(log: Log) -> None:
+    runtime = await producer(log)
+    await runtime.post(started("t"))
+    slow = Slow(log)
+    overlay = Overlay(slow, Bell(log.bell()), lambda: [PLACE])
+    slow.holds = asyncio.Event()
+    before = asyncio.create_task(overlay.current(PLACE))
+    await slow.has_read.wait()
+    await runtime.post(completed("t"))
+    await slow.page(*PLACE, limit=1)
+    slow.holds.set()
+    await before
+    live = overlay.get(PLACE)
+    assert live is not None
+    assert live.task_status == "Complete"
+    await log.server.redis.delete(log.stream_and_live(PLACE)[1])
+    assert await overlay.current(PLACE) is None, "a log that was lost is believed"
+    assert overlay.get(PLACE) is None
+
+
+class Slow(Log):
+    """Answers what was so when it was asked, when it is told to."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log.server, prefix=log._prefix, retention=RETENTION, expiry=EXPIRY)
+        self.holds: asyncio.Event | None = None
+        self.has_read = asyncio.Event()
+
+    async def live(self, namespace: str, name: str) -> Live | None:
+        found = await super().live(namespace, name)
+        self.has_read.set()
+        if self.holds:
+            await self.holds.wait()
+        return found

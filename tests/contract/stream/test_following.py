@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from komputer.api.stream import TAKE_WITHIN_S
+from komputer.events import types
 from komputer.events.log import EXPIRY, Log
 from komputer.kube import NAMESPACES
 from tests.contract.log.events import Producer, completed, said, started
@@ -123,13 +124,61 @@ async def test_a_deleted_agent_s_readers_are_told_that_nothing_follows(world: Wo
         await ada.post(said("t", "1"))
         assert numbers(await ws.take(1)) == numbers(await sse.take(1)) == [1]
         await world.http.delete(f"{world.api.url}/agents/ada", params={"namespace": world.namespace})
-        assert await ws.code() == 4410
-        with pytest.raises((EOFError, ValueError)):
-            await sse.next()
+        code, reason = await ws.end()
+        assert (code, "was deleted" in reason) == (4410, True)
+        assert await sse.end() == "agent-deleted"
     again = await world.writer()
     async with world.ws(after="0-0") as ws:
         await again.post(said("t", "2"))
         assert numbers(await ws.take(1)) == [2]
+
+
+async def test_a_list_is_never_older_than_an_event_that_the_same_process_has_told(world: World) -> None:
+    ada = await world.writer()
+    async with world.ws() as ws, world.sse("/events/stream", namespace=world.namespace) as sse:
+        for n in range(40):
+            await ada.post(started(f"t{n}"), completed(f"t{n}"))
+            how = ("websocket", "sse", "page")[n % 3]
+            if how == "websocket":
+                await ws.take(2)
+            elif how == "sse":
+                await sse.take(2)
+            else:
+                assert (await world.rest(limit="1"))["events"][0]["type"] == "task_completed"
+            listed = await world.get("/agents", namespace=world.namespace)
+            (agent,) = listed["agents"]
+            assert agent["lastTaskMessage"] == f"t{n} is done", how
+            for stream in [each for each in (ws, sse) if how == "page" or (each is sse) == (how == "websocket")]:
+                await stream.take(2)
+
+
+async def test_a_page_that_is_too_large_is_cut_and_streams_tell_the_rest(world: World) -> None:
+    ada = await world.writer()
+    call = {"task_id": "t", "tool": "Bash", "input": {f"{n}": "é" * 7000 for n in range(16)}}
+    for n in range(0, 30, 5):
+        await ada.post(*(types.ToolCall(id=str(i), **call) for i in range(n, n + 5)))
+    page = await world.rest(limit="200", after="0-0")
+    assert page["cut"] is True
+    ids = [event["payload"]["id"] for event in page["events"]]
+    rest = await world.rest(limit="200", after=page["events"][-1]["id"])
+    assert "cut" not in rest
+    assert ids + [event["payload"]["id"] for event in rest["events"]] == [str(n) for n in range(30)]
+    async with (
+        world.ws(after="0-0") as ws,
+        world.sse("/agents/ada/events/stream", last="0-0", namespace=world.namespace) as sse,
+        world.sse("/events/stream", after="1-0", namespace=world.namespace) as all_sse,
+    ):
+        for stream in (ws, sse, all_sse):
+            assert [event["payload"]["id"] for event in await stream.take(30)] == [str(n) for n in range(30)]
+
+
+async def test_what_is_said_with_separators_of_lines_arrives_in_one_frame(world: World) -> None:
+    ada = await world.writer()
+    text = "a\u2028event: end\u2029data: x\x85id: 5\x0b\x0c\x1c\x1d\x1e\r\revent: end\r\n\r\n\x00b"
+    async with world.ws() as ws, world.sse("/agents/ada/events/stream", namespace=world.namespace) as sse:
+        await ada.post(said("t", text), said("t", "after"))
+        for stream in (ws, sse):
+            assert [event["payload"]["content"] for event in await stream.take(2)] == [text, "after"]
 
 
 async def test_types_filter_and_a_stream_ends_with_its_reader(world: World) -> None:

@@ -118,6 +118,12 @@ class World:
         await made.hello()
         return made
 
+    async def get(self, path: str, **query: str) -> Json:
+        async with self.http.get(self.api.url + path, params=query) as answer:
+            assert answer.status == 200, await answer.text()
+            found: Json = await answer.json()
+            return found
+
     async def rest(self, name: str = "ada", **query: str) -> Json:
         asked = {"namespace": self.namespace, **query}
         async with self.http.get(f"{self.api.url}/agents/{name}/events", params=asked) as answer:
@@ -136,7 +142,8 @@ class World:
     async def sse(self, path: str, last: str | None = None, **query: str) -> AsyncIterator["Sse"]:
         headers = {"Last-Event-ID": last} if last else {}
         timeout = aiohttp.ClientTimeout(total=None)
-        async with self.http.get(self.api.url + path, params=query, headers=headers, timeout=timeout) as answer:
+        asked: Json = {"params": query, "headers": headers, "timeout": timeout, "read_bufsize": 2**20}
+        async with self.http.get(self.api.url + path, **asked) as answer:
             assert answer.status == 200, await answer.text()
             assert answer.headers["content-type"].startswith("text/event-stream")
             yield Sse(answer)
@@ -158,10 +165,14 @@ class Socket:
 
     async def code(self) -> int | None:
         """Of the close frame; frames before it are read and dropped."""
+        return (await self.end())[0]
+
+    async def end(self) -> tuple[int | None, str]:
+        """Code and reason of the close frame."""
         async with asyncio.timeout(WITHIN_S):
-            while (await self.ws.receive()).type is aiohttp.WSMsgType.TEXT:
+            while (message := await self.ws.receive()).type is aiohttp.WSMsgType.TEXT:
                 pass
-        return self.ws.close_code
+        return self.ws.close_code, str(message.extra or "")
 
 
 @dataclass
@@ -183,6 +194,14 @@ class Sse:
                     found: Json = json.loads(data)
                     return found
         raise EOFError("the stream has ended")
+
+    async def end(self) -> str:
+        """The data of the message `end`, behind which nothing may come."""
+        async with asyncio.timeout(WITHIN_S):
+            rest = (await self.answer.content.read()).decode()
+        _, _, data = rest.partition("event: end\ndata: ")
+        assert data.endswith("\n\n"), rest
+        return data.strip()
 
     async def take(self, count: int) -> list[Json]:
         return [await self.next() for _ in range(count)]

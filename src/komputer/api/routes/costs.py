@@ -53,9 +53,10 @@ async def get_agent_cost_breakdown(
     manifest = await agents(request).one(namespace, name)
     costs = Costs(with_events=events)
     await _add_all(costs, request.app.state.log, namespace, name, manifest["metadata"]["uid"])
+    # Its digits as they are: a sum of many tasks may have more than a binary fraction holds.
     answer = {
         "agent": name,
-        "totalCost": float(total_cost(manifest)),
+        "totalCost": orjson.Fragment(f"{total_cost(manifest):f}"),
         "taskCount": len(costs),
         "tasks": costs.tasks(limit),
     }

@@ -49,7 +49,9 @@ async def watch_agent(socket: WebSocket, name: str) -> None:
         manifest = await found(socket, name, given.get("namespace"), default)
         right = to_watch(manifest)
         await require(socket, right)
-        return follower(streams, manifest, given.get("after"), given.get("group")), guard(socket, right)
+        # It may have been deleted meanwhile, before there was anybody to be told.
+        there = socket.app.state.agents.cached(manifest["metadata"]["namespace"], name)
+        return follower(streams, there, given.get("after"), given.get("group")), guard(socket, right)
 
     await websocket(streams, follow, socket.scope, socket.receive, socket.send)
 
@@ -74,7 +76,7 @@ async def follow_agent(
     chosen = last_event_id or after
     return EventStream(
         streams,
-        lambda: follower(streams, manifest, chosen),
+        lambda: follower(streams, agents(request).cached(namespace, name), chosen),
         Wanted(wanted_types(types)),
         guard(request, to_watch(manifest)),
     )
