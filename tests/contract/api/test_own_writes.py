@@ -44,9 +44,8 @@ async def test_an_agent_that_kubectl_has_just_made_is_never_404(
                 await cluster.create(AGENTS, manifest)
                 if kind == "ws":
                     socket = await session.ws_connect(f"{url}agents/{name}/ws")
-                    with pytest.raises(asyncio.TimeoutError):
+                    with pytest.raises(asyncio.TimeoutError):  # nothing happens, and it is not closed with 4404
                         await socket.receive(0.2)
-                    assert socket.close_code is None
                     await socket.close()
                 else:
                     async with session.get(f"{url}agents/{name}/events/stream") as stream:
