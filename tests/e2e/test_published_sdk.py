@@ -43,6 +43,8 @@ def test_an_agent_is_created_read_listed_and_deleted(sdk: Any, name: str) -> Non
     listed = sdk.list_agents(q=name, sort="-createdAt", limit=5, offset=0)
     assert [agent.name for agent in listed.agents] == [name]
     assert listed.total == 1
+    for key in ("created", "lastActive", "status", "model", "cost", "name"):
+        assert [agent.name for agent in sdk.list_agents(q=name, sort=f"-{key}").agents] == [name]
     assert "default" in listed.facets.namespaces
     assert any(agent.name == name for agent in sdk.list_agents().agents)
     assert sdk.delete_agent(name) == {"status": "deleted", "name": name}

@@ -50,8 +50,17 @@ def refuse_unknown_parameters(given: Iterable[str], known: Collection[str]) -> N
 
 async def known_parameters(request: Request) -> None:
     """Before each operation, after its rights: takes what the operation declares and nothing else."""
-    if request.url.query:
-        refuse_unknown_parameters(request.query_params.keys(), declared(request.scope["route"].dependant))
+    if not request.scope["query_string"]:
+        return
+    route = request.scope["route"]
+    known = _of_operation.get(route.operation_id)
+    if known is None:
+        known = _of_operation[route.operation_id] = declared(route.dependant)
+    refuse_unknown_parameters(request.query_params.keys(), known)
+
+
+_of_operation: Final[dict[str, frozenset[str]]] = {}
+"""What each operation declares, collected once."""
 
 
 def declared(dependant: Dependant) -> frozenset[str]:

@@ -40,7 +40,11 @@ _KINDS: Final[Mapping[str, str]] = {
 def explain(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
     """The first problem as a sentence, and the field's name."""
     first = next(iter(errors))
-    place = [part for part in first["loc"] if part not in ("body", "query", "path", "header", "[key]")]
+    place = list(first["loc"])
+    if place[:1] and place[0] in ("body", "query", "path", "header"):
+        place = place[1:]
+    if place[-1:] == ["[key]"]:
+        place.pop()
     kind, context, given = first["type"], first.get("ctx") or {}, first.get("input")
     if kind == "json_invalid":
         where = f": see character {place[0]}" if place else ""

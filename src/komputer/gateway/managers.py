@@ -31,7 +31,7 @@ from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.open_tasks import OpenTasks
 from komputer.kube import Cache, Change
 from komputer.resources.agent import Agent
-from komputer.resources.base import Manifest
+from komputer.resources.base import Manifest, fields_of, texts_in
 from komputer.resources.config import Config
 from komputer.resources.errors import Conflict, Forbidden, KomputerError, NotFound
 
@@ -157,7 +157,7 @@ class Managers:
         async with self._making.setdefault(manager.metadata.uid, asyncio.Lock()):
             there = look(asked.name)
             own = family.children(manager, self._cache.items(turn.namespace))
-            is_repeated = there is not None and (there["spec"].get("task") or {}).get("id") == task.id
+            is_repeated = there is not None and _given_to(there).get("id") == task.id
             if not is_repeated:
                 family.require_room(manager, await self._manifest(turn), look, len(own), self._config())
             given = family.settings_of_child(manager, asked.role, asked.model, asked.system_prompt, asked.connectors)
@@ -226,8 +226,8 @@ class Managers:
         return [
             {
                 "name": each["metadata"]["name"],
-                "service": each["spec"].get("service"),
-                "description": each["spec"].get("displayName"),
+                "service": fields_of(each, "spec").get("service"),
+                "description": fields_of(each, "spec").get("displayName"),
                 "is_yours": each["metadata"]["name"] in own,
             }
             for each in self._connectors.items(turn.namespace)
@@ -257,7 +257,7 @@ class Managers:
     async def _require_uncancelled(self, turn: Turn, child: Manifest, task_id: str) -> None:
         """A task that was given while the manager's was being cancelled ends too."""
         manager = self._cache.get(turn.namespace, turn.manager.metadata.name)
-        if manager and manager["spec"].get("cancelTaskID") == turn.task:
+        if manager and fields_of(manager, "spec").get("cancelTaskID") == turn.task:
             await self._cancel(turn.namespace, child["metadata"]["name"], task_id)
 
     def agent_changed(self, change: Change) -> None:
@@ -268,22 +268,28 @@ class Managers:
         if change.type == "DELETED":
             self._making.pop(manifest["metadata"]["uid"], None)
             return
-        cancelled = manifest["spec"].get("cancelTaskID")
-        if cancelled and cancelled not in ((manifest.get("status") or {}).get("endedTasks") or ()):
+        cancelled = fields_of(manifest, "spec").get("cancelTaskID")
+        if cancelled and cancelled not in texts_in(fields_of(manifest, "status").get("endedTasks")):
             for child in self._cache.items(namespace):
                 self._cascade(child, manifest)
         if found := family.manager_of(manifest):
             self._cascade(manifest, self._cache.get(namespace, found[0]))
 
     def _cascade(self, child: Manifest, manager: Manifest | None) -> None:
-        task = child["spec"].get("task") or {}
+        task = _given_to(child)
         by, above = task.get("managerTaskID"), family.manager_of(child)
-        if not by or manager is None or above is None or manager["metadata"]["uid"] != above[1]:
+        if (
+            not by
+            or not isinstance(task.get("id"), str)
+            or manager is None
+            or above is None
+            or manager["metadata"]["uid"] != above[1]
+        ):
             return
-        over = (child.get("status") or {}).get("endedTasks") or ()
-        if manager["spec"].get("cancelTaskID") != by or task["id"] in over:
+        over = texts_in(fields_of(child, "status").get("endedTasks"))
+        if fields_of(manager, "spec").get("cancelTaskID") != by or task["id"] in over:
             return
-        if child["spec"].get("cancelTaskID") == task["id"]:
+        if fields_of(child, "spec").get("cancelTaskID") == task["id"]:
             return
         key = (child["metadata"]["namespace"], child["metadata"]["name"], task["id"])
         if key not in self._cascading:
@@ -297,6 +303,12 @@ class Managers:
         except (NotFound, Conflict):
             return
         log.info("task cancelled with its manager's", agent=f"{namespace}/{name}", task=task_id)
+
+
+def _given_to(manifest: Manifest) -> Manifest:
+    """The task that the API gave to an agent last."""
+    task = fields_of(manifest, "spec").get("task")
+    return task if isinstance(task, dict) else {}
 
 
 def _said(text: str, *, is_error: bool = False) -> mcp.CallToolResult:

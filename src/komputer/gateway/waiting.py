@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from komputer.agents.agents import Agents
+from komputer.agents.view import typed
 from komputer.events import money
 from komputer.events.bell import Bell
 from komputer.events.log import Log
 from komputer.events.types import END_TYPES
-from komputer.resources.agent import Agent, Wanted, wanted
+from komputer.resources.agent import Wanted, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Invalid, NotFound, Unavailable
 
@@ -33,7 +34,7 @@ class Asked(NamedTuple):
 
 def newest_task(manifest: Manifest) -> str:
     """The task that the agent was given last. Raises `Invalid` where it never had one."""
-    agent = Agent.model_validate(manifest)
+    agent = typed(manifest)
     found = wanted(agent.spec, agent.status)
     if isinstance(found, Wanted):
         return found.id
@@ -51,7 +52,7 @@ async def report(agents: Agents, log: Log, namespace: str, asked: Asked) -> Repo
         return _told(asked, "deleted", error="the agent was deleted")
     if manifest["metadata"]["uid"] != asked.uid:
         return _told(asked, "deleted", error="the agent was deleted and made again")
-    agent = Agent.model_validate(manifest)
+    agent = typed(manifest)
     live = (await log.live_many([(namespace, asked.name)])).get((namespace, asked.name))
     own = live if live and live.uid == asked.uid else None
     if own and own.task_id == asked.task_id and not own.has_ended and asked.task_id not in agent.status.ended_tasks:

@@ -14,7 +14,7 @@ PER_SECOND: Final = 50
 (its default for kubelets is 50 too), and far more than people's own misses."""
 BURST: Final = 50
 """Lookups that may begin at once after a quiet time."""
-SAME_AGAIN_S: Final = 0.1
+SAME_AGAIN_S: Final = 0.05
 """Pause between two lookups of the same object: whoever asks within it gets the second one's answer."""
 WAITING: Final = 256
 """Objects whose lookups wait to begin; one more is refused. At `PER_SECOND` the last of them waits five seconds."""

@@ -139,7 +139,7 @@ class Resource(Part):
 
 def _to_drop(error: ErrorDetails) -> tuple[str | int, ...]:
     """The path of the value that is to be left out: of a required field that is missing, the object around it."""
-    place = tuple(part for part in error["loc"] if part != "[key]")
+    place = error["loc"][:-1] if error["loc"][-1:] == ("[key]",) else error["loc"]
     return place[:-1] if error["type"] == "missing" else place
 
 

@@ -1,7 +1,10 @@
 """The app's routes without a cluster and a log: what an operation says of a request before it asks either."""
 
+from functools import cache
+
 import httpx
 import httpx2
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from komputer import api
@@ -10,11 +13,15 @@ from komputer.events.log import Log
 from komputer.kube import Cluster
 
 
+@cache
+def app() -> FastAPI:
+    """It asks nobody before it has read the agents, which it never does."""
+    return api.app(api.Settings(), Cluster(httpx2.AsyncClient()), Log.connect("redis://127.0.0.1:1"))
+
+
 def client() -> httpx.AsyncClient:
-    app = api.app(api.Settings(), Cluster(httpx2.AsyncClient()), Log.connect("redis://127.0.0.1:1"))
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://localhost"
-    )
+    transport = httpx.ASGITransport(app(), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 def routes() -> list[APIRoute]:

@@ -13,6 +13,7 @@ from pydantic_core._pydantic_core import list_all_errors
 from komputer.api import bodies, connector_bodies, secret_bodies
 from komputer.api.bodies import Body, CreateAgent
 from komputer.api.connector_bodies import CreateConnector
+from komputer.api.typos import declared
 from komputer.api.validation import PATTERNS, explain
 from tests.unit.api import bare
 
@@ -160,3 +161,28 @@ async def test_bytes_that_are_no_text_in_a_query_are_answered_with_json() -> Non
                 answer = await client.request(bare.method_of(route), f"{bare.path_of(route)}?{query}", content=b"{}")
                 assert answer.status_code in (400, 503), (route.path, query, answer.text)
                 assert json.loads(answer.content).keys() == {"error", "code"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(JSON)
+async def test_whatever_json_is_sent_to_whichever_operation_the_answer_is_a_sentence_of_ours(body: Any) -> None:
+    content = json.dumps(body).encode()
+    async with bare.client() as client:
+        for route in bare.routes():
+            if route.body_field is not None:
+                headers = {"content-type": "application/json"}
+                method, path = bare.method_of(route), bare.path_of(route)
+                answer = await client.request(method, path, content=content, headers=headers)
+                assert answer.status_code in (400, 503), (route.path, answer.text)
+                ours(answer.json()["error"], str(body))
+
+
+async def test_whatever_a_query_parameter_holds_the_answer_is_a_sentence_of_ours() -> None:
+    async with bare.client() as client:
+        for route in bare.routes():
+            for parameter in declared(route.dependant):
+                for value in ("", "x", "-1", "1.5", "9" * 5000, "٣", "true ", "a,b", "\0"):
+                    asked = {parameter: value}
+                    answer = await client.request(bare.method_of(route), bare.path_of(route), params=asked)
+                    assert answer.status_code in (400, 503), (route.path, asked, answer.text)
+                    ours(answer.json()["error"])

@@ -34,6 +34,10 @@ class Server:
         self.asked.append(request.split()[1])
         if self.refuses_with and self.refuses_what in request:
             return await answer_json(writer, self.refuses_with, {})
+        if "/pods/" in request:
+            named = [each for each in self.pods if f"/pods/{each['metadata']['name']} " in request]
+            missing = {"kind": "Status", "reason": "NotFound", "details": {"name": "x", "kind": "pods"}}
+            return await answer_json(writer, 200 if named else 404, named[0] if named else missing)
         if "watch=true" not in request:
             metadata = {"resourceVersion": str(self.version)}
             return await answer_json(writer, 200, {"items": self.pods, "metadata": metadata})
@@ -286,3 +290,26 @@ async def test_a_cache_can_be_stopped_in_the_middle_of_a_watch(tmp_path: Path) -
     server = Server()
     async with running(server, tmp_path):
         await server.watch()
+
+
+async def test_what_the_watch_has_not_told_yet_is_found_and_stays_known(tmp_path: Path) -> None:
+    server = Server()
+    async with running(server, tmp_path) as cache:
+        async with asyncio.timeout(DEADLINE_S):
+            await cache.synced()
+        assert await cache.find("team", "ada-pod") is None
+        server.pods = [pod(6), pod(7, name="going", deletionTimestamp="2026-01-01T00:00:00Z")]
+        assert await cache.find("team", "ada-pod") == pod(6)
+        assert await cache.find("team", "going") is None
+        assert await cache.find("team", "..") is None
+        before = len(server.asked)
+        assert await cache.find("team", "ada-pod") == pod(6) == cache.get("team", "ada-pod")
+        assert len(server.asked) == before
+
+
+async def test_a_namespace_that_is_not_followed_is_not_asked_about(tmp_path: Path) -> None:
+    server = Server()
+    server.pods = [pod(3)]
+    async with running(server, tmp_path, namespaces=["other"]) as cache:
+        assert await cache.find("team", "ada-pod") is None
+    assert not [request for request in server.asked if "/namespaces/team/" in request]
