@@ -232,4 +232,4 @@ def _reason(wrong: Exception) -> str:
     """Why nobody answered, as people say it."""
     if isinstance(wrong, httpx.TimeoutException):
         return "it took too long"
-    return str(wrong) or type(wrong).__name__
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(wrong)) or type(wrong).__name__
