@@ -3,8 +3,8 @@
 import os
 import sys
 
-RUN_FOR_LONG = ("up", "serve", "offline-model")
-"""Commands that outlive their terminal, and fork: their output is their own business."""
+RUN_FOR_LONG = ("up", "repair", "serve", "offline-model")
+"""Commands that must go on when nobody reads what they print: their output is their own business."""
 
 
 def main() -> None:
@@ -12,6 +12,13 @@ def main() -> None:
 
     A reader that leaves early (`| head`) is no failure: 0.
     """
+    try:
+        _main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _main() -> None:
     chosen = sys.argv[1:2]
     if chosen == ["up"]:
         from komputer.local import startup
@@ -37,8 +44,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
     finally:
         if prints_and_ends:
             sys.stdout.flush()

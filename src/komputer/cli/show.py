@@ -55,8 +55,11 @@ def print_note(sentence: str, as_json: bool) -> None:
 
 def print_error(message: str, code: str, as_json: bool) -> None:
     """Print why something was refused, to standard error."""
-    line = json.dumps({"error": message, "code": code}) if as_json else f"komputer: {text.clean(message)}"
-    print(line, file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({"error": message, "code": code}), file=sys.stderr, flush=True)
+        return
+    lines = transcript.wrapped(Console(stderr=True), text.clean(f"komputer: {message}"), 2)
+    print("\n  ".join(lines), file=sys.stderr, flush=True)
 
 
 def print_finding(check: str, state: str, said: str, do: str, style: str) -> None:

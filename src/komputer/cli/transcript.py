@@ -80,7 +80,8 @@ def block(kind: str, payload: Json, *, verbose: bool = False) -> Block | None:
             return Block("✓", ", ".join([f"completed in {text.duration(payload.get('duration_ms'))}".strip(), *facts]))
         case "task_cancelled":
             reason = text.one_line(payload.get("reason"))
-            return Block("■", f"cancelled: {reason}".removesuffix(": "), _cost(payload))
+            is_said = reason.lower().startswith("cancelled")
+            return Block("■", reason if is_said else f"cancelled: {reason}".removesuffix(": "), _cost(payload))
         case "error":
             code = text.one_line(payload.get("code"))
             return Block("✗", part("error", 20), (f" [{code}]" if code else "") + _cost(payload))

@@ -67,7 +67,9 @@ class Client:
 
         def authorized(request: httpx.Request) -> httpx.Request:
             if token is not None:
-                request.headers["Authorization"] = f"Bearer {token if isinstance(token, str) else token()}"
+                request.headers["Authorization"] = (
+                    f"Bearer {_header_safe(token if isinstance(token, str) else token())}"
+                )
             return request
 
         self._http = httpx.Client(
@@ -228,8 +230,15 @@ def _path(name: str) -> str:
     return f"/agents/{name}"
 
 
+def _header_safe(token: str) -> str:
+    """The token. Raises `ApiError`, without the token, for one that no header can carry: other errors quote it."""
+    if not token.isascii() or not token.isprintable():
+        raise ApiError("the token must be printable ASCII characters on one line", "invalid_token", 0)
+    return token
+
+
 def _reason(wrong: Exception) -> str:
     """Why nobody answered, as people say it."""
     if isinstance(wrong, httpx.TimeoutException):
         return "it took too long"
-    return str(wrong) or type(wrong).__name__
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(wrong)) or type(wrong).__name__

@@ -18,6 +18,7 @@ from komputer.gateway import Credential, always
 from komputer.local import credential
 from komputer.local.datadir import FORMAT
 from komputer.local.kubelet.sandbox import why_no_sandbox
+from komputer.resources.errors import KomputerError
 from komputer.serve import probe
 from komputer.serve.doctor import Finding, failed, ok, skipped, warned
 
@@ -29,7 +30,7 @@ INODES_LOW: Final = 50_000
 DESCRIPTORS_LEAST: Final = 4096
 """Each follower of events and each agent takes a few; 1024 are used up by some hundred."""
 MEMORY_LOW_BYTES: Final = 1024**3
-"""The platform takes some 500 MB, an agent at work 300 to 500 MB."""
+"""The platform takes some 500 MB, an agent at work up to 500 MB. Guesses, as the other limits here."""
 
 
 class LaptopDoctor:
@@ -58,6 +59,8 @@ class LaptopDoctor:
         for name, check in checks:
             try:
                 finding = await check()
+            except KomputerError as error:
+                finding = failed(name, error.message)
             except OSError as error:
                 finding = failed(name, f"{error.strerror}: {error.filename or self._data_dir}")
             told(finding)
@@ -78,8 +81,7 @@ class LaptopDoctor:
             settings = json.loads(file.read_bytes())
             known = settings["format"] <= FORMAT
         except (ValueError, KeyError, TypeError):
-            do = f"restore {file} from a backup; without it the platform does not start on this directory"
-            return failed("data directory", f"{file} cannot be read", do)
+            return failed("data directory", f"{file} is damaged", "komputer up: it says what it can do about it")
         if not known:
             said = f"{path} was written by a newer Komputer (format {settings['format']})"
             return failed("data directory", said, "install that version or newer")
@@ -93,14 +95,11 @@ class LaptopDoctor:
     async def _platform(self) -> Finding:
         if not self._settings:
             return skipped("platform", "there is no data directory")
-        try:
-            with (self._data_dir / "lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            self._is_running = True
-            return ok("platform", "it runs")
+        # A platform holds the directory itself or the file, depending on what the file system can lock.
+        for path in (self._data_dir, self._data_dir / "lock"):
+            if _is_locked(path):
+                self._is_running = True
+                return ok("platform", "it runs")
         return failed("platform", f"no platform runs on {self._data_dir}", "komputer up")
 
     async def _parts(self) -> Finding:
@@ -182,3 +181,19 @@ class LaptopDoctor:
         if shutil.which("kubectl") is None:
             return skipped("kubectl", "not installed; everything works, but you cannot look at the resources with it")
         return ok("kubectl", f"kubectl --kubeconfig {self._data_dir / 'kubeconfig'} get komputeragents")
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # NFS locks no directories
+        return False
+    finally:
+        os.close(held)
+    return False

@@ -84,3 +84,11 @@ def test_text_that_is_not_unicode_is_refused_before_it_is_sent() -> None:
     with Client("http://127.0.0.1:9") as client, pytest.raises(ApiError) as refused:
         client.create("ada", "not \udcff text")
     assert refused.value.code == "invalid_text"
+
+
+@pytest.mark.parametrize("token", ["made-up\ntoken", "made-up-t\u00f6ken", "made-up-\udcff"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_quoted(token: str) -> None:
+    with Client("http://127.0.0.1:9", token=token) as client, pytest.raises(ApiError) as refused:
+        client.agents()
+    assert refused.value.code == "invalid_token"
+    assert "made-up" not in refused.value.message

@@ -1,0 +1,61 @@
+"""Every line that README.md and docs/operations.md tell somebody with a laptop to paste works as it is written."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.laptop import Laptop
+from tests.e2e.pages import CURL
+
+ROOT = Path(__file__).parents[2]
+NOT_HERE = ("make up", "make test", "helm ", "kubectl get komputeragents -A", "tar ", "mv ", "chmod ")
+"""What the other tests do (`make`), what wants a cluster, and what wants the platform to be stopped."""
+
+
+def pasted(page: str) -> list[str]:
+    """The commands of a page's consoles, one or several lines each."""
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
+        found += [each.strip() for each in re.split(r"^\$ ", block, flags=re.MULTILINE) if each.strip()]
+    return found
+
+
+def test_the_lines_of_readme_and_operations_work_as_pasted(laptop: Laptop, tmp_path: Path) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    lines = [each for page in ("README.md", "docs/operations.md") for each in pasted(page)]
+    assert {word for word in NOT_HERE if not any(line.startswith(word) for line in lines)} == set(), (
+        "exceptions are used"
+    )
+    here = [line for line in lines if not line.startswith(NOT_HERE)]
+    assert len(here) > 12
+    default = tmp_path / ".local" / "share" / "komputer"
+    default.parent.mkdir(parents=True)
+    default.symlink_to(laptop.data_dir)
+    forget(laptop)
+    script = "\n".join(here).replace("http://127.0.0.1:8080", laptop.url).replace("curl -s", CURL)
+    script = script.replace(".venv/bin/komputer", f"{sys.executable} -m komputer.cli")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("KOMPUTER_", "XDG_", "KUBECONFIG"))}
+    done = subprocess.run(
+        ["bash", "-xeuo", "pipefail", "-c", script],
+        cwd=ROOT,
+        env={**clean, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok       platform: it runs" in done.stdout
+    forget(laptop)
+
+
+def forget(laptop: Laptop) -> None:
+    """What the pages make, and what other tests call the same."""
+    for path in ("/agents/ada", "/agents/bob", "/connectors/github"):
+        laptop.http.delete(path)
