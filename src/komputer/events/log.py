@@ -39,6 +39,7 @@ from komputer.events.entries import (
 from komputer.events.health import Health
 from komputer.events.idempotency import Idempotency
 from komputer.events.ids import cursor, id_of, micros_of, timestamp_of
+from komputer.events.presence import Presence
 from komputer.events.server import Durability, Server
 from komputer.resources.door import Answer, Pulse, Welcome
 from komputer.resources.errors import Conflict, Invalid
@@ -255,6 +256,10 @@ class Log:
     def health(self) -> Health:
         """What was seen of connectors' servers, on the same server."""
         return Health(self._server, self._prefix)
+
+    def gateways(self) -> Presence:
+        """Whether a gateway is alive, on the same server."""
+        return Presence(self._server, self._prefix)
 
     # ---- the operator's --------------------------------------------------------------------------------------------
     async def trim_ends(self, key: LogKey, upto_id: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from komputer.agents.secrets import Secrets as AgentSecrets
 from komputer.connectors.outward import Outward
 from komputer.events.bell import Bell
 from komputer.events.log import Log
+from komputer.events.presence import BEAT_EVERY
 from komputer.gateway import bodies
 from komputer.gateway import connectors as connector_proxy
 from komputer.gateway.bound import Bound
@@ -73,7 +74,7 @@ class Gateway:
         self._connectors = Cache(cluster, CONNECTORS, namespaces=settings.namespaces)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self.metrics = Metrics()
-        self._intake = Intake(log, self.metrics.tasks)
+        self._intake = Intake(log, self.metrics.tasks, self._identity)
         self._open_tasks = OpenTasks(log)
         self._bell = Bell(log.bell())
         self._streams = Streams(
@@ -192,6 +193,7 @@ class Gateway:
         async with self._managers.run(), asyncio.TaskGroup() as group:
             running = [group.create_task(cache.run()) for cache in caches]
             running.append(group.create_task(self._bell.run()))
+            running.append(group.create_task(self._beat(), name="presence"))
             yield
             for task in running:
                 task.cancel()
@@ -200,11 +202,21 @@ class Gateway:
         await self._upstream.close()
         await self._outward.close()
 
+    async def _beat(self) -> None:
+        """Say that a gateway is alive, while it could hear a runtime: it recognises pods by the Kubernetes API."""
+        presence = self._log.gateways()
+        while True:
+            if all(cache.is_synced and cache.stale_s == 0 for cache in (self._agents, self._pods)):
+                with suppress(Unavailable):  # nobody's sign of life is written either
+                    await presence.beat()
+            await asyncio.sleep(BEAT_EVERY.total_seconds())
+
     def _agent_changed(self, change: Change) -> None:
         if change.type == "DELETED":
             metadata = change.manifest["metadata"]
             self._identity.forget(metadata["namespace"], metadata["name"])
             self._open_tasks.forget(metadata["uid"])
+            self._intake.forget(metadata["uid"])
         self._streams.agent_changed(change)
         self._managers.agent_changed(change)
 

@@ -24,6 +24,8 @@ MADE_FROM_ANNOTATION: Final = "komputer.ai/made-from"
 """On a pod: a digest of all that its manifest was made from. A template that changes applies to the next pod only."""
 REMADE_ANNOTATION: Final = "komputer.ai/remade"
 """On a pod: how many pods in a row failed before it; the back-off grows with it."""
+SILENT_ANNOTATION: Final = "komputer.ai/silent"
+"""On a pod: how many pods in a row were deleted before it because their runtimes were silent."""
 
 CREATED_BY_ANNOTATION: Final = "komputer.ai/created-by-task"
 """On an agent: its first task, so that a creation which is asked for again is recognised."""
