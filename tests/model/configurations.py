@@ -18,6 +18,8 @@ SMALL: Final[list[Configuration]] = [
     _of(0, 0, 0, 1, recreations=1),
     _of(0, 0, 0, 2),
     _of(0, 0, 1, 1, messages=2),
+    _of(1, 0, 0, 1, hangs=True),
+    _of(0, 0, 0, 2, hangs=True),
 ]
 """Exhausted in a few seconds together."""
 
@@ -39,9 +41,12 @@ LARGE: Final[list[Configuration]] = [
     _of(1, 0, 0, 2),
     _of(1, 0, 1, 1, messages=2),
     _of(0, 0, 0, 2, messages=2),
+    _of(1, 0, 0, 2, hangs=True),
+    _of(0, 1, 0, 2, hangs=True),
+    _of(0, 0, 0, 3, hangs=True),
 ]
 
-EVERYTHING: Final = _of(3, 2, 1, 3, lag=True, recreations=1, messages=2)
+EVERYTHING: Final = _of(3, 2, 1, 3, lag=True, recreations=1, messages=2, hangs=True)
 """For random walks: too much to be exhausted."""
 
 SHOWS: Final[dict[str, Configuration]] = {
@@ -57,6 +62,9 @@ SHOWS: Final[dict[str, Configuration]] = {
     "adopt": _of(0, 1, 0, 1),
     "fence": _of(0, 1, 0, 2),
     "heard": _of(0, 0, 0, 0, messages=1),
+    "wanted": _of(0, 0, 0, 0),
+    "silence": _of(0, 0, 0, 1, hangs=True),
+    "alive": _of(0, 0, 0, 1, hangs=True),
     "uid": _of(0, 0, 0, 0, recreations=1),
 }
 """Where a rule that is switched off is missed soonest."""

@@ -12,7 +12,7 @@ import copy
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -21,8 +21,9 @@ from ulid import ULID
 
 from komputer.agents import claim, view
 from komputer.events.log import Entry, Live, Log, LogKey, Numbered
-from komputer.events.types import Said, TaskCancelled, TaskCompleted, from_wire
+from komputer.events.types import Said, TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, from_wire
 from komputer.gateway.assignment import assignment
+from komputer.gateway.intake import Admitted, admitted, is_known
 from komputer.local.apiserver.errors import ApiError
 from komputer.local.apiserver.patch import json_patch, merge_patch
 from komputer.operator.decide import Decision, decide
@@ -441,6 +442,41 @@ class Parts:
             uid, term, entry = self.late.pop(0)
             await self._post(uid, term, (entry,))
 
+    async def the_agent_forges_a_start(self) -> None:
+        """It can do all that its runtime can; nobody has given it this task."""
+        if not self.pod.is_introduced:
+            return
+        ledger, task = self.pod.ledger, str(ULID())
+        number = dict(self.known.last).get(ledger.term, 0) + 1
+        said = Said(task_id=task, content="word")
+        start = TaskStarted(task_id=task, instructions="mine", resuming_session=False, model="m")
+        before = self._visible()
+        for event, generation in ((start, 99), (start, None), (said, None)):
+            events = [Numbered(number, event, generation)]
+            let_in, _ = self._admitted(self.pod.uid, events, await self._live())
+            if let_in:
+                key = LogKey(*PLACE, self.pod.uid)
+                assert (await self.log.append(key, ledger.term, let_in, floor=self._floor()))[0] != "ok", "rule wanted"
+        assert self._visible() == before
+
+    async def the_runtime_hangs(self) -> None:
+        """Its pod is deleted when it has been silent for too long, and not before; the next one resumes."""
+        if not self.pod.is_introduced:
+            return
+        manifest = copy.deepcopy(self.manifest)
+        agent, live, now = Agent.model_validate(manifest), await self._live(), datetime.now(UTC)
+        mine = live if live and live.uid == agent.metadata.uid else None
+        for silent_for, has_gateway, is_deleted in ((29, True, False), (99, False, False), (99, True, True)):
+            later = now + timedelta(seconds=silent_for)
+            since = now if has_gateway else None
+            pod = given.pod(uid=self.uid, created=now)
+            seen = given.seen(agent, pod=pod, pvc=None, settings=None, live=mine, now=later, gateway_since=since)
+            decision = decide(seen, str(ULID()))
+            deleted = [step for step in decision.steps.then if step.verb == "delete"]
+            assert bool(deleted) == is_deleted, "rule silence"
+            assert not any(isinstance(ending.event, TaskFailed) for ending in decision.endings)
+        await self.the_pod_dies()
+
     async def the_old_pod_speaks(self) -> None:
         """What it still had to send, a text, an end; until it is refused."""
         ghost = self.ghost
@@ -468,7 +504,12 @@ class Parts:
             return []
         held = self.pod.ledger if uid == self.pod.uid else ledgers.Ledger()
         events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation, ledgers.heard_by(held, e)) for e in entries]
-        answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
+        events, is_cut = self._admitted(uid, events, await self._live())
+        answers: list[door.Answer] = []
+        if events:
+            answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
+        if is_cut and all(answer in ("ok", "duplicate") for answer in answers):
+            answers.append("fenced")
         for entry, answer in zip(entries, answers, strict=False):
             heard = words.count(self.messages, ledgers.heard_by(held, entry))
             post = Post(words.number(uid), term, *words.outgoing(self.names, entry, heard))
@@ -478,10 +519,20 @@ class Parts:
         assert len(answers) == len(entries) or answers[-1] not in ("ok", "duplicate")
         return answers
 
+    def _admitted(self, uid: str, events: list[Numbered], live: Live | None) -> Admitted:
+        """The gateway's part: by its own copy, then by the newest."""
+        copies = [Agent.model_validate(each) for each in (self.seen, self.manifest) if each["metadata"]["uid"] == uid]
+        if not copies or all(is_known(each, copies[0]) for each in events):
+            return Admitted(events, False)
+        return admitted(events, copies[-1], live)
+
     def _expected(self, post: Post) -> str:
         if post.term and self.known.uid != post.uid:
             return "fenced"
-        return referee.decide(self.known, post, exact=True, fence=True, owns=True)
+        answer = referee.decide(self.known, post, exact=True, fence=True, owns=True)
+        if not self.system.is_admitted(self._world(), self.known, post):
+            return "fenced" if post.kind == "text" else "stale" if answer == "ok" else answer
+        return answer
 
     def _accept(self, post: Post) -> None:
         self.known = referee.after(self.known, post, owns=True)
@@ -583,5 +634,6 @@ HAPPENINGS: Final[tuple[Step, ...]] = (
     *(Parts.the_runtime_says_hello, Parts.claude_says_something, Parts.a_post_gets_no_answer),
     *(Parts.the_pod_dies, Parts.the_pod_seems_dead_and_speaks_on, Parts.the_workspace_is_lost),
     *(Parts.the_log_reaches_the_disk, Parts.the_log_loses_what_is_not_on_disk),
+    *(Parts.the_agent_forges_a_start, Parts.the_runtime_hangs),
     *(Parts.a_post_is_delayed, Parts.a_late_post_arrives, Parts.the_old_pod_speaks),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tests.model.pods import ghost_of, unheard
-from tests.model.state import BUSY, TEXTS, Claim, Ledger, Post, Recorded, Resource, World, Write
+from tests.model.state import BUSY, SILENT_PODS, TEXTS, Claim, Ledger, Post, Recorded, Resource, World, Write
 
 if TYPE_CHECKING:
     from tests.model.system import Step, System
@@ -76,6 +76,8 @@ def _recreate(world: World) -> Iterator[Step]:
         resource=fresh,
         recreations=world.recreations - 1,
         is_up=False,
+        is_hung=False,
+        silent_pods=0,
         ledger=Ledger(),
         reads=(),
         recorded=(),
@@ -97,6 +99,7 @@ def operator(system: System, world: World) -> Iterator[Step]:
     if world.write:
         yield from _apply(system, world._replace(write=None), world.write)
     yield from _end_cancelled(system, world)
+    yield from _silent(system, world)
 
 
 def _writes(system: System, world: World) -> Iterator[Write]:
@@ -139,3 +142,28 @@ def _end_cancelled(system: System, world: World) -> Iterator[Step]:
     after, answer = system.append(world, end)
     if answer == "ok":
         yield f"the operator ends {task}: cancelled", not (world.is_up and task in held), after
+
+
+def _silent(system: System, world: World) -> Iterator[Step]:
+    """A silent runtime loses its pod; after as many as `SILENT_PODS` in a row the task is ended before that."""
+    is_silent = world.is_up and (world.is_hung or not world.has_gateway)
+    if not is_silent or not system.rule["silence"] or (system.rule["alive"] and not world.has_gateway):
+        return
+    now, resource = system.view(world), world.resource
+    is_last = world.silent_pods + 1 >= SILENT_PODS
+    over = system.accounted(resource)
+    waiting = {system.wanted(resource, over)} - {None, BUSY} | ({now.live[0]} if not now.live[1] else set())
+    left = sorted(task for task in waiting if task and task not in now.ended and task not in over)
+    if is_last and left:
+        end = Post(resource.uid, 0, 0, "end", left[0], "runtime_lost", resource.generation)
+        after, answer = system.append(world, end)
+        if answer == "ok":
+            yield f"the operator ends {left[0]}: runtime_lost", True, after
+        return
+    wrong = world.wrong if world.is_hung else "(11) a pod whose runtime works is deleted for its silence"
+    deleted = world._replace(
+        is_up=False, is_hung=False, silent_pods=0 if is_last else world.silent_pods + 1, wrong=wrong
+    )
+    yield "the operator deletes the pod of a silent runtime", True, deleted
+    if not world.ghost and world.ledger.task:
+        yield "the operator deletes a silent pod, which lives on", False, deleted._replace(ghost=ghost_of(world))

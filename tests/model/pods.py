@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tests.model.state import BUSY, Ghost, How, Ledger, Outgoing, Owed, Post, View, World
+from tests.model.state import BUSY, Ghost, How, Kind, Ledger, Outgoing, Owed, Post, View, World
 
 if TYPE_CHECKING:
     from tests.model.system import Step, System
@@ -16,6 +16,12 @@ def runtime(system: System, world: World) -> Iterator[Step]:
     if world.seen != resource._replace(counted=()):
         seen = world._replace(seen=resource._replace(counted=()))
         yield "the gateway sees the newest resource", True, assigned(system, seen)
+    if not world.has_gateway:
+        yield "a gateway is there again", True, world._replace(has_gateway=True)
+        return
+    if world.is_hung:
+        yield "the runtime wakes up", False, world._replace(is_hung=False)
+        return
     if not world.is_up:
         if resource.uid not in system.view(world).dead:
             yield "a pod starts, its runtime says hello", True, hello(system, world)
@@ -28,7 +34,10 @@ def _work(system: System, world: World) -> Iterator[Step]:
     ledger, seen = world.ledger, world.seen
     is_current = _is_current(world)
     want = system.wanted(seen, system.accounted(seen))
-    if is_current and not ledger.task and not ledger.out and want and want != BUSY and want not in ledger.closed:
+    may_begin = is_current and not ledger.task and not ledger.out
+    if ledger.refused[0] == want and seen.generation <= ledger.refused[1]:
+        may_begin = False
+    if may_begin and want and want != BUSY and want not in ledger.closed:
         start = Outgoing(ledger.n + 1, "start", want, generation=seen.generation)
         taken = ledger._replace(task=want, phase=0, n=start.n, out=(start,), told=0, heard=0)
         yield f"the runtime writes {want} into its ledger", True, world._replace(ledger=taken)
@@ -88,8 +97,10 @@ def _deliver(system: System, world: World, event: Outgoing) -> Iterator[Step]:
     elif answer == "unheard":  # the task goes on
         ledger = ledger._replace(phase=1, out=ledger.out[1:], n=event.n - 1, waits=True)
     else:  # stale: not begun, so dropped; a newer assignment may name it again
-        newest = max(ledger.generation, system.view(world).generation)
-        ledger = ledger._replace(task=None, phase=0, out=(), n=event.n - 1, generation=newest)
+        refused = (event.task, ledger.generation if event.generation is None else event.generation)
+        ledger = ledger._replace(task=None, phase=0, out=(), n=event.n - 1, refused=refused)
+        yield f"{label}; hello again", True, hello(system, after._replace(ledger=ledger))
+        return
     if ledger.task in ledger.closed:
         ledger = ledger._replace(task=None, phase=0, told=0, heard=0, waits=False)
     yield label, True, assigned(system, after._replace(ledger=ledger))
@@ -121,6 +132,8 @@ def assigned(system: System, world: World) -> World:
         return world
     over = _accounted(system, world)
     owed = tuple(owed for owed in world.ledger.owed if owed.task not in over)
+    if world.seen.generation > world.ledger.refused[1]:
+        world = world._replace(ledger=world.ledger._replace(refused=("", 0)))
     return world._replace(ledger=world.ledger._replace(generation=world.seen.generation, owed=owed))
 
 
@@ -196,6 +209,7 @@ def faults(system: System, world: World) -> Iterator[Step]:
             yield label, False, after._replace(underway=world.underway - {post})
     if world.ghost:
         yield from _haunt(system, world, world.ghost)
+    yield from _forged(system, world)
     if world.stale:
         yield "the gateway restarts with an old copy", False, world._replace(seen=world.stale, stale=None)
     if world.faults:
@@ -218,6 +232,21 @@ def _haunt(system: System, world: World, ghost: Ghost) -> Iterator[Step]:
         yield label, False, after._replace(ghost=rest if answer in ("ok", "duplicate") else None)
 
 
+def _forged(system: System, world: World) -> Iterator[Step]:
+    """An agent, which can do all that its runtime can, speaks of a task that nobody gave to it."""
+    uid, term = world.resource.uid, world.ledger.term
+    if not world.is_up or not term:
+        return
+    number = dict(system.view(world).last).get(term, 0) + 1
+    kinds: tuple[Kind, ...] = ("start", "text")
+    for kind in kinds:
+        generation = world.resource.generation if kind == "start" else None
+        after, answer = system.append(world, Post(uid, term, number, kind, f"f{uid}.1", generation=generation))
+        if answer == "ok":
+            wrong = "(10) a task is open that nobody has given"
+            yield f"the agent forges a {kind} of f{uid}.1", False, after._replace(wrong=wrong)
+
+
 def _new_faults(system: System, world: World, then: World) -> Iterator[Step]:
     ledger = world.ledger
     if world.is_up:
@@ -225,7 +254,7 @@ def _new_faults(system: System, world: World, then: World) -> Iterator[Step]:
         if ledger.task and not world.ghost:
             ghosts.append((", the old one lives on", ghost_of(world)))
         for suffix, ghost in ghosts:
-            dead = then._replace(is_up=False, ghost=ghost)
+            dead = then._replace(is_up=False, is_hung=False, ghost=ghost)
             yield f"FAULT the pod dies{suffix}", False, dead
             lost = dead._replace(ledger=Ledger(), losses=then.losses | {"workspace"})
             yield f"FAULT the pod and its workspace are lost{suffix}", False, lost
@@ -233,6 +262,10 @@ def _new_faults(system: System, world: World, then: World) -> Iterator[Step]:
             post = Post(world.resource.uid, ledger.term, *ledger.out[0])
             label = f"FAULT the post of {post.kind} of {post.task} #{post.n} is delayed or doubled"
             yield label, False, then._replace(underway=world.underway | {post})
+    if system.hangs and world.is_up and not world.is_hung:
+        yield "FAULT the runtime hangs", False, then._replace(is_hung=True)
+    if system.hangs and world.has_gateway:
+        yield "FAULT no gateway is there", False, then._replace(has_gateway=False)
     if not world.stale:
         yield "FAULT a gateway replica stops watching", False, then._replace(stale=world.resource._replace(counted=()))
     for count in (1, 2, 3):

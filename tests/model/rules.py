@@ -16,5 +16,8 @@ RULES: Final = {
     "adopt": "hello names the log's open tasks; one that the ledger does not know is ended: workspace_lost",
     "fence": "a start and an operator's end carry a generation; the log refuses an older start than it has seen",
     "heard": "a completion says which message to its task was answered last; the log refuses it before a newer one was",
+    "wanted": "a start is taken only while spec and status want its task; what an agent says of itself opens nothing",
+    "silence": "a runtime that is silent loses its pod and the task is resumed; repeated silence ends it: runtime_lost",
+    "alive": "silence counts only while a gateway is alive to hear",
     "uid": "a log belongs to one uid: a re-created agent begins anew, and the uid before it is dead",
 }

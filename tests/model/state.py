@@ -9,8 +9,10 @@ BUSY: Final = "busy"
 """Instead of a wanted task: the manifest's is not recorded yet."""
 
 Kind = Literal["start", "text", "end", "hello", "message"]
-How = Literal["done", "cancelled", "workspace_lost", "elsewhere"]
+How = Literal["done", "cancelled", "workspace_lost", "runtime_lost", "elsewhere"]
 """Of an end. `elsewhere`: owed by a runtime for a task that somebody else ended."""
+SILENT_PODS: Final = 2
+"""Silent pods in a row after which the operator ends the task. The real limit is larger; the model needs one repeat."""
 
 
 class Claim(NamedTuple):
@@ -81,6 +83,8 @@ class Ledger(NamedTuple):
     told: int = 0
     """Messages to the open task that the runtime has got, and of them those that the model has answered."""
     heard: int = 0
+    refused: tuple[str, int] = ("", 0)
+    """The task whose start was stale, and under which generation: it may begin only under a newer one."""
     waits: bool = False
     """For a message for which the log has refused its end."""
 
@@ -157,6 +161,11 @@ class World(NamedTuple):
     """Ends above the operator's cursor."""
     is_up: bool = False
     """A pod with the agent's present uid runs."""
+    is_hung: bool = False
+    """Its runtime does nothing."""
+    silent_pods: int = 0
+    """Pods in a row that were deleted because of their silence."""
+    has_gateway: bool = True
     ledger: Ledger = Ledger()
     ghost: Ghost | None = None
     underway: frozenset[Post] = frozenset()

@@ -15,8 +15,9 @@ class System:
     """The rules, and how much may happen: `posts`, `edits` (at most 2), `cancels`, `faults`, `recreations`,
     `messages`.
 
-    `created` is who makes the agent: a manifest or a POST. With `lag` API and operator may act on old copies of the
-    resource; without, each acts in one step, which changes nothing that a test could not tell.
+    With `hangs`, faults include runtimes that hang and gateways that are all away. `created` is who makes the agent: a
+    manifest or a POST. With `lag` API and operator may act on old copies of the resource; without, each acts in one
+    step, which changes nothing that a test could not tell.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class System:
         messages: int = 0,
         created: str = "manifest",
         lag: bool = False,
+        hangs: bool = False,
     ) -> None:
         self.rule = {rule: rule not in off for rule in RULES}
         self.edits, self.created, self.lag = edits, created, lag
+        self.hangs = hangs
         self.posts, self.cancels, self.faults, self.recreations = posts, cancels, faults, recreations
         self.messages = messages
 
@@ -82,6 +85,22 @@ class System:
             return False
         return self.wanted(resource, (*over, task) if task and has_ended else over) is None
 
+    def is_admitted(self, world: World, now: View, post: Post) -> bool:
+        """What the gateway lets pass to the log: starts of the wanted task, and, repeated, of one that the resource
+        names and does not account; other events of such a task or of the open one; ends, which open nothing, of any. An
+        old copy of the resource is no reason to refuse: it is read anew before that."""
+        if not post.term or post.kind in ("end", "hello") or not self.rule["wanted"]:
+            return True
+        if post.kind == "text" and now.live == (post.task, False):
+            return True
+        copies = [copy for copy in (world.seen, world.resource) if copy.uid == post.uid]
+        if post.kind == "start" and post.generation is not None:
+            return post.task in {self.wanted(copy, self.accounted(copy)) for copy in copies}
+        return any(
+            post.task in {copy.task and copy.task.id, copy.recorded and copy.recorded.id} - set(self.accounted(copy))
+            for copy in copies
+        )
+
     # ---- the log ---------------------------------------------------------------------------------------------------
     def view(self, world: World) -> View:
         return view(world.log, self.rule["uid"])
@@ -93,6 +112,11 @@ class System:
         answer = decide(
             now, post, exact=self.rule["exact"], fence=self.rule["fence"], owns=owns, hears=self.rule["heard"]
         )
+        if not self.is_admitted(world, now, post):
+            if post.kind == "text":  # the gateway answers by itself
+                answer = "fenced"
+            elif answer == "ok":
+                answer = "stale"
         if answer != "ok":
             return world, answer
         ends = (post.task,) if post.kind == "end" else ()

@@ -67,6 +67,13 @@ class Agents:
             raise _gone(namespace, name)
         return manifest
 
+    def known(self, namespace: str, name: str) -> Manifest:
+        """The agent as the cache has it now. Raises `NotFound`, also for an agent that is terminating."""
+        manifest = self._cache.get(namespace, name)
+        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            raise _gone(namespace, name)
+        return manifest
+
     def manifests(self) -> Sequence[Manifest]:
         """All agents that are not terminating."""
         self._require_synced()

@@ -38,6 +38,7 @@ from komputer.events.entries import (
 from komputer.events.health import Health
 from komputer.events.idempotency import Idempotency
 from komputer.events.ids import cursor, micros_of, timestamp_of
+from komputer.events.presence import Presence
 from komputer.events.reading import NOBODYS, PAGE_BYTES, OnLive, Read, Reader, above, is_damaged, message_of
 from komputer.events.server import Durability, Server
 from komputer.resources.door import Answer, Pulse, Welcome
@@ -316,6 +317,10 @@ class Log:
     def health(self) -> Health:
         """What was seen of connectors' servers, on the same server."""
         return Health(self._server, self._prefix)
+
+    def gateways(self) -> Presence:
+        """Whether a gateway is alive, on the same server."""
+        return Presence(self._server, self._prefix)
 
     # ---- the operator's --------------------------------------------------------------------------------------------
     async def trim_ends(self, key: LogKey, upto_id: str) -> None:

@@ -1,7 +1,8 @@
 """The gateway as one ASGI app, made of explicit parts."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from komputer.background import Background
 from komputer.connectors.outward import Outward
 from komputer.events.bell import Bell
 from komputer.events.log import Log
+from komputer.events.presence import BEAT_EVERY
 from komputer.gateway import bodies
 from komputer.gateway import connectors as connector_proxy
 from komputer.gateway.bound import Bound
@@ -76,7 +78,7 @@ class Gateway:
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._caches = (self._agents, self._pods, self._configs, self._connectors)
         self.metrics = Metrics(self._caches)
-        self._intake = Intake(log, self.metrics.tasks)
+        self._intake = Intake(log, self.metrics.tasks, self._identity)
         self._open_tasks = OpenTasks(log)
         self._bell = Bell(log.bell())
         self._streams = Streams(
@@ -195,17 +197,28 @@ class Gateway:
             for cache in self._caches:
                 self._background.keep(f"cache of {cache.kind.plural}", cache.run)
             self._background.keep("notifications of the event log", self._bell.run)
+            self._background.keep("presence of this gateway", self._beat)
             yield
         for stop in unsubscribe:
             stop()
         await self._upstream.close()
         await self._outward.close()
 
+    async def _beat(self) -> None:
+        """Say that a gateway is alive, while it could hear a runtime: it recognises pods by the Kubernetes API."""
+        presence = self._log.gateways()
+        while True:
+            if all(cache.is_synced and cache.stale_s == 0 for cache in (self._agents, self._pods)):
+                with suppress(Unavailable):  # nobody's sign of life is written either
+                    await presence.beat()
+            await asyncio.sleep(BEAT_EVERY.total_seconds())
+
     def _agent_changed(self, change: Change) -> None:
         if change.type == "DELETED":
             metadata = change.manifest["metadata"]
             self._identity.forget(metadata["namespace"], metadata["name"])
             self._open_tasks.forget(metadata["uid"])
+            self._intake.forget(metadata["uid"])
         self._streams.agent_changed(change)
         self._managers.agent_changed(change)
 

@@ -154,6 +154,12 @@ class Identity:
             agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
         return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
+    async def anew(self, ref: PodRef) -> Caller:
+        """As `current`, with the agent as the Kubernetes API has it now: the cache may lag."""
+        pod = self._pods.get(ref.namespace, ref.name)
+        agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
+        return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
+
     def known(self, ref: PodRef) -> Caller:
         """As `current`, by the caches alone."""
         pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)

@@ -1,22 +1,31 @@
 """What a runtime says of itself and of its tasks: checked here, then put before the log, which decides."""
 
-from typing import Final
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import orjson
+import structlog
 
 from komputer.events import types
-from komputer.events.log import Log, Numbered
+from komputer.events.log import Live, Log, Numbered
 from komputer.gateway.errors import Gone
-from komputer.gateway.identity import Caller
+from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.requests import serves
 from komputer.gateway.tasks import TaskMetrics
 from komputer.resources import door
-from komputer.resources.agent import TASK_ID, Agent
-from komputer.resources.errors import Conflict, Invalid
+from komputer.resources.agent import TASK_ID, Agent, is_given, may_start
+from komputer.resources.errors import Conflict, Invalid, Unavailable
 
 POST_LIMIT_BYTES: Final = 4 * 2**20
 EVENT_LIMIT_BYTES: Final = 256 * 1024
 """Of one event's payload, its texts already cut: only a tool's input or a model's usage can be that large."""
+
+NEVER: Final = -1
+"""A generation that no log accepts: each log begins at 0."""
+READ_EVERY_S: Final = 1.0
+READ_WAIT_S: Final = 5.0
+log = structlog.get_logger(__name__)
 
 
 def events_of(post: door.Post, agent: Agent) -> list[Numbered]:
@@ -38,6 +47,42 @@ def _event(numbered: door.NumberedEvent, agent: Agent) -> Numbered:
     return Numbered(numbered.n, bounded(types.clipped(event)), numbered.generation, numbered.heard)
 
 
+class Admitted(NamedTuple):
+    """`events` are for the log, which decides; the one after them, if `is_cut`, is refused."""
+
+    events: list[Numbered]
+    is_cut: bool
+
+
+def is_known(numbered: Numbered, agent: Agent) -> bool:
+    """Whether this copy of the agent has given the event's task to it. Ends, which open nothing, pass in any case: a
+    runtime owes them also for tasks that nothing names any more."""
+    event, spec, status = numbered.event, agent.spec, agent.status
+    if isinstance(event, types.End):
+        return True
+    if isinstance(event, types.TaskStarted) and numbered.generation is not None:
+        return may_start(spec, status, event.task_id)
+    return is_given(spec, status, event.task_id)
+
+
+def admitted(events: Sequence[Numbered], agent: Agent, live: Live | None) -> Admitted:
+    """The events as far as they may reach the log (rule `wanted`): what an agent says of itself opens nothing.
+
+    A start of a task that is not to be run now gets a generation below all others: the log answers to it as it must, to
+    a repeated one too, and never accepts it. Another event of a task that is neither given nor open ends the list.
+    """
+    own = live if live and live.uid == agent.metadata.uid and not live.has_ended else None
+    taken: list[Numbered] = []
+    for numbered in events:
+        if not is_known(numbered, agent):
+            if isinstance(numbered.event, types.TaskStarted):
+                numbered = numbered._replace(generation=NEVER)
+            elif own is None or own.task_id != numbered.event.task_id:
+                return Admitted(taken, True)
+        taken.append(numbered)
+    return Admitted(taken, False)
+
+
 def bounded(event: types.Event) -> types.Event:
     """The event, without what makes it larger than one may be: then it says `truncated`."""
     if len(orjson.dumps(types.to_wire(event)[1])) <= EVENT_LIMIT_BYTES:
@@ -52,9 +97,11 @@ def bounded(event: types.Event) -> types.Event:
 class Intake:
     """Every call is of an agent's current pod. All raise `Unavailable` while the log does not answer."""
 
-    def __init__(self, log: Log, metrics: TaskMetrics) -> None:
+    def __init__(self, log: Log, metrics: TaskMetrics, identity: Identity) -> None:
         self._log = log
         self._metrics = metrics
+        self._identity = identity
+        self._due: dict[str, float] = {}
 
     async def hello(self, caller: Caller, body: door.Hello) -> door.Welcome:
         """Raises `Gone` for an agent that the log knows to be deleted, `Invalid` for a runtime newer than we are."""
@@ -73,12 +120,41 @@ class Intake:
             raise Gone(f"Agent {caller.agent.key} is deleted; its runtime ends.") from dead
 
     async def post(self, caller: Caller, body: door.Post) -> door.Posted:
-        events = events_of(body, caller.agent)
-        answers = await self._log.append(caller.key, body.term, events, floor=caller.agent.status.last_event_id)
+        events, is_cut = await self._admitted(caller, events_of(body, caller.agent))
+        answers: list[door.Answer] = []
+        if events:
+            answers = await self._log.append(caller.key, body.term, events, floor=caller.agent.status.last_event_id)
+        if is_cut and all(answer in ("ok", "duplicate") for answer in answers):
+            answers.append("fenced")
         for numbered, answer in zip(events, answers, strict=False):
             if answer == "ok":
                 self._metrics.accepted(caller.key.namespace, caller.agent.spec.model, numbered.event)
         return door.Posted(answers=answers)
+
+    async def _admitted(self, caller: Caller, events: list[Numbered]) -> Admitted:
+        """Judged by the cache, and, before anything is refused, by what the Kubernetes API and the log say now."""
+        if all(is_known(numbered, caller.agent) for numbered in events):
+            return Admitted(events, False)
+        await self._turn(caller.key.uid)
+        caller = await self._identity.anew(caller.pod)
+        live = await self._log.live(caller.key.namespace, caller.key.name)
+        found = admitted(events, caller.agent, live)
+        if found.events != events:
+            log.warning("events of a task refused that the agent was not given", agent=caller.agent.key)
+        return found
+
+    async def _turn(self, uid: str) -> None:
+        """One agent asks the Kubernetes API at most once in `READ_EVERY_S`. Raises `Unavailable` where many wait."""
+        now = asyncio.get_running_loop().time()
+        due = max(now, self._due.get(uid, 0.0))
+        if due > now + READ_WAIT_S:
+            raise Unavailable("The agent speaks of too many tasks that it was not given.", code="too-many-requests")
+        self._due[uid] = due + READ_EVERY_S
+        await asyncio.sleep(due - now)
+
+    def forget(self, uid: str) -> None:
+        """The agent is gone."""
+        self._due.pop(uid, None)
 
     async def heartbeat(self, caller: Caller, body: door.Heartbeat) -> door.Pulse:
         return await self._log.pulse(caller.key, body.term, body.tasks)

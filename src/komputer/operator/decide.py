@@ -1,15 +1,17 @@
 """All decisions about one agent, in their order. Pure: one value in, one value out."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from komputer.operator import ends
 from komputer.operator.account import account
 from komputer.operator.seen import Seen
 from komputer.operator.status import observed, recorded
-from komputer.operator.steps import Steps, steps
+from komputer.operator.steps import Earlier, Steps, steps
 from komputer.operator.trouble import SILENCE, Trouble, moment, trouble
 from komputer.resources.agent import AgentStatus
+
+NONE_EARLIER: Final = Earlier()
 
 
 class Decision(NamedTuple):
@@ -22,8 +24,8 @@ class Decision(NamedTuple):
     look_again: datetime | None
 
 
-def decide(seen: Seen, fresh_id: str, failed_before: int = 0) -> Decision:
-    """`fresh_id` is for the manifest's task, should it need one."""
+def decide(seen: Seen, fresh_id: str, earlier: Earlier = NONE_EARLIER) -> Decision:
+    """`fresh_id` is for the manifest's task, should it need one; `earlier` is of the pod that is to be made."""
     spec, before = seen.agent.spec, seen.agent.status
     status = account(recorded(before, spec, fresh_id), spec, seen.ends)
     waiting = ends.waiting(seen, status) if seen.log_answers else {}
@@ -31,11 +33,13 @@ def decide(seen: Seen, fresh_id: str, failed_before: int = 0) -> Decision:
     waiting.pop(fresh_id, None)
     in_the_way = trouble(seen, _asked_since(seen, waiting))
     since = ends.since_not_ready(before, seen.now)
-    gives_up_at = since + ends.patience(seen.config, in_the_way.reason) if in_the_way else None
+    patience = ends.patience(seen.config, in_the_way.reason) if in_the_way else None
+    gives_up_at = since + patience if patience is not None else None
     has_given_up = gives_up_at is not None and seen.now >= gives_up_at
     late = ends.overdue(seen, waiting, in_the_way, since)
     cancelled = ends.cancelled(seen, status) if seen.log_answers else ends.Verdict([], None)
-    plan = steps(seen, failed_before)
+    lost = ends.lost(seen, waiting)
+    plan = steps(seen, earlier, has_lost_task=bool(lost))
     times = (
         None if has_given_up else gives_up_at,
         in_the_way.look_again if in_the_way else None,
@@ -48,7 +52,7 @@ def decide(seen: Seen, fresh_id: str, failed_before: int = 0) -> Decision:
     return Decision(
         status=observed(seen, status, in_the_way, has_given_up=has_given_up),
         steps=plan,
-        endings=[*cancelled.endings, *late.endings],
+        endings=[*cancelled.endings, *late.endings, *lost],
         in_the_way=in_the_way,
         look_again=min((at for at in times if at is not None), default=None),
     )

@@ -7,7 +7,8 @@ from ulid import ULID
 
 from komputer.events.types import End, TaskCancelled, TaskFailed
 from komputer.operator.seen import Seen, is_ours
-from komputer.operator.trouble import SILENCE, Trouble, moment
+from komputer.operator.steps import SILENT_PODS, is_lost, silent_pods
+from komputer.operator.trouble import SILENCE, SILENCE_LIMIT, Trouble, moment, moment_of_us
 from komputer.resources.agent import AgentStatus, Wanted, wanted
 from komputer.resources.config import ConfigSpec
 
@@ -31,11 +32,15 @@ CODES: Final = {
     "CrashLoopBackOff": "crash_loop",
     "DiskFull": "disk_full",
     "RuntimeSilent": "runtime_lost",
+    "GatewayAway": "runtime_lost",
 }
 """For each reason why no runtime can hold a task: the code of the error that ends the task when the reason has held
 for `startDeadlineSeconds`."""
 HOPELESS: Final = frozenset({"InvalidName"})
 """Reasons that no waiting can change: the task ends at once."""
+PATIENT: Final = frozenset({"RuntimeSilent", "GatewayAway"})
+"""Reasons that end no task by their duration: a silent runtime loses its pod (`lost`), and a platform without a gateway
+says nothing about its runtimes."""
 DEFAULT_DEADLINE: Final = timedelta(seconds=600)
 """Where there is no KomputerConfig to say it; as its own default."""
 
@@ -70,8 +75,10 @@ def given_at(task: str, now: datetime) -> datetime:
         return now
 
 
-def patience(config: ConfigSpec | None, reason: str) -> timedelta:
-    """How long a task waits for the reason to go away."""
+def patience(config: ConfigSpec | None, reason: str) -> timedelta | None:
+    """How long a task waits for the reason to go away; None: without a limit."""
+    if reason in PATIENT:
+        return None
     if reason in HOPELESS:
         return timedelta(0)
     return timedelta(seconds=config.start_deadline_seconds) if config else DEFAULT_DEADLINE
@@ -82,6 +89,8 @@ def overdue(seen: Seen, tasks: dict[str, datetime], in_the_way: Trouble | None, 
     if in_the_way is None:
         return Verdict([], None)
     limit = patience(seen.config, in_the_way.reason)
+    if limit is None:
+        return Verdict([], None)
     due = {task: max(since, given) + limit for task, given in tasks.items()}
     late = [task for task, at in due.items() if at <= seen.now]
     session = seen.live.session_id if seen.live else None
@@ -97,6 +106,18 @@ def overdue(seen: Seen, tasks: dict[str, datetime], in_the_way: Trouble | None, 
         for task in late
     ]
     return Verdict(endings, min((at for task, at in due.items() if task not in late), default=None))
+
+
+def lost(seen: Seen, tasks: dict[str, datetime]) -> list[Ending]:
+    """Errors for the tasks of a runtime that is silent, as those of the pods before it were."""
+    if seen.pod is None or not tasks or not is_lost(seen) or silent_pods(seen.pod, seen.now) < SILENT_PODS:
+        return []
+    text = (
+        f"The agent's process was silent for {SILENCE_LIMIT.seconds} s in {SILENT_PODS} pods in a row. See in the "
+        "events how far the task came, then assign what is left."
+    )
+    session = (seen.live.session_id if seen.live else None) or seen.agent.status.session_id
+    return [Ending(TaskFailed(task_id=task, error=text, code="runtime_lost", session_id=session)) for task in tasks]
 
 
 def cancelled(seen: Seen, status: AgentStatus, *, has_started: bool = False) -> Verdict:
@@ -118,7 +139,7 @@ def cancelled(seen: Seen, status: AgentStatus, *, has_started: bool = False) -> 
     if live and live.task_id == task and live.has_ended:
         return Verdict([], None)
     has_pod = seen.pod is not None and is_ours(seen.pod, seen.agent)
-    silent_at = datetime.fromtimestamp(live.seen_us / 1e6, UTC) + SILENCE if live else seen.now
+    silent_at = moment_of_us(live.seen_us) + SILENCE if live else seen.now
     if has_pod and seen.now < silent_at:
         return Verdict([], silent_at)
     return Verdict([Ending(event("its runtime was gone"))], None)

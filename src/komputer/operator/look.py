@@ -6,9 +6,11 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from komputer.events.log import Entry, Live
+from komputer.events.presence import Alive
 from komputer.kube.kinds import CLUSTER_TEMPLATES, CONFIG_MAPS, CONFIGS, CONNECTORS, PODS, PVCS, TEMPLATES
 from komputer.operator.seen import Fault, Seen, desired
 from komputer.operator.store import Store
+from komputer.operator.trouble import moment_of_us
 from komputer.resources import names
 from komputer.resources.agent import Agent
 from komputer.resources.base import Manifest
@@ -24,6 +26,7 @@ class Heard(NamedTuple):
 
     live: Live | None
     ends: tuple[Entry, ...]
+    alive: Alive | None = None
     answers: bool = True
 
 
@@ -31,7 +34,16 @@ NOTHING_HEARD = Heard(None, (), answers=False)
 
 
 def look(store: Store, agent: Agent, heard: Heard, refused: str | None, now: datetime) -> Seen:
-    """`heard.live` of another agent of this name counts for nothing."""
+    """`heard.live` of another agent of this name counts for nothing. Times of the log's server are brought to the clock
+    of `now`, so that clocks which differ make nobody silent."""
+    now_us = int(now.timestamp() * 1e6)
+
+    def at_our_clock(us: int) -> int:
+        """Never in the future: what was just heard of is heard of now."""
+        return min(now_us, us + now_us - heard.alive.now_us) if heard.alive else us
+
+    since = heard.alive.since_us if heard.alive else None
+    live = heard.live if heard.live and heard.live.uid == agent.metadata.uid else None
     namespace, name = agent.metadata.namespace, agent.metadata.name
     config = _config(store)
     return Seen(
@@ -41,9 +53,10 @@ def look(store: Store, agent: Agent, heard: Heard, refused: str | None, now: dat
         pvc=store.get(PVCS, namespace, names.pvc_name(name)),
         settings=store.get(CONFIG_MAPS, namespace, names.settings_name(name)),
         pod=store.get(PODS, namespace, names.pod_name(name)),
-        live=heard.live if heard.live and heard.live.uid == agent.metadata.uid else None,
+        live=live._replace(seen_us=at_our_clock(live.seen_us)) if live else None,
         ends=heard.ends,
         log_answers=heard.answers,
+        gateway_since=None if since is None else moment_of_us(at_our_clock(since)),
         refused=refused,
         connectors=_connectors(store, agent),
         now=now,

@@ -11,15 +11,16 @@ from pydantic import ValidationError
 from ulid import ULID
 
 from komputer.events.log import Log, LogKey
+from komputer.events.presence import Alive
 from komputer.kube import AGENTS, CONFIG_MAPS, NETWORK_POLICIES, PODS, PVCS, SERVICE_ACCOUNTS, Cluster, Kind
 from komputer.operator import desired
-from komputer.operator.decide import Decision, decide
+from komputer.operator.decide import NONE_EARLIER, Decision, decide
 from komputer.operator.ends import Ending, cancelled
 from komputer.operator.look import NOTHING_HEARD, Heard, first_error, look
 from komputer.operator.seen import Seen, is_ours
 from komputer.operator.settings import Settings
 from komputer.operator.status import merge_patch, paced
-from komputer.operator.steps import Step, Steps, failures
+from komputer.operator.steps import Earlier, Step, Steps
 from komputer.operator.store import AgentKey, Store
 from komputer.resources import names
 from komputer.resources.agent import Agent, AgentStatus
@@ -35,6 +36,9 @@ PASSING: Final = frozenset({"PodMissing", "PodStarting", "WaitingForOldPod", "Wa
 SOON: Final = timedelta(milliseconds=20)
 """Before looking again at what our own step has just changed, where a watch will tell of it at about the same time."""
 
+ALIVE_S: Final = 1.0
+"""How long it counts whether a gateway is alive."""
+
 
 @dataclasses.dataclass
 class _Remembered:
@@ -43,7 +47,7 @@ class _Remembered:
     uid: str
     written_at: datetime | None = None
     refused: str | None = None
-    failed_before: int = 0
+    earlier: Earlier = NONE_EARLIER
 
 
 class Reconciler:
@@ -56,6 +60,7 @@ class Reconciler:
         self._store = store
         self._remembered: dict[AgentKey, _Remembered] = {}
         self._furnished: dict[str, Manifest | None] = {}
+        self._alive: tuple[float, Alive] | None = None
 
     def forget_namespaces(self) -> None:
         """What a namespace has may have been deleted: make sure again, at the next turn."""
@@ -88,7 +93,7 @@ class Reconciler:
         memory = self._memory(agent)
         seen = look(self._store, agent, heard, memory.refused, datetime.now(UTC))
         fresh_id = str(ULID())
-        decision = decide(seen, fresh_id, memory.failed_before)
+        decision = decide(seen, fresh_id, memory.earlier)
         in_the_way: dict[str, Manifest] = {}
         if decision.steps.first or decision.steps.then or not self._is_furnished(seen):
             in_the_way = await self._do(seen, decision.steps, memory)
@@ -99,7 +104,7 @@ class Reconciler:
                 settings=in_the_way.get("ConfigMap", around.settings),
                 pod=in_the_way.get("Pod", around.pod),
             )
-            decision = decide(seen, fresh_id, memory.failed_before)
+            decision = decide(seen, fresh_id, memory.earlier)
         has_ended = await self._end(seen, decision)
         look_again = await self._write(manifest, agent, decision, memory, seen.now)
         times = [at - seen.now for at in (decision.look_again, look_again) if at is not None]
@@ -118,12 +123,22 @@ class Reconciler:
     async def _hear(self, agent: Agent) -> Heard:
         key = _log_key(agent)
         try:
-            live, ends = await asyncio.gather(
-                self._log.live(key.namespace, key.name), self._log.ends_after(key, agent.status.last_event_id)
+            live, ends, alive = await asyncio.gather(
+                self._log.live(key.namespace, key.name),
+                self._log.ends_after(key, agent.status.last_event_id),
+                self._gateways(),
             )
         except Unavailable:
             return NOTHING_HEARD
-        return Heard(live, tuple(ends))
+        return Heard(live, tuple(ends), alive)
+
+    async def _gateways(self) -> Alive:
+        """Whether a gateway is alive, as of a second ago or later."""
+        now = asyncio.get_running_loop().time()
+        if self._alive is None or now > self._alive[0] + ALIVE_S:
+            self._alive = (now, await self._log.gateways().read())
+        read_at, alive = self._alive
+        return alive._replace(now_us=alive.now_us + int((now - read_at) * 1e6))
 
     async def _end(self, seen: Seen, decision: Decision) -> bool:
         """Tell the log of the ends that no runtime will write. True if it took one, or may take it next time."""
@@ -169,8 +184,8 @@ class Reconciler:
             if in_the_way:
                 return in_the_way
             for step in plan.then:
-                memory.failed_before = failures(step.manifest, seen.now) + 1 if step.verb == "delete" else 0
                 in_the_way |= await self._step(seen.agent, step)
+                memory.earlier = plan.earlier
         except (Invalid, Forbidden, NotFound) as refusal:
             memory.refused = refusal.message
             self._furnished.pop(namespace, None)

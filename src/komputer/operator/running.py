@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from komputer.background import Background
 from komputer.events.log import Log, LogKey
-from komputer.kube import AGENTS, CONNECTORS, Cluster
+from komputer.kube import AGENTS, CONNECTORS, PODS, Cluster
 from komputer.kube.metrics import WatchMetrics
 from komputer.operator import connectors, metrics
 from komputer.operator.queue import Queue
@@ -18,11 +18,16 @@ from komputer.operator.reconcile import Reconciler
 from komputer.operator.settings import Settings
 from komputer.operator.status import CHATTY_EVERY, is_chatter
 from komputer.operator.store import AgentKey, ConnectorKey, Store
+from komputer.operator.trouble import SILENCE, pod_is_running
+from komputer.resources import names
 from komputer.resources.errors import KomputerError, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 
 CONNECTORS_AT_ONCE = 4
+READ_AT_ONCE = 500
+"""Signs of life that are read in one round trip."""
+MICROSECOND = timedelta(microseconds=1)
 
 
 async def run(
@@ -71,6 +76,7 @@ class _Operator:
         background.keep("turns of connectors", partial(self._connectors.run, self._connector))
         background.keep("notifications of the event log", self._listen)
         background.keep("sweep of event logs", self._sweep)
+        background.keep("search for silent runtimes", self._find_silent)
         ready()
 
     async def _turn(self, key: AgentKey) -> timedelta | None:
@@ -98,6 +104,26 @@ class _Operator:
                     self._queue.wake(key, at_most_every=CHATTY_EVERY)
                 else:
                     self._queue.wake(key)
+
+    async def _find_silent(self) -> None:
+        """Running pods whose runtimes are silent, though nothing rings and perhaps no task waits: the agents have a
+        turn, which judges."""
+        while True:
+            await asyncio.sleep(SILENCE.total_seconds() / 2)
+            try:
+                alive = await self._log.gateways().read()
+                running = self._running_agents() if alive.since_us is not None else []
+                for first in range(0, len(running), READ_AT_ONCE):
+                    live = await self._log.live_many(running[first : first + READ_AT_ONCE])
+                    for key in running[first : first + READ_AT_ONCE]:
+                        seen_us = live[key].seen_us if key in live else 0
+                        if alive.now_us - seen_us >= SILENCE / MICROSECOND:
+                            self._queue.wake(key)
+            except Unavailable:
+                continue  # nobody is judged while the log does not answer
+
+    def _running_agents(self) -> list[AgentKey]:
+        return [key for key in self._store.agents() if pod_is_running(self._store.get(PODS, *_pod_of(key)))]
 
     async def _sweep(self) -> None:
         """Logs whose agent was made again under another uid, at the start and from time to time."""
@@ -128,3 +154,7 @@ class _Operator:
         except NotFound:
             return False
         return bool(found["metadata"]["uid"] == uid)
+
+
+def _pod_of(key: AgentKey) -> tuple[str, str]:
+    return key.namespace, names.pod_name(key.name)

@@ -25,7 +25,7 @@ class Fault(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """`desired` is what must exist, or why it cannot. `refused` is what the API server said to it, if it said no.
-    Without an answering log `live` and `ends` mean nothing."""
+    Without an answering log `live`, `ends` and `gateway_since` mean nothing. All times are of the clock of `now`."""
 
     agent: Agent
     desired: Children | Fault
@@ -36,6 +36,8 @@ class Seen:
     live: Live | None = None
     ends: tuple[Entry, ...] = ()
     log_answers: bool = True
+    gateway_since: datetime | None = None
+    """Since when a gateway has been alive without a gap; None while there is none, so that nobody can be heard."""
     refused: str | None = None
     connectors: Mapping[str, Connector | None] = field(default_factory=dict)
     now: datetime

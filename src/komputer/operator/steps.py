@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 
 from komputer.operator.desired import grown
 from komputer.operator.seen import Fault, Seen, is_going, is_of_old_agent, is_ours
-from komputer.operator.trouble import moment
+from komputer.operator.trouble import SILENCE_LIMIT, moment, phase_of, silent_since
 from komputer.resources import names
 from komputer.resources.base import Manifest
 
@@ -14,6 +14,18 @@ BACK_OFF: Final = timedelta(seconds=10)
 BACK_OFF_LIMIT: Final = timedelta(minutes=5)
 FORGIVEN_AFTER: Final = timedelta(minutes=10)
 """A pod that lived so long counts as the first to fail."""
+
+
+SILENT_PODS: Final = 3
+"""Silent pods in a row after which the task ends with `runtime_lost`. Each takes `SILENCE_LIMIT` and its pod's grace
+period; a pod that lived as long as `FORGIVEN_AFTER` counts as the first."""
+
+
+class Earlier(NamedTuple):
+    """Pods in a row before one that failed, and that were deleted because their runtimes were silent."""
+
+    failed: int = 0
+    silent: int = 0
 
 
 class Step(NamedTuple):
@@ -30,13 +42,16 @@ class Steps(NamedTuple):
     first: list[Step]
     then: list[Step]
     look_again: datetime | None = None
+    earlier: Earlier = Earlier()
+    """For the pod that is made next."""
 
 
-def steps(seen: Seen, failed_before: int) -> Steps:
-    """What brings the children to what is desired. A running pod is left alone, whatever changed around it, but where
-    the gateway has moved: it would wait for ever at the old address. Its task is resumed in the next pod.
+def steps(seen: Seen, earlier: Earlier, *, has_lost_task: bool = False) -> Steps:
+    """What brings the children to what is desired. A running pod is left alone, whatever changed around it, unless its
+    runtime is silent, or the gateway has moved and it would wait for ever at the old address. Its task is resumed in
+    the next pod.
 
-    `failed_before`: how many pods in a row failed before the one that is to be made.
+    `earlier` is of the pod that is to be made. `has_lost_task`: the pod holds a task that is to be ended first.
     """
     if isinstance(seen.desired, Fault):
         return Steps([], [])
@@ -52,15 +67,30 @@ def steps(seen: Seen, failed_before: int) -> Steps:
     elif seen.settings.get("data") != seen.desired.settings["data"]:
         first.append(Step("patch", {"data": seen.desired.settings["data"]}, seen.settings["metadata"]["name"]))
     if seen.pod is None:
-        return Steps(first, [_create(_counted(seen.desired.pod, failed_before))])
+        return Steps(first, [_create(_counted(seen.desired.pod, earlier))])
     if _has_old_gateway(seen.pod, seen.desired.pod):
         return Steps(first, [_delete(seen.pod)])
-    if seen.pod.get("status", {}).get("phase") not in ("Failed", "Succeeded"):
+    if is_lost(seen):
+        silent = silent_pods(seen.pod, seen.now)
+        return Steps(first, [] if has_lost_task else [_delete(seen.pod)], None, Earlier(0, silent % SILENT_PODS))
+    if phase_of(seen.pod) not in ("Failed", "Succeeded"):
         return Steps(first, [])
-    due = _made_at(seen.pod) + back_off(failures(seen.pod, seen.now))
+    failed = failures(seen.pod, seen.now)
+    due = _made_at(seen.pod) + back_off(failed)
     if seen.now < due:
         return Steps(first, [], due)
-    return Steps(first, [_delete(seen.pod)])
+    return Steps(first, [_delete(seen.pod)], None, Earlier(failed + 1))
+
+
+def is_lost(seen: Seen) -> bool:
+    """Whether the runtime has been silent for too long."""
+    since = silent_since(seen)
+    return since is not None and seen.now >= since + SILENCE_LIMIT
+
+
+def silent_pods(pod: Manifest, now: datetime) -> int:
+    """Silent pods in a row, this one included."""
+    return _before(pod, now, names.SILENT_ANNOTATION) + 1
 
 
 def _has_old_gateway(pod: Manifest, wanted: Manifest) -> bool:
@@ -77,10 +107,15 @@ def _is_left_over(child: Manifest, seen: Seen) -> bool:
 
 def failures(pod: Manifest, now: datetime) -> int:
     """Pods in a row that failed before this one; none if this one lived long."""
+    return _before(pod, now, names.REMADE_ANNOTATION)
+
+
+def _before(pod: Manifest, now: datetime, annotation: str) -> int:
     if now - _made_at(pod) >= FORGIVEN_AFTER:
         return 0
-    told = (pod["metadata"].get("annotations") or {}).get(names.REMADE_ANNOTATION, "0")
-    return min(int(told), 100) if told.isdecimal() else 0
+    annotations = pod["metadata"].get("annotations")
+    told = annotations.get(annotation) if isinstance(annotations, dict) else None
+    return min(int(told), 100) if isinstance(told, str) and told.isdecimal() and len(told) < 10 else 0
 
 
 def back_off(failed: int) -> timedelta:
@@ -88,7 +123,7 @@ def back_off(failed: int) -> timedelta:
 
 
 def _made_at(pod: Manifest) -> datetime:
-    return moment(pod["metadata"]["creationTimestamp"])
+    return moment(pod["metadata"].get("creationTimestamp"))
 
 
 def _delete(manifest: Manifest) -> Step:
@@ -99,9 +134,11 @@ def _create(manifest: Manifest) -> Step:
     return Step("create", manifest, manifest["metadata"]["name"])
 
 
-def _counted(pod: Manifest, failed_before: int) -> Manifest:
-    if not failed_before:
+def _counted(pod: Manifest, earlier: Earlier) -> Manifest:
+    counts = {names.REMADE_ANNOTATION: earlier.failed, names.SILENT_ANNOTATION: earlier.silent}
+    told = {annotation: str(count) for annotation, count in counts.items() if count}
+    if not told:
         return pod
     metadata = pod["metadata"]
-    annotations = {**metadata["annotations"], names.REMADE_ANNOTATION: str(failed_before)}
+    annotations = {**metadata["annotations"], **told}
     return {**pod, "metadata": {**metadata, "annotations": annotations}}

@@ -1,7 +1,7 @@
 """What stands between an agent and a runtime that could hold its task. Pure."""
 
-from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 from komputer.operator.seen import Fault, Seen, is_going, is_of_old_agent, is_ours
 from komputer.resources import names
@@ -28,6 +28,10 @@ STEADY: Final = timedelta(seconds=30)
 than a runtime needs to say hello, shorter than anybody waits."""
 SILENCE: Final = timedelta(seconds=30)
 """Three heartbeats (`door.HEARTBEAT_S`) without a sign of life."""
+SILENCE_LIMIT: Final = timedelta(seconds=60)
+"""How long a runtime may be silent, while a gateway is alive to hear it, before its pod is deleted. Longer than a
+runtime's pauses between attempts to reach the gateway (5 s) and than its time-outs (30 s)."""
+_NEVER: Final = datetime.fromtimestamp(0, UTC)
 GOING_LIMIT: Final = timedelta(seconds=60)
 """How long after its deletion time a pod may still be there before its node counts as lost."""
 
@@ -43,20 +47,24 @@ class Trouble(NamedTuple):
 def trouble(seen: Seen, waiting_since: datetime | None) -> Trouble | None:
     """The first thing in the way, or None. `waiting_since`: since when a task waits or runs, None where none does."""
     found = _without_pod(seen) if seen.pod is None else _with_pod(seen, seen.pod)
-    if found or waiting_since is None or seen.pod is None:
+    if found or seen.pod is None:
         return found
-    return _silence(seen, seen.pod, waiting_since)
+    return _silence(seen, has_task=waiting_since is not None)
 
 
 def pod_is_running(pod: Manifest | None) -> bool:
     """Whether the agent's container runs, in a pod that stays."""
-    return pod is not None and not is_going(pod) and "running" in _state(agent_container(pod))
+    return pod is not None and not is_going(pod) and _state(agent_container(pod)).get("running") is not None
+
+
+def phase_of(pod: Manifest) -> object:
+    return _dict(pod, "status").get("phase")
 
 
 def agent_container(pod: Manifest) -> Manifest:
     """The status of the container that runs the agent; empty where kubelet has not said anything."""
-    statuses = _list(pod.get("status", {}), "containerStatuses")
-    specs = _list(pod.get("spec", {}), "containers")
+    statuses = _list(_dict(pod, "status"), "containerStatuses")
+    specs = _list(_dict(pod, "spec"), "containers")
     name = next(
         (c["name"] for c in specs if c.get("name") == names.AGENT_CONTAINER), specs[0].get("name") if specs else None
     )
@@ -96,7 +104,7 @@ def _with_pod(seen: Seen, pod: Manifest) -> Trouble | None:
         if seen.now >= gone_by:
             return Trouble("NodeLost", "the pod is being deleted and its node does not confirm it")
         return Trouble("WaitingForOldPod", "the pod is being deleted", gone_by)
-    status = pod.get("status", {})
+    status = _dict(pod, "status")
     phase, reason, message = status.get("phase"), status.get("reason"), status.get("message") or ""
     if reason == "NodeLost" or phase == "Unknown":
         return Trouble("NodeLost", message or "the pod's node does not answer")
@@ -115,63 +123,111 @@ def _unscheduled(status: Manifest) -> Trouble | None:
 
 
 def _containers(seen: Seen, pod: Manifest) -> Trouble | None:
-    status, agent = pod.get("status", {}), agent_container(pod)
+    status, agent = _dict(pod, "status"), agent_container(pod)
     for container in (*_list(status, "initContainerStatuses"), *_list(status, "containerStatuses")):
-        waiting = _state(container).get("waiting") or {}
-        told = f"container {container.get('name')}: {waiting.get('message') or waiting.get('reason')}"
-        if waiting.get("reason") == DISK_PRESSURE:
+        waiting = _dict(_state(container), "waiting")
+        reason = str(waiting.get("reason"))
+        told = f"container {container.get('name')}: {waiting.get('message') or reason}"
+        if reason == DISK_PRESSURE:
             return Trouble("DiskFull", told)
-        if waiting.get("reason") in IMAGE_REASONS:
+        if reason in IMAGE_REASONS:
             return Trouble("ImagePullFailed", told)
-        if waiting.get("reason") in CREATE_REASONS:
+        if reason in CREATE_REASONS:
             return Trouble("CreateContainerError", told)
-        if waiting.get("reason") == "CrashLoopBackOff":
+        if reason == "CrashLoopBackOff":
             return Trouble("CrashLoopBackOff", _crashes(container))
     running = _state(agent).get("running")
-    if agent.get("restartCount", 0) >= 2:
-        steady_at = moment(running["startedAt"]) + STEADY if running and running.get("startedAt") else None
+    if _restarts(agent) >= 2:
+        started = running.get("startedAt") if isinstance(running, dict) else None
+        steady_at = moment(started) + STEADY if started else None
         if steady_at is None or seen.now < steady_at:
             return Trouble("CrashLoopBackOff", _crashes(agent), steady_at)
     if running is not None:
         return None
-    why = (_state(agent).get("waiting") or {}).get("message")
+    why = _dict(_state(agent), "waiting").get("message")
     return Trouble("PodStarting", f"the pod is starting: {why}" if why else "the pod is starting")
 
 
 def disk_pressure(pod: Manifest) -> str | None:
     """What the pod says of a full disk, or None."""
-    conditions = _list(pod.get("status", {}), "conditions")
+    conditions = _list(_dict(pod, "status"), "conditions")
     found: Manifest = next((c for c in conditions if c.get("type") == DISK_PRESSURE), {})
     return (found.get("message") or "the disk is full") if found.get("status") == "True" else None
 
 
 def _crashes(container: Manifest) -> str:
-    last = (container.get("lastState") or {}).get("terminated") or _state(container).get("terminated") or {}
+    last = _dict(_dict(container, "lastState"), "terminated") or _dict(_state(container), "terminated")
     why = f" (exit code {last.get('exitCode')}, {last.get('reason') or 'no reason'})" if last else ""
-    return f"container {container.get('name')} crashed {container.get('restartCount', 0)} times{why}; see its log"
+    return f"container {container.get('name')} crashed {_restarts(container)} times{why}; see its log"
 
 
-def _silence(seen: Seen, pod: Manifest, waiting_since: datetime) -> Trouble | None:
-    """The pod runs, a task waits, and nobody speaks."""
-    started = (_state(agent_container(pod)).get("running") or {}).get("startedAt")
-    heard = [waiting_since, *([moment(started)] if started else [])]
-    if seen.live and seen.live.seen_us:
-        heard.append(datetime.fromtimestamp(seen.live.seen_us / 1e6, seen.now.tzinfo))
-    quiet_from = max(heard) + SILENCE
-    if seen.now < quiet_from:
+def _restarts(container: Manifest) -> int:
+    found = container.get("restartCount")
+    return found if isinstance(found, int) else 0
+
+
+def silent_since(seen: Seen) -> datetime | None:
+    """Since when the runtime of a running pod could have been heard, and was not. None where that says nothing about
+    it: there is no such pod, or no gateway is alive, or the log does not answer."""
+    if seen.pod is None or not seen.log_answers or seen.gateway_since is None:
         return None
-    return Trouble("RuntimeSilent", "the pod runs, but its runtime has not been heard of for 30 s")
+    if not is_ours(seen.pod, seen.agent) or not pod_is_running(seen.pod):
+        return None
+    return max(_heard_at(seen, seen.pod), seen.gateway_since)
 
 
-def moment(text: str) -> datetime:
-    """A Kubernetes time."""
-    return datetime.fromisoformat(text)
+def _heard_at(seen: Seen, pod: Manifest) -> datetime:
+    """The runtime's last sign of life, or when it began."""
+    started = _dict(_state(agent_container(pod)), "running").get("startedAt")
+    heard = [moment(pod["metadata"].get("creationTimestamp")), moment(started)]
+    if seen.live and seen.live.seen_us:
+        heard.append(moment_of_us(seen.live.seen_us))
+    return max(heard)
+
+
+def _silence(seen: Seen, *, has_task: bool) -> Trouble | None:
+    """The pod runs, and nobody speaks."""
+    since = silent_since(seen)
+    if since is not None:
+        limit = since + SILENCE_LIMIT
+        told = "the pod runs, but its runtime has not been heard of for 30 s; after 60 s the pod is replaced"
+        if seen.now < since + SILENCE:
+            return None
+        return Trouble("RuntimeSilent", told, limit if seen.now < limit else None)
+    if seen.pod is None or not has_task or not seen.log_answers or seen.gateway_since is not None:
+        return None
+    if seen.now < _heard_at(seen, seen.pod) + SILENCE:
+        return None
+    return Trouble("GatewayAway", "no gateway is alive, so the runtime cannot be heard; the task waits for one")
+
+
+def moment(value: object) -> datetime:
+    """A Kubernetes time; the beginning of time for what is none."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else _NEVER
+    except ValueError:
+        return _NEVER
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def moment_of_us(us: int) -> datetime:
+    """Microseconds since 1970; the beginning of time for numbers that are no time."""
+    try:
+        return datetime.fromtimestamp(us / 1e6, UTC)
+    except (OverflowError, OSError, ValueError):
+        return _NEVER
 
 
 def _state(container: Manifest) -> Manifest:
-    found: Manifest = container.get("state") or {}
-    return found
+    return _dict(container, "state")
 
 
-def _list(parent: Manifest, field: str) -> list[Any]:
-    return parent.get(field) or []
+def _dict(parent: Manifest, field: str) -> Manifest:
+    """A nested object; empty where something else stands: not only kubelet may write a pod's status."""
+    found = parent.get(field)
+    return found if isinstance(found, dict) else {}
+
+
+def _list(parent: Manifest, field: str) -> list[Manifest]:
+    found = parent.get(field)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

@@ -26,6 +26,8 @@ GATEWAY_ANNOTATION: Final = "komputer.ai/gateway-url"
 """On a pod: where it was told that the gateway is. A pod with an old address reaches nobody, and is replaced."""
 REMADE_ANNOTATION: Final = "komputer.ai/remade"
 """On a pod: how many pods in a row failed before it; the back-off grows with it."""
+SILENT_ANNOTATION: Final = "komputer.ai/silent"
+"""On a pod: how many pods in a row were deleted before it because their runtimes were silent."""
 
 CREATED_BY_ANNOTATION: Final = "komputer.ai/created-by-task"
 """On an agent: its first task, so that a creation which is asked for again is recognised."""

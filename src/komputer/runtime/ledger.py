@@ -31,8 +31,9 @@ ENDS_SESSION: Final = frozenset({"prompt_too_long", "session_lost"})
 MESSAGE: Final = "message"
 """The cause of an attempt that only answers what somebody said when the task was about to end."""
 
-SAYS_HELLO_AGAIN: Final = frozenset({"fenced", "hole", "ended"})
-"""Answers after which the log and the ledger must come to one opinion by a new hello."""
+SAYS_HELLO_AGAIN: Final = frozenset({"fenced", "hole", "ended", "stale"})
+"""Answers after which the log and the ledger must come to one opinion by a new hello. After `stale` the new term also
+refuses the same start, should it arrive again."""
 
 
 class Told(NamedTuple):
@@ -129,6 +130,9 @@ class Ledger:
     """Ends by task id: in the log as far as we know, and not shown as accounted yet."""
     closed: tuple[str, ...] = ()
     """Tasks that have ended, the newest last."""
+    refused: tuple[str, int] | None = None
+    """The task whose start was `stale`, and under which generation: it may begin only under a newer one. Not written
+    down: a restarted runtime is refused once more."""
 
 
 class Claim(NamedTuple):
@@ -285,9 +289,9 @@ def after_post(ledger: Ledger, answer: door.Answer) -> Ledger:
         case "stale":
             others = [entry for entry in rest if entry.task_id != sent.task_id]
             task = None if ledger.task and ledger.task.id == sent.task_id else ledger.task
-            newer = max(ledger.generation, (sent.generation or 0) + 1)
+            refused = (sent.task_id, ledger.generation if sent.generation is None else sent.generation)
             out = _numbered(others, first=sent.n)
-            return replace(ledger, outbox=out, n=sent.n - 1 + len(others), task=task, generation=newer)
+            return replace(ledger, outbox=out, n=sent.n - 1 + len(others), task=task, refused=refused)
         case "unheard":
             others = [entry for entry in rest if entry.task_id != sent.task_id]
             task = ledger.task
@@ -339,6 +343,8 @@ def next_task(ledger: Ledger, assignment: door.Assignment | None) -> door.Assign
         return None
     task = assignment.task
     if task is None or task.id in ledger.closed or task.id in ledger.owed or task.id in assignment.accounted:
+        return None
+    if ledger.refused and ledger.refused[0] == task.id and assignment.generation <= ledger.refused[1]:
         return None
     return task
 

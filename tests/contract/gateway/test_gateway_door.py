@@ -4,10 +4,12 @@ import asyncio
 from functools import partial
 
 import pytest
+from ulid import ULID
 
 from komputer.gateway.identity import STRANGERS_AT_ONCE
 from komputer.kube import AGENTS, TokenIdentity
-from tests.contract.gateway.world import World
+from komputer.resources.agent import digest_of
+from tests.contract.gateway.world import MODEL, World
 from tests.waiting import eventually
 
 
@@ -130,8 +132,54 @@ async def test_a_pod_speaks_for_its_own_agent_only(world: World) -> None:
     await ada.start()
     await bob.hello()
     bob.task = ada.task
-    assert (await bob.tell(bob.event("text", content="I am Ada."))).json() == {"answers": ["ok"]}
+    assert (await bob.tell(bob.event("text", content="I am Ada."))).json() == {"answers": ["fenced"]}
     assert [event["type"] for event in await ada.events()] == ["task_started"]
+
+
+async def test_a_forged_start_opens_nothing(world: World) -> None:
+    """An agent can say all that its runtime can; which task it has, the resource says."""
+    ada = await world.agent()
+    await ada.start()
+    await ada.end()
+    await world.patch_status(endedTasks=[ada.task])
+    began = {"instructions": "mine", "resuming_session": False, "model": MODEL}
+    for task in (str(ULID()), ada.task):
+        ada.task = task
+        for generation in ({}, {"generation": 99}):
+            await ada.hello()
+            answered = await ada.tell(ada.event("task_started", **began) | generation)
+            assert answered.json()["answers"][0] in ("stale", "ended")
+            await ada.hello()
+            assert (await ada.tell(ada.event("text", content="I work."))).json() == {"answers": ["fenced"]}
+            refused = await ada.ask()
+            assert refused.status_code == 403
+            assert "has no open task" in refused.json()["error"]["message"]
+    assert world.model.seen == []
+    assert [event["type"] for event in await ada.events()] == ["task_started", "task_completed"]
+
+
+async def test_a_start_that_the_cache_does_not_know_yet_is_looked_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await world.agent(name="late")
+    await ada.hello()
+    old = world.gateway._agents.get(world.namespace, "late")
+    assert old
+    cut = {**old, "status": {}, "metadata": {**old["metadata"], "resourceVersion": "1"}}
+    real = world.gateway._agents.get
+    monkeypatch.setattr(world.gateway._agents, "get", lambda place, name: cut if name == "late" else real(place, name))
+    await ada.start()
+
+
+async def test_a_task_that_is_no_longer_wanted_goes_on_and_a_new_start_of_it_does_not(world: World) -> None:
+    ada = await world.agent()
+    await ada.start()
+    await world.patch_spec(instructions="Say goodbye.")
+    newer = {"digest": digest_of("Say goodbye."), "id": str(ULID())}
+    await world.patch_status(manifestTask=newer)
+    assert (await ada.tell(ada.event("text", content="I go on."))).json() == {"answers": ["ok"]}
+    assert (await ada.ask()).status_code == 200
+    await ada.end()
 
 
 async def test_an_agent_that_is_being_deleted_or_gone_is_told_as_gone(world: World) -> None:

@@ -182,7 +182,7 @@ async def _running(app: Any, refusal: Any, drain: Callable[[], None], **others: 
         config = http.config(app, limits=LIMITS, refusal=refusal, lifespan="on", timeout_graceful_shutdown=1, **others)
         started = asyncio.Event()
         server = Announcing(config, started.set, drain)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  # not in the main thread
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # not in the main thread
         running = asyncio.create_task(server.serve(sockets=[listening]))
         async with asyncio.timeout(WITHIN_S):
             await started.wait()

@@ -2,11 +2,9 @@
 
 import asyncio
 import random
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from redis.asyncio import Redis
-from ulid import ULID
 
 from komputer.events.types import TaskCancelled
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, PODS
@@ -299,20 +297,6 @@ async def test_a_cancel_survives_an_operator_that_dies_right_after_the_end(opera
     operator.start()
     await world.until_accounted(task)
     assert [kind for kind, _ in await world.events()] == ["task_cancelled"]
-
-
-async def test_a_runtime_that_is_not_heard_of_is_a_condition_and_then_lost(operator: Operator, world: World) -> None:
-    """The pod has run for a minute, a task waits since an hour, and no runtime has said hello."""
-    task = str(ULID.from_datetime(datetime.now(UTC) - timedelta(hours=1)))
-    await world.apply(task={"id": task, "instructions": "A", "covers": {"digest": digest_of("A")}})
-    await world.until(PODS, "ada-pod", lambda _: True)
-    await world.pod_says(running(since=datetime.now(UTC) - timedelta(seconds=60)))
-    agent = await world.until_reason("RuntimeSilent")
-    assert (agent.status.phase, reason_of(agent, "PodReady")) == ("Running", "PodRunning")
-    async with deadline(world.cluster, 1):
-        await world.until_accounted(task)
-    [(kind, payload)] = await world.events()
-    assert (kind, payload["code"]) == ("error", "runtime_lost")
 
 
 async def test_rule_guard_a_status_computed_from_an_old_copy_is_not_written(

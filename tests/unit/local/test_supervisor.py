@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,14 +28,10 @@ def count(name):
 
 
 def supervised(folder: Path, program: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", HEAD + textwrap.dedent(program)],
-        cwd=folder,
-        text=True,
-        timeout=180,
-        check=False,
-        **({"capture_output": True} | options),  # type: ignore[call-overload,dict-item]
-    )
+    command = [sys.executable, "-c", HEAD + textwrap.dedent(program)]
+    given: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 180, "check": False} | options
+    found: subprocess.CompletedProcess[str] = subprocess.run(command, cwd=folder, **given)
+    return found
 
 
 def test_a_part_that_never_starts_ends_the_platform_with_its_log(tmp_path: Path) -> None:

@@ -94,13 +94,15 @@ def pod(
     created: datetime = NOW - timedelta(minutes=5),
     going_since: datetime | None = None,
     remade: int = 0,
+    silent: int = 0,
     **status: Any,
 ) -> Manifest:
     """By default: it has run for five minutes."""
     found = owned("Pod", "ada-pod", uid, going_since=going_since)
     found["metadata"]["creationTimestamp"] = at(created)
-    if remade:
-        found["metadata"]["annotations"] = {"komputer.ai/remade": str(remade)}
+    counts = {"komputer.ai/remade": remade, "komputer.ai/silent": silent}
+    if remade or silent:
+        found["metadata"]["annotations"] = {name: str(count) for name, count in counts.items() if count}
     found["spec"] = {"containers": [{"name": "agent"}]}
     running = {"running": {"startedAt": at(created)}}
     container = {"name": "agent", "state": running if state is None else state, "restartCount": restarts}
@@ -139,7 +141,7 @@ def completed(n: int, task: str, cost: float = 0.5, **payload: Any) -> Entry:
 
 
 def seen(which: Agent | None = None, **changes: Any) -> Seen:
-    """By default: an agent of whose children all exist, whose pod runs, and whose log is empty."""
+    """By default: an agent of whose children all exist, whose pod runs, and whose runtime has just been heard."""
     who = which or agent()
     given: dict[str, Any] = {
         "agent": who,
@@ -148,6 +150,8 @@ def seen(which: Agent | None = None, **changes: Any) -> Seen:
         "pvc": pvc(),
         "settings": settings(),
         "pod": pod(),
+        "live": live(None, ended=True, seen=changes.get("now", NOW)),
+        "gateway_since": NOW - timedelta(hours=1),
         "now": NOW,
     }
     return Seen(**(given | changes))

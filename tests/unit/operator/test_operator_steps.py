@@ -3,18 +3,28 @@ from datetime import timedelta
 import pytest
 
 from komputer.operator.seen import Seen
-from komputer.operator.steps import BACK_OFF, BACK_OFF_LIMIT, FORGIVEN_AFTER, back_off, failures, steps
+from komputer.operator.steps import (
+    BACK_OFF,
+    BACK_OFF_LIMIT,
+    FORGIVEN_AFTER,
+    Earlier,
+    back_off,
+    failures,
+    steps,
+)
 from komputer.resources import names
 from tests.unit.operator.given import NOW, OLD_UID, agent, made, owned, pod, pvc, seen, settings, without_template
 
+NONE = Earlier()
 
-def told(value: Seen, failed_before: int = 0) -> list[tuple[str, str]]:
-    plan = steps(value, failed_before)
+
+def told(value: Seen, earlier: Earlier = NONE) -> list[tuple[str, str]]:
+    plan = steps(value, earlier)
     return [(step.verb, step.name) for step in (*plan.first, *plan.then)]
 
 
 def test_a_new_agent_gets_disk_and_settings_and_then_its_pod() -> None:
-    plan = steps(seen(pvc=None, settings=None, pod=None), 0)
+    plan = steps(seen(pvc=None, settings=None, pod=None), NONE)
     assert [step.name for step in plan.first] == ["ada-pvc", "ada-config"]
     assert [step.name for step in plan.then] == ["ada-pod"]
     assert {step.verb for step in (*plan.first, *plan.then)} == {"create"}
@@ -41,7 +51,7 @@ def test_a_pod_that_knows_an_old_address_of_the_gateway_is_replaced() -> None:
 def test_settings_that_drifted_are_patched() -> None:
     drifted = settings()
     drifted["data"] = {"KOMPUTER_GATEWAY_URL": "http://elsewhere"}
-    [step] = steps(seen(settings=drifted), 0).first
+    [step] = steps(seen(settings=drifted), NONE).first
     assert (step.verb, step.name) == ("patch", "ada-config")
     assert step.manifest["data"]["KOMPUTER_GATEWAY_URL"] == "http://gateway:8081"
 
@@ -72,13 +82,13 @@ def test_a_terminating_pod_is_waited_for() -> None:
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_a_pod_that_ended_is_deleted_when_its_back_off_is_over(phase: str) -> None:
-    fresh = steps(seen(pod=pod(phase=phase, created=NOW)), 0)
+    fresh = steps(seen(pod=pod(phase=phase, created=NOW)), NONE)
     assert (fresh.then, fresh.look_again) == ([], NOW + BACK_OFF)
     assert told(seen(pod=pod(phase=phase, created=NOW - BACK_OFF))) == [("delete", "ada-pod")]
 
 
 def test_the_back_off_doubles_with_each_failure_up_to_a_limit() -> None:
-    waits = [steps(seen(pod=pod(phase="Failed", created=NOW, remade=n)), 0).look_again for n in range(8)]
+    waits = [steps(seen(pod=pod(phase="Failed", created=NOW, remade=n)), NONE).look_again for n in range(8)]
     assert waits == [NOW + timedelta(seconds=s) for s in (10, 20, 40, 80, 160, 300, 300, 300)]
     assert back_off(10**6) == BACK_OFF_LIMIT
 
@@ -89,9 +99,9 @@ def test_a_pod_that_lived_long_is_forgiven() -> None:
 
 
 def test_the_new_pod_bears_how_many_failed_before_it() -> None:
-    [step] = steps(seen(pod=None), 3).then
+    [step] = steps(seen(pod=None), Earlier(failed=3)).then
     assert step.manifest["metadata"]["annotations"]["komputer.ai/remade"] == "3"
-    [first] = steps(seen(pod=None), 0).then
+    [first] = steps(seen(pod=None), NONE).then
     assert "komputer.ai/remade" not in first.manifest["metadata"]["annotations"]
 
 

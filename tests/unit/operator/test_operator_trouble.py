@@ -12,7 +12,7 @@ from komputer.operator import trouble as trouble_module
 from komputer.operator.decide import decide
 from komputer.operator.ends import CODES
 from komputer.operator.seen import Fault, Seen
-from komputer.operator.trouble import GOING_LIMIT, SILENCE, STEADY, Trouble, trouble
+from komputer.operator.trouble import GOING_LIMIT, SILENCE, SILENCE_LIMIT, STEADY, Trouble, trouble
 from komputer.resources.base import Manifest
 from tests.unit.operator.given import (
     NOW,
@@ -145,17 +145,34 @@ def test_another_kind_of_owner_of_our_name_is_a_stranger() -> None:
     assert reason(seen(pod=None, pvc=claim)) == "ChildNotOurs"
 
 
-def test_silence_of_a_runtime_matters_only_while_a_task_waits_or_runs() -> None:
+def test_a_runtime_that_is_silent_is_trouble_with_a_task_and_without_one() -> None:
+    """An idle agent too: its next task must find a working pod."""
     quiet = live(task_id(1), seen=NOW - SILENCE)
-    assert trouble(seen(live=quiet), None) is None
-    found = trouble(seen(live=quiet), NOW - timedelta(hours=1))
+    for waiting_since in (None, NOW, NOW - LONG):
+        found = trouble(seen(live=quiet), waiting_since)
+        assert found
+        assert (found.reason, found.look_again) == ("RuntimeSilent", NOW - SILENCE + SILENCE_LIMIT)
+    assert trouble(seen(live=live(task_id(1), seen=NOW - SILENCE / 2)), NOW - LONG) is None
+    assert trouble(seen(live=quiet, pod=pod(created=NOW)), NOW - LONG) is None, "a pod that has just begun"
+
+
+def test_silence_counts_only_while_a_gateway_could_hear() -> None:
+    quiet = live(task_id(1), seen=NOW - LONG)
+    assert trouble(seen(live=quiet, gateway_since=NOW - SILENCE / 2), NOW - LONG) is None
+    away = seen(live=quiet, gateway_since=None)
+    assert trouble(away, None) is None
+    found = trouble(away, NOW - LONG)
     assert found
-    assert found.reason == "RuntimeSilent"
-    assert trouble(seen(live=live(task_id(1), seen=NOW - SILENCE / 2)), NOW - timedelta(hours=1)) is None
-    assert trouble(seen(live=quiet), NOW) is None, "a task that was given this moment"
-    assert trouble(seen(live=quiet, pod=pod(created=NOW)), NOW - timedelta(hours=1)) is None, (
-        "a pod that has just begun"
-    )
+    assert found.reason == "GatewayAway"
+    assert (decide(away, FRESH).steps.then, decide(away, FRESH).endings) == ([], [])
+    assert trouble(seen(live=quiet, log_answers=False, gateway_since=None), NOW - LONG) is None
+
+
+def test_a_platform_without_a_gateway_ends_no_task_however_long_that_lasts() -> None:
+    quiet = live(task_id(1, NOW - 9 * LONG), seen=NOW - 9 * LONG)
+    value = after_deadline("GatewayAway", since=9 * LONG, given=9 * LONG, live=quiet, gateway_since=None)
+    decision = decide(value, FRESH)
+    assert (decision.endings, decision.status.phase) == ([], "Running")
 
 
 def after_deadline(reason_now: str, *, since: timedelta, given: timedelta, **changes: Any) -> Seen:

@@ -153,12 +153,13 @@ def test_a_start_that_another_ledger_had_made_ends_the_task() -> None:
 
 def test_fence_a_stale_start_is_dropped_and_a_newer_assignment_awaited() -> None:
     after = decide.after_post(opened(), "stale")
-    assert (after.task, after.outbox, after.n, after.generation) == (None, (), 0, 4)
+    assert (after.task, after.outbox, after.n, after.refused) == (None, (), 0, ("t1", 3))
     assert decide.next_task(after, assignment(task={"id": "t1", "instructions": "x"})) is None
+    assert decide.next_task(after, assignment(task={"id": "t2", "instructions": "x"})), "another may begin"
     assert decide.next_task(after, assignment(generation=4, task={"id": "t1", "instructions": "x"}))
 
 
-@pytest.mark.parametrize("answer", sorted(decide.SAYS_HELLO_AGAIN))
+@pytest.mark.parametrize("answer", sorted(decide.SAYS_HELLO_AGAIN - {"stale"}))
 def test_other_refusals_change_nothing_before_the_next_hello(answer: door.Answer) -> None:
     assert decide.after_post(opened(), answer) == opened()
 

@@ -50,7 +50,7 @@ async def watch_agent(socket: WebSocket, name: str) -> None:
         right = to_watch(manifest)
         await require(socket, right)
         # It may have been deleted meanwhile, before there was anybody to be told.
-        there = socket.app.state.agents.cached(manifest["metadata"]["namespace"], name)
+        there = socket.app.state.agents.known(manifest["metadata"]["namespace"], name)
         return follower(streams, there, given.get("after"), given.get("group")), guard(socket, right)
 
     await websocket(streams, follow, socket.scope, socket.receive, socket.send)
@@ -76,7 +76,7 @@ async def follow_agent(
     chosen = last_event_id or after
     return EventStream(
         streams,
-        lambda: follower(streams, agents(request).cached(namespace, name), chosen),
+        lambda: follower(streams, agents(request).known(namespace, name), chosen),
         Wanted(wanted_types(types)),
         guard(request, to_watch(manifest)),
     )
