@@ -47,7 +47,7 @@ def leave_environment() -> None:
         os.write(handle, json.dumps(access).encode())
         os.set_inheritable(handle, True)
         environment[HANDLE] = str(handle)
-    os.execve(sys.executable, [sys.executable, "-m", "komputer.cli", *sys.argv[1:]], environment)
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "komputer.cli", *sys.argv[1:]], environment)
 
 
 def handle() -> int | None:
