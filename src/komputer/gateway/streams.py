@@ -5,6 +5,7 @@ each new stream; the runtime knows what it has.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -202,4 +203,5 @@ async def _left(receive: Receive) -> None:
 
 
 def _line(part: Part) -> bytes:
-    return part.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+    """One line of NDJSON, in ASCII: no reader finds another line separator in it than the `\\n` at its end."""
+    return json.dumps(part.to_wire(), separators=(",", ":")).encode() + b"\n"

@@ -271,7 +271,7 @@ def run_operator(platform: Platform, ready: Ready) -> None:
 
 def run_kubelet(platform: Platform, ready: Ready) -> None:
     log_to_file(platform, "kubelet")
-    images = {AGENT_IMAGE: [sys.executable, "-m", "komputer.runtime"]}
+    images = {AGENT_IMAGE: [sys.executable, "-I", "-B", "-m", "komputer.runtime"]}
 
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)

@@ -42,7 +42,8 @@ class Tool(_Model):
     """A tool call; the client runs the tool. Ends the turn."""
 
     tool: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
-    input: dict[str, Any] = {}
+    input: Any = Field(default_factory=dict)
+    """An object, but for a script that plays a faulty model."""
 
 
 class Wait(_Model):

@@ -12,18 +12,54 @@ import logging
 import signal
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from komputer.events import money
+from komputer.runtime.translate import COUNT_LIMIT
 
 if TYPE_CHECKING:
-    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message, ResultMessage
+    from claude_agent_sdk.types import ModelUsage
 
 log = logging.getLogger(__name__)
 
 CONTROL_S: Final = 5.0
 """How long Claude may take to answer an interrupt or a question about costs; both take milliseconds."""
 CONNECT_S: Final = 60.0
+
+
+def checked(result: ResultMessage) -> ResultMessage:
+    """The result with a default for each field that has not the type that it should have; the SDK checks none."""
+
+    def text(value: object) -> str | None:
+        return value if isinstance(value, str) else None
+
+    def count(value: object) -> int:
+        return value if isinstance(value, int) and 0 <= value <= COUNT_LIMIT else 0
+
+    models = result.model_usage if isinstance(result.model_usage, dict) else {}
+    uuids, status = result.user_message_uuids, result.api_error_status
+    return replace(
+        result,
+        subtype=text(result.subtype) or "",
+        is_error=result.is_error is not False,
+        num_turns=count(result.num_turns),
+        session_id=(text(result.session_id) or "")[:64],
+        stop_reason=text(result.stop_reason),
+        total_cost_usd=money.number(money.amount(result.total_cost_usd)),
+        usage=result.usage if isinstance(result.usage, dict) else None,
+        result=text(result.result),
+        model_usage={
+            name: cast("ModelUsage", {**usage, "contextWindow": count(usage.get("contextWindow")) or None})
+            for name, usage in models.items()
+            if isinstance(usage, dict)
+        },
+        errors=[each for each in result.errors if isinstance(each, str)] if isinstance(result.errors, list) else None,
+        api_error_status=status if isinstance(status, int) and 100 <= status < 1000 else None,
+        terminal_reason=text(result.terminal_reason),
+        user_message_uuids=[each for each in uuids if isinstance(each, str)] if isinstance(uuids, list) else None,
+    )
 
 
 class ClaudeDied(Exception):
@@ -78,10 +114,27 @@ class Claude:
 
     async def messages(self) -> AsyncIterator[Message]:
         """All that Claude says, until it ends. Raises `ClaudeDied`."""
-        assert self._client is not None
+        from claude_agent_sdk import ResultMessage
+        from claude_agent_sdk._errors import MessageParseError
+        from claude_agent_sdk._internal.message_parser import parse_message
+
+        query: Any = getattr(self._client, "_query", None)
+        if query is None:
+            raise ClaudeDied("Claude is not connected")
         try:
-            async for message in self._client.receive_messages():
-                yield message
+            # Not the client's own loop: that ends with the first message that it cannot read.
+            async for data in query.receive_messages():
+                try:
+                    message = parse_message(data)
+                except (MessageParseError, TypeError, AttributeError, KeyError) as error:
+                    if data.get("type") == "result":
+                        raise
+                    log.warning("a message of claude's was not understood", extra={"error": str(error)[:300]})
+                    continue
+                if isinstance(message, ResultMessage):
+                    yield checked(message)
+                elif message is not None:
+                    yield message
         except Exception as error:  # the SDK's border
             raise self._translated(error) from error
         raise ClaudeDied("Claude closed its output without a result")

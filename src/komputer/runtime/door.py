@@ -32,6 +32,9 @@ ANSWER_S: Final = 30.0
 """How long an answer may take. A start waits for the log's disk."""
 BACK_OFF_S: Final = (0.1, 5.0)
 """The first and the longest pause between attempts to reach the gateway."""
+LINE_LIMIT_BYTES: Final = 32 * 2**20
+"""Of one line of the assignment stream. The largest is an assignment: 1 MiB of instructions and a system prompt, each
+character up to six bytes as ASCII JSON."""
 
 Body = TypeVar("Body", bound=Part)
 Line = door.Assignment | door.Message | door.Pulse
@@ -92,11 +95,14 @@ class Door:
         await self.http.aclose()
 
     def authorization(self) -> dict[str, str]:
-        """The token is read each time: the kubelet replaces it while we run."""
+        return {"authorization": f"Bearer {self.token()}"}
+
+    def token(self) -> str:
+        """The pod's token, read each time: the kubelet replaces it while we run. Raises `Unavailable`."""
         try:
-            return {"authorization": f"Bearer {self._token_file.read_text().strip()}"}
-        except OSError as error:
-            raise Unavailable(f"The pod's token cannot be read from {self._token_file}: {error.strerror}.") from error
+            return self._token_file.read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"The pod's token cannot be read from {self._token_file}: {error}.") from error
 
     async def _stream(self) -> AsyncIterator[Line]:
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
@@ -107,7 +113,7 @@ class Door:
                 if response.status_code != 200:
                     await response.aread()
                     raise refusal(response)
-                async for line in response.aiter_lines():
+                async for line in split_lines(response.aiter_bytes()):
                     if line.strip():
                         yield _line(line)
         except httpx.HTTPError as error:
@@ -125,6 +131,22 @@ class Door:
             return answer.model_validate_json(response.content)
         except ValidationError as error:
             raise Unavailable(f"The gateway's answer to {path} was not understood: {error}.") from error
+
+
+async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the lines of an NDJSON stream, without their `\\n`: the only byte that ends one. What follows the last
+    `\\n` is no whole line and is dropped. Raises `Unavailable` for a line of more than `LINE_LIMIT_BYTES`."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            yield b"".join((*parts, line))
+            parts, size = [], 0
+        parts.append(rest)
+        size += len(rest)
+        if size > LINE_LIMIT_BYTES:
+            raise Unavailable(f"The gateway sent a line of more than {LINE_LIMIT_BYTES} bytes.")
 
 
 def refusal(response: httpx.Response) -> KomputerError:
@@ -150,9 +172,9 @@ def _numbered(entry: Outgoing, heard: str | None) -> dict[str, Any]:
     return event
 
 
-def _line(line: str) -> Line:
+def _line(line: bytes) -> Line:
     try:
         body = json.loads(line)
         return _KINDS.get(body.get("type"), door.Assignment).model_validate(body)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise Unavailable(f"The gateway sent a line that was not understood: {error}.") from error

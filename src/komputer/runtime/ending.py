@@ -128,6 +128,13 @@ def no_conversation(task: OpenTask) -> TaskFailed:
     return _failed(task, "no_conversation", "There is no conversation to compact; a task begins one.", None)
 
 
+def workspace_unusable(task: OpenTask, reason: str, *, is_full: bool) -> TaskFailed:
+    """The end of a task for which the files that steer Claude could not be made."""
+    advice = "Free space on the agent's disk, or give it a larger one" if is_full else "Delete and create the agent"
+    text = f"The agent's workspace cannot be used: {reason}. {advice}, then assign the task again."
+    return _failed(task, "disk_full" if is_full else "workspace_unusable", text, None)
+
+
 def session_lost(task: OpenTask) -> TaskFailed:
     text = (
         "The record of the conversation is gone from the workspace, though Claude had begun this task. "

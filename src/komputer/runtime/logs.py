@@ -1,4 +1,4 @@
-"""The runtime's log lines on stderr: JSON, one object per line.
+"""The runtime's log lines on stderr: JSON, one object per line. Nobody waits for who reads them.
 
 The standard library's logging, where other rooms have structlog: that one's import takes 0.3 s of each agent's start.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 
@@ -23,9 +24,42 @@ class _Lines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Dropping(logging.Handler):
+    """Writes lines to a descriptor without waiting. While a pipe is full or a disk takes nothing, lines are dropped;
+    the next one that is written is preceded by how many."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._rest = b""
+        self._dropped = 0
+        os.set_blocking(descriptor, False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:  # the border to whatever a caller logs
+            self.handleError(record)
+            return
+        told = json.dumps({"level": "warning", "event": "log lines were dropped", "lines": self._dropped}).encode()
+        if self._write(self._rest + (told + b"\n" if self._dropped else b"") + line):
+            self._dropped = 0
+        else:
+            self._dropped += 1
+
+    def _write(self, data: bytes) -> bool:
+        """Whether anything of it was taken. What is left of a line that was begun goes before the next."""
+        try:
+            taken = os.write(self._descriptor, data)
+        except OSError:
+            return False
+        self._rest = data[taken:]
+        return True
+
+
 def set_up(level: str) -> None:
     """Ours from `level` on, those of libraries from WARNING on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Dropping(sys.stderr.fileno())
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     known = logging.getLevelNamesMapping()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from komputer.resources.errors import Invalid
-from komputer.runtime import logs, processes, sdk
+from komputer.runtime import logs, processes, sdk, workspace
 from komputer.runtime.changes import Changes
 from komputer.runtime.door import Door, Gone
 from komputer.runtime.options import executable
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CATCH_UP_S: Final = 2.0
+"""How often is looked whether the ledger stands in its place, and written where it does not."""
 LAST_WORDS_S: Final = 3.0
 """How long a runtime that leaves waits for the log to take what the interrupted task still said. The rest stays in the
 ledger."""
@@ -41,21 +43,31 @@ def main() -> int:
         logs.set_up(settings.log_level)
         temporary = prepare(settings)
     except (Invalid, OSError) as error:
-        print(f"komputer.runtime: {error}", file=sys.stderr)
+        last_words(str(error))
         return 1
     try:
-        return asyncio.run(serve(settings))
+        return asyncio.run(serve(settings, temporary))
     except (Held, FileNotFoundError) as error:
-        print(f"komputer.runtime: {error}", file=sys.stderr)
+        last_words(str(error))
         return 1
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def last_words(reason: str) -> None:
+    """Why the runtime leaves, on stderr; `kubectl logs` shows it. A pipe that nobody reads does not hold us."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"komputer.runtime: {reason}\n".encode("utf-8", "backslashreplace"))
+
+
 def prepare(settings: Settings) -> Path:
-    """Folders of the workspace, and an environment that the agent's commands may see. The answer is TMPDIR."""
-    for folder in (settings.state, settings.home, settings.claude):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Folders of the workspace, and an environment that the agent's commands may see. The answer is TMPDIR.
+
+    A workspace that cannot be used is no reason to leave: each task is then ended with that reason."""
+    try:
+        workspace.prepare(settings)
+    except OSError as error:
+        log.error("the workspace cannot be used", extra={"error": str(error)})
     temporary = Path(tempfile.gettempdir()) / settings.temporary_name
     temporary.mkdir(mode=0o700, exist_ok=True)
     if temporary.is_symlink() or temporary.stat().st_uid != os.getuid():
@@ -66,11 +78,12 @@ def prepare(settings: Settings) -> Path:
     return temporary
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, temporary: Path) -> int:
     """Run the agent until SIGTERM, SIGINT or its deletion."""
     loop = asyncio.get_running_loop()
     changes = Changes()
-    cli = processes.dying_with_us(executable(), settings.state)
+    cli = executable()
+    processes.close_memory()
     processes.adopt_orphans()
     store = Store(settings.ledger, changes.ring)
     if store.was_unreadable:
@@ -78,8 +91,9 @@ async def serve(settings: Settings) -> int:
     gateway = Door(settings.gateway_url, settings.token_file)
     relay = Relay(store, gateway, changes)
     forwarding = loop.create_task(_forwarder(gateway))
-    worker = Worker(settings, store, relay, changes, forwarding, cli)
+    worker = Worker(settings, store, relay, changes, forwarding, cli, temporary, gateway.token)
     relaying, working = loop.create_task(relay.run()), loop.create_task(worker.run())
+    catching_up = loop.create_task(_catch_up(store))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     try:
@@ -92,14 +106,22 @@ async def serve(settings: Settings) -> int:
     finally:
         relaying.cancel()
         working.cancel()
+        catching_up.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_GRACE_S):
-                await asyncio.gather(relaying, working, return_exceptions=True)
+                await asyncio.gather(relaying, working, catching_up, return_exceptions=True)
                 await processes.sweep()
                 with contextlib.suppress(asyncio.CancelledError):
                     await (await forwarding).close()
         await gateway.close()
         store.close()
+
+
+async def _catch_up(store: Store) -> None:
+    """Write the ledger as soon as the disk takes it again, and anew where its file was removed."""
+    while True:
+        await asyncio.sleep(CATCH_UP_S)
+        store.catch_up()
 
 
 async def _let_go(relaying: asyncio.Task[None], worker: Worker, working: asyncio.Task[None]) -> int:

@@ -1,4 +1,4 @@
-"""Secrets that a tool printed do not get into events. Pure.
+"""Secrets that a tool printed do not get into events: those given to the agent, the pod's token, the task's key. Pure.
 
 What is replaced is the text of a value as it stands, as JSON writes it, and the longer lines of one with several. A
 tool that encodes, splits or reverses it is not caught: an agent that has a secret can tell it.
@@ -17,7 +17,7 @@ SHORTEST: Final = 6
 """Characters; shorter values stand in too many other words."""
 SHORTEST_LINE: Final = 16
 """Of a value with several lines, such as a key in PEM."""
-FIELDS: Final = ("content", "input", "output", "result", "error", "reason")
+FIELDS: Final = ("content", "tool", "input", "output", "result", "error", "reason")
 """Of events, those that say what a model, a tool or a program said."""
 
 E = TypeVar("E", bound=Happening)
@@ -31,6 +31,7 @@ class Mask:
         self._pattern: re.Pattern[str] | None = None
 
     def learn(self, environment: Mapping[str, str]) -> None:
+        """`environment` maps the name that is shown instead to the value."""
         before = len(self._names)
         for name, value in environment.items():
             for text in forms(value):

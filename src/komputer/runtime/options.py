@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.resources
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Awaitable, Callable
@@ -53,7 +52,7 @@ def connectors_with_tools(task: door.TaskSettings) -> list[str]:
 
 
 def role_prompt(role: Role) -> str:
-    return importlib.resources.files("komputer.runtime").joinpath(f"prompts/{role}.md").read_text().strip()
+    return importlib.resources.files("komputer.runtime").joinpath(f"prompts/{role}.md").read_text("utf-8").strip()
 
 
 def executable() -> Path:
@@ -84,6 +83,8 @@ def environment(
         "ANTHROPIC_SMALL_FAST_MODEL": model,
         "CLAUDE_CONFIG_DIR": str(settings.claude),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        # A memory beside the conversation would be words of an earlier task in the next one's instructions.
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
         "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
         # Claude notices a request without an answer before our watchdog ends the task, and tries again.
         "API_TIMEOUT_MS": str(max(1000, stall_ms * 2 // 5)),
@@ -112,13 +113,6 @@ def servers(task: door.TaskSettings, url: str, key: str) -> dict[str, Any]:
     return {"mcpServers": found}
 
 
-def write_servers(path: Path, configuration: dict[str, Any]) -> None:
-    """Private to us: an argument could be read by everybody who sees the process."""
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(configuration, file)
-
-
 def options(
     settings: Settings,
     assignment: door.Assignment,
@@ -126,13 +120,14 @@ def options(
     start: Start,
     *,
     cli: Path,
+    launcher: Path | None,
     url: str,
     key: str,
     before_tools: Callable[[], Awaitable[None]],
     is_command: bool = False,
 ) -> ClaudeAgentOptions:
-    """Options of the SDK for one attempt. The files of the system prompt and of the servers must be written before. No
-    tool runs before `before_tools` has returned, nor where it raises."""
+    """Options of the SDK for one attempt. `launcher` starts `cli`, where there is one. The files of the system prompt
+    and of the servers must be written before. No tool runs before `before_tools` has returned, nor where it raises."""
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput, HookJSONOutput, HookMatcher
 
     exist = Tools.of(task)
@@ -152,7 +147,7 @@ def options(
 
     return ClaudeAgentOptions(
         cwd=settings.workspace,
-        cli_path=cli,
+        cli_path=launcher or cli,
         model=task.model,
         resume=start.session_id if start.resume else None,
         session_id=None if start.resume else start.session_id,
@@ -173,5 +168,5 @@ def options(
         verbatim_prompts=not is_command,
         max_buffer_size=LINE_BYTES,
         hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},
-        env=environment(settings, assignment, task, url, key),
+        env=environment(settings, assignment, task, url, key) | ({"KOMPUTER_CLAUDE": str(cli)} if launcher else {}),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from komputer.events.types import End
+from komputer.resources import door
 from komputer.runtime.ending import compacted, given_up, no_conversation, session_lost
 from komputer.runtime.ledger import MESSAGE, OpenTask, Told
+from komputer.runtime.tools import both_allow
 
 LONGEST_PAUSE_S: Final = 30.0
 
@@ -42,6 +44,23 @@ class Start:
     resume: bool
     given: frozenset[str] = frozenset()
     """Ids of messages to the task that Claude has, the prompt included if it is one."""
+
+
+def permitted(assignment: door.Assignment, task: OpenTask) -> tuple[door.Assignment, OpenTask]:
+    """The assignment and the task as they may be run. The ledger lies where the agent can write, so what it says of a
+    resumed task gives no tool that the agent may not use now, and the secrets are for the assigned task alone."""
+    is_assigned = assignment.task is not None and assignment.task.id == task.id
+    if not is_assigned:
+        assignment = assignment.model_copy(update={"environment": {}})
+    now = assignment.settings
+    settings = task.settings.model_copy(
+        update={
+            "role": now.role if task.settings.role == "manager" else task.settings.role,
+            "allowed_tools": both_allow(task.settings.allowed_tools, now.allowed_tools),
+            "disallowed_tools": list(dict.fromkeys((*task.settings.disallowed_tools, *now.disallowed_tools))),
+        }
+    )
+    return assignment, replace(task, settings=settings)
 
 
 def ungiven(task: OpenTask, given: Collection[str]) -> list[Told]:
@@ -107,6 +126,6 @@ def interrupted(cause: str | None) -> str:
     return (
         f"Your work on this task was interrupted: {reason}. Nobody is waiting for an answer to this message.\n\n"
         "The conversation above and the files in your workspace are as they were. A command that was running may or "
-        "may not have taken effect, and processes that you had started are gone. Check the present state where it "
-        "matters, then go on with the task from where you were; do not start over."
+        "may not have taken effect, processes that you had started are gone, and your home directory is empty. Check "
+        "the present state where it matters, then go on with the task from where you were; do not start over."
     )

@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
+from komputer.runtime.workspace import read_small, remove, write_private
+
+_PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 SWEEP_ROUNDS: Final = 50
 SWEEP_PAUSE_S: Final = 0.02
 FORMER_S: Final = 8.0
@@ -28,24 +30,18 @@ def adopt_orphans() -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def dying_with_us(executable: Path, folder: Path) -> Path:
-    """A command that runs `executable` and gets SIGTERM when we die; `executable` itself where the system cannot.
+def launcher() -> Path | None:
+    """A command that runs the program named by KOMPUTER_CLAUDE and gets SIGTERM when we die: Claude alone would work on
+    until its turn is over. None where the system cannot. It is part of the package: the agent cannot change it."""
+    script = Path(__file__).with_name("claude.sh")
+    can = sys.platform == "linux" and shutil.which("setpriv") is not None
+    return script if can and os.access(script, os.X_OK) else None
 
-    Claude alone would work on until its turn is over.
-    """
-    setpriv = shutil.which("setpriv")
-    if sys.platform != "linux" or setpriv is None:
-        return executable
-    # Of a pod Claude and its commands are killed first when memory runs out: the runtime tells what happened.
-    first = "echo 1000 2>/dev/null >/proc/self/oom_score_adj"
-    script = f'#!/bin/sh\n{first}\nexec {_quoted(setpriv)} --pdeathsig TERM -- {_quoted(str(executable))} "$@"\n'
-    wrapper = folder / "claude"
-    if not wrapper.exists() or wrapper.read_text() != script:
-        new = folder / "claude.new"
-        new.write_text(script)
-        new.chmod(0o700)
-        new.replace(wrapper)
-    return wrapper
+
+def close_memory() -> None:
+    """Nobody of our user may read or change our memory, or be shown our environment, as our own children could."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def children() -> list[int]:
@@ -61,15 +57,18 @@ def children() -> list[int]:
 def remember(pid: int | None, file: Path) -> None:
     """Write down which process Claude is, for a later runtime."""
     if pid is not None and (born := _born(pid)):
-        file.write_text(f"{pid} {born}")
+        with contextlib.suppress(OSError):  # without it a later runtime waits for nobody
+            write_private(file, f"{pid} {born}")
 
 
 async def outwait(file: Path) -> None:
     """Wait until the Claude of an earlier runtime has left, who may still write into the transcript; in the end kill
     it. It got SIGTERM when that runtime died."""
     try:
-        pid, born = (int(word) for word in file.read_text().split())
+        pid, born = (int(word) for word in read_small(file).split())
     except (OSError, ValueError):
+        return
+    if pid in (os.getpid(), os.getppid(), 1):
         return
     for _ in range(round(FORMER_S / SWEEP_PAUSE_S)):
         if _born(pid) != born:
@@ -78,7 +77,8 @@ async def outwait(file: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        remove(file)
 
 
 async def sweep() -> None:
@@ -119,7 +119,3 @@ def _stat(pid: str) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return []
-
-
-def _quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"

@@ -14,6 +14,9 @@ from komputer.resources.errors import Invalid
 STOP_GRACE_S: Final = 20.0
 """How long after SIGTERM everything may take: below Kubernetes' 30 s (terminationGracePeriodSeconds)."""
 
+BACKGROUND_LIMIT_S: Final = 86_400
+"""The most that KOMPUTER_BACKGROUND_SECONDS may be: a day."""
+
 _KEPT: Final = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TERM", "USER", "LOGNAME", "SHELL")
 _KEPT_PREFIXES: Final = ("SECRET_", "SSL_CERT_")
 
@@ -26,6 +29,9 @@ class Settings:
     agent: str
     namespace: str
     log_level: str = "INFO"
+    background_s: float = 600.0
+    """How long, after the last answer, a task waits for commands in the background (KOMPUTER_BACKGROUND_SECONDS). Ten
+    minutes, as the CLI itself waits for them; then they are ended with the task, which says so."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -36,6 +42,9 @@ class Settings:
                 raise Invalid(f"{name} is not set: the runtime is started by the platform, inside an agent's pod.")
             return environment[name]
 
+        background = environment.get("KOMPUTER_BACKGROUND_SECONDS") or "600"
+        if not background.isdecimal() or int(background) > BACKGROUND_LIMIT_S:
+            raise Invalid(f"KOMPUTER_BACKGROUND_SECONDS is {background!r}: whole seconds up to {BACKGROUND_LIMIT_S}.")
         return cls(
             gateway_url=required("KOMPUTER_GATEWAY_URL").rstrip("/"),
             token_file=Path(environment.get("KOMPUTER_TOKEN_FILE") or names.TOKEN_PATH),
@@ -43,6 +52,7 @@ class Settings:
             agent=required("KOMPUTER_AGENT"),
             namespace=environment.get("KOMPUTER_NAMESPACE") or names.DEFAULT_NAMESPACE,
             log_level=environment.get("KOMPUTER_LOG_LEVEL") or "INFO",
+            background_s=float(background),
         )
 
     @property

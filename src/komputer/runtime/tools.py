@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from komputer.resources import door
+
+NOTHING: Final = "none"
+"""A rule that allows no tool: none has this name."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,20 @@ class Tools:
         if _covers((rule for rule in self.disallowed if "(" not in rule), tool):
             return False
         return self.allowed is None or _covers((rule.partition("(")[0] for rule in self.allowed), tool)
+
+
+def both_allow(one: list[str] | None, other: list[str] | None) -> list[str] | None:
+    """The rules of either list that the other one allows as well; None is a list of everything. Where nothing is left
+    the answer is a rule that no tool has, since an empty list would mean everything."""
+    if not one or not other:
+        return one or other or None
+    rules = [rule for rule in one if any(_implies(wide, rule) for wide in other)]
+    rules += [rule for rule in other if any(_implies(wide, rule) for wide in one)]
+    return list(dict.fromkeys(rules)) or [NOTHING]
+
+
+def _implies(wide: str, rule: str) -> bool:
+    return wide == rule or ("(" not in wide and _covers([wide], rule.partition("(")[0]))
 
 
 def settings_json(base: dict[str, Any], tools: Tools) -> str:

@@ -2,58 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 TAIL_BYTES: Final = 512 * 1024
+LIMIT_BYTES: Final = 2**30
+"""A larger file is not read, and its conversation counts as lost."""
 
 
 def path(claude: Path, session_id: str) -> Path | None:
-    """The session's file, in whatever folder it began."""
-    return next((claude / "projects").glob(f"*/{session_id}.jsonl"), None)
+    """The session's file, in whatever folder it began. None where none of that name is a regular file of a size that
+    can be read."""
+    for file in (claude / "projects").glob(f"*/{session_id}.jsonl"):
+        with contextlib.suppress(OSError):
+            found = file.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_size <= LIMIT_BYTES:
+                return file
+    return None
 
 
 def has_conversation(claude: Path, session_id: str) -> bool:
     """Whether there is something to resume: a user's message at least."""
-    file = path(claude, session_id)
-    if file is None:
-        return False
-    with file.open("rb") as lines:
-        return any(b'"user"' in line and _parsed(line).get("type") == "user" for line in lines)
+    return any(b'"user"' in line and _parsed(line).get("type") == "user" for line in _lines(claude, session_id))
 
 
 def size_bytes(claude: Path, session_id: str) -> int:
     """Of the session's file; 0 where there is none."""
     file = path(claude, session_id)
-    return file.stat().st_size if file else 0
+    with contextlib.suppress(OSError):
+        return file.stat().st_size if file else 0
+    return 0
 
 
 def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: int = 0) -> bool:
     """Whether the message of this uuid was taken in. A line that was cut off by a crash does not count."""
-    file = path(claude, session_id)
-    if file is None:
-        return False
     needle = prompt_uuid.encode()
-    with file.open("rb") as lines:
-        lines.seek(from_byte)
-        for line in lines:
-            if needle in line:
-                entry = _parsed(line)
-                if entry.get("type") == "user" and entry.get("uuid") == prompt_uuid:
-                    return True
+    for line in _lines(claude, session_id, from_byte):
+        if needle in line:
+            entry = _parsed(line)
+            if entry.get("type") == "user" and entry.get("uuid") == prompt_uuid:
+                return True
     return False
 
 
 def has_message(claude: Path, session_id: str, message_uuid: str) -> bool:
     """Whether what somebody said under this uuid was taken in: as a message of its own, or while a tool ran, when
     Claude attaches it to the tool's result."""
+    needle = message_uuid.encode()
+    return any(needle in line and _is_message(_parsed(line), message_uuid) for line in _lines(claude, session_id))
+
+
+def _lines(claude: Path, session_id: str, from_byte: int = 0) -> Iterator[bytes]:
+    """The lines of the session's file, as far as it can be read. Never waits: the agent may put a pipe in its place."""
     file = path(claude, session_id)
     if file is None:
-        return False
-    needle = message_uuid.encode()
-    with file.open("rb") as lines:
-        return any(needle in line and _is_message(_parsed(line), message_uuid) for line in lines)
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as lines:
+            lines.seek(from_byte)
+            yield from lines
 
 
 def _is_message(entry: dict[str, Any], message_uuid: str) -> bool:
@@ -65,23 +78,19 @@ def _is_message(entry: dict[str, Any], message_uuid: str) -> bool:
 
 def last_usage(claude: Path, session_id: str) -> dict[str, Any]:
     """The tokens of the newest answer of the model, final counts; empty where there is none near the end."""
-    file = path(claude, session_id)
-    if file is None:
-        return {}
-    with file.open("rb") as lines:
-        lines.seek(max(0, file.stat().st_size - TAIL_BYTES))
-        for line in reversed(lines.read().splitlines()):
-            if b'"assistant"' in line and (entry := _parsed(line)).get("type") == "assistant":
-                message = entry.get("message")
-                if isinstance(message, dict) and message.get("model") != "<synthetic>":
-                    usage = message.get("usage")
-                    return usage if isinstance(usage, dict) else {}
-    return {}
+    newest: dict[str, Any] = {}
+    for line in _lines(claude, session_id, max(0, size_bytes(claude, session_id) - TAIL_BYTES)):
+        if b'"assistant"' in line and (entry := _parsed(line)).get("type") == "assistant":
+            message = entry.get("message")
+            if isinstance(message, dict) and message.get("model") != "<synthetic>":
+                usage = message.get("usage")
+                newest = usage if isinstance(usage, dict) else {}
+    return newest
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return entry if isinstance(entry, dict) else {}

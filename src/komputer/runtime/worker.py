@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,18 +17,20 @@ from typing import TYPE_CHECKING, Final
 
 from komputer.events.types import End, Event, TaskCancelled, TaskCompleted, TaskResumed
 from komputer.resources import door
+from komputer.resources.errors import Unavailable
 from komputer.runtime import ledger as decide
-from komputer.runtime import plan, processes, transcript
+from komputer.runtime import plan, processes, transcript, workspace
 from komputer.runtime.attempt import Attempt
 from komputer.runtime.changes import Changes
 from komputer.runtime.claude import Claude, ClaudeDied, SessionRefused
-from komputer.runtime.ending import Asked, Outcome, Verdict, judged, no_conversation
+from komputer.runtime.ending import Asked, Outcome, Verdict, judged, no_conversation, workspace_unusable
 from komputer.runtime.ledger import MESSAGE, OpenTask, Told
-from komputer.runtime.masking import Mask
-from komputer.runtime.options import options, servers, system_prompt, write_servers
+from komputer.runtime.masking import E, Mask
+from komputer.runtime.options import options, servers, system_prompt
+from komputer.runtime.plan import permitted
 from komputer.runtime.relay import Relay
 from komputer.runtime.settings import Settings
-from komputer.runtime.store import Store
+from komputer.runtime.store import SPACE_LOOK_S, SPACE_WAIT_S, Store
 
 if TYPE_CHECKING:
     from komputer.runtime.forwarder import Forwarder
@@ -35,14 +40,17 @@ log = logging.getLogger(__name__)
 REAP_S: Final = 10.0
 RECORDED_S: Final = 5.0
 """How long a tool waits for Claude's own record of the task, which takes up to 0.1 s, and seconds on a busy machine. A
-disk on which nothing can be written does not stop the work: a crash then ends the task as `session_lost`."""
+disk on which Claude cannot write does not stop the work: a crash then ends the task as `session_lost`."""
+WRITTEN_S: Final = 50.0
+"""How long a tool waits for a disk on which the ledger cannot be written; below `options.HOOK_S`. Then it does not
+run, and the model is told why."""
 MESSAGE_S: Final = 60.0
 """How long a task whose end was refused waits for the message. Then Claude is asked to end it, which the log judges."""
 RECORDED_LOOK_S: Final = 0.01
 
 
 class Worker:
-    """`forwarder` and `cli` may still be on their way when the first task comes."""
+    """`forwarder` may still be on its way when the first task comes. `temporary` is TMPDIR, `token` reads the pod's."""
 
     def __init__(
         self,
@@ -52,6 +60,8 @@ class Worker:
         changes: Changes,
         forwarder: Awaitable[Forwarder],
         cli: Path,
+        temporary: Path,
+        token: Callable[[], str],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -59,6 +69,8 @@ class Worker:
         self._changes = changes
         self._forwarder = asyncio.ensure_future(forwarder)
         self._cli = cli
+        self._temporary = temporary
+        self._token = token
         self._mask = Mask()
         self._is_stopping = False
 
@@ -193,16 +205,19 @@ class Worker:
         assert task is not None
         assert assignment is not None
         forwarder = await asyncio.shield(self._forwarder)
-        self._mask.learn(assignment.environment)
-        self._settings.system_prompt.write_text(system_prompt(task.settings))
+        assignment, task = permitted(assignment, task)
         key = forwarder.new_key()
-        write_servers(self._settings.servers, servers(task.settings, forwarder.url, key))
+        self._mask.learn({**assignment.environment, "KEY": key})
+        if not await self._rebuilt(task, forwarder.url, key):
+            forwarder.revoke()
+            return
         chosen = options(
             self._settings,
             assignment,
             task.settings,
             start,
             cli=self._cli,
+            launcher=processes.launcher(),
             url=forwarder.url,
             key=key,
             is_command=task.kind is not None,
@@ -215,6 +230,7 @@ class Worker:
             claude,
             task.id,
             stall_s=assignment.stall_seconds,
+            background_s=self._settings.background_s,
             heard_at=lambda: forwarder.heard_at,
             tells=self._tell,
             steps=self._step,
@@ -231,6 +247,28 @@ class Worker:
             forwarder.revoke()
             await attempt.close()
             await processes.sweep()
+
+    async def _rebuilt(self, task: OpenTask, url: str, key: str) -> bool:
+        """Make everything new that steers Claude. Where the disk is full, wait for space; then, and where the workspace
+        cannot be used, the task ends with that reason."""
+        deadline = time.monotonic() + SPACE_WAIT_S
+        while True:
+            try:
+                await asyncio.to_thread(workspace.rebuild, self._settings, self._temporary)
+                workspace.write_private(self._settings.system_prompt, system_prompt(task.settings))
+                workspace.write_private(self._settings.servers, json.dumps(servers(task.settings, url, key)))
+            except OSError as error:
+                is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                log.error("the workspace cannot be used", extra={"task": task.id, "error": str(error)})
+                if is_full and time.monotonic() < deadline:
+                    if await self._changes.until(lambda: self._asked(task) is not None, timeout_s=SPACE_LOOK_S):
+                        return False
+                    continue
+                if self._asked(task) is None:
+                    self._end(workspace_unusable(task, str(error), is_full=is_full))
+                return False
+            self._store.catch_up()
+            return True
 
     async def _follow(
         self, attempt: Attempt, task: OpenTask, start: plan.Start, given: set[str]
@@ -319,7 +357,7 @@ class Worker:
             self._store.update_task(heard=heard)
 
     def _end(self, end: End) -> None:
-        self._store.save(decide.ended(self._store.ledger, self._mask.masked(end)), durable=True)
+        self._store.save(decide.ended(self._store.ledger, self._masked(end)), durable=True)
         log.info("task ended", extra={"task": end.task_id, "type": end.type, "cost_usd": end.cost_usd})
 
     # ---- what the attempt tells ----
@@ -328,7 +366,12 @@ class Worker:
         """A task that has ended elsewhere says nothing more."""
         task = self._store.ledger.task
         if task and task.id == event.task_id and task.phase != "ended":
-            self._store.save(decide.noted(self._store.ledger, self._mask.masked(event)))
+            self._store.save(decide.noted(self._store.ledger, self._masked(event)))
+
+    def _masked(self, event: E) -> E:
+        with contextlib.suppress(Unavailable):
+            self._mask.learn({"TOKEN": self._token()})
+        return self._mask.masked(event)
 
     def _step(self) -> None:
         task = self._store.ledger.task
@@ -343,8 +386,11 @@ class Worker:
             known = transcript.has_prompt(self._settings.claude, task.session_id, task.prompt_uuid, from_byte=from_byte)
             if known or time.monotonic() > deadline:
                 self._store.update_task(durable=True, phase="acted")
-                return
+                break
             await asyncio.sleep(RECORDED_LOOK_S)
+        # Were this not on the disk, a crash could run the same tool twice.
+        if not await self._changes.until(lambda: not self._store.is_behind, timeout_s=WRITTEN_S):
+            raise RuntimeError(f"The agent's records cannot be written, so no tool may run: {self._store.trouble}.")
 
     def _cost(self, attempt_usd: float) -> None:
         task = self._store.ledger.task

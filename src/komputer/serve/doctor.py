@@ -226,7 +226,7 @@ class Doctor:
         command = ["kubectl", *where, "-n", self._where(), "exec", f"deployment/{name}", "--"]
         asking = await asyncio.create_subprocess_exec(
             *command,
-            *("python", "-m", "komputer.serve", "probe"),
+            *("python", "-I", "-m", "komputer.serve", "probe"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -350,7 +350,7 @@ def _probe(template: dict[str, Any], gateway_url: str) -> dict[str, Any]:
                     "name": "probe",
                     "image": container["image"],
                     "imagePullPolicy": container.get("imagePullPolicy", "IfNotPresent"),
-                    "command": ["/opt/komputer/bin/python", "-c", program],
+                    "command": ["/opt/komputer/bin/python", "-I", "-c", program],
                     "securityContext": security,
                 }
             ],

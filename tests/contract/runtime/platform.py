@@ -286,6 +286,8 @@ class Pod:
         self.token_file = folder / "token"
         self.token_file.write_text(platform.token)
         self.log_file = folder / "runtime.log"
+        self.environment: dict[str, str] = {}
+        """What a template might add."""
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> Pod:
@@ -302,9 +304,8 @@ class Pod:
         with self.log_file.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "komputer.runtime",
-                env=environment,
+                *("-I", "-B", "-m", "komputer.runtime"),  # as parts.py and the image say
+                env=environment | self.environment,
                 cwd=self.workspace,
                 stdout=output,
                 stderr=output,

@@ -1,5 +1,6 @@
 """Tasks from their assignment to their ends, with the real Claude CLI and the offline model."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -59,11 +60,13 @@ async def test_a_task_is_told_from_its_start_to_its_end(platform: Platform, pod:
 async def test_the_first_tool_waits_for_claudes_own_record_of_the_task(platform: Platform, pod: Pod) -> None:
     """Else a Claude that is killed in its first command would leave nothing to go on from. Where no record can be
     written the wait comes to an end."""
-    (pod.workspace / ".claude").mkdir()
-    (pod.workspace / ".claude" / "projects").write_text("in the way of the folder")
     command = {"tool": "Bash", "input": {"command": "echo ran", "description": "x"}}
     await pod.start()
-    task = platform.assign(script(command, command, {"say": "Done."}))
+    task = platform.assign(script({"wait": 4, "times": 1}, command, command, {"say": "Done."}))
+    await eventually(lambda: bool(platform.requests))
+    projects = pod.workspace / ".claude" / "projects"
+    shutil.rmtree(projects)
+    projects.write_text("in the way of the folder")
     assert (await platform.ended(task))["result"] == "Done."
     first, second = [e["payload"] for e in await platform.events(task) if e["type"] == "tool_result"]
     assert (first["output"], second["output"]) == ("ran", "ran")

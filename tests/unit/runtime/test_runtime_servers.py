@@ -8,7 +8,8 @@ import pytest
 
 from komputer.resources import door
 from komputer.resources.agent import Role
-from komputer.runtime.options import servers, write_servers
+from komputer.runtime.options import servers
+from komputer.runtime.workspace import write_private
 
 
 def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address_but_for_names_that_are_none() -> None:
@@ -48,6 +49,6 @@ def test_the_file_is_private_and_that_of_the_attempt_before_is_replaced(tmp_path
     path = tmp_path / "servers.json"
     path.write_text("of before")
     path.chmod(0o644)
-    write_servers(path, {"mcpServers": {}})
+    write_private(path, json.dumps({"mcpServers": {}}))
     assert json.loads(path.read_text()) == {"mcpServers": {}}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -1,5 +1,7 @@
 """What stands in the ledger is what a later runtime reads."""
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,7 +98,84 @@ def test_what_is_no_ledger_is_set_aside(tmp_path: Path) -> None:
 def test_a_field_of_an_older_or_newer_release_does_not_lose_the_rest(tmp_path: Path) -> None:
     store = Store(tmp_path / "ledger.db")
     store.save(replace(Ledger(uid="uid-1", n=4), task=TASK))
+    assert store._db
     store._db.execute("""INSERT INTO facts VALUES ('task.colour', '"red"'), ('mood', '1')""")
     store._db.execute("DELETE FROM facts WHERE name = 'task.crashes'")
     store.close()
     assert reopened(tmp_path / "ledger.db") == replace(Ledger(uid="uid-1", n=4), task=TASK)
+
+
+def test_a_full_disk_loses_nothing_and_is_caught_up_with(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    store.save(decide.after_hello(Ledger(), WELCOME, ()))
+    assert store._db
+    store._db.execute("PRAGMA max_page_count = 5")
+    before = store.ledger
+    for n in range(40):
+        store.save(decide.noted(store.ledger, Said(task_id="t1", content=f"{n}" * 1000)))
+    assert store.is_behind
+    assert "full" in store.trouble
+    assert len(store.ledger.outbox) == 40
+    assert not store.catch_up()
+    store._db.execute("PRAGMA max_page_count = 100000")
+    assert store.catch_up()
+    assert not store.is_behind
+    store.save(decide.noted(store.ledger, Said(task_id="t1", content="after")))
+    store.close()
+    assert reopened(tmp_path / "ledger.db") == store.ledger != before
+
+
+@pytest.mark.parametrize("damage", ["removed", "replaced", "a folder", "a pipe", "a link", "overwritten", "locked"])
+def test_a_ledger_that_the_agent_damages_is_written_anew(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / ".komputer"
+    path = folder / "ledger.db"
+    store = Store(path)
+    store.save(decide.opened(decide.after_hello(Ledger(), WELCOME, ()), TASK))
+    match damage:
+        case "removed":
+            shutil.rmtree(folder)
+        case "replaced":
+            shutil.rmtree(folder)
+            folder.write_text("in the way")
+        case "a folder":
+            path.unlink()
+            (path / "x").mkdir(parents=True)
+        case "a pipe":
+            path.unlink()
+            os.mkfifo(path)
+        case "a link":
+            path.unlink()
+            path.symlink_to("/dev/zero")
+        case "overwritten":
+            path.unlink()
+            path.write_bytes(b"nonsense" * 1000)
+        case "locked":
+            path.unlink()
+            path.mkdir(mode=0)
+            folder.chmod(0)
+    for _ in range(2):  # the first try may find damage, which it sets aside
+        store.catch_up()
+    assert not store.is_behind
+    store.save(decide.noted(store.ledger, Said(task_id="t1", content="after")))
+    store.close()
+    assert reopened(path) == store.ledger
+
+
+def test_a_ledger_with_a_trigger_is_set_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    assert store._db
+    store._db.execute("CREATE TRIGGER t AFTER INSERT ON facts BEGIN DELETE FROM facts; END")
+    store.close()
+    again = Store(tmp_path / "ledger.db")
+    assert again.was_unreadable
+    again.close()
+
+
+def test_a_workspace_that_cannot_be_used_begins_an_empty_ledger_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of the workspace")
+    store = Store(tmp_path / "file" / ".komputer" / "ledger.db")
+    assert store.is_behind
+    assert "Not a directory" in store.trouble
+    store.save(replace(Ledger(uid="uid-1"), task=TASK))
+    assert store.ledger.task == TASK
+    store.close()

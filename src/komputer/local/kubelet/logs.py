@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from io import FileIO
@@ -91,7 +92,7 @@ def log_source(folder: Path) -> LogSource:
             lines: deque[bytes] = deque(maxlen=asked.tail_lines)
             for part in (older, path):
                 if part.exists():
-                    lines.extend(part.read_bytes().splitlines(keepends=True))
+                    lines.extend(re.findall(rb"[^\n]*\n|[^\n]+", part.read_bytes()))
             position = path.stat().st_size
             yield b"".join(lines)
         elif older.exists():

@@ -1,0 +1,159 @@
+"""Folders and files on the agent's workspace that the runtime or Claude depends on.
+
+The agent's commands run as the same user and may change, replace or lock all of them. So nothing that steers a task is
+taken over from the task before: `rebuild` makes it new for each start of Claude. What is kept is conversation state
+(transcripts, the ledger), which is read as what anybody may have written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from komputer.runtime.settings import Settings
+
+SMALL_FILE_BYTES: Final = 64 * 1024
+"""At most so much is read of a file of one line."""
+KEPT_OF_A_SESSION: Final = frozenset({"subagents", "tool-results"})
+"""Folders beside a transcript to which it refers. Claude reads no instructions in them."""
+_TRANSCRIPT: Final = re.compile(r"[0-9A-Za-z-]{1,64}\.jsonl")
+_SESSION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+
+
+def prepare(settings: Settings) -> None:
+    """Make the runtime's folders where they are missing, are no folders, or may not be written. Raises `OSError` where
+    that cannot be done."""
+    if not settings.workspace.exists():
+        settings.workspace.mkdir(parents=True)
+    _allow_owner(settings.workspace, os.stat(settings.workspace))
+    for folder in (settings.state, settings.home, settings.claude):
+        own_folder(folder)
+
+
+def rebuild(settings: Settings, temporary: Path) -> None:
+    """Before each start of Claude: a new home, a new folder for temporary files, and a configuration folder with
+    nothing in it but transcripts. Raises `OSError` where that cannot be done."""
+    prepare(settings)
+    for folder in (settings.home, temporary):
+        remove(folder)
+        folder.mkdir(mode=0o700)
+    for entry in _entries(settings.claude):
+        if entry.name != "projects":
+            remove(settings.claude / entry.name)
+    projects = settings.claude / "projects"
+    own_folder(projects)
+    for project in _entries(projects):
+        if not project.is_dir(follow_symlinks=False):
+            remove(projects / project.name)
+            continue
+        own_folder(projects / project.name)
+        for entry in _entries(projects / project.name):
+            _keep_transcript(projects / project.name / entry.name, entry)
+
+
+def _keep_transcript(path: Path, entry: os.DirEntry[str]) -> None:
+    if entry.is_file(follow_symlinks=False) and _TRANSCRIPT.fullmatch(entry.name):
+        _allow_owner(path, entry.stat(follow_symlinks=False))
+    elif entry.is_dir(follow_symlinks=False) and _SESSION.fullmatch(entry.name):
+        own_folder(path)
+        for part in _entries(path):
+            if part.name not in KEPT_OF_A_SESSION or not part.is_dir(follow_symlinks=False):
+                remove(path / part.name)
+    else:
+        remove(path)
+
+
+def own_folder(path: Path) -> None:
+    """Make `path` a folder that we can read and write. What stands in its place is moved aside."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.lstat()
+        if stat.S_ISDIR(found.st_mode):
+            _allow_owner(path, found)
+            return
+        set_aside(path)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def own_file(path: Path) -> bool:
+    """Whether `path` is a regular file; then we can read and write it. Anything else is moved aside."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(found.st_mode):
+        set_aside(path)
+        return False
+    _allow_owner(path, found)
+    return True
+
+
+def set_aside(path: Path) -> None:
+    """Rename to `<name>.unreadable`; what had that name before is removed."""
+    target = path.with_name(f"{path.name}.unreadable")
+    remove(target)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a tree, whatever its modes are. Where some of it cannot be removed it is moved out of the way;
+    raises `OSError` where that fails too."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        path.unlink(missing_ok=True)
+        return
+    shutil.rmtree(path, onerror=_again_with_rights)
+    if path.exists():
+        os.rename(path, path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.unreadable"))
+
+
+def _again_with_rights(function: Callable[..., Any], path: str, _: object) -> None:
+    """For `shutil.rmtree`: what a folder's mode forbids is tried once more with the rights of its owner."""
+    with contextlib.suppress(OSError):
+        for folder in (os.path.dirname(path), path):
+            if stat.S_ISDIR(os.lstat(folder).st_mode):
+                os.chmod(folder, 0o700)
+        if function in (os.unlink, os.rmdir):
+            function(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` by a new file that only we may read. A link or a pipe in its place is not followed."""
+    remove(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def read_small(path: Path) -> str:
+    """The beginning of a regular file. Raises `OSError` for anything else, and never waits for a pipe's writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        return file.read(SMALL_FILE_BYTES).decode("utf-8", "replace")
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return list(found)
+
+
+def _allow_owner(path: Path, found: os.stat_result) -> None:
+    """Restore the owner's rights, as far as the file is ours."""
+    wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
+    if found.st_mode & wanted != wanted:
+        with contextlib.suppress(PermissionError):
+            os.chmod(path, stat.S_IMODE(found.st_mode) | wanted)
