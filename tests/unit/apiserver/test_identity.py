@@ -79,6 +79,18 @@ def test_a_token_of_an_account_that_was_made_again_is_worth_nothing(tmp_path: Pa
     store.close()
 
 
+def test_a_copy_of_the_store_under_another_identity_cannot_speak_for_the_original(tmp_path: Path) -> None:
+    """All of the copied objects are there: the pod and the account have the same uids."""
+    store, _ = world(tmp_path)
+    original, copy = Tokens(store, "first"), Tokens(store, "second")
+    for issuer, other in ((original, copy), (copy, original)):
+        token = issued(issuer, audiences=["gate"], boundObjectRef=BOUND)
+        assert isinstance(issuer.verify(token, ["gate"], NOW), tuple)
+        assert other.verify(token, ["gate"], NOW) == "[invalid bearer token, not a token of this server]"
+    assert isinstance(Tokens(store, "first").verify(issued(original), [], NOW), tuple), "after a restart, too"
+    store.close()
+
+
 def test_tokens_outlive_the_server_and_are_proper_jwts(tmp_path: Path) -> None:
     store, tokens = world(tmp_path)
     token = issued(tokens)
