@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import httpx2
 import orjson
@@ -92,7 +92,7 @@ class Cluster:
         self._turns = asyncio.Semaphore(IN_FLIGHT)
 
     @classmethod
-    def connect(cls, kubeconfig: Path | None = None) -> "Cluster":
+    def connect(cls, kubeconfig: Path | None = None) -> Self:
         """The API server of `kubeconfig`; None: of the cluster that this pod is in. Opens no connection yet. Raises
         Invalid (`kubeconfig`)."""
         return cls(open_connection(kubeconfig))

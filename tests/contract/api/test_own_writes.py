@@ -1,20 +1,44 @@
 """What was made a moment ago, past this API process, is there; and what of a request has no effect is told."""
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import httpx
 import pytest
 
-from komputer.kube import AGENTS, CONNECTORS, SECRETS, Cluster
+from komputer.events.log import Log
+from komputer.kube import AGENTS, CONNECTORS, SECRETS, Cluster, WatchEvent
+from tests.contract.api.conftest import served
 from tests.contract.api.test_api import runtime, settled
 from tests.contract.gateway.world import Runner, World
 from tests.unit.api import bare
 
 
+class Late(Cluster):
+    """A Kubernetes API whose watches tell everything late."""
+
+    async def watch(self, *asked: Any, **more: Any) -> AsyncGenerator[WatchEvent, None]:
+        async with aclosing(super().watch(*asked, **more)) as events:
+            async for event in events:
+                if event.type != "BOOKMARK":
+                    await asyncio.sleep(0.5)
+                yield event
+
+
+@pytest.fixture
+async def late(kubernetes: Path, log: Log, world: World) -> AsyncIterator[httpx.AsyncClient]:
+    behind = Late.connect(kubernetes)
+    async with served(behind, log, world) as client:
+        yield client
+    await behind.close()
+
+
 async def test_an_agent_that_kubectl_has_just_made_is_never_404(
-    rest: httpx.AsyncClient, world: World, cluster: Cluster
+    late: httpx.AsyncClient, world: World, cluster: Cluster
 ) -> None:
     asked = [
         ("GET", "", None),
@@ -26,15 +50,15 @@ async def test_an_agent_that_kubectl_has_just_made_is_never_404(
         ("POST", "/compact", None),
         ("DELETE", "", None),
     ]
-    for index, (method, path, body) in enumerate(asked * 3):
+    for index, (method, path, body) in enumerate(asked):
         name = f"fresh{index}"
         manifest = {"metadata": {"name": name, "namespace": world.namespace}, "spec": {"instructions": "Say hello."}}
         await cluster.create(AGENTS, manifest)
-        answer = await rest.request(method, f"/agents/{name}{path}", json=body)
+        answer = await late.request(method, f"/agents/{name}{path}", json=body)
         assert answer.status_code in (200, 202, 409), (method, path, answer.text)
-    url = str(rest.base_url)
+    url = str(late.base_url)
     async with aiohttp.ClientSession() as session:
-        for index in range(5):
+        for index in range(2):
             for kind in ("ws", "events/stream"):
                 name = f"followed{index}{kind[:2]}"
                 manifest = {
@@ -53,18 +77,18 @@ async def test_an_agent_that_kubectl_has_just_made_is_never_404(
 
 
 async def test_a_connector_that_kubectl_has_just_made_is_never_404(
-    rest: httpx.AsyncClient, world: World, cluster: Cluster
+    late: httpx.AsyncClient, world: World, cluster: Cluster
 ) -> None:
     spec = {"service": "custom", "type": "remote", "url": "https://mcp.example.com/mcp", "authType": "none"}
-    for index in range(10):
+    for index in range(3):
         name = f"fresh{index}"
         manifest = {"metadata": {"name": name, "namespace": world.namespace}, "spec": spec}
         await cluster.create(CONNECTORS, manifest)
-        assert (await rest.get(f"/connectors/{name}")).status_code == 200
+        assert (await late.get(f"/connectors/{name}")).status_code == 200
         secret = {"metadata": {"name": name, "namespace": world.namespace}, "data": {"k": "dg=="}}
         await cluster.create(SECRETS, secret)
         body = {"name": f"user{index}", "instructions": "x", "connectors": [name], "secretRefs": [name]}
-        assert (await rest.post("/agents", json=body)).status_code == 201
+        assert (await late.post("/agents", json=body)).status_code == 201
 
 
 async def test_what_is_not_there_is_404_and_a_name_that_cannot_be_too(rest: httpx.AsyncClient) -> None:
