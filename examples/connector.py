@@ -10,7 +10,7 @@ from shared import connect, result
 with connect() as komputer:
     if not any(secret.name == "notes-credentials" for secret in komputer.list_secrets().secrets):
         komputer.create_secret("notes-credentials", {"token": os.environ["MCP_TOKEN"]})
-    if not any(connector.name == "notes" for connector in komputer.list_connectors().connectors):
+    if not any(connector["name"] == "notes" for connector in komputer.list_connectors()["connectors"]):
         komputer.create_connector(
             "notes",
             "custom",
