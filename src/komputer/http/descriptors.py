@@ -24,6 +24,11 @@ def raise_limit() -> int:
     return soft_limit()
 
 
+def note() -> None:
+    """Log how many there are, once at the start of a server."""
+    log.info("file descriptors: %d of %d are in use", in_use(), soft_limit())
+
+
 def soft_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else soft

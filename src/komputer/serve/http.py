@@ -79,7 +79,8 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do.
     Without `websockets` requests for one are answered as HTTP."""
-    log.info("descriptors", limit=descriptors.raise_limit(), in_use=descriptors.in_use())
+    descriptors.raise_limit()
+    descriptors.note()
     sys.setswitchinterval(SWITCH_S)
     for option in keepalive.socket_options(TAKE_WITHIN_S):
         listening.setsockopt(*option)

@@ -1,7 +1,6 @@
 """The four HTTP servers that callers and agents reach, each in a thread, with limits that a test waits for."""
 
 import asyncio
-import contextlib
 import json
 import socket
 import threading
@@ -176,13 +175,18 @@ async def _parts(kubeconfig: Path, redis: str) -> AsyncIterator[tuple[Cluster, L
         await log.close()
 
 
+class _InThread(Announcing):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals reach the main thread only
+
+
 @asynccontextmanager
 async def _running(app: Any, refusal: Any, drain: Callable[[], None], **others: Any) -> Served:
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
         config = http.config(app, limits=LIMITS, refusal=refusal, lifespan="on", timeout_graceful_shutdown=1, **others)
         started = asyncio.Event()
-        server = Announcing(config, started.set, drain)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # not in the main thread
+        server = _InThread(config, started.set, drain)
         running = asyncio.create_task(server.serve(sockets=[listening]))
         async with asyncio.timeout(WITHIN_S):
             await started.wait()
