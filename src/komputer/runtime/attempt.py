@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from komputer.background import retried
 from komputer.events.types import Compaction, Event
 from komputer.runtime.claude import Claude, ClaudeDied
 from komputer.runtime.ending import Asked, Outcome
@@ -80,7 +81,10 @@ class Attempt:
         """Give the prompt and follow until the end. Never raises for Claude's sake; call `close` afterwards."""
         assert self._reading is not None
         self._noted(uuid)
-        beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._ask_costs())]
+        beside = [
+            asyncio.create_task(retried("watch for silence", self._watch)),
+            asyncio.create_task(retried("reading of costs", self._ask_costs)),
+        ]
         try:
             await self._claude.give(prompt, uuid)
             self._is_begun.set()
