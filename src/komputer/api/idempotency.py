@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from komputer.api.errors import answer, translated
+from komputer.background import retried
 from komputer.events.idempotency import LOCK_MS, Answer, Idempotency, InFlight, Record
 from komputer.resources.errors import KomputerError, Unavailable
 
@@ -93,7 +95,7 @@ class OncePerKey:
             record, is_new = await self._requests.opened(key, digest)
         if record.answer is not None:
             return record.answer
-        renewing = asyncio.create_task(self._renew(key, holder))
+        renewing = asyncio.create_task(retried("lock of a request", partial(self._renew, key, holder)))
         try:
             # Between the last look and the lock another try may have been answered.
             record, made_now = await self._requests.opened(key, digest)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from komputer.background import retried
 from komputer.events import money
 from komputer.events.types import Compaction, Event
 from komputer.runtime.claude import Claude, ClaudeDied
@@ -93,7 +94,10 @@ class Attempt:
     async def run(self, prompt: str, uuid: str) -> Outcome:
         """Give the prompt and follow until the end. Never raises for Claude's sake; call `close` afterwards."""
         self._noted(uuid)
-        beside = [asyncio.create_task(self._watch()), asyncio.create_task(self._ask_costs())]
+        beside = [
+            asyncio.create_task(retried("watch for silence", self._watch)),
+            asyncio.create_task(retried("reading of costs", self._ask_costs)),
+        ]
         try:
             await self._claude.give(prompt, uuid)
             self._is_begun.set()

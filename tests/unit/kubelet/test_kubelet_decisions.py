@@ -1,5 +1,6 @@
 """What the kubelet decides, on plain values."""
 
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,3 +90,30 @@ def test_containment_is_never_lost_silently_where_a_credential_is_given() -> Non
         choose_sandbox("auto", "no user namespaces", True)
     with pytest.raises(NeedsDecision):
         choose_sandbox("bubblewrap", "no user namespaces", False)
+
+
+async def test_an_agent_is_the_first_to_be_killed_when_memory_runs_out(tmp_path: Path) -> None:
+    if not Path("/proc/self/oom_score_adj").exists():
+        pytest.skip("only Linux has oom_score_adj")
+    command = Command(
+        entrypoint=["/bin/sh", "-c", "sh -c 'cat /proc/self/oom_score_adj'"],
+        argv=[],
+        environment={},
+        working_dir=None,
+        mounts=[],
+        pod_uid="u",
+        own_folder=tmp_path / "own",
+        etc=tmp_path / "etc",
+    )
+    run = await Run.start(command, Sandbox.NONE, LogFile(tmp_path / "log"))
+    await run.exit()
+    assert int((tmp_path / "log").read_text()) >= 800
+
+
+def test_a_log_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "logs" / "main.log")
+    log.write(b"first")
+    shutil.rmtree(tmp_path / "logs")
+    log.write(b"second")
+    log.close()
+    assert (tmp_path / "logs" / "main.log").read_bytes() == b"second"

@@ -1,0 +1,53 @@
+"""The garbage collector outlives a database that takes no writes."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from komputer.background import Background
+from komputer.local.apiserver.collector import Collector
+from komputer.local.apiserver.kinds import Registry
+from komputer.local.apiserver.objects import DeleteOptions, Objects, WriteOptions
+from komputer.local.apiserver.store import Store
+from tests.waiting import eventually
+
+
+async def test_what_could_not_be_collected_on_a_full_disk_is_collected_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "objects.db", history_length=10)
+    registry = Registry()
+    objects = Objects(store, registry)
+    config_map = registry.of_resource("configmaps")
+    assert config_map
+    collector = Collector(objects)
+    store.on_change = collector.note
+    objects.make_namespace("team")
+
+    def make(name: str, **metadata: Any) -> dict[str, Any]:
+        body = {"metadata": {"name": name, **metadata}}
+        return objects.create(config_map, "team", body, WriteOptions()).object
+
+    owner = make("owner")
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+    make("owned", ownerReferences=[reference])
+    commit, is_full = store._commit, True
+
+    def failing(statement: str, values: tuple[Any, ...]) -> None:
+        if is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+        commit(statement, values)
+
+    async with Background(first_pause_s=0.01) as background:
+        background.keep("garbage collector", collector.run)
+        is_full = False
+        objects.delete(config_map, "team", "owner", DeleteOptions())
+        is_full = True
+        monkeypatch.setattr(store, "_commit", failing)
+        await eventually(lambda: "full" in str(background.problem))
+        assert store.get("configmaps", "team", "owned")
+        is_full = False
+        await eventually(lambda: store.get("configmaps", "team", "owned") is None)
+    store.close()
