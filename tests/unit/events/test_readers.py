@@ -73,7 +73,7 @@ def test_no_text_breaks_a_frame(text: str, tool: str) -> None:
 
 @given(BYTES | JSON_BYTES, BYTES | st.just(b"text"))
 def test_no_entry_breaks_a_frame(payload: bytes, kind: bytes) -> None:
-    entries = [
+    entries: list[tuple[bytes, dict[bytes, bytes] | list[bytes]]] = [
         (b"1795496372978-1", {b"t": kind, b"p": payload}),
         (b"1795496372978-2", [b"t", b"text", b"p", b'{"content":"after"}']),
     ]
