@@ -112,7 +112,7 @@ local function write(state, i)
   state.last = math.max(state.now, state.last + 1)
   local id = id_of(state.last)
   redis.call('XADD', stream, id, 't', name, 'p', payload)
-  state.bytes = state.bytes + size_of({ id, { 't', name, 'p', payload } })
+  state.bytes = state.bytes + ENTRY_OVERHEAD + #name + #payload + 2 -- as `size_of` has it
   if kind == 'start' then
     redis.call('ZADD', started, whole(state.last), task)
     redis.call('DEL', messages)
@@ -154,10 +154,11 @@ end
 -- At most `retention` entries and `retention_bytes` stay, the newest one in any case. Ends that are not accounted have
 -- a stream of their own.
 local function trim(state)
-  local length, start, gone = redis.call('XLEN', stream), '-', nil
+  local length, start, gone, batch = redis.call('XLEN', stream), '-', nil, 0.5
   local function is_too_much() return length > 1 and (length > retention or state.bytes > retention_bytes) end
   while is_too_much() do
-    for _, entry in ipairs(redis.call('XRANGE', stream, start, '+', 'COUNT', BATCH)) do
+    batch = math.min(BATCH, math.max(2 * batch, length - retention))
+    for _, entry in ipairs(redis.call('XRANGE', stream, start, '+', 'COUNT', batch)) do
       if not is_too_much() then break end
       length, state.bytes, gone = length - 1, state.bytes - size_of(entry), entry[1]
       start = '(' .. gone
@@ -168,10 +169,10 @@ end
 
 -- After events were written. What falls out of `ended` leaves `started` too: it must not look open again.
 local function settle(state, has_new_keys)
-  redis.call('HSET', live, 'last', whole(state.last), 'gen', whole(state.gen), 'task', state.task, 'ended', state.ended,
-    'status', state.status, 'outcome', state.outcome, 'message', state.message, 'session', state.session)
   trim(state)
-  redis.call('HSET', live, 'bytes', whole(state.bytes) .. '@' .. whole(state.last))
+  redis.call('HSET', live, 'last', whole(state.last), 'gen', whole(state.gen), 'task', state.task, 'ended', state.ended,
+    'status', state.status, 'outcome', state.outcome, 'message', state.message, 'session', state.session,
+    'bytes', whole(state.bytes) .. '@' .. whole(state.last))
   if has_new_keys then
     for _, task in ipairs(redis.call('ZRANGE', ended, 0, -REMEMBERED_TASKS - 1)) do
       redis.call('ZREM', ended, task)

@@ -16,12 +16,14 @@ from komputer.resources.agent import LiveTask, Outcome, TaskStatus
 from komputer.resources.door import Answer
 
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
-READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost")
+READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost", "bytes")
 """What is read of the live hash together with events."""
 UNREADABLE: Final = "unreadable"
 """The type under which an entry is told that no release of ours wrote; its payload says what is wrong with it."""
 
 _ID: Final = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
+_BYTES: Final = re.compile(rb"([0-9]{1,16})@[0-9]{1,17}")
+_TYPES: Final = frozenset(kind.encode() for kind in types.TYPES)
 _TYPE: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
@@ -128,6 +130,13 @@ def state_of(held: Sequence[bytes | None]) -> State:
     )
 
 
+def bytes_of(held: Sequence[bytes | None]) -> int | None:
+    """Of the values of `READ_FIELDS`: how many bytes the log holds, where that was counted."""
+    counted = held[-1] if len(held) == len(READ_FIELDS) else None
+    found = _BYTES.fullmatch(counted or b"")
+    return int(found[1]) if found else None
+
+
 def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[Row]:
     """What a server answers of a stream. An entry that is not ours is an `unreadable` one, and one whose id can be no
     event's is left out."""
@@ -144,7 +153,7 @@ def _row(entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> Row |
     kind, payload = fields.get(b"t"), fields.get(b"p")
     if kind is None or payload is None:
         return _unreadable(event_id, "a field is missing")
-    if not _TYPE.fullmatch(kind):
+    if kind not in _TYPES and not _TYPE.fullmatch(kind):
         return _unreadable(event_id, "its type is no name")
     try:
         parsed = orjson.loads(payload)

@@ -65,9 +65,9 @@ RETENTION_BYTES: Final = 32 * 1024 * 1024
 server adds. Its memory is up to 1.2 times as much where its allocator rounds up (measured: Valkey 9.1, Redis 7.0)."""
 EXPIRY: Final = timedelta(days=30)
 """A log into which nothing was written for so long is dropped; tombstones of deleted agents are, too."""
-ENDS_AT_ONCE: Final = 100
+ENDS_AT_ONCE: Final = 16
 """Of one read of what is not accounted: there are more only where the operator was away for long."""
-MESSAGES_AT_ONCE: Final = 100
+MESSAGES_AT_ONCE: Final = 16
 """Of one read: there are more only where somebody says a great deal to one task."""
 _TERM_LIMIT: Final = 2**52
 _NEWEST: Final = "+"

@@ -15,6 +15,7 @@ from komputer.events.entries import (
     Live,
     Row,
     State,
+    bytes_of,
     live_of,
     rows_of,
     state_of,
@@ -24,6 +25,10 @@ from komputer.events.server import Server, damaged, unavailable
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of payloads of one page, and of one read; one event in any case. An event has at most 256 KiB."""
+EVENT_LIMIT_BYTES: Final = 256 * 1024
+"""Of one event's payload."""
+SIZES_KEPT: Final = 20_000
+UNKNOWN: Final = 2**53
 NOBODYS: Final = State(None, 0, 0)
 _NEWEST: Final = "+"
 _OLDEST: Final = "-"
@@ -50,6 +55,8 @@ class Reader:
         self._server = server
         self._prefix = prefix
         self.on_live: list[OnLive] = []
+        self._sizes: dict[Place, int] = {}
+        """Bytes that a log held when it was read last."""
 
     def name(self, kind: str, place: Place) -> str:
         """A key of the agent at `place`."""
@@ -57,6 +64,10 @@ class Reader:
 
     def saw(self, place: Place, held: Sequence[bytes | None]) -> State:
         """The values of `READ_FIELDS` were read."""
+        if (size := bytes_of(held)) is not None:
+            if len(self._sizes) >= SIZES_KEPT:
+                self._sizes.clear()
+            self._sizes[place] = size
         if self.on_live:
             live = live_of(held[: len(LIVE_FIELDS)]) if held[0] is not None else None
             for callback in self.on_live:
@@ -65,12 +76,9 @@ class Reader:
 
     async def since(self, wanted: Mapping[Place, int], count: int, room: int) -> dict[Place, Read]:
         """See `Log.since`."""
-        calls = [self._reading("", place, "XRANGE", above(low), _NEWEST, count, room) for place, low in wanted.items()]
-        answers = await self._server.read(calls) if calls else []
-        return {
-            place: self._read(place, answer, is_only=len(wanted) == 1)
-            for place, answer in zip(wanted, answers, strict=True)
-        }
+        calls = [_Call("", place, "XRANGE", above(low), _NEWEST, count, room) for place, low in wanted.items()]
+        answers = await self._answers(calls) if calls else []
+        return {call.place: self._read(call, answer, is_only=len(calls) == 1) for call, answer in answers}
 
     async def before(
         self, place: Place, uid: str | None, types: Collection[str] | None, limit: int, room: int, *, high: int | None
@@ -137,27 +145,75 @@ class Reader:
     ) -> Read:
         """Entries and whose they are, of one moment. Raises `Unavailable` (`log_damaged`) where they cannot be read."""
         command, first, last = ("XREVRANGE", high, low) if newest_first else ("XRANGE", low, high)
-        (answer,) = await self._server.read([self._reading(kind, place, command, first, last, count, room)])
-        return self._read(place, answer, is_only=True)
+        ((call, answer),) = await self._answers([_Call(kind, place, command, first, last, count, room)])
+        return self._read(call, answer, is_only=True)
 
-    def _reading(
-        self, kind: str, place: Place, command: str, first: str, last: str, count: int, room: int
-    ) -> tuple[list[str], list[str | int]]:
-        """A call of `read.lua`."""
-        return [self.name("-live", place), self.name(kind, place)], [
-            *(command, first, last, count, room),
-            *READ_FIELDS,
-        ]
+    async def _answers(self, calls: Sequence["_Call"]) -> list[tuple["_Call", Any]]:
+        """Each in the form of `read.lua`. The script costs the server four times as much as the plain commands, so it
+        is asked only where they might answer too much: of a stream that is large, or that was not read before. A log
+        that grew since then is read by the plain commands once more: all that retention leaves of it, at most."""
+        size = sum(
+            min(call.limit * EVENT_LIMIT_BYTES, self._sizes.get(call.place, UNKNOWN) if call.kind == "" else UNKNOWN)
+            for call in calls
+        )
+        if size <= PAGE_BYTES:
+            answers = await self._plain(calls)
+        else:
+            answers = await self._server.read(
+                [
+                    (
+                        [self.name("-live", call.place), self.name(call.kind, call.place)],
+                        [*(call.command, call.first, call.last, call.limit, call.room), *READ_FIELDS],
+                    )
+                    for call in calls
+                ]
+            )
+        return list(zip(calls, answers, strict=True))
 
-    def _read(self, place: Place, answer: Any, *, is_only: bool) -> Read:
+    async def _plain(self, calls: Sequence["_Call"]) -> list[Any]:
+        async with self._server.redis.pipeline(transaction=True) as pipe:
+            for call in calls:
+                pipe.hmget(self.name("-live", call.place), READ_FIELDS)
+                is_forward = call.command == "XRANGE"
+                (pipe.xrange if is_forward else pipe.xrevrange)(
+                    self.name(call.kind, call.place), call.first, call.last, call.limit
+                )
+            found = await self._server.translated(lambda: pipe.execute(raise_on_error=False))
+        answers: list[Any] = []
+        for call, held, entries in zip(calls, found[::2], found[1::2], strict=True):
+            if is_damaged(held) or is_damaged(entries):
+                broken = "-live" if isinstance(held, Exception) else call.kind
+                answers.append([[], [], 0, self.name(broken, call.place).encode()])
+            else:
+                answers.append([held, entries, len(entries) == call.limit, b""])
+        return answers
+
+    def _read(self, call: "_Call", answer: Any, *, is_only: bool) -> Read:
         held, entries, has_more, broken = answer
         if broken:
+            key = broken.decode(errors="replace")
             if is_only:
-                raise damaged(broken.decode(errors="replace"))
-            logger.warning("a log could not be read", agent="/".join(place), key=broken.decode(errors="replace"))
+                raise damaged(key)
+            logger.warning("a log could not be read", agent="/".join(call.place), key=key)
             return Read([], NOBODYS)
-        reached = entries[-1][0].decode() if entries else ""
-        return Read(rows_of(entries), self.saw(place, held), bool(has_more), reached)
+        state, rows, room = self.saw(call.place, held), rows_of(entries), call.room
+        for n, row in enumerate(rows):
+            room -= len(row.payload)
+            if n and room < 0:
+                return Read(rows[:n], state, True, rows[n - 1].id)
+        return Read(rows, state, bool(has_more), entries[-1][0].decode() if entries else "")
+
+
+class _Call(NamedTuple):
+    """One range of a stream, at most `limit` entries and `room` bytes of it."""
+
+    kind: str
+    place: Place
+    command: str
+    first: str
+    last: str
+    limit: int
+    room: int
 
 
 def above(micros: int) -> str:

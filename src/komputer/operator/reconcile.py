@@ -10,7 +10,7 @@ import structlog
 from pydantic import ValidationError
 from ulid import ULID
 
-from komputer.events.log import Log, LogKey
+from komputer.events.log import ENDS_AT_ONCE, Log, LogKey
 from komputer.events.presence import Alive
 from komputer.kube import AGENTS, CONFIG_MAPS, NETWORK_POLICIES, PODS, PVCS, SERVICE_ACCOUNTS, Cluster, Kind
 from komputer.operator import desired
@@ -108,7 +108,7 @@ class Reconciler:
         has_ended = await self._end(seen, decision)
         look_again = await self._write(manifest, agent, decision, memory, seen.now)
         times = [at - seen.now for at in (decision.look_again, look_again) if at is not None]
-        times += [SOON] if has_ended else []
+        times += [SOON] if has_ended or len(heard.ends) >= ENDS_AT_ONCE else []
         times += [self._settings.retry_every] if in_the_way or memory.refused else []
         return max(SOON, min(times)) if times else None
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from komputer.events import types
-from komputer.events.log import EXPIRY, RETENTION, Log, LogKey, Page
+from komputer.events.log import ENDS_AT_ONCE, EXPIRY, RETENTION, Log, LogKey, Page
 from komputer.events.reading import PAGE_BYTES
 from komputer.resources.errors import Conflict
 from tests.contract.log.events import KEY, Producer, completed, everything, ids, producer, read, said, started, texts
@@ -186,3 +186,31 @@ async def test_many_short_messages_are_too_many_as_well(log: Log) -> None:
         await log.message(KEY, "t1", "one more")
     found = [each.payload["content"] for each in await log.messages(KEY, None)]
     assert found == [str(n) for n in range(1000)]
+
+
+async def test_a_log_that_grew_since_it_was_read_is_read_within_the_bounds_all_the_same(log: Log) -> None:
+    runtime = await producer(log)
+    await runtime.post(said("t1", "small"))
+    assert len((await log.page("team", "ada", limit=50)).entries) == 1
+    big = [types.ToolCall(task_id="t1", id=str(n), tool="Bash", input={"x": "x" * 200 * KIB}) for n in range(30)]
+    for n in range(0, 30, 10):
+        await runtime.post(*big[n : n + 10])
+    for _ in range(2):  # by the plain commands, then by the script
+        page = await log.page("team", "ada", limit=50, after="0-0")
+        assert page.is_cut
+        assert sum(map(len, page.entries)) < PAGE_BYTES + 100 * KIB
+        rest = await log.page("team", "ada", limit=50, after=page.last_id)
+        assert len(page.entries) + len(rest.entries) == 31
+
+
+async def test_ends_are_read_some_at_a_time_and_none_is_lost(log: Log) -> None:
+    runtime = await producer(log)
+    for n in range(20):
+        await runtime.post(started(f"t{n}"), completed(f"t{n}"))
+    found: list[str] = []
+    last: str | None = None
+    while ends := await log.ends_after(KEY, last):
+        assert len(ends) <= ENDS_AT_ONCE
+        found += [end.payload["task_id"] for end in ends]
+        last = ends[-1].id
+    assert found == [f"t{n}" for n in range(20)]
