@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -110,7 +111,7 @@ def test_what_disappears_while_it_runs_comes_back_and_no_second_platform_starts(
         shutil.rmtree(laptop.data_dir / name)
     assert "already runs" in up("--data-dir", str(laptop.data_dir)).stderr
     for part in ("kubernetes", "gateway", "api", "operator", "kubelet"):
-        until(lambda part=part: _killed(laptop, part), f"{part} is killed")
+        until(partial(_killed, laptop, part), f"{part} is killed")
     until(lambda: _is_ready(laptop), "the platform is ready again", within_s=90)
     assert {"kubeconfig", "lock", "logs", "pods"} <= set(os.listdir(laptop.data_dir))
     until(lambda: laptop.post("firm", script({"say": "After."})).status_code == 200, "it takes a task")

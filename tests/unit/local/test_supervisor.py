@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,15 +27,9 @@ def count(name):
 """
 
 
-def supervised(folder: Path, program: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", HEAD + textwrap.dedent(program)],
-        cwd=folder,
-        text=True,
-        timeout=180,
-        check=False,
-        **({"capture_output": True} | options),  # type: ignore[call-overload,dict-item]
-    )
+def supervised(folder: Path, program: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 180, "check": False, **options}
+    return subprocess.run([sys.executable, "-c", HEAD + textwrap.dedent(program)], cwd=folder, **settings)
 
 
 def test_a_part_that_never_starts_ends_the_platform_with_its_log(tmp_path: Path) -> None:
