@@ -27,11 +27,11 @@ def count(name):
 """
 
 
-def supervised(folder: Path, program: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 180, "check": False, **options}
+def supervised(folder: Path, program: str, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", HEAD + textwrap.dedent(program)]
-    done: subprocess.CompletedProcess[str] = subprocess.run(command, cwd=folder, **settings)
-    return done
+    given: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 180, "check": False} | options
+    found: subprocess.CompletedProcess[str] = subprocess.run(command, cwd=folder, **given)
+    return found
 
 
 def test_a_part_that_never_starts_ends_the_platform_with_its_log(tmp_path: Path) -> None:
