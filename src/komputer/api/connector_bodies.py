@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from komputer.api.bodies import Body, Name
 from komputer.connectors.connectors import Auth
 from komputer.resources.connector import (
+    CLAUDE_NAMES,
     RESERVED_NAMES,
     SERVICE,
     URL_LIMIT,
@@ -25,7 +26,8 @@ def _header(value: Any) -> Any:
 
 def _not_reserved(value: Any) -> Any:
     if isinstance(value, str) and value in RESERVED_NAMES:
-        raise ValueError("is taken: agents have tools of this name")
+        owner = "Claude Code" if value in CLAUDE_NAMES else "the platform"
+        raise ValueError(f"is reserved: {owner} has a server of this name, which would hide the connector's tools")
     return value
 
 
