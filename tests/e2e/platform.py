@@ -120,6 +120,12 @@ class Platform(ABC):
             with contextlib.suppress(psutil.NoSuchProcess):  # its parent took it along
                 process.kill()
 
+    def stop_runtime(self, agent: str) -> None:
+        """It stays as it is, like one that hangs."""
+        for process in self.agent_processes("komputer.runtime", agent):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
     @property
     def cli_environment(self) -> dict[str, str]:
         return {**os.environ, "KOMPUTER_API": self.url} | ({"KOMPUTER_TOKEN": self.token} if self.token else {})

@@ -51,6 +51,18 @@ def test_the_runtime_is_killed(platform: Platform) -> None:
     assert any(e["type"] == "task_resumed" for e in events)
 
 
+def test_the_runtime_hangs(platform: Platform) -> None:
+    """`kill -STOP`: its pod is replaced after a minute of silence, and the task goes on."""
+    platform.assign("frozen", script(*WORK))
+    platform.event("frozen", "tool_call")
+    platform.stop_runtime("frozen")
+    platform.end("frozen", within_s=240)
+    events = finished(platform, "frozen")
+    assert events[-1]["payload"]["result"] == "After."
+    assert any(e["type"] == "task_resumed" for e in events)
+    platform.assign("frozen", script({"say": "Again."}))
+
+
 def test_valkey_is_killed(platform: Platform) -> None:
     platform.assign("amnesia", script(*WORK))
     platform.event("amnesia", "tool_call")

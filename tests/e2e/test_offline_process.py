@@ -42,7 +42,7 @@ def test_the_page_s_command_answers_as_the_page_says() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_mid_answer(number: signal.Signals) -> None:
     prompt = '```offline\n[{"say": "One."}, {"wait": 600}, {"say": "Two."}]\n```'
-    asked = {"model": "m", "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    asked = {"model": "claude-test-1", "stream": True, "messages": [{"role": "user", "content": prompt}]}
     with started() as model:
         assert model.stdout
         address = model.stdout.readline().strip()

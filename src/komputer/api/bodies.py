@@ -2,13 +2,21 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 from pydantic.alias_generators import to_camel
 
 from komputer.events.types import TEXT_LIMIT
 from komputer.resources import labels as labelling
 from komputer.resources import names, secret
-from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Effort, Model, Role, ToolName
+from komputer.resources.agent import (
+    INSTRUCTIONS_LIMIT_BYTES,
+    PROMPT_LIMIT_BYTES,
+    Effort,
+    Model,
+    Role,
+    ToolName,
+    is_model_alias,
+)
 from komputer.resources.errors import Invalid
 
 KEPT_WHERE_EMPTY = ("model", "templateRef", "role")
@@ -106,6 +114,12 @@ class Body(BaseModel):
                 )
 
 
+def _no_alias(model: str) -> str:
+    if is_model_alias(model):
+        raise ValueError("is an alias; write the model's id, for example claude-sonnet-4-6")
+    return model
+
+
 OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(value))
 """An empty text is not checked: what it means is said where the field is used."""
 
@@ -130,7 +144,7 @@ class AgentSettings(Body):
     )
 
     system_prompt: SystemPrompt | None = None
-    model: Annotated[Model | None, OrEmpty] = None
+    model: Annotated[Annotated[Model, AfterValidator(_no_alias)] | None, OrEmpty] = None
     template_ref: Annotated[TemplateRef | None, OrEmpty] = None
     role: Annotated[Role | None, OrEmpty] = None
     connectors: Annotated[list[str] | None, Field(max_length=64)] = None

@@ -8,6 +8,7 @@ from komputer.api.bodies import Answer, Body, Name
 from komputer.api.validation import SECRET_KEY, SECRET_NAME
 from komputer.connectors.connectors import Auth
 from komputer.resources.connector import (
+    CLAUDE_NAMES,
     RESERVED_NAMES,
     SERVICE,
     URL_LIMIT,
@@ -26,7 +27,8 @@ def _header(value: Any) -> Any:
 
 def _not_reserved(value: Any) -> Any:
     if isinstance(value, str) and value in RESERVED_NAMES:
-        raise ValueError("is taken: agents have tools of this name")
+        owner = "Claude Code" if value in CLAUDE_NAMES else "the platform"
+        raise ValueError(f"is reserved: {owner} has a server of this name, which would hide the connector's tools")
     return value
 
 

@@ -30,6 +30,8 @@ T = TypeVar("T")
 BODY_LIMIT_BYTES: Final = 32 * 2**20
 """What Anthropic accepts."""
 QUERIES: Final = (b"", b"beta=true")
+PERMANENT: Final = frozenset({401, 402, 403, 404})
+"""Statuses that do not change when the same request comes again: a wrong key, no money, no access, no such model."""
 STARTS_KEPT: Final = 10_000
 
 
@@ -168,7 +170,8 @@ async def _refused(answer: aiohttp.ClientResponse, credential: Credential | None
     """An error as it came, but for the credential; a redirect, which would lead the pod elsewhere, as an error."""
     log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
     if answer.status < 400:
-        raise Unreachable("The model's address answers with a redirect; the platform follows none.")
+        redirect = Unreachable("The model's address answers with a redirect; the platform follows none.")
+        return _final(model_error(redirect))
     body = bytearray()
     async for chunk in answer.content.iter_any():
         body += chunk
@@ -177,6 +180,12 @@ async def _refused(answer: aiohttp.ClientResponse, credential: Credential | None
     response = Response(cleaned(bytes(body), answer.headers.get("content-encoding", ""), credential), answer.status)
     passed = headers.to_pod(answer.headers.items(), credential.value if credential else None)
     response.raw_headers += [pair for pair in passed if pair[0] not in (b"content-length", b"content-encoding")]
+    return _final(response) if answer.status in PERMANENT else response
+
+
+def _final(response: Response) -> Response:
+    """Claude does not send the request again. It would, for three minutes, also after a wrong key."""
+    response.headers["x-should-retry"] = "false"
     return response
 
 

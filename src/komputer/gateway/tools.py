@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from komputer.resources import names
-from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Model, Role
+from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Model, Role, is_model_alias
 
 
 def _agent_name(value: str) -> str:
@@ -22,6 +22,12 @@ def _within(limit_bytes: int) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _no_alias(value: str) -> str:
+    if is_model_alias(value):
+        raise ValueError("is an alias; write the model's id, for example claude-sonnet-4-6")
+    return value
 
 
 Name = Annotated[str, AfterValidator(_agent_name), Field(description="The agent's name.")]
@@ -45,7 +51,9 @@ class CreateAgent(Arguments):
     name: Annotated[str, AfterValidator(_agent_name), Field(description="Lower-case letters, digits and hyphens.")]
     instructions: Instructions
     role: Annotated[Role, Field(description="A manager can make agents of its own; prefer workers.")] = "worker"
-    model: Annotated[Model | None, Field(description="Yours if left out.")] = None
+    model: Annotated[
+        Annotated[Model, AfterValidator(_no_alias)] | None, Field(description="Its id; yours if left out.")
+    ] = None
     system_prompt: Annotated[
         str | None, _within(PROMPT_LIMIT_BYTES), Field(description="Put before its built-in prompt, for every task.")
     ] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,6 +17,8 @@ from komputer.offline.answer import answer
 from komputer.offline.conversation import BadRequest, tokens
 from komputer.offline.playing import Counters, Playing
 
+KNOWN_MODEL = re.compile(r"claude-.*[0-9]")
+"""Ids that are served: of the form of Anthropic's, also on Vertex AI and Bedrock. All others are 404, as there."""
 MAX_BODY_BYTES = 32 * 2**20
 """What Anthropic accepts."""
 
@@ -29,6 +32,8 @@ def application() -> Starlette:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise BadRequest("model: a string is required")
+        if KNOWN_MODEL.search(model) is None:
+            raise HTTPException(404, f"model: {model}")
         tools = body.get("tools") or []
         if not isinstance(tools, list):
             raise BadRequest("tools: a list is required")
@@ -86,5 +91,6 @@ async def _bad_request(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{request.method} {request.url.path}: {error.detail}"
+    is_model = error.detail.startswith("model: ")
+    message = error.detail if is_model else f"{request.method} {request.url.path}: {error.detail}"
     return _json(wire.error(error.status_code, message), error.status_code)

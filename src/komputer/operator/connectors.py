@@ -9,7 +9,7 @@ from komputer.kube import CONNECTORS, Cluster
 from komputer.operator.look import first_error
 from komputer.operator.store import ConnectorKey, Store
 from komputer.resources.base import Condition, Manifest, with_condition
-from komputer.resources.connector import Connector, is_connector_name
+from komputer.resources.connector import RESERVED_NAMES, Connector, is_connector_name
 from komputer.resources.errors import Conflict, NotFound
 
 EVERY: Final = timedelta(seconds=1)
@@ -40,7 +40,9 @@ def status_of(manifest: Manifest, agents: list[str], now: datetime) -> dict[str,
 def _verdict(manifest: Manifest) -> tuple[bool, str, str]:
     name = manifest["metadata"]["name"]
     if not is_connector_name(name):
-        return False, "InvalidName", "the name is not of lower-case letters, digits and hyphens, at most 63, or is ours"
+        if name in RESERVED_NAMES:
+            return False, "ReservedName", "Claude Code or the platform has a server of this name: choose another name"
+        return False, "InvalidName", "the name is not of lower-case letters, digits and hyphens, at most 63"
     try:
         spec = Connector.model_validate(manifest).spec
     except ValidationError as wrong:

@@ -16,11 +16,13 @@ from komputer.resources.agent import (
     Phase,
     Unrecorded,
     digest_of,
+    is_model_alias,
     wanted,
 )
 from komputer.resources.base import Condition, Manifest, with_condition
 from komputer.resources.connector import missing
 
+ALIAS_TOLD: Final = "write a model's id, for example claude-sonnet-4-6; tasks end with model_not_found"
 CHATTY: Final = frozenset({"last_task_message", "last_activity_at"})
 """Fields that every event of a running task changes."""
 CHATTY_EVERY: Final = timedelta(seconds=5)
@@ -124,6 +126,10 @@ def _conditions(seen: Seen, status: AgentStatus, in_the_way: Trouble | None) -> 
         yield condition("ConnectorsFound", False, *without_connectors(without))
     elif wanted_connectors or any(known.type == "ConnectorsFound" for known in status.conditions):
         yield condition("ConnectorsFound", True, "AllConnectorsFound")
+    if is_model_alias(seen.agent.spec.model):
+        yield condition("ModelKnown", False, "ModelAlias", f"{seen.agent.spec.model!r} is an alias: {ALIAS_TOLD}")
+    elif any(known.type == "ModelKnown" for known in status.conditions):
+        yield condition("ModelKnown", True, "ModelID")
     unsupported = not_built(seen.agent.spec)
     if unsupported:
         told = f"not built yet, without effect: {', '.join(f'spec.{field}' for field in unsupported)}"

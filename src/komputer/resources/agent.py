@@ -34,12 +34,20 @@ Digest = Annotated[
     str, Field(pattern=r"^[0-9a-f]{32}$", description="Digest of spec.instructions: 32 hex digits of SHA-256.")
 ]
 Model = Annotated[str, Field(min_length=1, max_length=256, pattern=MODEL_NAME)]
+MODEL_ALIASES: Final = frozenset({"best", "default", "fable", "haiku", "inherit", "opus", "opusplan", "sonnet"})
+"""Words that Claude Code understands, also with `[1m]`, and the Messages API does not. What they stand for changes
+with releases, so nobody resolves them: a model is named by its id."""
 Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_BYTES)]
 
 
 def digest_of(instructions: str) -> str:
     """32 hex digits that stand for a manifest's instructions."""
     return hashlib.sha256(instructions.encode()).hexdigest()[:32]
+
+
+def is_model_alias(model: str) -> bool:
+    """Whether this is a word for a model and no id of one."""
+    return model.lower().removesuffix("[1m]") in MODEL_ALIASES
 
 
 class Covers(Part):

@@ -12,8 +12,21 @@ from komputer.resources.base import AGE, Column, Condition, Int32, Int64, Manife
 AuthType = Literal["token", "oauth", "header", "none"]
 DEFAULT_KEY: Final = "token"
 """Of the Secret, where none is named."""
-RESERVED_NAMES: Final = frozenset({"komputer"})
-"""Servers that every agent may have anyway: a connector of this name would hide a manager's own tools."""
+CLAUDE_NAMES: Final = frozenset(
+    {
+        "ccr-email",
+        "claude-code-remote",
+        "claude-device",
+        "claude-in-chrome",
+        "computer-use",
+        "ide",
+        "remote-devices",
+        "workspace",
+    }
+)
+"""MCP servers of Claude Code itself (2.1): it does not load another of such a name, or hides its tools."""
+RESERVED_NAMES: Final = CLAUDE_NAMES | {"komputer"}
+"""No connector may have them. `komputer`: it would hide a manager's own tools."""
 SERVICE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 HEADER: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
 URL_LIMIT: Final = 2048

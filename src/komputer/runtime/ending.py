@@ -152,6 +152,8 @@ def code_of(result: ResultMessage, api_error: str | None) -> str:
         return "billing"
     if reason in ("prompt_too_long", "blocking_limit") or "prompt is too long" in text:
         return "prompt_too_long"
+    if result.stop_reason == "model_context_window_exceeded" or "context window limit" in text:
+        return "model_context_window_exceeded"  # Claude calls it max_output_tokens
     if status == 404 or api_error == "model_not_found":
         return "model_not_found"
     if api_error == "max_output_tokens":

@@ -25,7 +25,7 @@ ASKED_LIMIT: Final = 4096
 Phase = Literal["written", "acted", "ended"]
 """Of the open task: in the ledger; the transcript has it and a tool may have run; its end stands in the outbox."""
 
-ENDS_SESSION: Final = frozenset({"prompt_too_long", "session_lost"})
+ENDS_SESSION: Final = frozenset({"prompt_too_long", "model_context_window_exceeded", "session_lost"})
 """Errors after which the next task begins a new conversation: every one in the old would fail the same way."""
 
 MESSAGE: Final = "message"

@@ -90,6 +90,8 @@ def environment(
         "API_TIMEOUT_MS": str(max(1000, stall_ms * 2 // 5)),
         "MCP_TIMEOUT": str(SERVERS_S * 1000),
         "MCP_TOOL_TIMEOUT": str(TOOL_S * 1000),
+        # A second limit, of a tool that reports nothing; Claude's own is five minutes.
+        "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": str(TOOL_S * 1000),
         "BASH_DEFAULT_TIMEOUT_MS": "120000",
         "BASH_MAX_TIMEOUT_MS": "3600000",
     }

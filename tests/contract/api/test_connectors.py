@@ -114,7 +114,9 @@ async def exists(world: World, secret: str) -> bool:
     ("fields", "code", "word"),
     [
         ({"name": "Git"}, "invalid", "name"),
-        ({"name": "komputer"}, "invalid", "taken"),
+        ({"name": "komputer"}, "invalid", "reserved"),
+        ({"name": "ide"}, "invalid", "Claude Code has a server of this name"),
+        ({"name": "claude-in-chrome"}, "invalid", "reserved"),
         ({"name": "a.b"}, "invalid", "name"),
         ({"service": ""}, "invalid", "service"),
         ({"service": 5}, "invalid", "service"),

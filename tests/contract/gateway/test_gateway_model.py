@@ -264,7 +264,21 @@ async def test_a_redirect_is_not_followed_and_not_told(ada: Runner, model: Model
     answered = await ada.ask()
     assert (answered.status_code, answered.json()["code"]) == (502, "model-unreachable")
     assert "169.254" not in answered.text + str(answered.headers)
+    assert answered.headers["x-should-retry"] == "false"
     assert len(model.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "is_final"),
+    [(400, False), (401, True), (402, True), (403, True), (404, True), (429, False), (529, False)],
+)
+async def test_claude_does_not_repeat_what_cannot_succeed(
+    ada: Runner, model: Model, status: int, is_final: bool
+) -> None:
+    model.reply = answers(status, {"type": "error", "error": {"type": "any", "message": "no"}}, x_should_retry="true")
+    answered = await ada.ask()
+    assert answered.status_code == status
+    assert answered.headers.get_list("x-should-retry") == (["false"] if is_final else ["true"])
 
 
 async def test_a_model_that_cannot_be_reached_is_told_without_its_address(ada: Runner, world: World) -> None:

@@ -31,3 +31,14 @@ def test_whatever_stands_in_a_field_is_taken_or_refused(value: object) -> None:
     for body, name in fields:
         with contextlib.suppress(ValidationError):
             body.model_validate({name: value})
+
+
+@pytest.mark.parametrize(
+    "alias", ["haiku", "sonnet", "opus", "opus[1m]", "opusplan", "best", "fable", "default", "Haiku"]
+)
+@pytest.mark.parametrize("kind", [CreateAgent, PatchAgent])
+def test_an_alias_of_a_model_is_refused_with_a_sentence(kind: type[CreateAgent] | type[PatchAgent], alias: str) -> None:
+    with pytest.raises(ValidationError, match="is an alias; write the model's id"):
+        kind.model_validate({"name": "ada", "instructions": "x", "model": alias})
+    for model in ("claude-haiku-4-5", "claude-sonnet-4-6[1m]", "claude-opus-5-5@20260101"):
+        assert kind.model_validate({"name": "ada", "instructions": "x", "model": model}).model == model

@@ -315,8 +315,8 @@ async def test_a_request_larger_than_anthropic_takes_is_a_413(client: httpx.Asyn
         (b"[" * 100_000, "not JSON"),
         (b"[]", "JSON object"),
         (b"{}", "model"),
-        (b'{"model": "m"}', "messages"),
-        (b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": {"a": 1}}', "tools"),
+        (b'{"model": "claude-test-1"}', "messages"),
+        (b'{"model": "claude-test-1", "messages": [{"role": "user", "content": "x"}], "tools": {"a": 1}}', "tools"),
     ],
 )
 async def test_a_wrong_request_is_a_400_that_names_the_fault(
@@ -348,7 +348,7 @@ async def test_deep_nesting_is_not_the_servers_fault(
     client: httpx.AsyncClient, depth: int, statuses: list[int]
 ) -> None:
     call = b'{"type": "tool_use", "input": %s1%s}' % (b'{"a":' * depth, b"}" * depth)
-    asked = b'{"model": "m", "messages": [{"role": "assistant", "content": [%s]}]}' % call
+    asked = b'{"model": "claude-test-1", "messages": [{"role": "assistant", "content": [%s]}]}' % call
     paths = ("/v1/messages", "/v1/messages/count_tokens")
     assert [(await client.post(path, content=asked)).status_code for path in paths] == statuses
 
@@ -385,9 +385,23 @@ def test_no_request_is_the_servers_fault(asked: Any) -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app()), base_url="http://offline") as client:
             return (await client.post("/v1/messages", content=json.dumps(asked).encode())).status_code
 
-    assert asyncio.run(ask()) in (200, 400)
+    assert asyncio.run(ask()) in (200, 400, 404)
 
 
 def test_counters_forget_the_oldest_only() -> None:
     counters = Counters(limit=2)
     assert [counters.take(step, 1) for step in ("a", "a", "b", "c", "b", "a")] == [True, False, True, True, False, True]
+
+
+@pytest.mark.parametrize("model", ["haiku", "sonnet", "opus[1m]", "m", "gpt-4", "claude-", "no model"])
+def test_an_unknown_model_is_not_found_as_at_anthropic(model: str) -> None:
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app()), base_url="http://offline") as client:
+            asked = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+            return await client.post("/v1/messages", json=asked)
+
+    answered = asyncio.run(ask())
+    assert (answered.status_code, answered.json()["error"]) == (
+        404,
+        {"type": "not_found_error", "message": f"model: {model}"},
+    )

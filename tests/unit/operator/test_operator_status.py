@@ -211,3 +211,9 @@ def test_an_agent_says_which_connectors_it_does_without() -> None:
 
 def test_an_agent_that_never_named_a_connector_says_nothing_of_them() -> None:
     assert all(each.type != "ConnectorsFound" for each in after(seen()).conditions)
+
+
+def test_an_agent_whose_manifest_names_an_alias_of_a_model_says_so() -> None:
+    told = condition(after(seen(agent(spec={"model": "haiku"}))), "ModelKnown")
+    assert (told.status, told.reason) == ("False", "ModelAlias")
+    assert all(each.type != "ModelKnown" for each in after(seen()).conditions)

@@ -117,6 +117,11 @@ def test_a_task_that_has_ended_elsewhere_gets_no_second_end() -> None:
         (failed(413, terminal_reason="image_error"), "invalid_request", "model_invalid_request"),
         (failed(400, result="Your credit balance is too low"), "billing_error", "billing"),
         (failed(400, terminal_reason="prompt_too_long"), "invalid_request", "prompt_too_long"),
+        (
+            failed(None, result="API Error: The model has reached its context window limit."),
+            "max_output_tokens",
+            "model_context_window_exceeded",
+        ),
         (failed(None, terminal_reason="blocking_limit"), None, "prompt_too_long"),
         (failed(None, stop_reason="refusal"), None, "model_refused"),
         (failed(None, terminal_reason="completed"), "max_output_tokens", "max_output_tokens"),
