@@ -63,7 +63,7 @@ def test_the_file_that_valkey_writes_into_is_the_newest(tmp_path: Path) -> None:
 def test_the_terminal_is_told_once_when_the_disk_is_full_and_once_when_it_is_not() -> None:
     said: list[str] = []
     problems = iter([None, "the disk is full", "the disk is full", None, None])
-    supervisor = Supervisor([], said.append, lambda: next(problems))
+    supervisor = Supervisor([], said.append, problem=lambda: next(problems))
     for _ in range(5):
         supervisor._tell_problem()
     assert said == ["  the disk is full", "  the disk has space again"]
