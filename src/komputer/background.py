@@ -119,8 +119,8 @@ async def retried(
             result = await work()
         except (Exception, asyncio.CancelledError) as error:  # border: no failure of background work ends it
             task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from error
             steady.cancel()
             found = reason_of(error)
             if found != reason:

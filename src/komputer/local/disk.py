@@ -36,9 +36,9 @@ def shortage(path: Path) -> str | None:
     found = os.statvfs(path)
     free_bytes = found.f_bavail * found.f_frsize
     if free_bytes < MIN_FREE_BYTES:
-        return f"the disk of {path} is full ({free_bytes // 1024} KiB free): delete agents or files"
+        return f"the disk of {path} is full (less than {MIN_FREE_BYTES // 2**20} MiB free): delete agents or files"
     if found.f_files and found.f_favail < MIN_FREE_INODES:
-        return f"the disk of {path} has too few inodes ({found.f_favail} free): delete agents or files"
+        return f"the disk of {path} has too few inodes (fewer than {MIN_FREE_INODES} free): delete agents or files"
     return None
 
 

@@ -60,16 +60,25 @@ async def test_a_container_that_ends_on_a_full_disk_runs_again_when_there_is_spa
     await machine.until(is_running)
     volume = machine.volume()
     assert volume
-    (volume / "end").touch()
     filling = fill_bytes(machine.data)
+
+    async def is_told() -> bool:
+        return bool(await pressure(machine))
+
+    await eventually(is_told)
+    (volume / "end").touch()
     waiting = await machine.until(waits)
     assert waits(waiting).startswith("DiskPressure: the disk of")
-    conditions = (await machine.cluster.get(PODS, "pod", "default"))["status"]["conditions"]
-    assert [c["reason"] for c in conditions if c["type"] == "DiskPressure"] == ["DiskFull"]
+    assert await pressure(machine) == ["DiskFull"]
     filling.unlink()
     await machine.until(is_running)
+    assert await pressure(machine) == []
+
+
+async def pressure(machine: Machine) -> list[str]:
+    """The reason of the pod's condition DiskPressure, if it has one."""
     conditions = (await machine.cluster.get(PODS, "pod", "default"))["status"]["conditions"]
-    assert not [c for c in conditions if c["type"] == "DiskPressure"]
+    return [condition["reason"] for condition in conditions if condition["type"] == "DiskPressure"]
 
 
 async def test_a_claim_is_deleted_on_a_full_disk(machine: Machine) -> None:

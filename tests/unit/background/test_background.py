@@ -105,3 +105,20 @@ async def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_reason_is_one_line_without_our_types() -> None:
     assert reason_of(ExceptionGroup("x", [ExceptionGroup("y", [KeyError("k")])])) == "KeyError: 'k'"
     assert reason_of(TimeoutError()) == "TimeoutError"
+
+
+async def test_work_that_fails_while_it_is_cancelled_is_not_started_again() -> None:
+    begun = asyncio.Event()
+
+    async def job() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError(errno.EIO, "broken while it ended")
+
+    async with asyncio.timeout(10):
+        async with Background() as work:
+            task = work.run("the job", job)
+            await begun.wait()
+        assert task.cancelled()

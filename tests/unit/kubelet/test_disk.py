@@ -15,11 +15,11 @@ def test_a_disk_without_bytes_or_inodes_is_full_and_says_what_to_do(tmp_path: Pa
     with small_disk(tmp_path / "d", size_mib=24, inodes=300) as folder:
         assert disk.shortage(folder) is None
         filling = fill_inodes(folder)
-        assert "too few inodes (0 free): delete agents or files" in str(disk.shortage(folder))
+        assert "too few inodes (fewer than 64 free): delete agents or files" in str(disk.shortage(folder))
         shutil.rmtree(filling)
         assert disk.shortage(folder) is None
         fill_bytes(folder)
-        assert "is full (0 KiB free): delete agents or files" in str(disk.shortage(folder))
+        assert "is full (less than 8 MiB free): delete agents or files" in str(disk.shortage(folder))
 
 
 def test_what_was_allocated_ahead_can_be_written_on_a_full_disk(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_etc_of_a_sandbox_is_fixed_minimal_and_what_everybody_may_read(tmp_p
     assert etc.stat().st_ino == before
     make_etc(etc, host)
     assert (etc / "services").read_text() == "added later"
-    assert (etc / "passwd").stat().st_mode & 0o777 == 0o644
+    assert (etc / "passwd").stat().st_mode & 0o777 == 0o600
 
 
 def test_this_machines_programs_find_what_they_need(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from komputer.kube import PVCS, Cluster
 from komputer.resources.base import Manifest
+from komputer.resources.errors import Conflict
 
 FINALIZER: Final = "komputer.ai/volume"
 
@@ -31,7 +32,16 @@ def is_deleted(claim: Manifest) -> bool:
 
 
 async def bind(cluster: Cluster, claim: Manifest) -> Manifest:
-    """Binds the claim. Raises `Conflict` where it is no longer as it was read, `NotFound` where it is gone."""
+    """Binds the claim, and returns it as it is then; one that is being deleted stays as it is. Raises `NotFound`."""
+    while not is_bound(claim) and not is_deleted(claim):
+        try:
+            claim = await _bind(cluster, claim)
+        except Conflict:  # the pod that mounts it binds it too
+            claim = await cluster.get(PVCS, claim["metadata"]["name"], claim["metadata"]["namespace"])
+    return claim
+
+
+async def _bind(cluster: Cluster, claim: Manifest) -> Manifest:
     meta, spec = claim["metadata"], claim["spec"]
     finalizers = [*(one for one in meta.get("finalizers", ()) if one != FINALIZER), FINALIZER]
     own = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"], "finalizers": finalizers}

@@ -38,8 +38,7 @@ def make_etc(target: Path, source: Path = Path("/etc")) -> None:
     """Makes `target` anew. What cannot be read is left out. Raises `OSError` where `target` cannot be written."""
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True, mode=0o755)
-    new.chmod(0o755)
+    new.mkdir(parents=True, mode=0o700)
     for name, text in MADE.items():
         (new / name).write_text(text)
     for name in (*FILES, *NETWORK):
@@ -52,7 +51,7 @@ def make_etc(target: Path, source: Path = Path("/etc")) -> None:
     (new / "mtab").symlink_to("/proc/mounts")
     for path in new.rglob("*"):
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() else 0o644)
+            path.chmod(0o700 if path.is_dir() else 0o600)  # in a sandbox the agent is their owner
     shutil.rmtree(target, ignore_errors=True)
     new.replace(target)
 
@@ -65,7 +64,7 @@ def follow_network(target: Path, source: Path = Path("/etc")) -> None:
         if data is not None and (not path.exists() or path.read_bytes() != data):
             temporary = path.with_name(f".{name}.new")
             temporary.write_bytes(data)
-            temporary.chmod(0o644)
+            temporary.chmod(0o600)
             temporary.replace(path)
 
 

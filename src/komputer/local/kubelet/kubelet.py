@@ -163,7 +163,7 @@ class Kubelet:
             if claims.is_deleted(claim):
                 self._discard(claims.claim_folder(self._claim_folder, claim))
                 await claims.release(self._cluster, claim)
-            elif not claims.is_bound(claim):
+            else:
                 await claims.bind(self._cluster, claim)
         except NotFound:
             return

@@ -4,13 +4,14 @@ import asyncio
 import errno
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from komputer.background import Background
+from komputer.background import Background, reason_of
 from komputer.kube import CONFIG_MAPS, SECRETS, Cluster
 from komputer.local.kubelet import logs
 from komputer.local.kubelet.container import Command, Run
@@ -97,8 +98,7 @@ class PodRunner:
         self._background.keep(f"status of {name}", self._report)
         self._background.keep(f"volumes of {name}", self._refresh)
         for spec, state in zip(self._pod["spec"]["containers"], self._containers, strict=True):
-            job = partial(self._keep, spec, state)
-            self._background.run(f"container {state.name} of {name}", job, partial(self._failed, state))
+            self._background.run(f"container {state.name} of {name}", partial(self._keep, spec, state))
 
     async def stop(self, grace: timedelta) -> None:
         """Ends every container; the pod's status is left as it is."""
@@ -123,14 +123,14 @@ class PodRunner:
                 raise
             self._pod = {**self._pod, "status": status}
 
-    def _failed(self, state: ContainerState, reason: str | None) -> None:
-        """What keeps the container from running, for its status; None: nothing does any more."""
-        if reason is None:
-            return
-        if state.state != "waiting":
-            state.state, state.reason = "waiting", "CreateContainerError"
-        state.message = reason
-        self.changed()
+    def _waits(self, state: ContainerState, error: Exception) -> None:
+        """The status says why the container does not run, with the reason as Kubernetes names it."""
+        has_name = isinstance(error, NotMounted) and error.code != NotMounted.code
+        reason = error.code if isinstance(error, NotMounted) and has_name else "ContainerCreating"
+        before = (state.state, state.reason, state.message)
+        state.state, state.reason, state.message = "waiting", reason, reason_of(error)
+        if before != (state.state, state.reason, state.message):
+            self.changed()
 
     async def _refresh(self) -> None:
         while True:
@@ -146,8 +146,11 @@ class PodRunner:
         """Starts the container, and again as restartPolicy says; returns when it has ended for good."""
         policy = self._pod["spec"].get("restartPolicy", "Always")
         while True:
-            command = await self._prepared(spec, state)
-            done = await self._once(command, state)
+            try:
+                done = await self._once(await self._prepared(spec), state)
+            except Exception as error:
+                self._waits(state, error)
+                raise
             if not starts_again(policy, done.code):
                 state.state, state.exit = "terminated", done
                 self.changed()
@@ -162,19 +165,13 @@ class PodRunner:
                 self.changed()
                 await asyncio.sleep(pause.total_seconds())
 
-    async def _prepared(self, spec: Manifest, state: ContainerState) -> Command:
-        """What to run, with its folders made. Raises, and says in `state` why it waits, as Kubernetes names it."""
-        state.state, state.reason = "waiting", "ContainerCreating"
-        try:
-            if full := self._full_disk():
-                raise NotMounted(full, code=DISK_PRESSURE)
-            if self._sandbox is Sandbox.BUBBLEWRAP and not self._etc.exists():
-                raise NotMounted("the sandbox's /etc is not made yet")
-            return await self._command(spec, await self._volumes.make())
-        except NotMounted as waiting:
-            if waiting.code != NotMounted.code:
-                state.reason = waiting.code
-            raise
+    async def _prepared(self, spec: Manifest) -> Command:
+        """What to run, with its folders made. Raises `NotMounted`, `OSError`, and what the cluster raises."""
+        if full := self._full_disk():
+            raise NotMounted(full, code=DISK_PRESSURE)
+        if self._sandbox is Sandbox.BUBBLEWRAP and not self._etc.exists():
+            raise NotMounted("the sandbox's /etc is not made yet")
+        return await self._command(spec, await self._volumes.make())
 
     async def _once(self, command: Command, state: ContainerState) -> Exit:
         self._folders[state.name] = {mount.source: identity(mount.source) for mount in command.mounts}
@@ -183,7 +180,8 @@ class PodRunner:
         try:
             run = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            self._runs[state.name] = await starting  # for `stop`: what is about to run must end, too
+            with suppress(OSError):
+                self._runs[state.name] = await starting  # for `stop`: what is about to run must end, too
             raise
         except OSError as wrong:
             if wrong.errno not in PROGRAMS_FAULT:

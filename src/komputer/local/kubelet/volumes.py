@@ -71,12 +71,11 @@ class Volumes:
     async def _claim(self, name: str) -> Path:
         try:
             claim = await self._cluster.get(PVCS, name, self._namespace)
-            if claims.is_deleted(claim):
-                raise NotMounted(f'persistentvolumeclaim "{name}" is being deleted')
-            if not claims.is_bound(claim):
-                claim = await claims.bind(self._cluster, claim)
+            claim = await claims.bind(self._cluster, claim)
         except NotFound as missing:
             raise NotMounted(f'persistentvolumeclaim "{name}" not found') from missing
+        if claims.is_deleted(claim):
+            raise NotMounted(f'persistentvolumeclaim "{name}" is being deleted')
         path = claims.claim_folder(self._claim_folders, claim)
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return path
