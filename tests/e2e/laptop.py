@@ -67,7 +67,7 @@ class Laptop(Platform):
         """As Ctrl-C does; the exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(timeout=90)
+        code = self.process.wait(timeout=180)
         self._close()
         return code
 

@@ -20,6 +20,8 @@ from tests.e2e.platform import script, until
 from tests.e2e.test_crashes import WORK, finished
 
 KEY = "sk-ant-not-a-real-key"
+pytestmark = pytest.mark.timeout(600)
+"""Each of some tests starts four platforms; generous for a busy machine."""
 
 
 def up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -123,6 +123,8 @@ def find_damage(folder: Path) -> Damage | None:
     """The first fault of the log; None where all of it can be read. Reads every file: a second or two per 100 MB."""
     if damage := check_files(folder):
         return damage
+    if not manifest_path(folder).exists():
+        return None  # a new log
     parts = listed(folder)
     for name, kind in parts:
         path = manifest_path(folder).parent / name

@@ -31,6 +31,8 @@ WATCH_S = 2.0
 """Between two calls of `watch`."""
 SLOW_START_S = 30.0
 """After which a person who waits for the start is told for which parts, and again each time."""
+UNREADY_STOP_S = 3.0
+"""How long a part that is still starting may take to stop: it has nothing to finish, and may wait for another part."""
 SLOW_STOP_S = 3.0
 """After which a person who waits for the end is told for which part."""
 FORGIVEN_AFTER_S = 60.0
@@ -268,18 +270,20 @@ class Supervisor:
         """In the reverse order of start: each part can still speak to those that it needs."""
         code = 0
         for part in reversed(self.parts):
+            was_ready = self._ready[part.slot] == 1
             self._ready[part.slot] = 0
             if part.pid is None:
                 continue
             os.kill(part.pid, signal.SIGTERM)
             begun, is_told = time.monotonic(), False
-            deadline = begun + part.stop_s
+            deadline = begun + (part.stop_s if was_ready else UNREADY_STOP_S)
             while not self._has_ended(part):
                 if time.monotonic() > deadline or self._stopping > 1:
-                    self._tell(f"  {part.name:<11} did not stop in time and was killed")
                     os.kill(part.pid, signal.SIGKILL)
                     os.waitpid(part.pid, 0)
-                    code = 1
+                    if was_ready:
+                        self._tell(f"  {part.name:<11} did not stop in time and was killed")
+                        code = 1
                     break
                 if not is_told and time.monotonic() > begun + SLOW_STOP_S:
                     is_told = True

@@ -58,6 +58,7 @@ def served(folder: Path) -> list[int]:
 def test_a_sound_log_has_no_damage(log: Path) -> None:
     assert aof.find_damage(log) is None
     assert served(log) == list(range(1, EVENTS + 1))
+    assert aof.find_damage(log / "empty") is None, "nothing was written yet"
 
 
 @pytest.mark.parametrize("kind", ["truncated", "zeros to the end", "garbage to the end"])

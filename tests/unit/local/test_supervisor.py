@@ -86,6 +86,28 @@ def test_a_part_that_cannot_run_says_why_and_is_not_tried_again(tmp_path: Path) 
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_part_that_waits_for_one_that_cannot_run_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    done = supervised(
+        tmp_path,
+        """
+        import signal
+        def waits(ready):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            count("waits")
+            time.sleep(600)
+        def refuses(ready):
+            while not os.path.exists("waits"):
+                time.sleep(0.01)
+            raise Fatal("damaged")
+        supervisor.UNREADY_STOP_S = 0.2
+        parts = [Part("bad", refuses), Part("waiting", waits, stop_s=500)]
+        sys.exit(Supervisor(parts, tell).run(lambda: None))
+        """,
+    )
+    assert done.returncode == 1
+    assert "was killed" not in done.stdout
+
+
 def test_what_the_watch_finds_stops_the_platform(tmp_path: Path) -> None:
     done = supervised(
         tmp_path,
