@@ -51,6 +51,7 @@ def test_the_runtime_is_killed(platform: Platform) -> None:
     assert any(e["type"] == "task_resumed" for e in events)
 
 
+@pytest.mark.timeout(400)
 def test_the_runtime_hangs(platform: Platform) -> None:
     """`kill -STOP`: its pod is replaced after a minute of silence, and the task goes on."""
     platform.assign("frozen", script(*WORK))

@@ -280,7 +280,8 @@ def _of_a_pod(manifest: Manifest) -> Manifest:
     """What `identity` looks at: a pod's spec is large, and there may be thousands."""
     kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp")
     metadata: dict[str, Any] = {key: value for key, value in manifest["metadata"].items() if key in kept}
-    phase = (manifest.get("status") or {}).get("phase")
+    status = manifest.get("status")
+    phase = status.get("phase") if isinstance(status, dict) else None
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": phase}}
 
 

@@ -232,7 +232,8 @@ class Reconciler:
             rest = await self._cluster.delete(kind, name, agent.metadata.namespace, uid=uid)
         except (NotFound, Conflict):
             rest = None
-        reason = found.get("status", {}).get("reason")
+        status = found.get("status")
+        reason = status.get("reason") if isinstance(status, dict) else None
         log.info("child deleted", agent=agent.key, kind=kind.kind, name=name, reason=reason)
         if rest is None:
             self._store.deleted(kind, found)

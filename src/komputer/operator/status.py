@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from komputer.events.log import Live
 from komputer.operator.seen import Seen, is_ours
-from komputer.operator.trouble import Trouble, disk_pressure, pod_is_running
+from komputer.operator.trouble import Trouble, disk_pressure, pod_is_running, start_time_of
 from komputer.resources import names
 from komputer.resources.agent import (
     NOT_BUILT,
@@ -58,7 +58,7 @@ def observed(seen: Seen, status: AgentStatus, in_the_way: Trouble | None, *, has
         "observed_generation": agent.metadata.generation,
         "pod_name": names.pod_name(agent.metadata.name) if pod_is_ours else None,
         "pvc_name": names.pvc_name(agent.metadata.name) if seen.pvc and is_ours(seen.pvc, agent) else None,
-        "start_time": (pod.get("status", {}).get("startTime") if pod and pod_is_ours else None) or status.start_time,
+        "start_time": (start_time_of(pod) if pod and pod_is_ours else None) or status.start_time,
     }
     status = status.model_copy(update=changes)
     if seen.log_answers:

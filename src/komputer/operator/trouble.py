@@ -57,8 +57,15 @@ def pod_is_running(pod: Manifest | None) -> bool:
     return pod is not None and not is_going(pod) and _state(agent_container(pod)).get("running") is not None
 
 
-def phase_of(pod: Manifest) -> object:
-    return _dict(pod, "status").get("phase")
+def phase_of(pod: Manifest) -> str:
+    """Empty where kubelet has not said anything."""
+    return _text(_dict(pod, "status"), "phase")
+
+
+def start_time_of(pod: Manifest) -> str | None:
+    """As kubelet wrote it; None where it is no time."""
+    found = _text(_dict(pod, "status"), "startTime")
+    return found if moment(found) > _NEVER else None
 
 
 def agent_container(pod: Manifest) -> Manifest:
@@ -105,7 +112,7 @@ def _with_pod(seen: Seen, pod: Manifest) -> Trouble | None:
             return Trouble("NodeLost", "the pod is being deleted and its node does not confirm it")
         return Trouble("WaitingForOldPod", "the pod is being deleted", gone_by)
     status = _dict(pod, "status")
-    phase, reason, message = status.get("phase"), status.get("reason"), status.get("message") or ""
+    phase, reason, message = (_text(status, field) for field in ("phase", "reason", "message"))
     if reason == "NodeLost" or phase == "Unknown":
         return Trouble("NodeLost", message or "the pod's node does not answer")
     if phase in ("Failed", "Succeeded"):
@@ -119,7 +126,7 @@ def _unscheduled(status: Manifest) -> Trouble | None:
     scheduled: Manifest = next((c for c in _list(status, "conditions") if c.get("type") == "PodScheduled"), {})
     if scheduled.get("status") != "False" or scheduled.get("reason") not in ("Unschedulable", "SchedulerError"):
         return None
-    return Trouble("Unschedulable", scheduled.get("message") or "no node takes the pod")
+    return Trouble("Unschedulable", _text(scheduled, "message") or "no node takes the pod")
 
 
 def _containers(seen: Seen, pod: Manifest) -> Trouble | None:
@@ -226,6 +233,11 @@ def _dict(parent: Manifest, field: str) -> Manifest:
     """A nested object; empty where something else stands: not only kubelet may write a pod's status."""
     found = parent.get(field)
     return found if isinstance(found, dict) else {}
+
+
+def _text(parent: Manifest, field: str) -> str:
+    found = parent.get(field)
+    return found if isinstance(found, str) else ""
 
 
 def _list(parent: Manifest, field: str) -> list[Manifest]:

@@ -31,7 +31,7 @@ def test_it_counts_and_names_the_agents() -> None:
         (connector(), "True", "Accepted"),
         (connector(disabled=True), "False", "Disabled"),
         (connector(authType="oauth"), "False", "OAuthNotSupported"),
-        (connector("komputer"), "False", "InvalidName"),
+        (connector("komputer"), "False", "ReservedName"),
         (connector("a.b"), "False", "InvalidName"),
         (connector(url=5), "False", "SpecInvalid"),
     ],
