@@ -31,7 +31,7 @@ from komputer.operator.ends import Ending, cancelled
 from komputer.operator.seen import Seen
 from komputer.operator.status import merge_patch as status_patch
 from komputer.resources import door
-from komputer.resources.agent import Agent, AgentStatus, Unrecorded, is_idle, wanted
+from komputer.resources.agent import Agent, AgentStatus, Unrecorded, Wanted, is_idle, tasks_named, wanted
 from komputer.resources.base import Manifest
 from komputer.resources.errors import Conflict
 from komputer.runtime import ledger as ledgers
@@ -443,21 +443,32 @@ class Parts:
             await self._post(uid, term, (entry,))
 
     async def the_agent_forges_a_start(self) -> None:
-        """It can do all that its runtime can; nobody has given it this task."""
+        """It can do all that its runtime can, but it speaks of tasks that nobody has given to it, or that spec and
+        status name and do not want now."""
         if not self.pod.is_introduced:
             return
-        ledger, task = self.pod.ledger, str(ULID())
-        number = dict(self.known.last).get(ledger.term, 0) + 1
+        agent, live, before = Agent.model_validate(self.manifest), await self._live(), self._visible()
+        task = wanted(agent.spec, agent.status)
+        mine = {task.id} if isinstance(task, Wanted) else set()
+        seen = Agent.model_validate(self.seen)
+        ahead = wanted(seen.spec, seen.status)
+        mine |= {ahead.id} if isinstance(ahead, Wanted) and seen.metadata.uid == self.uid else set()
+        mine |= {live.task_id} if live and live.task_id and not live.has_ended else set()
+        for named in sorted({str(ULID()), *tasks_named(agent.spec, agent.status), *agent.status.ended_tasks} - mine):
+            await self._forge(named)
+        assert self._visible() == before
+
+    async def _forge(self, task: str) -> None:
+        term = self.pod.ledger.term
+        number = dict(self.known.last).get(term, 0) + 1
         said = Said(task_id=task, content="word")
         start = TaskStarted(task_id=task, instructions="mine", resuming_session=False, model="m")
-        before = self._visible()
         for event, generation in ((start, 99), (start, None), (said, None)):
             events = [Numbered(number, event, generation)]
             let_in, _ = self._admitted(self.pod.uid, events, await self._live())
             if let_in:
                 key = LogKey(*PLACE, self.pod.uid)
-                assert (await self.log.append(key, ledger.term, let_in, floor=self._floor()))[0] != "ok", "rule wanted"
-        assert self._visible() == before
+                assert (await self.log.append(key, term, let_in, floor=self._floor()))[0] != "ok", "rule wanted"
 
     async def the_runtime_hangs(self) -> None:
         """Its pod is deleted when it has been silent for too long, and not before; the next one resumes."""

@@ -96,8 +96,14 @@ def _deliver(system: System, world: World, event: Outgoing) -> Iterator[Step]:
         ledger = ledger._replace(phase=2, n=event.n, out=(Outgoing(event.n, "end", event.task, "workspace_lost"),))
     elif answer == "unheard":  # the task goes on
         ledger = ledger._replace(phase=1, out=ledger.out[1:], n=event.n - 1, waits=True)
+    elif event.generation is None:  # stale and begun: the log forgot its start, and another task is wanted by now
+        end = Outgoing(event.n, "end", event.task, "elsewhere")
+        closed = ledger.closed | {event.task}
+        ledger = ledger._replace(task=None, phase=0, n=end.n, out=(end,), closed=closed, told=0, heard=0, waits=False)
+        yield f"{label}; hello again", True, hello(system, after._replace(ledger=ledger))
+        return
     else:  # stale: not begun, so dropped; a newer assignment may name it again
-        refused = (event.task, ledger.generation if event.generation is None else event.generation)
+        refused = (event.task, event.generation)
         ledger = ledger._replace(task=None, phase=0, out=(), n=event.n - 1, refused=refused)
         yield f"{label}; hello again", True, hello(system, after._replace(ledger=ledger))
         return
@@ -233,18 +239,24 @@ def _haunt(system: System, world: World, ghost: Ghost) -> Iterator[Step]:
 
 
 def _forged(system: System, world: World) -> Iterator[Step]:
-    """An agent, which can do all that its runtime can, speaks of a task that nobody gave to it."""
-    uid, term = world.resource.uid, world.ledger.term
-    if not world.is_up or not term:
+    """An agent, which can do all that its runtime can, speaks of a task that nobody gave to it, or that is not wanted
+    any more, or not yet: what spec and status name besides the wanted one."""
+    uid, term, resource = world.resource.uid, world.ledger.term, world.resource
+    now = system.view(world)
+    if not world.is_up or not term or now.uid != uid:
         return
-    number = dict(system.view(world).last).get(term, 0) + 1
+    number = dict(now.last).get(term, 0) + 1
+    named = {f"f{uid}.1", *resource.ended, *now.started}
+    named |= {resource.recorded.id} if resource.recorded else set()
+    named |= {resource.task.id, resource.task.manifest_task or resource.task.id} if resource.task else set()
     kinds: tuple[Kind, ...] = ("start", "text")
-    for kind in kinds:
-        generation = world.resource.generation if kind == "start" else None
-        after, answer = system.append(world, Post(uid, term, number, kind, f"f{uid}.1", generation=generation))
-        if answer == "ok":
-            wrong = "(10) a task is open that nobody has given"
-            yield f"the agent forges a {kind} of f{uid}.1", False, after._replace(wrong=wrong)
+    for task in sorted(named - {now.live[0] if not now.live[1] else None} - system.wanted_now(world, uid)):
+        for kind in kinds:
+            for generation in (resource.generation, None) if kind == "start" else (None,):
+                after, answer = system.append(world, Post(uid, term, number, kind, task, generation=generation))
+                if answer == "ok":
+                    wrong = "(10) a task is open that is not wanted"
+                    yield f"the agent forges a {kind} of {task}", False, after._replace(wrong=wrong)
 
 
 def _new_faults(system: System, world: World, then: World) -> Iterator[Step]:
@@ -255,6 +267,7 @@ def _new_faults(system: System, world: World, then: World) -> Iterator[Step]:
             ghosts.append((", the old one lives on", ghost_of(world)))
         for suffix, ghost in ghosts:
             dead = then._replace(is_up=False, is_hung=False, ghost=ghost)
+            # So does a pod that the operator replaces since the gateway has moved.
             yield f"FAULT the pod dies{suffix}", False, dead
             lost = dead._replace(ledger=Ledger(), losses=then.losses | {"workspace"})
             yield f"FAULT the pod and its workspace are lost{suffix}", False, lost

@@ -10,7 +10,7 @@ BUSY: Final = "busy"
 
 Kind = Literal["start", "text", "end", "hello", "message"]
 How = Literal["done", "cancelled", "workspace_lost", "runtime_lost", "elsewhere"]
-"""Of an end. `elsewhere`: owed by a runtime for a task that somebody else ended."""
+"""Of an end. `elsewhere`: owed by a runtime for a task that somebody else ended, or that another has superseded."""
 SILENT_PODS: Final = 2
 """Silent pods in a row after which the operator ends the task. The real limit is larger; the model needs one repeat."""
 

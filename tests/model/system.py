@@ -86,20 +86,17 @@ class System:
         return self.wanted(resource, (*over, task) if task and has_ended else over) is None
 
     def is_admitted(self, world: World, now: View, post: Post) -> bool:
-        """What the gateway lets pass to the log: starts of the wanted task, and, repeated, of one that the resource
-        names and does not account; other events of such a task or of the open one; ends, which open nothing, of any. An
+        """What the gateway lets pass to the log: events of the wanted task, and, but for starts, of the one that the
+        log shows open; ends, which open nothing, of any. A start of the open task passes too: it changes nothing. An
         old copy of the resource is no reason to refuse: it is read anew before that."""
         if not post.term or post.kind in ("end", "hello") or not self.rule["wanted"]:
             return True
-        if post.kind == "text" and now.live == (post.task, False):
-            return True
-        copies = [copy for copy in (world.seen, world.resource) if copy.uid == post.uid]
-        if post.kind == "start" and post.generation is not None:
-            return post.task in {self.wanted(copy, self.accounted(copy)) for copy in copies}
-        return any(
-            post.task in {copy.task and copy.task.id, copy.recorded and copy.recorded.id} - set(self.accounted(copy))
-            for copy in copies
-        )
+        return now.live == (post.task, False) or post.task in self.wanted_now(world, post.uid)
+
+    def wanted_now(self, world: World, uid: int) -> set[str | None]:
+        """The tasks of this agent that a gateway may take for the wanted one."""
+        copies = [copy for copy in (world.seen, world.resource) if copy.uid == uid]
+        return {self.wanted(copy, self.accounted(copy)) for copy in copies}
 
     # ---- the log ---------------------------------------------------------------------------------------------------
     def view(self, world: World) -> View:

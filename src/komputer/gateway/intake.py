@@ -14,7 +14,7 @@ from komputer.gateway.identity import Caller, Identity
 from komputer.gateway.requests import serves
 from komputer.gateway.tasks import TaskMetrics
 from komputer.resources import door
-from komputer.resources.agent import TASK_ID, Agent, is_given, may_start
+from komputer.resources.agent import TASK_ID, Agent, may_start
 from komputer.resources.errors import Conflict, Invalid, Unavailable
 
 POST_LIMIT_BYTES: Final = 4 * 2**20
@@ -55,21 +55,17 @@ class Admitted(NamedTuple):
 
 
 def is_known(numbered: Numbered, agent: Agent) -> bool:
-    """Whether this copy of the agent has given the event's task to it. Ends, which open nothing, pass in any case: a
-    runtime owes them also for tasks that nothing names any more."""
-    event, spec, status = numbered.event, agent.spec, agent.status
-    if isinstance(event, types.End):
-        return True
-    if isinstance(event, types.TaskStarted) and numbered.generation is not None:
-        return may_start(spec, status, event.task_id)
-    return is_given(spec, status, event.task_id)
+    """Whether this copy of the agent wants the event's task now. Ends, which open nothing, pass in any case: a runtime
+    owes them also for tasks that nothing names any more."""
+    return isinstance(numbered.event, types.End) or may_start(agent.spec, agent.status, numbered.event.task_id)
 
 
 def admitted(events: Sequence[Numbered], agent: Agent, live: Live | None) -> Admitted:
     """The events as far as they may reach the log (rule `wanted`): what an agent says of itself opens nothing.
 
     A start of a task that is not to be run now gets a generation below all others: the log answers to it as it must, to
-    a repeated one too, and never accepts it. Another event of a task that is neither given nor open ends the list.
+    a repeated one too, and never accepts it. Another event of a task that is neither wanted nor open ends the list. A
+    task that was wanted when it started stays open until its end, whatever becomes of the manifest.
     """
     own = live if live and live.uid == agent.metadata.uid and not live.has_ended else None
     taken: list[Numbered] = []

@@ -202,8 +202,8 @@ class Managers:
             raise Conflict("an agent does not wait for itself: it would never end", code="own-task")
 
         async def still() -> None:
-            now = await self._turn(self._identity.known(turn.caller.pod))
-            if now.task != turn.task or now.manager.spec.cancel_task_id == turn.task:
+            now = self._identity.known(turn.caller.pod)
+            if now.agent.spec.cancel_task_id == turn.task or (await self._turn(now)).task != turn.task:
                 raise Conflict("the task that waited is over", code="task-over")
 
         async def tell(done: int, text: str) -> None:

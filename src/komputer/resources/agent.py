@@ -304,13 +304,6 @@ def may_start(spec: AgentSpec, status: AgentStatus, task_id: str) -> bool:
     return isinstance(task, Wanted) and task.id == task_id
 
 
-def is_given(spec: AgentSpec, status: AgentStatus, task_id: str) -> bool:
-    """Whether the platform has given this task to the agent, and not accounted its end: also one that is no longer
-    wanted, which a runtime that has begun it finishes."""
-    given = {spec.task and spec.task.id, status.manifest_task and status.manifest_task.id}
-    return task_id in given and task_id not in status.ended_tasks
-
-
 class LiveTask(NamedTuple):
     """What the log's live hash says of the newest task that it saw."""
 

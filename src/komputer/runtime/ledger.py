@@ -289,7 +289,11 @@ def after_post(ledger: Ledger, answer: door.Answer) -> Ledger:
         case "stale":
             others = [entry for entry in rest if entry.task_id != sent.task_id]
             task = None if ledger.task and ledger.task.id == sent.task_id else ledger.task
-            refused = (sent.task_id, ledger.generation if sent.generation is None else sent.generation)
+            if sent.generation is None:  # repeated: the task has begun, so that it needs an end
+                out = _numbered([_entry(_superseded(sent.task_id)), *others], first=sent.n)
+                closed = _closed(ledger.closed, [sent.task_id])
+                return replace(ledger, outbox=out, n=sent.n + len(others), task=task, closed=closed)
+            refused = (sent.task_id, sent.generation)
             out = _numbered(others, first=sent.n)
             return replace(ledger, outbox=out, n=sent.n - 1 + len(others), task=task, refused=refused)
         case "unheard":
@@ -383,6 +387,15 @@ def _workspace_lost(task_id: str) -> TaskFailed:
         error="The agent's workspace lost its record of this task, so it cannot be continued. "
         "See in the events how far it came, then assign what is left.",
         code="workspace_lost",
+    )
+
+
+def _superseded(task_id: str) -> TaskFailed:
+    return TaskFailed(
+        task_id=task_id,
+        error="The event log lost the start of this task, and another task is wanted meanwhile. See in the workspace "
+        "how far it came, then assign what is left.",
+        code="superseded",
     )
 
 

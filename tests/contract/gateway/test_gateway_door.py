@@ -158,6 +158,26 @@ async def test_a_forged_start_opens_nothing(world: World) -> None:
     assert [event["type"] for event in await ada.events()] == ["task_started", "task_completed"]
 
 
+async def test_a_task_that_is_named_and_not_wanted_cannot_be_opened(world: World) -> None:
+    """The manifest's task, which waits behind the API's: a start that looks repeated would need no generation."""
+    ada = await world.agent()
+    await world.patch_spec(task={"id": str(ULID()), "instructions": "Count.", "covers": {"digest": digest_of("x")}})
+    async with ada.assignments() as told:
+        await told.until(lambda assigned: assigned.task and assigned.task.id != ada.task)
+    await ada.hello()
+    began = {"instructions": "mine", "resuming_session": False, "model": MODEL}
+    for event in (
+        ada.event("task_started", **began),
+        ada.event("task_started", **began) | {"generation": 99},
+        ada.event("text", content="I work."),
+    ):
+        ada.n, event["n"] = 1, 1
+        assert (await ada.tell(event)).json()["answers"] in (["stale"], ["fenced"])
+        assert (await ada.ask()).status_code in (403, 503)
+    assert world.model.seen == []
+    assert await ada.events() == []
+
+
 async def test_a_start_that_the_cache_does_not_know_yet_is_looked_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +199,21 @@ async def test_a_task_that_is_no_longer_wanted_goes_on_and_a_new_start_of_it_doe
     await world.patch_status(manifestTask=newer)
     assert (await ada.tell(ada.event("text", content="I go on."))).json() == {"answers": ["ok"]}
     assert (await ada.ask()).status_code == 200
+    await ada.end()
+
+
+async def test_a_task_that_is_being_cancelled_gets_no_more_answers(world: World) -> None:
+    """Also where its agent has stopped its runtime from ending it."""
+    ada = await world.agent()
+    await ada.start()
+    assert (await ada.ask()).status_code == 200
+    await world.patch_spec(cancelTaskID=ada.task)
+    async with ada.assignments() as told:
+        await told.until(lambda assigned: assigned.cancel_task_id)
+    refused = await ada.ask()
+    assert refused.status_code == 503, "so that Claude asks again until it is interrupted"
+    assert "is being cancelled" in refused.json()["error"]["message"]
+    assert len(world.model.seen) == 1
     await ada.end()
 
 

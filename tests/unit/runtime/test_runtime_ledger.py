@@ -159,6 +159,17 @@ def test_fence_a_stale_start_is_dropped_and_a_newer_assignment_awaited() -> None
     assert decide.next_task(after, assignment(generation=4, task={"id": "t1", "instructions": "x"}))
 
 
+def test_a_begun_task_whose_repeated_start_is_stale_is_ended() -> None:
+    """The log forgot its start, and another task is wanted by now."""
+    repeated = introduced(running(), term=8, taken=0, started=[])
+    assert repeated.outbox[0].generation is None
+    after = decide.after_post(repeated, "stale")
+    assert (after.task, codes(after), after.outbox[0].n, after.n) == (None, ["superseded"], 1, 1)
+    assert decide.next_task(after, assignment(generation=9, task={"id": "t1", "instructions": "x"})) is None
+    again = introduced(after, term=9, taken=0, started=[])
+    assert codes(again) == ["superseded"]
+
+
 @pytest.mark.parametrize("answer", sorted(decide.SAYS_HELLO_AGAIN - {"stale"}))
 def test_other_refusals_change_nothing_before_the_next_hello(answer: door.Answer) -> None:
     assert decide.after_post(opened(), answer) == opened()
