@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
             parts.append(("Tasks", tasks(laptop, 3 if quick else 10)))
             calls = 30 if quick else 300
             parts.append(("Gateway", [*model(laptop, calls), *connector(laptop, folder / "mcp", calls)]))
-            parts.append(("Callers at once, by wrk", callers(laptop, folder, 2 if quick else 10)))
+            parts.append(("Callers at once, by wrk", callers(laptop, folder, 2 if quick else 5)))
             parts.append(("Lists", lists(laptop, (10, 100) if quick else (10, 100, 1000), 2 if quick else 6)))
             parts.append(("Streams", streams(laptop, 100 if quick else 1000, 1 if quick else 5)))
         finally:

@@ -21,9 +21,12 @@ READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost", "bytes")
 UNREADABLE: Final = "unreadable"
 """The type under which an entry is told that no release of ours wrote; its payload says what is wrong with it."""
 
-_ID: Final = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
+_ID: Final = re.compile(rb"[0-9]{1,14}-[0-9]{1,3}")
+_FOREIGN_ID: Final = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
 _BYTES: Final = re.compile(rb"([0-9]{1,16})@[0-9]{1,17}")
-_TYPES: Final = frozenset(kind.encode() for kind in types.TYPES)
+_TYPES: Final = {kind.encode(): kind for kind in types.TYPES}
+_STATUSES: Final[Mapping[bytes, TaskStatus]] = {known.encode(): known for known in get_args(TaskStatus)}
+_OUTCOMES: Final[Mapping[bytes, Outcome]] = {known.encode(): known for known in get_args(Outcome)}
 _TYPE: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 
@@ -119,22 +122,25 @@ class State(NamedTuple):
 
 def state_of(held: Sequence[bytes | None]) -> State:
     """Of the values of `READ_FIELDS`. What is no number counts as none."""
-    found = dict(zip(READ_FIELDS, held, strict=False))
-    uid, task = found.get("uid"), found.get("task")
+    uid, task, ended, _, _, _, last, _, _, _, born, lost, _ = _complete(held, READ_FIELDS)
     return State(
         _text(uid) if uid else None,
-        _number(found.get("born")),
-        _number(found.get("lost")),
-        _number(found.get("last")),
-        _text(task) if task and found.get("ended") == b"0" else None,
+        _number(born),
+        _number(lost),
+        _number(last),
+        _text(task) if task and ended == b"0" else None,
     )
 
 
 def bytes_of(held: Sequence[bytes | None]) -> int | None:
     """Of the values of `READ_FIELDS`: how many bytes the log holds, where that was counted."""
-    counted = held[-1] if len(held) == len(READ_FIELDS) else None
-    found = _BYTES.fullmatch(counted or b"")
+    found = _BYTES.fullmatch(_complete(held, READ_FIELDS)[-1] or b"")
     return int(found[1]) if found else None
+
+
+def _complete(values: Sequence[bytes | None], fields: Sequence[str]) -> Sequence[bytes | None]:
+    """One value for each of `fields`; None for those that are missing."""
+    return values if len(values) == len(fields) else [*values, *[None] * len(fields)][: len(fields)]
 
 
 def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[Row]:
@@ -144,26 +150,33 @@ def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[byte
 
 
 def _row(entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> Row | None:
-    found = _ID.fullmatch(entry)
-    if found is None:
+    if _ID.fullmatch(entry):
+        event_id = entry.decode()
+    elif found := _FOREIGN_ID.fullmatch(entry):
+        event_id = f"{int(found[1])}-{min(int(found[2]), 999)}"
+    else:
         return None
-    event_id = entry.decode() if len(found[2]) <= 3 else f"{int(found[1])}-{min(int(found[2]), 999)}"
-    if not isinstance(fields, Mapping):
-        fields = dict(zip(fields[::2], fields[1::2], strict=False))
-    kind, payload = fields.get(b"t"), fields.get(b"p")
+    if isinstance(fields, list) and len(fields) == 4 and fields[0] == b"t" and fields[2] == b"p":
+        kind, payload = fields[1], fields[3]
+    else:
+        held = fields if isinstance(fields, Mapping) else dict(zip(fields[::2], fields[1::2], strict=False))
+        kind, payload = held.get(b"t"), held.get(b"p")
     if kind is None or payload is None:
         return _unreadable(event_id, "a field is missing")
-    if kind not in _TYPES and not _TYPE.fullmatch(kind):
-        return _unreadable(event_id, "its type is no name")
+    name = _TYPES.get(kind)
+    if name is None:
+        if not _TYPE.fullmatch(kind):
+            return _unreadable(event_id, "its type is no name")
+        name = kind.decode()
     try:
         parsed = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return _unreadable(event_id, "its payload is no JSON")
     if not isinstance(parsed, dict):
         return _unreadable(event_id, "its payload is no object")
-    if b"\n" in payload or b"\r" in payload:  # between its values: it would break a frame of Server-Sent Events
+    if 10 in payload or 13 in payload:  # a line break between its values would break a frame of Server-Sent Events
         payload = orjson.dumps(parsed)
-    return Row(event_id, kind.decode(), payload)
+    return Row(event_id, name, payload)
 
 
 def _unreadable(event_id: str, why: str) -> Row:
@@ -190,14 +203,11 @@ def is_gone(state: State, micros: int, is_id: bool) -> bool:
 
 
 def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes) -> bytes:
-    return (
-        (
-            f'{{"id":"{event_id}","agentName":"{name}","namespace":"{namespace}","type":"{kind}",'
-            f'"timestamp":"{timestamp_of(event_id)}","payload":'
-        ).encode()
-        + payload
-        + b"}"
+    head = (
+        f'{{"id":"{event_id}","agentName":"{name}","namespace":"{namespace}","type":"{kind}",'
+        f'"timestamp":"{timestamp_of(event_id)}","payload":'
     )
+    return b"%b%b}" % (head.encode(), payload)
 
 
 def fields_of(n: int, event: types.Event, generation: int | None, heard: str | None = None) -> list[str | bytes | int]:
@@ -230,22 +240,21 @@ def _standing(event: types.Event) -> tuple[TaskStatus, Outcome | str]:
 
 def live_of(row: Sequence[bytes | None]) -> Live:
     """Of the values of `LIVE_FIELDS`."""
-    held = dict(zip(LIVE_FIELDS, row, strict=False))
-    text = {field: _text(value) if value else None for field, value in held.items()}
-    status, outcome, last_us = text["status"], text["outcome"], _number(held["last"])
+    uid, task, ended, status, outcome, message, last, seen, term, session = _complete(row, LIVE_FIELDS)
+    last_us = _number(last)
     last_id = id_of(last_us) if last_us and status else None
     return Live(
-        uid=text["uid"] or "",
-        task_id=text["task"],
-        has_ended=text["ended"] == "1",
-        task_status=next((known for known in get_args(TaskStatus) if known == status), None),
-        outcome=next((known for known in get_args(Outcome) if known == outcome), None),
-        message=text["message"],
+        uid=_text(uid) if uid else "",
+        task_id=_text(task) if task else None,
+        has_ended=ended == b"1",
+        task_status=_STATUSES.get(status) if status else None,
+        outcome=_OUTCOMES.get(outcome) if outcome else None,
+        message=_text(message) if message else None,
         last_id=last_id,
         last_at=timestamp_of(last_id) if last_id else None,
-        seen_us=_number(held["seen"]),
-        term=_number(held["term"]),
-        session_id=text["session"],
+        seen_us=_number(seen),
+        term=_number(term),
+        session_id=_text(session) if session else None,
         last_us=last_us,
     )
 

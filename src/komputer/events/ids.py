@@ -35,15 +35,14 @@ def id_of(micros: int) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(seconds: str) -> str:
+    return datetime.fromtimestamp(int(seconds or 0), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def timestamp_of(event_id: str) -> str:
     """`YYYY-MM-DDTHH:MM:SS.ffffffZ` of an id that the log gave."""
     ms, _, us = event_id.partition("-")
-    seconds, rest = divmod(int(ms), 1000)
-    return f"{_second(seconds)}.{rest:03d}{int(us):03d}Z"
+    return f"{_second(ms[:-3])}.{ms[-3:]:0>3}{us:0>3}Z"
 
 
 class Cursor(NamedTuple):

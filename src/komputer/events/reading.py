@@ -121,14 +121,16 @@ class Reader:
             read = await self.range("", place, low, high, chunk, room, newest_first=newest_first)
             if uid is not None and read.state.uid != uid:
                 return Read([], NOBODYS)
+            if types is None:
+                return read
             for row in read.rows:
-                if types is not None and row.type not in types:
+                if row.type not in types:
                     continue
                 room -= len(row.payload)
                 if len(found) == limit or (found and room < 0):
                     return read._replace(rows=found, has_more=True)
                 found.append(row)
-            if types is None or not read.has_more or len(found) == limit:
+            if not read.has_more or len(found) == limit:
                 return read._replace(rows=found)
             low, high = (low, f"({read.reached}") if newest_first else (f"({read.reached}", high)
 
@@ -174,10 +176,9 @@ class Reader:
         async with self._server.redis.pipeline(transaction=True) as pipe:
             for call in calls:
                 pipe.hmget(self.name("-live", call.place), READ_FIELDS)
-                is_forward = call.command == "XRANGE"
-                (pipe.xrange if is_forward else pipe.xrevrange)(
-                    self.name(call.kind, call.place), call.first, call.last, call.limit
-                )
+                # As bytes: of a command that it knows by name redis-py makes a dict of each entry's fields.
+                stream = self.name(call.kind, call.place)
+                pipe.execute_command(call.command.encode(), stream, call.first, call.last, b"COUNT", call.limit)
             found = await self._server.translated(lambda: pipe.execute(raise_on_error=False))
         answers: list[Any] = []
         for call, held, entries in zip(calls, found[::2], found[1::2], strict=True):
