@@ -69,7 +69,6 @@ Cost = Annotated[float, Field(strict=True, ge=0, le=money.COST_LIMIT_USD, allow_
 Word = Annotated[str, BeforeValidator(_whole)]
 Text = Annotated[str, BeforeValidator(_whole), Field(max_length=4 * TEXT_LIMIT)]
 Json = Annotated[dict[str, Any], BeforeValidator(_plain)]
-Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Tokens = Annotated[int, Field(strict=True, ge=0, le=TOKENS_LIMIT)]
 Turns = Annotated[int, Field(strict=True, ge=0, le=TURNS_LIMIT)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=MILLISECONDS_LIMIT)]

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from komputer.events import money
-from komputer.runtime.translate import COUNT_LIMIT
+from komputer.events.types import TOKENS_LIMIT, TURNS_LIMIT, plausible
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message, ResultMessage
@@ -35,23 +35,22 @@ def checked(result: ResultMessage) -> ResultMessage:
     def text(value: object) -> str | None:
         return value if isinstance(value, str) else None
 
-    def count(value: object) -> int:
-        return value if isinstance(value, int) and 0 <= value <= COUNT_LIMIT else 0
-
     models = result.model_usage if isinstance(result.model_usage, dict) else {}
     uuids, status = result.user_message_uuids, result.api_error_status
     return replace(
         result,
         subtype=text(result.subtype) or "",
         is_error=result.is_error is not False,
-        num_turns=count(result.num_turns),
+        num_turns=plausible(result.num_turns, TURNS_LIMIT),
         session_id=(text(result.session_id) or "")[:64],
         stop_reason=text(result.stop_reason),
         total_cost_usd=money.number(money.amount(result.total_cost_usd)),
         usage=result.usage if isinstance(result.usage, dict) else None,
         result=text(result.result),
         model_usage={
-            name: cast("ModelUsage", {**usage, "contextWindow": count(usage.get("contextWindow")) or None})
+            name: cast(
+                "ModelUsage", {**usage, "contextWindow": plausible(usage.get("contextWindow"), TOKENS_LIMIT) or None}
+            )
             for name, usage in models.items()
             if isinstance(usage, dict)
         },

@@ -203,7 +203,7 @@ def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: flo
         result=fitting(result.result or (COMPACTED if task.kind == "compact" else "")),
         cost_usd=task.cost_usd,
         duration_ms=plausible(1000 * (now - task.started_at), MILLISECONDS_LIMIT),
-        turns=max(outcome.turns, plausible(result.num_turns, TURNS_LIMIT)),
+        turns=plausible(max(outcome.turns, plausible(result.num_turns, TURNS_LIMIT)), TURNS_LIMIT),
         stop_reason=result.stop_reason,
         session_id=result.session_id,
         usage=usage_of(result.usage),

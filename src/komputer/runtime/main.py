@@ -47,7 +47,7 @@ def main() -> int:
         return 1
     try:
         return asyncio.run(serve(settings, temporary))
-    except (Held, FileNotFoundError) as error:
+    except (Held, FileNotFoundError, processes.StillRunning) as error:
         last_words(str(error))
         return 1
     finally:
@@ -107,7 +107,7 @@ async def serve(settings: Settings, temporary: Path) -> int:
         relaying.cancel()
         working.cancel()
         catching_up.cancel()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, processes.StillRunning):
             async with asyncio.timeout(STOP_GRACE_S):
                 await asyncio.gather(relaying, working, catching_up, return_exceptions=True)
                 await processes.sweep()

@@ -10,14 +10,17 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
 from komputer.runtime.workspace import read_small, remove, write_private
 
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
-SWEEP_ROUNDS: Final = 50
+SWEEP_S: Final = 5.0
+"""How long what a task has left is killed before the runtime gives up."""
 SWEEP_PAUSE_S: Final = 0.02
+REAP_ROUND_S: Final = 0.1
 FORMER_S: Final = 8.0
 """Claude takes 2 to 4 s to leave after SIGTERM."""
 
@@ -81,17 +84,36 @@ async def outwait(file: Path) -> None:
         remove(file)
 
 
+class StillRunning(Exception):
+    """Something of a task's cannot be ended: it forks faster than it is killed, or hangs in the kernel."""
+
+
 async def sweep() -> None:
-    """Kill and reap everything below us. Only when no child of ours is wanted any more."""
-    for _ in range(SWEEP_ROUNDS):
-        left = children()
-        if not left:
-            return
-        for pid in left:
+    """Kill and reap everything below us. Only when no child of ours is wanted any more. Raises `StillRunning` after
+    `SWEEP_S`: then only the end of the container, with its process namespace, ends the rest."""
+    deadline = time.monotonic() + SWEEP_S
+    while _has_children():
+        if time.monotonic() > deadline:
+            raise StillRunning("processes of a task cannot be ended; this container ends, and with it they do")
+        for pid in children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(SWEEP_PAUSE_S)
-        reap_orphans(None)
+
+
+def _has_children() -> bool:
+    """Whether we have any child, after reaping dead ones. The kernel's word: a look at /proc misses a child that is
+    forked meanwhile."""
+    if sys.platform != "linux":
+        return False
+    deadline = time.monotonic() + REAP_ROUND_S
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return True
+        except ChildProcessError:
+            return False
+    return True
 
 
 def reap_orphans(wanted: int | None) -> None:

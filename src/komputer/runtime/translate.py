@@ -11,7 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from komputer.events.types import Compaction, Event, Retry, Said, Thinking, ToolCall, ToolResult, clipped
+from komputer.events.types import (
+    MILLISECONDS_LIMIT,
+    TOKENS_LIMIT,
+    TURNS_LIMIT,
+    Compaction,
+    Event,
+    Retry,
+    Said,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    clipped,
+    plausible,
+)
 from komputer.runtime.ledger import fitting
 
 if TYPE_CHECKING:
@@ -24,8 +37,6 @@ INPUT_LIMIT_BYTES: Final = 128 * 1024
 256 KiB; we keep its simple fields before it comes to that."""
 
 
-COUNT_LIMIT: Final = 2**53
-"""The largest count in an event (`events.types.Count`)."""
 ID_LIMIT: Final = 256
 """Characters of a tool call's id or of a tool's name."""
 
@@ -124,7 +135,7 @@ def _user(telling: Telling, message: UserMessage, now_s: float) -> tuple[Telling
                 input=call.input,
                 output=fitting(_as_text(block.content)),
                 is_error=bool(block.is_error),
-                duration_ms=max(0, round(1000 * (now_s - call.started_s))),
+                duration_ms=plausible(1000 * (now_s - call.started_s), MILLISECONDS_LIMIT),
             )
         )
     return telling, events
@@ -165,7 +176,7 @@ def left_running(telling: Telling, waited_s: float, now_s: float) -> list[ToolRe
             input=command.call.input,
             output=text,
             is_error=True,
-            duration_ms=_count(1000 * (now_s - command.call.started_s)),
+            duration_ms=plausible(1000 * (now_s - command.call.started_s), MILLISECONDS_LIMIT),
         )
         for command in (telling.started.get(each, unknown) for each in telling.background)
     ]
@@ -178,9 +189,9 @@ def _system(task_id: str, message: SystemMessage) -> list[Event]:
         return [
             Retry(
                 task_id=task_id,
-                attempt=_count(data.get("attempt")),
-                max_retries=_count(data.get("max_retries")),
-                delay_ms=_count(data.get("retry_delay_ms")),
+                attempt=plausible(data.get("attempt"), TURNS_LIMIT),
+                max_retries=plausible(data.get("max_retries"), TURNS_LIMIT),
+                delay_ms=plausible(data.get("retry_delay_ms"), MILLISECONDS_LIMIT),
                 status=status if isinstance(status, int) and 0 <= status < 1000 else None,
             )
         ]
@@ -192,8 +203,8 @@ def _system(task_id: str, message: SystemMessage) -> list[Event]:
             Compaction(
                 task_id=task_id,
                 trigger=_text(told.get("trigger") or "auto")[:ID_LIMIT],
-                tokens_before=_count(told.get("pre_tokens")),
-                tokens_after=_count(after) if after is not None else None,
+                tokens_before=plausible(told.get("pre_tokens"), TOKENS_LIMIT),
+                tokens_after=plausible(after, TOKENS_LIMIT) if after is not None else None,
             )
         ]
     return []
@@ -234,9 +245,3 @@ def _bounded(given: object) -> dict[str, Any]:
         key: value for key, value in list(whole.items())[:20] if isinstance(value, str | int | float) and len(key) < 256
     }
     return {**simple, "omitted": f"{len(whole) - len(simple)} fields: this input is larger than an event may be"}
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int | float) or value != value:
-        return 0
-    return round(min(max(0, value), COUNT_LIMIT))

@@ -10,6 +10,7 @@ from claude_agent_sdk import ResultMessage
 from komputer.events.types import TaskCancelled, TaskCompleted, TaskFailed
 from komputer.resources import door
 from komputer.runtime import ending, plan
+from komputer.runtime.claude import checked
 from komputer.runtime.ending import Asked, Outcome, Verdict, judged
 from komputer.runtime.ledger import OpenTask
 
@@ -60,6 +61,12 @@ ABORTED = result(
 
 def judge(result: ResultMessage | None, asked: Asked | None = None, **outcome: Any) -> Any:
     return judged(TASK, Outcome(result=result, **outcome), asked, 300, 101.5)
+
+
+def test_counts_that_cannot_be_do_not_keep_a_task_from_ending() -> None:
+    for turns in (-(2**60), 2**60, float("inf"), float("nan"), "2", True, None, []):
+        assert 0 <= judge(checked(result(num_turns=turns))).turns <= 10**9
+    assert judge(result(), turns=2**60).turns == 10**9
 
 
 def test_a_completed_task_tells_what_it_took() -> None:

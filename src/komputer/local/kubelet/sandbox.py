@@ -72,7 +72,8 @@ def bubblewrap_command(
     command: list[str], mounts: Iterable[Mount], *, working_dir: str, info_fd: int, program: str, etc: Path
 ) -> list[str]:
     """The command line that runs `command` in a sandbox: /usr, the interpreter and our code read-only, `etc` as /etc,
-    the mounts, an own /tmp, /proc and /dev, the host's network, and nothing else."""
+    the mounts, an own /tmp, /proc and /dev, the host's network, and nothing else. Only the mounts, /tmp and /dev/shm
+    can be written: the container may start again, or run a later task, in what an earlier one has left."""
     line = [program, *_namespaces(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     line += ["--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", "agent", "--info-fd", str(info_fd)]
     line += ["--ro-bind", "/usr", "/usr", "--ro-bind", str(etc), "/etc"]
@@ -82,14 +83,30 @@ def bubblewrap_command(
             line += ["--symlink", os.readlink(path), str(path)]
         elif path.exists():
             line += ["--ro-bind", str(path), str(path)]
-    line += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-    for mount in sorted(mounts, key=lambda mount: mount.path):
+    line += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--tmpfs", "/tmp"]
+    ordered = sorted(mounts, key=lambda mount: mount.path)
+    for mount in ordered:
         line += ["--ro-bind" if mount.is_read_only else "--bind", str(mount.source), mount.path]
+    folders = [folder for folder in program_folders() if not folder.is_relative_to("/usr")]
+    # What lies between a writable mount and a program must not be renamed, with another program put in its place.
+    writable = [Path("/tmp"), *(Path(mount.path) for mount in ordered if not mount.is_read_only)]
+    fixed = sorted({str(top) for folder in folders for place in writable if (top := _first_below(place, folder))})
+    for folder_name in fixed:
+        line += ["--tmpfs", folder_name]
     # After the mounts: an installation below /tmp must not vanish under the pod's own /tmp.
-    for folder in program_folders():
-        if not folder.is_relative_to("/usr"):
-            line += ["--ro-bind", str(folder), str(folder)]
+    for folder in folders:
+        line += ["--ro-bind", str(folder), str(folder)]
+    # The root and /dev are file systems in memory, which the agent owns: it could replace /bin or /lib64 by its own.
+    for shown in (*fixed, "/dev", "/"):
+        line += ["--remount-ro", shown]
     return [*line, "--chdir", working_dir, "--", *command]
+
+
+def _first_below(place: Path, folder: Path) -> Path | None:
+    """The directory in `place` through which `folder` is reached; None where `folder` lies elsewhere or right there."""
+    if place not in folder.parents or folder.parent == place:
+        return None
+    return place / folder.relative_to(place).parts[0]
 
 
 def rewritten(value: str, mounts: Iterable[Mount]) -> str:
