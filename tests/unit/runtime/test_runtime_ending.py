@@ -64,7 +64,8 @@ def judge(result: ResultMessage | None, asked: Asked | None = None, **outcome: A
 
 
 def test_counts_that_cannot_be_do_not_keep_a_task_from_ending() -> None:
-    for turns in (-(2**60), 2**60, float("inf"), float("nan"), "2", True, None, []):
+    odd: list[Any] = [-(2**60), 2**60, float("inf"), float("nan"), "2", True, None, []]
+    for turns in odd:
         assert 0 <= judge(checked(result(num_turns=turns))).turns <= 10**9
     assert judge(result(), turns=2**60).turns == 10**9
 
