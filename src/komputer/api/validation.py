@@ -79,7 +79,7 @@ def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
             return PATTERNS.get(context["pattern"], "has characters that are not allowed in it")
         case "string_too_short":
             return "must not be empty" if context["min_length"] == 1 else f"is shorter than {context['min_length']}"
-        case "string_too_long":
+        case "string_too_long" | "too_long" if isinstance(given, str):
             return f"is longer than {context['max_length']} characters"
         case "string_unicode":
             return "is not valid Unicode text"

@@ -69,8 +69,9 @@ def prepare(settings: Settings) -> Path:
     except OSError as error:
         log.error("the workspace cannot be used", extra={"error": str(error)})
     temporary = Path(tempfile.gettempdir()) / settings.temporary_name
-    temporary.mkdir(mode=0o700, exist_ok=True)
-    if temporary.is_symlink() or temporary.stat().st_uid != os.getuid():
+    try:
+        workspace.make_temporary(temporary)
+    except OSError:
         temporary = Path(tempfile.mkdtemp(prefix="komputer-"))
     environment = kept(os.environ)
     os.environ.clear()

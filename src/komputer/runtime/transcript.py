@@ -17,12 +17,13 @@ LIMIT_BYTES: Final = 2**30
 
 def path(claude: Path, session_id: str) -> Path | None:
     """The session's file, in whatever folder it began. None where none of that name is a regular file of a size that
-    can be read."""
-    for file in (claude / "projects").glob(f"*/{session_id}.jsonl"):
-        with contextlib.suppress(OSError):
-            found = file.lstat()
-            if stat.S_ISREG(found.st_mode) and found.st_size <= LIMIT_BYTES:
-                return file
+    can be read, or where the agent has locked the folders."""
+    with contextlib.suppress(OSError):
+        for file in (claude / "projects").glob(f"*/{session_id}.jsonl"):
+            with contextlib.suppress(OSError):
+                found = file.lstat()
+                if stat.S_ISREG(found.st_mode) and found.st_size <= LIMIT_BYTES:
+                    return file
     return None
 
 

@@ -41,9 +41,9 @@ def rebuild(settings: Settings, temporary: Path) -> None:
     """Before each start of Claude: a new home, a new folder for temporary files, and a configuration folder with
     nothing in it but transcripts. Raises `OSError` where that cannot be done."""
     prepare(settings)
-    for folder in (settings.home, temporary):
-        remove(folder)
-        folder.mkdir(mode=0o700)
+    remove(settings.home)
+    settings.home.mkdir(mode=0o700)
+    make_temporary(temporary)
     for entry in _entries(settings.claude):
         if entry.name != "projects":
             remove(settings.claude / entry.name)
@@ -56,6 +56,14 @@ def rebuild(settings: Settings, temporary: Path) -> None:
         own_folder(projects / project.name)
         for entry in _entries(projects / project.name):
             _keep_transcript(projects / project.name / entry.name, entry)
+
+
+def make_temporary(folder: Path) -> None:
+    """Make a new folder for temporary files, whatever has that name: /tmp outlives a container, and the agent can write
+    there and may own it. Raises `OSError` where that cannot be done."""
+    _allow_owner(folder.parent, os.stat(folder.parent))
+    remove(folder)
+    folder.mkdir(mode=0o700)
 
 
 def _keep_transcript(path: Path, entry: os.DirEntry[str]) -> None:

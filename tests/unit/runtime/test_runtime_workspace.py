@@ -10,7 +10,7 @@ import pytest
 
 from komputer.resources import door
 from komputer.resources.errors import Invalid
-from komputer.runtime import workspace
+from komputer.runtime import transcript, workspace
 from komputer.runtime.logs import Dropping
 from komputer.runtime.plan import permitted
 from komputer.runtime.settings import Settings
@@ -64,6 +64,49 @@ def test_rights_that_were_taken_away_are_given_back(settings: Settings, tmp_path
     assert [stat.S_IMODE(path.stat().st_mode) & 0o700 for path in folders] == [0o700] * 5
     assert stat.S_IMODE(transcript.stat().st_mode) & 0o600 == 0o600
     assert list(settings.home.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "link", "dangling link", "pipe", "folder"])
+def test_the_folder_for_temporary_files_is_made_whatever_stands_in_its_place(tmp_path: Path, kind: str) -> None:
+    folder, elsewhere = tmp_path / "tmp" / "komputer-1", tmp_path / "elsewhere"
+    folder.parent.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    match kind:
+        case "file":
+            folder.touch()
+        case "link":
+            folder.symlink_to(elsewhere)
+        case "dangling link":
+            folder.symlink_to(tmp_path / "nowhere")
+        case "pipe":
+            os.mkfifo(folder)
+        case "folder":
+            (folder / "x").mkdir(parents=True)
+            folder.chmod(0)
+    folder.parent.chmod(0)
+    workspace.make_temporary(folder)
+    assert stat.S_ISDIR(folder.lstat().st_mode)
+    assert list(folder.iterdir()) == []
+    assert (elsewhere / "kept").exists()
+
+
+def test_a_transcript_that_the_agent_has_locked_is_lost_and_no_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root, who may run the tests, is refused by nobody; so the system's answer is made up."""
+
+    def refused(*_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    workspace.prepare(settings)
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(Path, "lstat", refused)
+    monkeypatch.setattr(Path, "glob", refused)
+    assert transcript.path(settings.claude, "s1") is None
+    assert not transcript.has_conversation(settings.claude, "s1")
+    assert transcript.size_bytes(settings.claude, "s1") == 0
+    assert transcript.last_usage(settings.claude, "s1") == {}
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "pipe", "folder"])

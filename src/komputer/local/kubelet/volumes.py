@@ -50,6 +50,8 @@ class Volumes:
             name = volume["name"]
             made[name] = path = self._folder / name
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if "emptyDir" in volume:
+                path.chmod(0o700)  # it is the agent's, who could keep its own container from starting again
             if "persistentVolumeClaim" in volume:
                 made[name] = await self._claim(volume["persistentVolumeClaim"]["claimName"])
             elif "configMap" in volume:
