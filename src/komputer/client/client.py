@@ -113,7 +113,7 @@ class Client:
         if not isinstance(found, dict):
             if answer.status_code >= 500:  # a proxy's word, not the API's
                 raise ApiError(f"{self._api} answered HTTP {answer.status_code}", "http", answer.status_code)
-            raise ApiError(f"{self._api} does not answer as Komputer does; check the address", "not-komputer", 0)
+            raise ApiError(f"{self._api} does not answer as Komputer does; check the address", "not_komputer", 0)
         if answer.is_error:
             message = str(found.get("error", f"HTTP {answer.status_code}"))
             raise ApiError(message, str(found.get("code", "http")), answer.status_code)
@@ -200,7 +200,7 @@ class Client:
         except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            raise ApiError(f"{self._api} does not stream events as Komputer does; check the address", "not-komputer", 0)
+            raise ApiError(f"{self._api} does not stream events as Komputer does; check the address", "not_komputer", 0)
         return event
 
     def _streamed(self, path: str, after: str, types: str | None) -> Iterator[sse.Message]:
@@ -241,4 +241,6 @@ def _reason(wrong: Exception) -> str:
     """Why nobody answered, as people say it."""
     if isinstance(wrong, httpx.TimeoutException):
         return "it took too long"
-    return re.sub(r"^\[Errno -?\d+\] ", "", str(wrong)) or type(wrong).__name__
+    if "[SSL: WRONG_VERSION_NUMBER]" in str(wrong):
+        return "it does not speak TLS: write http://"
+    return re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", str(wrong)) or type(wrong).__name__
