@@ -168,17 +168,22 @@ class Client:
             raise
         return newest[-1] if newest else None
 
-    def follow(self, name: str, after: str, *, types: str | None = None) -> Iterator[Json]:
+    def follow(
+        self, name: str, after: str, *, types: str | None = None, tell: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[Json]:
         """Every event after the cursor, as it happens, for ever; `AgentDeleted` when the agent is deleted.
 
-        Survives an API that is away for a while. Where retention took some, a notice of type `gap` comes first.
+        Survives an API that is away for a while: `tell` is called with a sentence when it does not answer at the second
+        attempt, and when it answers again. Where retention took some, a notice of type `gap` comes first.
         """
         path = f"{_path(name)}/events/stream"
-        pause, was_open = RETRY_FIRST_S, False
+        pause, was_open, is_away = RETRY_FIRST_S, False, False
         while True:
             try:
                 for message in self._streamed(path, after, types):
-                    pause, was_open = RETRY_FIRST_S, True
+                    if is_away:
+                        tell(f"{self._api} answers again")
+                    pause, was_open, is_away = RETRY_FIRST_S, True, False
                     after = message.id or after
                     if message.event == "end":
                         if message.data in (DELETED, "agent-deleted"):
@@ -191,6 +196,9 @@ class Client:
                     raise AgentDeleted(name) from failed
                 if not isinstance(failed, Unreachable) and failed.status < 500:
                     raise
+                if pause > RETRY_FIRST_S and not is_away:
+                    is_away = True
+                    tell(failed.message)
             time.sleep(pause)
             pause = min(2 * pause, RETRY_LAST_S)
 
