@@ -79,7 +79,8 @@ class Laptop(Platform):
         self._close()
 
     def _close(self) -> None:
-        self.http.close()
+        if hasattr(self, "http"):  # it was ready once
+            self.http.close()
         if self.process and self.process.stdout:
             self.process.stdout.close()
 

@@ -18,8 +18,8 @@ Q_LIMIT: Final = 500
 """Characters of a search text; a longer one finds nothing that a person looks for."""
 NUMBER_LIMIT: Final = 10**9
 
-STATUSES: Final = frozenset(phase.lower() for phase in get_args(Phase))
-TASK_STATUSES: Final = frozenset(status.lower() for status in get_args(TaskStatus))
+STATUSES: Final[tuple[str, ...]] = get_args(Phase)
+TASK_STATUSES: Final[tuple[str, ...]] = get_args(TaskStatus)
 NO: Final = frozenset({"false", "0", "no", ""})
 YES: Final = frozenset({"true", "1", "yes"})
 
@@ -135,9 +135,9 @@ def query(given: Sequence[tuple[str, str]]) -> Query:
     )
 
 
-def _known(given: Mapping[str, str], parameter: str, known: frozenset[str]) -> str:
+def _known(given: Mapping[str, str], parameter: str, known: Iterable[str]) -> str:
     value = given.get(parameter, "").lower()
-    if value and value not in known:
+    if value and value not in (each.lower() for each in known):
         raise Invalid(f"{parameter} must be one of {', '.join(sorted(known))}", field=parameter)
     return value
 

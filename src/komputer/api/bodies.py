@@ -44,7 +44,7 @@ def _within(limit_bytes: int) -> BeforeValidator:
 
 def _agent_name(value: Any) -> Any:
     if isinstance(value, str) and not names.is_agent_name(value):
-        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, not beginning or ending with one")
+        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, the first and last no hyphen")
     return value
 
 

@@ -6,6 +6,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from komputer.api.validation import explain
 from komputer.events.idempotency import Mismatch
@@ -75,6 +76,16 @@ def install(app: FastAPI) -> None:
         if error.status_code == 405:
             headers["Allow"] = ", ".join(allowed_methods(app, request))
         return answer(error.status_code, text.format(method=request.method), code, headers)
+
+    no_route = app.router.default
+
+    async def unrouted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # the framework would refuse the handshake with an empty 403
+            await answer(404, *PLAIN[404])(scope, receive, send)
+        else:
+            await no_route(scope, receive, send)
+
+    app.router.default = unrouted
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

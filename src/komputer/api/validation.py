@@ -77,20 +77,21 @@ def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
             return str(context["error"])
         case "string_pattern_mismatch":
             return PATTERNS.get(context["pattern"], "has characters that are not allowed in it")
-        case "string_too_short":
-            return "must not be empty" if context["min_length"] == 1 else f"is shorter than {context['min_length']}"
-        case "string_too_long" | "too_long" if isinstance(given, str):
+        case "too_short" | "string_too_short" if context["min_length"] == 1:
+            return "must not be empty"
+        case "too_short" | "string_too_short":
+            return f"must have {context['min_length']} {_units(given)} or more"
+        case "too_long" | "string_too_long" if isinstance(given, str):
             return f"is longer than {context['max_length']} characters"
         case "string_unicode":
             return "is not valid Unicode text"
-        case "too_long":
-            return f"has more than {context['max_length']} entries"
-        case "too_short":
-            return f"must have {context['min_length']} entries or more"
+        case "too_long" | "string_too_long":
+            return f"has more than {context['max_length']} {_units(given)}"
         case "literal_error" | "enum":
             allowed = re.findall(r"'([^']*)'", str(context["expected"]))
             closest = nearest(given, allowed) if isinstance(given, str) else ""
-            return f"must be one of {', '.join(allowed)}, and is {_seen(given)}{closest}"
+            seen = ascii(given[:WORD_LIMIT]) if isinstance(given, str) else _seen(given)
+            return f"must be one of {', '.join(allowed)}, and is {seen}{closest}"
         case "greater_than_equal":
             return f"must be {context['ge']} or more"
         case "less_than_equal":
@@ -101,6 +102,11 @@ def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
             return f"must be less than {context['lt']}"
     wanted = _KINDS.get(kind.partition("_")[0])
     return f"{wanted}, and is {_seen(given)}" if wanted else "is not as it must be; see the API's documentation"
+
+
+def _units(given: Any) -> str:
+    """What the length of a value counts. Texts that a function of ours has checked first fail as lists do."""
+    return "characters" if isinstance(given, str) else "entries"
 
 
 def _seen(given: Any) -> str:

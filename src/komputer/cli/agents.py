@@ -150,13 +150,16 @@ def events(
         else:
             show.print_event(event, verbose=verbose, timestamps=timestamps or verbose)
 
+    def note(sentence: str) -> None:
+        show.print_note(f"… {sentence}", as_json)
+
     with connected(api, namespace) as client:
         after = "0-0"
         for event in client.events(name, limit=limit, types=types):
             after = event["id"]
             tell(event)
         try:
-            for event in client.follow(name, after, types=types) if follow else ():
+            for event in client.follow(name, after, types=types, tell=note) if follow else ():
                 tell(event)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None

@@ -21,4 +21,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8").strip()
     except OSError as wrong:
-        raise ApiError(f"{TOKEN_FILE}: {path} cannot be read ({wrong.strerror})", "token-file", 0) from wrong
+        raise ApiError(f"{TOKEN_FILE}: {path} cannot be read ({wrong.strerror})", "token_file_unreadable", 0) from wrong

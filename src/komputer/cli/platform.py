@@ -1,5 +1,6 @@
 """Commands of the platform on this machine: `up`, `repair`, `offline-model`."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -81,8 +82,9 @@ def offline_model(
     try:
         offline.serve(port, ready=lambda taken: typer.echo(f"http://127.0.0.1:{taken}"))
     except OSError as wrong:
+        why = os.strerror(wrong.errno or 0)  # asyncio's own text repeats the address
         raise Conflict(
-            f"cannot listen on 127.0.0.1:{port} ({wrong.strerror}); choose another with --port, 0 takes a free one"
+            f"cannot listen on 127.0.0.1:{port} ({why}); choose another with --port, 0 takes a free one"
         ) from wrong
 
 

@@ -23,13 +23,18 @@ def normalized(address: str) -> str:
     text unless `http://` is written out. Raises `ValueError` with a sentence for what is no address.
     """
     text = address.strip()
+    if text.isdecimal():
+        raise ValueError(f"{address!r} is not the address of an API: it is a port only; write it as {DEFAULT}")
     try:
         parts = urlsplit(text if "://" in text else f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError as wrong:
-        raise ValueError(f"{address!r} is not the address of an API ({wrong})") from wrong
+        raise ValueError(
+            f"{address!r} is not the address of an API; write it as {DEFAULT} or http://[::1]:8080"
+        ) from wrong
     scheme = parts.scheme or ("http" if _is_loopback(host or "") else "https")
-    if scheme not in ("http", "https") or not host or parts.query or parts.fragment or port == 0:
+    is_mistyped = "://" not in text and parts.hostname in ("http", "https")
+    if scheme not in ("http", "https") or not host or parts.query or parts.fragment or port == 0 or is_mistyped:
         raise ValueError(f"{address!r} is not the address of an API; write it as {DEFAULT}")
     if parts.username is not None or parts.password is not None:
         raise ValueError("the address of an API must not contain a user or a password; set KOMPUTER_TOKEN instead")

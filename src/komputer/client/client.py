@@ -113,7 +113,7 @@ class Client:
         if not isinstance(found, dict):
             if answer.status_code >= 500:  # a proxy's word, not the API's
                 raise ApiError(f"{self._api} answered HTTP {answer.status_code}", "http", answer.status_code)
-            raise ApiError(f"{self._api} does not answer as Komputer does; check the address", "not-komputer", 0)
+            raise ApiError(f"{self._api} does not answer as Komputer does; check the address", "not_komputer", 0)
         if answer.is_error:
             message = str(found.get("error", f"HTTP {answer.status_code}"))
             raise ApiError(message, str(found.get("code", "http")), answer.status_code)
@@ -168,17 +168,22 @@ class Client:
             raise
         return newest[-1] if newest else None
 
-    def follow(self, name: str, after: str, *, types: str | None = None) -> Iterator[Json]:
+    def follow(
+        self, name: str, after: str, *, types: str | None = None, tell: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[Json]:
         """Every event after the cursor, as it happens, for ever; `AgentDeleted` when the agent is deleted.
 
-        Survives an API that is away for a while. Where retention took some, a notice of type `gap` comes first.
+        Survives an API that is away for a while: `tell` is called with a sentence when it does not answer at the second
+        attempt, and when it answers again. Where retention took some, a notice of type `gap` comes first.
         """
         path = f"{_path(name)}/events/stream"
-        pause, was_open = RETRY_FIRST_S, False
+        pause, was_open, is_away = RETRY_FIRST_S, False, False
         while True:
             try:
                 for message in self._streamed(path, after, types):
-                    pause, was_open = RETRY_FIRST_S, True
+                    if is_away:
+                        tell(f"{self._api} answers again")
+                    pause, was_open, is_away = RETRY_FIRST_S, True, False
                     after = message.id or after
                     if message.event == "end":
                         if message.data in (DELETED, "agent-deleted"):
@@ -191,6 +196,9 @@ class Client:
                     raise AgentDeleted(name) from failed
                 if not isinstance(failed, Unreachable) and failed.status < 500:
                     raise
+                if pause > RETRY_FIRST_S and not is_away:
+                    is_away = True
+                    tell(failed.message)
             time.sleep(pause)
             pause = min(2 * pause, RETRY_LAST_S)
 
@@ -200,7 +208,7 @@ class Client:
         except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            raise ApiError(f"{self._api} does not stream events as Komputer does; check the address", "not-komputer", 0)
+            raise ApiError(f"{self._api} does not stream events as Komputer does; check the address", "not_komputer", 0)
         return event
 
     def _streamed(self, path: str, after: str, types: str | None) -> Iterator[sse.Message]:
@@ -241,4 +249,6 @@ def _reason(wrong: Exception) -> str:
     """Why nobody answered, as people say it."""
     if isinstance(wrong, httpx.TimeoutException):
         return "it took too long"
-    return re.sub(r"^\[Errno -?\d+\] ", "", str(wrong)) or type(wrong).__name__
+    if "[SSL: WRONG_VERSION_NUMBER]" in str(wrong):
+        return "it does not speak TLS: write http://"
+    return re.sub(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$", "", str(wrong)) or type(wrong).__name__

@@ -289,7 +289,9 @@ def line(event: Event) -> str | None:
         case TaskCompleted():
             text = event.result
         case TaskCancelled():
-            text = f"Cancelled: {event.reason}"
+            # Runtimes give "cancelled by request" as the reason.
+            is_said = event.reason.lower().startswith("cancelled")
+            text = event.reason[:1].upper() + event.reason[1:] if is_said else f"Cancelled: {event.reason}"
         case TaskFailed():
             text = event.error
         case _:

@@ -10,7 +10,7 @@ from komputer.resources.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTE
 
 def _agent_name(value: str) -> str:
     if not names.is_agent_name(value):
-        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, not beginning or ending with one")
+        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, the first and last no hyphen")
     return value
 
 

@@ -64,7 +64,13 @@ class DataDir:
         try:
             self._open()
         except OSError as wrong:
-            why = "it is a file" if isinstance(wrong, FileExistsError) else wrong.strerror or str(wrong)
+            why = wrong.strerror or str(wrong)
+            if isinstance(wrong, FileExistsError):
+                why = (
+                    "it is a link that leads nowhere"
+                    if self.path.is_symlink() and not self.path.exists()
+                    else "it is a file"
+                )
             where = f" ({wrong.filename})" if wrong.filename and Path(str(wrong.filename)) != self.path else ""
             raise Unusable(
                 f"cannot use {self.path} as the data directory: {why}{where}; choose another with --data-dir"

@@ -1,11 +1,14 @@
 """How people write the API's address, and names that may not become paths."""
 
+import contextlib
+import socket
+import threading
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from komputer.client import ApiError, Client
+from komputer.client import ApiError, Client, Unreachable
 from komputer.client.address import normalized
 
 
@@ -44,11 +47,38 @@ def test_an_address_is_understood_in_every_form(written: str, meant: str) -> Non
         "http://host#part",
         "https://user:password@host",
         "http://höst",
+        "8080",
+        ":8080",
+        "::1",
+        "::1:8080",
+        "http:127.0.0.1:8080",
+        "http:/127.0.0.1:8080",
+        "https//host",
+        "http://127.0.0.1:eighty",
     ],
 )
 def test_what_is_no_address_is_refused_with_a_sentence(written: str) -> None:
-    with pytest.raises(ValueError, match="address of an API"):
+    with pytest.raises(ValueError, match="address of an API") as refused:
         normalized(written)
+    assert "cast to integer" not in str(refused.value)
+
+
+def test_a_server_that_does_not_speak_tls_is_named_as_such() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(ConnectionError):
+                connection.recv(1024)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1024)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with Client(f"https://127.0.0.1:{server.getsockname()[1]}") as client, pytest.raises(Unreachable) as refused:
+            client.agents()
+        answering.join()
+    assert "it does not speak TLS: write http://" in refused.value.message
 
 
 def test_a_client_without_an_address_takes_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,12 @@ def test_the_line_a_person_reads(event: Event, told: str | None) -> None:
     assert line(event) == told
 
 
+def test_a_reason_that_says_cancelled_is_not_introduced_as_such() -> None:
+    for reason in ("cancelled by request", "Cancelled by request"):
+        end = types.TaskCancelled(task_id="t", reason=reason, cost_usd=0, session_id=None)
+        assert line(end) == "Cancelled by request"
+
+
 def test_a_long_line_is_cut_and_a_failed_tool_is_told() -> None:
     assert line(types.Said(task_id="t", content="x" * 999)) == "x" * 199 + "…"
     assert line(types.ToolCall(task_id="t", id="c", tool="Other", input={})) == "Calling Other"

@@ -41,14 +41,17 @@ def other_platform(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", SHUT, str(path)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("where", ["file", "file/below", "/proc/komputer", "/dev/null", "foreign"])
+@pytest.mark.parametrize("where", ["file", "file/below", "/proc/komputer", "/dev/null", "foreign", "dangling", "loop"])
 def test_a_directory_that_cannot_be_used_is_refused_with_a_sentence(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.tex").touch()
+    (tmp_path / "dangling").symlink_to("nowhere/below")
+    (tmp_path / "loop").symlink_to("loop")
     mode = (tmp_path / "foreign").stat().st_mode
-    with pytest.raises(Unusable, match="--data-dir"):
+    with pytest.raises(Unusable, match="--data-dir") as refused:
         DataDir(tmp_path / where)
+    assert ("leads nowhere" in refused.value.args[0]) is (where in ("dangling", "loop"))
     assert (tmp_path / "foreign").stat().st_mode == mode
 
 

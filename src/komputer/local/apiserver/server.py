@@ -129,6 +129,8 @@ class ApiServer:
             return json_response(
                 ApiError(500, "InternalError", f"Internal error occurred: database: {error}").status(), 500
             )
+        except ClientDisconnect:
+            raise  # nobody waits for an answer, and nothing of ours has failed
         except Exception:  # the border of HTTP: a fault of ours is a Status, too
             log.exception("a request failed", extra={"method": request.method, "path": request.url.path})
             return json_response(ApiError(500, "InternalError", "Internal error occurred").status(), 500)
