@@ -105,6 +105,9 @@ class Worker:
         if task is None:
             assigned = decide.next_task(self._store.ledger, assignment)
             assert assigned is not None
+            # The task before may have locked the transcripts. Where they cannot be unlocked, the attempt says so.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(workspace.rebuild, self._settings, self._temporary)
             task = self._new(assigned, assignment)
             self._store.save(decide.opened(self._store.ledger, task), durable=True)
             log.info("task started", extra={"task": task.id, "session": task.session_id})
