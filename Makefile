@@ -5,7 +5,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
-.PHONY: setup up test test-kubernetes e2e-kubernetes images sbom lint format types generated check bench bench-kubernetes model lock clean help
+.PHONY: setup up test test-slow test-kubernetes e2e-kubernetes images sbom lint format types generated check bench bench-kubernetes model lock clean help
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -17,7 +17,10 @@ up: setup ## Run the platform on 127.0.0.1:8080 (ARGS="--port 9000 --offline")
 	@exec $(BIN)/komputer up $(ARGS)
 
 test: setup ## Every test that needs no other control plane, on every core: 11 minutes on two (ARGS="-n 0 -k name")
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+
+test-slow: setup ## The tests that wait for limits of minutes (ARGS="-k name")
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow $(ARGS)
 
 test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver (builds it once: Go, about 8 minutes)
 	@hack/kubernetes/test.sh

@@ -51,9 +51,11 @@ def test_the_runtime_is_killed(platform: Platform) -> None:
     assert any(e["type"] == "task_resumed" for e in events)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_runtime_hangs(platform: Platform) -> None:
-    """`kill -STOP`: its pod is replaced after a minute of silence, and the task goes on."""
+    """`kill -STOP`: its pod is replaced after a minute of silence, and the task goes on. Without that minute:
+    contract/operator/test_operator_silence.py, and for the task contract/runtime/test_runtime_faults.py."""
     platform.assign("frozen", script(*WORK))
     platform.event("frozen", "tool_call")
     platform.stop_runtime("frozen")

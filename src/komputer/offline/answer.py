@@ -102,10 +102,14 @@ def _behind(text: str, steps: Sequence[Step], at: int) -> int:
 
 
 def _segment(steps: Sequence[Step], at: int) -> tuple[int, int]:
-    """The turn that step `at` belongs to: from behind the tool before it up to and including the next tool."""
-    begin = next((i + 1 for i in range(at - 1, -1, -1) if isinstance(steps[i], Tool)), 0)
-    end = next((i + 1 for i in range(at, len(steps)) if isinstance(steps[i], Tool)), len(steps))
+    """The turn that step `at` belongs to: from behind the end of the turn before it up to and including its own."""
+    begin = next((i + 1 for i in range(at - 1, -1, -1) if _ends_turn(steps[i])), 0)
+    end = next((i + 1 for i in range(at, len(steps)) if _ends_turn(steps[i])), len(steps))
     return begin, end
+
+
+def _ends_turn(step: Step) -> bool:
+    return isinstance(step, Tool) or (isinstance(step, Say) and step.stop is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

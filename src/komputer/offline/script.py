@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,8 @@ class Say(_Model):
     """A text block."""
 
     say: Words
+    stop: Literal["max_tokens", "model_context_window_exceeded", "refusal"] | None = None
+    """Why the turn stops here; None: it goes on with the next step."""
 
 
 class Think(_Model):

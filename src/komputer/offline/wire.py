@@ -117,7 +117,8 @@ def _block(step: Say | Think | Tool, answer: Answer) -> dict[str, Any]:
 
 
 def _stop_reason(answer: Answer) -> str:
-    return "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
+    asked = [move.step.stop for move in answer.moves if isinstance(move.step, Say) and move.step.stop]
+    return asked[-1] if asked else "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
 
 
 def _usage(answer: Answer) -> dict[str, int]:

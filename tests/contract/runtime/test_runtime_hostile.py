@@ -150,6 +150,24 @@ async def test_the_pod_s_token_and_the_task_s_key_are_shown_in_no_event(platform
     assert "Bearer [secret KEY]" in told
 
 
+async def test_a_hundred_thousand_headers_do_not_hang_the_runtime(platform: Platform, pod: Pod) -> None:
+    """The forwarder refuses them, and goes on to serve the task that sent them."""
+    await pod.start()
+    flood = (
+        "exec 3<>/dev/tcp/127.0.0.1/${ANTHROPIC_BASE_URL##*:}; "
+        "{ printf 'GET / HTTP/1.1\\r\\nHost: a\\r\\n'; yes $'X: a\\r' | head -100000; printf '\\r\\n'; } "
+        ">&3 2>/dev/null & "
+        "head -1 <&3"
+    )
+    task = platform.assign(script(bash(flood), {"say": "alive"}))
+    end = await platform.ended(task)
+    assert (end["type"], end["result"]) == ("task_completed", "alive")
+    events = await platform.events(task)
+    (answer,) = [event["payload"]["output"] for event in events if event["type"] == "tool_result"]
+    assert answer.startswith("HTTP/1.1 431")
+    assert not any(event["type"] == "task_resumed" for event in events)
+
+
 async def test_a_task_waits_for_its_background_commands_and_tells_the_model(platform: Platform, pod: Pod) -> None:
     await pod.start()
     waits = "until [ -e go ]; do read -t 0.05 < <(tail -f /dev/null); done; echo made > file"

@@ -228,3 +228,22 @@ async def test_a_token_that_is_replaced_in_mid_task_is_used_at_once(platform: Pl
     pod.token_file.write_text("token-2")
     (pod.workspace / "go").touch()
     assert (await platform.ended(task))["result"] == "done"
+
+
+async def test_a_full_context_window_has_a_code_and_the_next_task_does_not_meet_it_again(
+    platform: Platform, pod: Pod
+) -> None:
+    await pod.start()
+    first = platform.assign(script({"say": "one"}))
+    before = await platform.ended(first)
+    platform.account(first)
+    cuts = [{"say": f"cut {n}", "stop": "model_context_window_exceeded"} for n in range(8)]
+    second = platform.assign(script(*cuts))  # Claude asks for the rest a few times
+    end = await platform.ended(second)
+    assert (end["type"], end.get("code")) == ("error", "model_context_window_exceeded"), end
+    platform.account(second)
+    third = platform.assign(script({"say": "three"}))
+    after = await platform.ended(third)
+    assert after["result"] == "three"
+    assert after["session_id"] != before["session_id"]
+    assert "cut 0" not in str(platform.requests[-1]["messages"])

@@ -112,7 +112,6 @@ def test_an_empty_script_stays_empty() -> None:
         ('[{"say": ""}]', "wrong at say"),
         ('[{"say": " "}]', "wrong at say"),
         ('[{"say": "a", "loud": true}]', "wrong at loud"),
-        ('[{"tool": "Bash", "input": "ls"}]', "wrong at input"),
         ('[{"tool": "no such name"}]', "wrong at tool"),
         ('[{"usage": {"input_tokens": -1}}]', "wrong at usage.input_tokens"),
         ('[{"usage": {"tokens": 1}}]', "wrong at usage.tokens"),
