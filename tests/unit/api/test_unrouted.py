@@ -30,5 +30,5 @@ async def test_a_websocket_where_there_is_none_is_404_with_json(path: str) -> No
 
 
 def test_a_status_that_there_is_not_is_answered_with_those_that_there_are_as_they_are_written() -> None:
-    with pytest.raises(Invalid, match="taskStatus must be one of Compacting, Complete, Error, InProgress$"):
+    with pytest.raises(Invalid, match=r"taskStatus must be one of Compacting, Complete, Error, InProgress$"):
         query([("taskStatus", "idle")])
