@@ -21,7 +21,7 @@ async def test_a_websocket_where_there_is_none_is_404_with_json(path: str) -> No
         return {"type": "websocket.connect"}
 
     scope = {"type": "websocket", "path": path, "raw_path": path.encode(), "query_string": b"", "scheme": "ws"}
-    extensions = {"websocket.http.response": {}}
+    extensions: dict[str, dict[str, str]] = {"websocket.http.response": {}}
     headers = [(b"host", b"localhost")]
     await bare.app()({**scope, "headers": headers, "extensions": extensions, "root_path": ""}, receive, send)
     head, body = sent
