@@ -25,6 +25,7 @@ def pasted(page: str) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(400)
 def test_the_lines_of_readme_and_operations_work_as_pasted(laptop: Laptop, tmp_path: Path) -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
@@ -47,7 +48,7 @@ def test_the_lines_of_readme_and_operations_work_as_pasted(laptop: Laptop, tmp_p
         env={**clean, "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

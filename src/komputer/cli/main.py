@@ -24,7 +24,8 @@ def _main() -> None:
         from komputer.local import startup
 
         startup.begin()
-    prints_and_ends = not set(chosen) & set(RUN_FOR_LONG)
+    is_for_help = not {"-h", "--help"}.isdisjoint(sys.argv[2:])
+    prints_and_ends = is_for_help or set(chosen).isdisjoint(RUN_FOR_LONG)
     if prints_and_ends:
         from komputer.cli import output
 

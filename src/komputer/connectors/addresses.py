@@ -41,6 +41,8 @@ def check_url(url: str, rules: AddressRules) -> None:
         raise _wrong("url names no host")
     if parts.username is not None or parts.password is not None:
         raise _wrong("url must not hold a user or password; give a token instead")
+    if parts.port == 0:
+        raise _wrong("url must not name port 0")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     ip = _ip(host)
     is_local_name = host == "localhost" or host.endswith(".localhost")

@@ -32,8 +32,12 @@ def main(arguments: Sequence[str]) -> int:
         settings = CliApp.run(part, cli_args=[*arguments[1:]], cli_exit_on_error=False)
     except ValidationError as wrong:
         for each in wrong.errors(include_url=False, include_input=False):
-            flag = "".join(f"--{str(at).replace('_', '-')}: " for at in each["loc"][:1])
-            print(f"komputer: {flag}{each['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+            flag = "".join(f"--{str(at).replace('_', '-')}" for at in each["loc"][:1])
+            if each["type"] == "missing":
+                print(f"komputer: {flag} is required, or KOMPUTER_{str(each['loc'][0]).upper()}", file=sys.stderr)
+                continue
+            said = each["msg"].removeprefix("Value error, ")
+            print(f"komputer: {flag}: {said}" if flag else f"komputer: {said}", file=sys.stderr)
         return 2
     except SettingsError as wrong:
         print(f"komputer: {wrong}", file=sys.stderr)

@@ -21,7 +21,7 @@ async def test_a_websocket_where_there_is_none_is_404_with_json(path: str) -> No
         return {"type": "websocket.connect"}
 
     scope = {"type": "websocket", "path": path, "raw_path": path.encode(), "query_string": b"", "scheme": "ws"}
-    extensions = {"websocket.http.response": {}}
+    extensions: dict[str, dict[str, str]] = {"websocket.http.response": {}}
     headers = [(b"host", b"localhost")]
     await bare.app()({**scope, "headers": headers, "extensions": extensions, "root_path": ""}, receive, send)
     head, body = sent
@@ -30,5 +30,5 @@ async def test_a_websocket_where_there_is_none_is_404_with_json(path: str) -> No
 
 
 def test_a_status_that_there_is_not_is_answered_with_those_that_there_are_as_they_are_written() -> None:
-    with pytest.raises(Invalid, match="taskStatus must be one of Compacting, Complete, Error, InProgress$"):
+    with pytest.raises(Invalid, match=r"taskStatus must be one of Compacting, Complete, Error, InProgress$"):
         query([("taskStatus", "idle")])

@@ -56,7 +56,7 @@ def test_signs_become_ascii_where_they_must() -> None:
     assert done.stdout.startswith(b"-> Bash: echo \\xe9 \\u2603")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["run", "-h"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["version"], ["run", "-h"], ["up", "--help"]])
 def test_a_reader_that_has_left_is_no_failure(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)

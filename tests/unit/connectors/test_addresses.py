@@ -90,6 +90,7 @@ def test_nothing_inside_may_be_called_and_nothing_in_the_clear(url: str) -> None
         "https://user:secret@mcp.example.com/",
         "https://token@mcp.example.com/",
         "https://mcp.example.com:99999/",
+        "https://mcp.example.com:0/",
         "https://mcp.example.com\\@127.0.0.1/",
         "https://mcp.example.com/\r\nhost: x",
         "https://mcp.example.com/ x",

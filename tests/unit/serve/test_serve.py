@@ -28,7 +28,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ((), "usage: komputer serve api|gateway|operator|offline-model"),
         (("everything",), "usage: komputer serve"),
-        (("api",), "--redis-url: Field required"),
+        (("api",), "--redis-url is required, or KOMPUTER_REDIS_URL"),
         (("api", *REDIS, "--port", "70000"), "--port"),
         (("api", *REDIS, "--nonsense", "1"), "unrecognized arguments: --nonsense"),
         (("api", "--redis-url", "http://redis"), "The address of the event log cannot be used"),
