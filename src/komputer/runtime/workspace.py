@@ -8,6 +8,8 @@ taken over from the task before: `rebuild` makes it new for each start of Claude
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -23,6 +25,10 @@ SMALL_FILE_BYTES: Final = 64 * 1024
 """At most so much is read of a file of one line."""
 KEPT_OF_A_SESSION: Final = frozenset({"subagents", "tool-results"})
 """Folders beside a transcript to which it refers. Claude reads no instructions in them."""
+MIGRATION: Final = 15
+"""The last migration of its configuration that the Claude CLI knows (2.1.327)."""
+PLUGINS: Final = ("agents-md", "privacy", "plugin-authoring")
+"""Plugins that the Claude CLI contains, of which it counts the uses."""
 _TRANSCRIPT: Final = re.compile(r"[0-9A-Za-z-]{1,64}\.jsonl")
 _SESSION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -39,7 +45,7 @@ def prepare(settings: Settings) -> None:
 
 def rebuild(settings: Settings, temporary: Path) -> None:
     """Before each start of Claude: a new home, a new folder for temporary files, and a configuration folder with
-    nothing in it but transcripts. Raises `OSError` where that cannot be done."""
+    nothing in it but transcripts and our `.claude.json`. Raises `OSError` where that cannot be done."""
     prepare(settings)
     remove(settings.home)
     settings.home.mkdir(mode=0o700)
@@ -47,6 +53,7 @@ def rebuild(settings: Settings, temporary: Path) -> None:
     for entry in _entries(settings.claude):
         if entry.name != "projects":
             remove(settings.claude / entry.name)
+    write_private(settings.claude / ".claude.json", json.dumps(configuration(settings)))
     projects = settings.claude / "projects"
     own_folder(projects)
     for project in _entries(projects):
@@ -64,6 +71,20 @@ def make_temporary(folder: Path) -> None:
     _allow_owner(folder.parent, os.stat(folder.parent))
     remove(folder)
     folder.mkdir(mode=0o700)
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """What the Claude CLI would write into `.claude.json` at its first start, which takes it a tenth of a second of CPU
+    time. It allows nothing, and names no person: the ids are those of the agent's name."""
+    identity = hashlib.sha256(f"{settings.namespace}/{settings.agent}".encode()).hexdigest()
+    unused = {"usageCount": 0, "lastUsedAt": 0, "lastUsedNumStartups": 0}
+    return {
+        "firstStartTime": "2026-01-01T00:00:00.000Z",
+        "machineID": identity,
+        "userID": identity,
+        "migrationVersion": MIGRATION,
+        "pluginUsage": {f"cc-plugin-{name}@builtin": unused for name in PLUGINS},
+    }
 
 
 def _keep_transcript(path: Path, entry: os.DirEntry[str]) -> None:

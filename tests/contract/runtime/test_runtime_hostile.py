@@ -75,6 +75,9 @@ async def test_what_a_task_leaves_behind_steers_nothing_in_the_next(platform: Pl
     assert not ran.exists(), ran.read_text()
     home, claude = pod.workspace / ".komputer" / "home", pod.workspace / ".claude"
     assert list(home.iterdir()) == [], "the home of a task is new"
+    keys = {"firstStartTime", "machineID", "userID", "migrationVersion", "pluginUsage"}
+    assert json.loads((claude / ".claude.json").read_text()).keys() == keys, "the CLI needs no more at its start"
+    assert not (claude / "backups").exists(), "the CLI has changed nothing in its configuration"
     assert not (claude / "skills").exists()
     assert len(list(claude.glob("projects/*/*.jsonl"))) == 1, "the conversation is kept"
     third = platform.assign(script(bash("env | grep -c TRAPPED; echo $HOME"), DONE), allowed_tools=None)

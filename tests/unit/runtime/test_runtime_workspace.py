@@ -29,7 +29,6 @@ def test_nothing_but_transcripts_is_kept(settings: Settings, tmp_path: Path) -> 
     project = settings.claude / "projects" / "-workspace"
     kept = [project / "s1.jsonl", project / "s1" / "tool-results" / "1.txt", project / "s1" / "subagents" / "a.jsonl"]
     lost = [
-        settings.claude / ".claude.json",
         settings.claude / "skills" / "x" / "SKILL.md",
         settings.claude / "projects" / "settings.json",
         project / "memory" / "MEMORY.md",
@@ -38,7 +37,8 @@ def test_nothing_but_transcripts_is_kept(settings: Settings, tmp_path: Path) -> 
         settings.home / ".bashrc",
         tmp_path / "tmp" / "x",
     ]
-    for file in (*kept, *lost):
+    written = settings.claude / ".claude.json"
+    for file in (*kept, *lost, written):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("x")
     (project / "s2.jsonl").symlink_to("/etc/passwd")
@@ -47,6 +47,7 @@ def test_nothing_but_transcripts_is_kept(settings: Settings, tmp_path: Path) -> 
     assert all(file.read_text() == "x" for file in kept)
     assert not [file for file in (*lost, project / "s2.jsonl", project / "s3.jsonl") if os.path.lexists(file)]
     assert list(settings.home.iterdir()) == []
+    assert json.loads(written.read_text()) == workspace.configuration(settings)
 
 
 def test_rights_that_were_taken_away_are_given_back(settings: Settings, tmp_path: Path) -> None:
