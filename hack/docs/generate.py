@@ -38,6 +38,8 @@ LIMITS: Final = {
     "format": "format {}",
 }
 """For each keyword of a schema: how the page says it."""
+OF_THE_FORMAT: Final = (-(2**31), 2**31 - 1, -(2**63), 2**63 - 1)
+"""Limits that `format` (int32, int64) says already."""
 SERVED: Final = {"api": Api, "gateway": Gateway, "operator": Operator, "offline-model": OfflineModel}
 
 
@@ -183,7 +185,7 @@ def kind_of(part: dict[str, Any]) -> str:
 
 
 def limits(part: dict[str, Any]) -> str:
-    found = [text.format(part[key]) for key, text in LIMITS.items() if key in part]
+    found = [text.format(part[key]) for key, text in LIMITS.items() if part.get(key, ...) not in (..., *OF_THE_FORMAT)]
     if "enum" in part:
         found.insert(0, "one of " + ", ".join(code(json.dumps(each)) for each in part["enum"]))
     if part.get("x-kubernetes-preserve-unknown-fields"):
