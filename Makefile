@@ -4,8 +4,11 @@ PYTHON ?=
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+# Builds the documentation site. Not with --quiet: MkDocs then counts no warnings, and --strict has no effect. The variable
+# silences a notice about MkDocs' future.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: setup up test test-slow test-kubernetes e2e-kubernetes images sbom lint format types generated check bench bench-kubernetes model lock clean help
+.PHONY: setup up test test-slow test-kubernetes e2e-kubernetes images sbom lint format types generated check bench bench-kubernetes docs model lock clean help
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -34,23 +37,26 @@ images: ## Build the images on this machine (podman): localhost/komputer, localh
 sbom: ## Write what is in the built images to dist/*.spdx.json (SPDX, by syft)
 	@hack/images/sbom.sh dist
 
-lint: setup ## Formatter, linter, strict types, floors, generated files
+lint: setup ## Formatter, linter, strict types, floors, generated files, the documentation's links
 	@$(BIN)/ruff format --check src tests benchmarks hack
 	@$(BIN)/ruff check src tests benchmarks hack
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m komputer.resources.crds --check
 	@$(BIN)/python hack/openapi/generate.py --check
 	@$(BIN)/python hack/chart/values.py --check
+	@$(BIN)/python hack/docs/generate.py --check
+	@$(SITE)
 	@$(BIN)/mypy
 
 format: setup ## Format and mend what the linter can
 	@$(BIN)/ruff format src tests benchmarks hack
 	@$(BIN)/ruff check --fix src tests benchmarks hack
 
-generated: setup ## Make the generated files anew: resource definitions, OpenAPI, the chart's schema and snapshots
+generated: setup ## Make the generated files anew: resource definitions, OpenAPI, reference pages, the chart's schema and snapshots
 	@$(BIN)/python -m komputer.resources.crds
 	@$(BIN)/python hack/openapi/generate.py
 	@$(BIN)/python hack/chart/values.py
+	@$(BIN)/python hack/docs/generate.py
 	@if hack/kubernetes/build.sh --check helm >/dev/null 2>&1; then $(BIN)/python -m tests.chart.rendering; fi
 
 bench: setup ## Measure; writes benchmarks/RESULTS.md
@@ -58,6 +64,9 @@ bench: setup ## Measure; writes benchmarks/RESULTS.md
 
 bench-kubernetes: setup ## Measure against a real control plane; writes benchmarks/KUBERNETES.md
 	@hack/kubernetes/bench.sh
+
+docs: setup ## Build the documentation into dist/site (read it: python3 -m http.server -b 127.0.0.1 -d dist/site 8000)
+	@$(SITE)
 
 model: setup ## The protocol's model, at length (minutes)
 	@$(BIN)/python -m tests.model
