@@ -25,7 +25,7 @@ from komputer.resources.base import Manifest
 from komputer.resources.errors import NotFound
 
 WITHIN_S = 30.0
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 90.0
 SCHEDULED = {"type": "PodScheduled", "status": "True"}
 """What a real scheduler says of a pod before any kubelet speaks of it."""
 CHILDREN = ((PVCS, "ada-pvc"), (CONFIG_MAPS, "ada-config"), (PODS, "ada-pod"))
