@@ -113,10 +113,15 @@ async def retried(
             log.info("background work goes on: %s", name)
             report(None)
 
+    async def attempt() -> T:
+        return await work()
+
     while True:
         steady = loop.call_later(STEADY_S, recovered)
         try:
-            result = await work()
+            # In a task of its own: a TaskGroup that fails leaves its task counted as cancelled (Python 3.11), and then
+            # nobody could tell a failure from our own cancellation.
+            result = await loop.create_task(attempt(), name=name)
         except (Exception, asyncio.CancelledError) as error:  # border: no failure of background work ends it
             task = asyncio.current_task()
             if task is not None and task.cancelling():

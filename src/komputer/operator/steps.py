@@ -95,8 +95,8 @@ def silent_pods(pod: Manifest, now: datetime) -> int:
 
 def _has_old_gateway(pod: Manifest, wanted: Manifest) -> bool:
     """A pod that does not say which address it knows was made by an earlier version, and is left alone."""
-    known, now = ((m["metadata"].get("annotations") or {}).get(names.GATEWAY_ANNOTATION) for m in (pod, wanted))
-    return known is not None and known != now
+    known = _annotation(pod, names.GATEWAY_ANNOTATION)
+    return known is not None and known != _annotation(wanted, names.GATEWAY_ANNOTATION)
 
 
 def _is_left_over(child: Manifest, seen: Seen) -> bool:
@@ -113,9 +113,13 @@ def failures(pod: Manifest, now: datetime) -> int:
 def _before(pod: Manifest, now: datetime, annotation: str) -> int:
     if now - _made_at(pod) >= FORGIVEN_AFTER:
         return 0
-    annotations = pod["metadata"].get("annotations")
-    told = annotations.get(annotation) if isinstance(annotations, dict) else None
+    told = _annotation(pod, annotation)
     return min(int(told), 100) if isinstance(told, str) and told.isdecimal() and len(told) < 10 else 0
+
+
+def _annotation(pod: Manifest, name: str) -> object:
+    annotations = pod["metadata"].get("annotations")
+    return annotations.get(name) if isinstance(annotations, dict) else None
 
 
 def back_off(failed: int) -> timedelta:

@@ -122,3 +122,24 @@ async def test_work_that_fails_while_it_is_cancelled_is_not_started_again() -> N
             task = work.run("the job", job)
             await begun.wait()
         assert task.cancelled()
+
+
+async def test_a_loop_whose_task_group_fails_is_started_again() -> None:
+    begun = 0
+    again = asyncio.Event()
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("metadata")
+
+    async def loop() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 3:
+            again.set()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+
+    async with Background(first_pause_s=0.001) as background, asyncio.timeout(30):
+        background.keep("a loop", loop)
+        await again.wait()
