@@ -15,12 +15,12 @@ from tests.e2e.laptop import Laptop
 
 CALLERS = (8, 32)
 AGENTS = 4
-"""Of the gateway's callers: it takes 16 model requests of one agent at once."""
+"""Agents that call the gateway: it accepts 16 model requests of one agent at once."""
 TARGETS = {8: "p99 < 20 ms", 32: ""}
 """With 32 callers on the same cores most of an answer's time is waiting for its turn."""
 WARM_S = 1
 BEYOND_S = 30
-"""Of one run of wrk beyond its duration: then it has failed, and says so."""
+"""Seconds that one run of wrk may take beyond its duration before it counts as failed."""
 SCRIPT = """
 wrk.method, wrk.body = %s, %s
 wrk.headers["content-type"] = "application/json"
@@ -71,7 +71,7 @@ def callers(laptop: Laptop, folder: Path, seconds: int) -> list[Row]:
 
 
 def _run(wrk: str, script: Path, count: int, seconds: int, url: str) -> str:
-    """What wrk says."""
+    """Return the output of wrk."""
     command = [wrk, "--threads", "1", "--connections", str(count), "--script", str(script)]
     command += ["--duration", f"{seconds}s", url]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + BEYOND_S).stdout

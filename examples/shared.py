@@ -1,4 +1,4 @@
-"""What the examples share: where the platform is, and following one task."""
+"""Shared by the examples: the address of the platform, and a function that follows one task."""
 
 import os
 from collections.abc import Iterator

@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What a client asked for; the default is everything, the newest first."""
+    """A list request; the default is every agent, newest first."""
 
     namespace: str | None = None
     status: str = ""
