@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -125,10 +126,11 @@ def _killed(laptop: Laptop, part: str) -> bool:
     assert laptop.process is not None
     log = str(laptop.data_dir / "logs" / f"{part}.log")
     for child in psutil.Process(laptop.process.pid).children():
-        for file in Path(f"/proc/{child.pid}/fd").iterdir():
-            if os.path.realpath(file).removesuffix(" (deleted)") == log:
-                child.kill()
-                return True
+        with suppress(FileNotFoundError, ProcessLookupError):  # it exited during the scan
+            for file in Path(f"/proc/{child.pid}/fd").iterdir():
+                if os.path.realpath(file).removesuffix(" (deleted)") == log:
+                    child.kill()
+                    return True
     return False
 
 
