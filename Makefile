@@ -41,7 +41,7 @@ lint: setup ## Formatter, linter, strict types, floors, generated files, the doc
 	@$(BIN)/ruff format --check src tests benchmarks hack
 	@$(BIN)/ruff check src tests benchmarks hack
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m komputer.resources.crds --check
+	@$(BIN)/python -m komputer.domain.crds --check
 	@$(BIN)/python hack/openapi/generate.py --check
 	@$(BIN)/python hack/chart/values.py --check
 	@$(BIN)/python hack/docs/generate.py --check
@@ -53,7 +53,7 @@ format: setup ## Format and mend what the linter can
 	@$(BIN)/ruff check --fix src tests benchmarks hack
 
 generated: setup ## Make the generated files anew: resource definitions, OpenAPI, reference pages, the chart's schema and snapshots
-	@$(BIN)/python -m komputer.resources.crds
+	@$(BIN)/python -m komputer.domain.crds
 	@$(BIN)/python hack/openapi/generate.py
 	@$(BIN)/python hack/chart/values.py
 	@$(BIN)/python hack/docs/generate.py

@@ -25,11 +25,11 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.measures import Row, machine, milliseconds
+from komputer.domain import crds
+from komputer.domain.agent import Agent
+from komputer.domain.errors import Conflict
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CRDS, NAMESPACES, PODS, Cluster
-from komputer.resources import crds
-from komputer.resources.agent import Agent
-from komputer.resources.errors import Conflict
 from tests.contract.log.events import completed, producer, started
 from tests.contract.operator.world import running as running_pod
 from tests.fixtures.valkey import server_of

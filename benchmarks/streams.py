@@ -16,7 +16,7 @@ import psutil
 import yaml
 
 from benchmarks.measures import Row, crowd
-from komputer.events import types
+from komputer.events import schema
 from komputer.events.log import Log, LogKey, Numbered
 from komputer.local import valkey
 from tests.e2e.laptop import Laptop
@@ -36,7 +36,7 @@ class Writer:
         self.term = (await self.log.hello(self.key, old_term=0, asked=[], floor=None)).term
 
     async def write(self, count: int = 1, text: str = "hello") -> None:
-        events = [Numbered(self.n + i, types.Said(task_id="bench", content=text)) for i in range(1, count + 1)]
+        events = [Numbered(self.n + i, schema.Said(task_id="bench", content=text)) for i in range(1, count + 1)]
         await self.log.append(self.key, self.term, events)
         self.n += count
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FOLDER = "src/komputer/resources/crds"
+FOLDER = "src/komputer/domain/crds"
 LOWER = ("maxLength", "maxItems", "maximum", "maxProperties")
 UPPER = ("minLength", "minItems", "minimum", "minProperties")
 

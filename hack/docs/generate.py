@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from komputer.cli.app import command
-from komputer.resources.crds import KINDS, crd
+from komputer.domain.crds import KINDS, crd
 from komputer.serve.processes import Api, Gateway, OfflineModel, Operator
 
 ROOT: Final = Path(__file__).parents[2]
@@ -198,7 +198,7 @@ def limits(part: dict[str, Any]) -> str:
 def resources_page() -> str:
     parts = [
         "# Custom resources",
-        wrapped(MADE.format("the resource definitions (`src/komputer/resources`)")),
+        wrapped(MADE.format("the resource definitions (`src/komputer/domain`)")),
         wrapped(
             "All are of the group `komputer.komputer.ai`, version `v1alpha1`. Clients write `spec`, the operator "
             "writes `status`. On a cluster, `kubectl explain komputeragent.spec` shows the same descriptions."

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from komputer.resources.errors import KomputerError
+from komputer.domain.errors import KomputerError
 
 log = logging.getLogger(__name__)
 

@@ -119,7 +119,7 @@ def test_the_chart_grants_what_the_parts_ask_for_and_no_more(part: str) -> None:
 
 def test_the_resource_definitions_are_part_of_it_and_stay_when_it_goes() -> None:
     """Helm keeps what stands in crds/ on uninstall."""
-    ours = {path.name: path.read_text() for path in (CHART.parents[1] / "src/komputer/resources/crds").glob("*.yaml")}
+    ours = {path.name: path.read_text() for path in (CHART.parents[1] / "src/komputer/domain/crds").glob("*.yaml")}
     assert {path.name: path.read_text() for path in (CHART / "crds").glob("*.yaml")} == ours
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from komputer.runtime.options import RETRIES
+from komputer.runtime.claude.options import RETRIES
 from tests.e2e.laptop import Laptop
 
 WITHIN_S = 60.0

@@ -19,23 +19,23 @@ from typing import Final
 from redis.asyncio import Redis
 from ulid import ULID
 
-from komputer.agents import claim, view
+from komputer.domain.agent import Agent, AgentStatus, Unrecorded, Wanted, is_idle, tasks_named, wanted
+from komputer.domain.base import Manifest
+from komputer.domain.errors import Conflict
 from komputer.events.log import Entry, Live, Log, LogKey, Numbered
-from komputer.events.types import Said, TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, from_wire
-from komputer.gateway.assignment import assignment
-from komputer.gateway.intake import Admitted, admitted, is_known
+from komputer.events.schema import Said, TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, from_wire
+from komputer.gateway.agents.assignment import assignment
+from komputer.gateway.agents.intake import Admitted, admitted, is_known
 from komputer.local.apiserver.errors import ApiError
 from komputer.local.apiserver.patch import json_patch, merge_patch
-from komputer.operator.decide import Decision, decide
-from komputer.operator.ends import Ending, cancelled
-from komputer.operator.seen import Seen
-from komputer.operator.status import merge_patch as status_patch
-from komputer.resources import door
-from komputer.resources.agent import Agent, AgentStatus, Unrecorded, Wanted, is_idle, tasks_named, wanted
-from komputer.resources.base import Manifest
-from komputer.resources.errors import Conflict
-from komputer.runtime import ledger as ledgers
-from komputer.runtime.ledger import OpenTask
+from komputer.operator.agent.decide import Decision, decide
+from komputer.operator.agent.endings import Ending, cancelled
+from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.status import merge_patch as status_patch
+from komputer.protocol import wire
+from komputer.runtime.ledger import ledger as ledgers
+from komputer.runtime.ledger.ledger import OpenTask
+from komputer.services.agents import claim, view
 from tests.model import pods, referee, words
 from tests.model.invariants import broken
 from tests.model.state import (
@@ -275,7 +275,7 @@ class Parts:
         if self.stale and self.stale["metadata"]["uid"] == self.uid:
             self.seen, self.stale = self.stale, None
 
-    def _assignment(self) -> door.Assignment:
+    def _assignment(self) -> wire.Assignment:
         return assignment(Agent.model_validate(self.seen), None)
 
     def _floor(self) -> str | None:
@@ -332,7 +332,7 @@ class Parts:
             id=task.id,
             instructions=task.instructions,
             generation=assigned.generation,
-            settings=door.TaskSettings(model="m", role="worker"),
+            settings=wire.TaskSettings(model="m", role="worker"),
             session_id="s",
             is_resuming=False,
             prompt_uuid="u",
@@ -355,7 +355,7 @@ class Parts:
 
     async def the_runtime_is_told(self) -> None:
         for entry in await self.log.messages(LogKey(*PLACE, self.uid), None):
-            message = door.Message(id=entry.id, task_id=entry.payload["task_id"], content="word")
+            message = wire.Message(id=entry.id, task_id=entry.payload["task_id"], content="word")
             self.pod.ledger = ledgers.told(self.pod.ledger, message)
 
     async def claude_answers(self) -> None:
@@ -509,14 +509,14 @@ class Parts:
                 self.ghost = None
 
     # ---- the log ---------------------------------------------------------------------------------------------------
-    async def _post(self, uid: str, term: int, entries: tuple[ledgers.Outgoing, ...]) -> list[door.Answer]:
+    async def _post(self, uid: str, term: int, entries: tuple[ledgers.Outgoing, ...]) -> list[wire.Answer]:
         """What the log answers, which must be what the model says."""
         if not entries:
             return []
         held = self.pod.ledger if uid == self.pod.uid else ledgers.Ledger()
         events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation, ledgers.heard_by(held, e)) for e in entries]
         events, is_cut = self._admitted(uid, events, await self._live())
-        answers: list[door.Answer] = []
+        answers: list[wire.Answer] = []
         if events:
             answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
         if is_cut and all(answer in ("ok", "duplicate") for answer in answers):

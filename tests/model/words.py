@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from komputer.events.types import TaskCancelled, TaskCompleted, from_wire
-from komputer.resources.agent import Agent, digest_of
-from komputer.resources.base import Manifest
-from komputer.runtime import ledger as ledgers
+from komputer.domain.agent import Agent, digest_of
+from komputer.domain.base import Manifest
+from komputer.events.schema import TaskCancelled, TaskCompleted, from_wire
+from komputer.runtime.ledger import ledger as ledgers
 from tests.model.state import TEXTS, Claim, How, Kind, Ledger, Outgoing, Owed, Recorded, Resource
 
 PHASES: Final[Mapping[ledgers.Phase, Literal[0, 1, 2]]] = {"written": 0, "acted": 1, "ended": 2}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from komputer.operator.desired.namespace import network_policy
-from komputer.resources import names
-from komputer.resources.config import ConfigSpec
+from komputer.domain import names
+from komputer.domain.config import ConfigSpec
+from komputer.operator.agent.desired.namespace import network_policy
 from tests.chart.rendering import SNAPSHOTS
 from tests.policies.mesh import Mesh, Reached
 from tests.policies.rules import Json, Pod

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple, TypeVar
 import structlog
 
 from komputer.api.rates import Rate
+from komputer.domain.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
 from komputer.kube import Cluster, Kind
-from komputer.kube.remembered import Remembered
-from komputer.resources.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
+from komputer.kube.ttl_cache import Remembered
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)

@@ -10,42 +10,42 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from komputer import __version__
-from komputer.agents.agents import Agents
-from komputer.agents.overlay import Overlay
-from komputer.agents.secrets import Secrets
 from komputer.api import errors, openapi
 from komputer.api.access import Access
 from komputer.api.audit import Audited
 from komputer.api.auth import Authenticated, authorize
-from komputer.api.border import BodyLimit, KnownOrigins, LoopbackOnly
 from komputer.api.idempotency import OncePerKey
 from komputer.api.metrics import Counted, Metrics
+from komputer.api.middleware import BodyLimit, KnownOrigins, LoopbackOnly
 from komputer.api.rates import RateLimited
 from komputer.api.routes import agents as agent_routes
 from komputer.api.routes import connectors as connector_routes
-from komputer.api.routes import costs, health, index, messages, places
+from komputer.api.routes import costs, health, index, messages, namespaces
 from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
 from komputer.api.stream import READERS, Streams
 from komputer.api.typos import known_parameters
 from komputer.background import Background
-from komputer.connectors.addresses import AddressRules
-from komputer.connectors.connectors import Connectors
-from komputer.connectors.outward import Outward
-from komputer.connectors.tools import Tools
-from komputer.events.bell import Bell
+from komputer.domain import names
+from komputer.domain.addresses import AddressRules
+from komputer.domain.config import Config
+from komputer.events.follow.notifier import Bell
+from komputer.events.follow.tail import Tail
 from komputer.events.log import Log
-from komputer.events.tail import Tail
 from komputer.kube import AGENTS, CONFIGS, CONNECTORS, Cache, Change, Cluster
-from komputer.resources import names
-from komputer.resources.config import Config
+from komputer.services.agents.agents import Agents
+from komputer.services.agents.overlay import Overlay
+from komputer.services.agents.secrets import Secrets
+from komputer.services.connectors.connectors import Connectors
+from komputer.services.connectors.egress import Outward
+from komputer.services.connectors.tools import Tools
 
 ROUTERS = (
     agent_routes.router,
     connector_routes.router,
     costs.router,
     messages.router,
-    places.router,
+    namespaces.router,
     secret_routes.router,
     stream_routes.router,
 )

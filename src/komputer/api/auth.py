@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from komputer.api.access import Access, Caller, Right
 from komputer.api.errors import translated
 from komputer.api.rights import NEEDS, Need
+from komputer.domain import names
+from komputer.domain.errors import Forbidden, Invalid, KomputerError
 from komputer.kube import Kind, Permission
-from komputer.resources import names
-from komputer.resources.errors import Forbidden, Invalid, KomputerError
 
 PROTECTED: Final = "/api/"
 """Below it everybody must say who they are; `/healthz`, `/readyz` and the documentation hold nothing."""

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from komputer.events import money
-from komputer.events.types import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT, plausible
+from komputer.domain import money
+from komputer.events.schema import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT, plausible
 
 INSTRUCTION_LIMIT: Final = 200
 """Characters of a task's instructions that are shown."""

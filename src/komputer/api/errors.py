@@ -9,8 +9,8 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from komputer.api.validation import explain
-from komputer.events.idempotency import Mismatch
-from komputer.resources import errors
+from komputer.domain import errors
+from komputer.redis.idempotency import Mismatch
 
 log = structlog.get_logger(__name__)
 

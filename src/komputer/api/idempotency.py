@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from komputer.api.errors import answer, translated
 from komputer.background import retried
-from komputer.events.idempotency import LOCK_MS, Answer, Idempotency, InFlight, Record
-from komputer.resources.errors import KomputerError, Unavailable
+from komputer.domain.errors import KomputerError, Unavailable
+from komputer.redis.idempotency import LOCK_MS, Answer, Idempotency, InFlight, Record
 
 log = structlog.get_logger(__name__)
 

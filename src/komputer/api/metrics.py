@@ -11,12 +11,12 @@ from prometheus_client.core import GaugeMetricFamily
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from komputer import __version__
-from komputer.agents.agents import Agents
+from komputer.domain.base import fields_of
+from komputer.domain.errors import Unavailable
 from komputer.http.metrics import HttpCollector
 from komputer.kube import Cache
 from komputer.kube.metrics import WatchMetrics
-from komputer.resources.base import fields_of
-from komputer.resources.errors import Unavailable
+from komputer.services.agents.agents import Agents
 
 PARAMETER = re.compile(r"\{(\w+)\}")
 UNMATCHED = "unmatched"

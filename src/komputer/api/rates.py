@@ -8,7 +8,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from komputer.api.errors import translated
-from komputer.resources.errors import TooManyRequests
+from komputer.domain.errors import TooManyRequests
 
 BURST_S: Final = 10
 """The limit counts over so many seconds: who was quiet may ask faster for a moment."""

@@ -12,11 +12,11 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from komputer.events.marks import Mark
-from komputer.events.sources import GAP, Told
-from komputer.events.tail import Ended, Tail
+from komputer.domain.errors import Forbidden, Invalid, KomputerError, NotFound, Unauthorized, Unavailable
+from komputer.events.follow.cursors import Mark
+from komputer.events.follow.sources import GAP, Told
+from komputer.events.follow.tail import Ended, Tail
 from komputer.kube import Change
-from komputer.resources.errors import Forbidden, Invalid, KomputerError, NotFound, Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)
 

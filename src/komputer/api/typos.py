@@ -9,10 +9,10 @@ from typing import Any, Final, TypeAlias
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
-from komputer.api.bodies import AgentSettings, Body
-from komputer.events.types import TYPES
-from komputer.resources.door import BUILT_IN_TOOLS
-from komputer.resources.errors import Invalid
+from komputer.api.schemas.agents import AgentSettings, Body
+from komputer.domain.errors import Invalid
+from komputer.events.schema import TYPES
+from komputer.protocol.wire import BUILT_IN_TOOLS
 
 NAMED_AT_ONCE: Final = 5
 """Unknown query parameters or event types that one error names."""

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from komputer.api.typos import WORD_LIMIT, nearest
-from komputer.resources.agent import MODEL_NAME, TOOL_NAME
-from komputer.resources.connector import SERVICE
+from komputer.domain.agent import MODEL_NAME, TOOL_NAME
+from komputer.domain.connector import SERVICE
 
 NOT_EMPTY: Final = r"\S"
 SECRET_NAME: Final = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"

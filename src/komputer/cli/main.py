@@ -33,7 +33,7 @@ def _main() -> None:
         sys.argv[1:] = map(_as_utf8, sys.argv[1:])
     from komputer.cli.app import command
     from komputer.client import ApiError
-    from komputer.resources.errors import KomputerError
+    from komputer.domain.errors import KomputerError
 
     try:
         command()(prog_name="komputer")

@@ -77,7 +77,7 @@ def offline_model(
     Example: `komputer offline-model --port 8099`, then point ANTHROPIC_BASE_URL at it.
     """
     from komputer import offline
-    from komputer.resources.errors import Conflict
+    from komputer.domain.errors import Conflict
 
     try:
         offline.serve(port, ready=lambda taken: typer.echo(f"http://127.0.0.1:{taken}"))

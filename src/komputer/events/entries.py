@@ -10,10 +10,10 @@ from typing import Any, Final, NamedTuple, get_args
 
 import orjson
 
-from komputer.events import types
-from komputer.events.ids import id_of, micros_of, timestamp_of
-from komputer.resources.agent import LiveTask, Outcome, TaskStatus
-from komputer.resources.door import Answer
+from komputer.domain.agent import LiveTask, Outcome, TaskStatus
+from komputer.domain.event_ids import id_of, micros_of, timestamp_of
+from komputer.events import schema
+from komputer.protocol.wire import Answer
 
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
 READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost", "bytes")
@@ -24,7 +24,7 @@ UNREADABLE: Final = "unreadable"
 _ID: Final = re.compile(rb"[0-9]{1,14}-[0-9]{1,3}")
 _FOREIGN_ID: Final = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
 _BYTES: Final = re.compile(rb"([0-9]{1,16})@[0-9]{1,17}")
-_TYPES: Final = {kind.encode(): kind for kind in types.TYPES}
+_TYPES: Final = {kind.encode(): kind for kind in schema.TYPES}
 _STATUSES: Final[Mapping[bytes, TaskStatus]] = {known.encode(): known for known in get_args(TaskStatus)}
 _OUTCOMES: Final[Mapping[bytes, Outcome]] = {known.encode(): known for known in get_args(Outcome)}
 _TYPE: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
@@ -43,7 +43,7 @@ class Numbered(NamedTuple):
     """An event as its producer numbered it: from 1 in each term. A start carries its assignment's generation."""
 
     n: int
-    event: types.Event
+    event: schema.Event
     generation: int | None = None
     heard: str | None = None
     """Of an end: the last message that the model has answered. None: whatever was said, the task is over."""
@@ -210,29 +210,29 @@ def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes)
     return b"%b%b}" % (head.encode(), payload)
 
 
-def fields_of(n: int, event: types.Event, generation: int | None, heard: str | None = None) -> list[str | bytes | int]:
+def fields_of(n: int, event: schema.Event, generation: int | None, heard: str | None = None) -> list[str | bytes | int]:
     """What the script is told of an event, in the order in which it reads them."""
-    kind, payload = types.to_wire(event)
-    role = "start" if isinstance(event, types.TaskStarted) else "end" if isinstance(event, types.End) else ""
+    kind, payload = schema.to_wire(event)
+    role = "start" if isinstance(event, schema.TaskStarted) else "end" if isinstance(event, schema.End) else ""
     status, outcome = _standing(event)
     return [
         *(n, role, event.task_id, kind, "" if generation is None else generation),
-        *(orjson.dumps(payload), types.line(event) or "", status, outcome),
+        *(orjson.dumps(payload), schema.line(event) or "", status, outcome),
         getattr(event, "session_id", None) or "",
         "" if heard is None else micros_of(heard),
     ]
 
 
-def _standing(event: types.Event) -> tuple[TaskStatus, Outcome | str]:
+def _standing(event: schema.Event) -> tuple[TaskStatus, Outcome | str]:
     """`taskStatus` and outcome after this event."""
     match event:
-        case types.TaskCompleted():
+        case schema.TaskCompleted():
             return "Complete", "completed"
-        case types.TaskCancelled():
+        case schema.TaskCancelled():
             return "Complete", "cancelled"
-        case types.TaskFailed():
+        case schema.TaskFailed():
             return "Error", "error"
-        case types.TaskStarted(kind="compact"):
+        case schema.TaskStarted(kind="compact"):
             return "Compacting", ""
         case _:
             return "InProgress", ""

@@ -14,9 +14,10 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from komputer.events import types
-from komputer.events.address import Address
-from komputer.events.bell import EVERYTHING, LENGTH, Place, Rings, is_place, listen, rings_since
+from komputer.domain.errors import Conflict, Invalid
+from komputer.domain.event_ids import cursor, micros_of, timestamp_of
+from komputer.domain.ref import Place
+from komputer.events import schema
 from komputer.events.entries import (
     LIVE_FIELDS,
     READ_FIELDS,
@@ -35,14 +36,15 @@ from komputer.events.entries import (
     texts_of,
     to_json,
 )
-from komputer.events.health import Health
-from komputer.events.idempotency import Idempotency
-from komputer.events.ids import cursor, micros_of, timestamp_of
-from komputer.events.presence import Presence
-from komputer.events.reading import NOBODYS, PAGE_BYTES, OnLive, Read, Reader, above, is_damaged, message_of
-from komputer.events.server import Durability, Server
-from komputer.resources.door import Answer, Pulse, Welcome
-from komputer.resources.errors import Conflict, Invalid
+from komputer.events.follow.notifier import EVERYTHING, LENGTH, Rings, is_place, listen, rings_since
+from komputer.events.reading import NOBODYS, PAGE_BYTES, OnLive, Read, Reader, above, message_of
+from komputer.events.scripts import APPEND
+from komputer.protocol.wire import Answer, Pulse, Welcome
+from komputer.redis.address import Address
+from komputer.redis.connection import Durability, Server, is_damaged
+from komputer.redis.connector_health import Health
+from komputer.redis.idempotency import Idempotency
+from komputer.redis.presence import Presence
 
 __all__ = [
     "EVERYTHING",
@@ -148,11 +150,11 @@ class Log:
     ) -> list[Answer]:
         """One answer per event, in order; none after the first refusal. One round trip; safe to repeat."""
         fields = [part for numbered in events for part in fields_of(*numbered)]
-        is_durable = any(isinstance(each.event, types.TaskStarted | types.End) for each in events)
+        is_durable = any(isinstance(each.event, schema.TaskStarted | schema.End) for each in events)
         return answers_of(await self._call("append", key, floor, term, *fields, durable=is_durable))
 
     async def end(
-        self, key: LogKey, event: types.End, *, generation: int, floor: str | None, unless_started: bool = False
+        self, key: LogKey, event: schema.End, *, generation: int, floor: str | None, unless_started: bool = False
     ) -> Answer:
         """The operator's: no term and no number is checked. `started` with `unless_started`, for a task that has."""
         fields = fields_of(0, event, generation)
@@ -163,7 +165,7 @@ class Log:
         """Somebody speaks to the task that runs. None where that task has not started, or its end came first. The same
         `request` again says nothing new and is answered as the first time, until another task starts. Raises `Conflict`
         (`too_many_messages`) beyond 1000 messages or 4 MiB to one task."""
-        event = types.UserMessage(task_id=task_id, content=content, steer=True)
+        event = schema.UserMessage(task_id=task_id, content=content, steer=True)
         answer = await self._call("message", key, None, *fields_of(0, event, None), request or "", durable=True)
         if answer[0] == b"full":
             raise Conflict(
@@ -369,4 +371,4 @@ class Log:
         lowest = micros_of(floor) if floor else 0
         head: list[str | bytes | int] = [op, key.uid, f"{key.namespace}/{key.name}", lowest]
         head += [self._retention, self._retention_bytes, self._expiry_s]
-        return await self._server.run(keys + shared, [*head, *args], durable=durable)
+        return await self._server.run(APPEND, keys + shared, [*head, *args], durable=durable)

@@ -5,9 +5,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
-from redis.exceptions import ResponseError
 
-from komputer.events.bell import Place
+from komputer.domain.event_ids import id_of, timestamp_of
+from komputer.domain.ref import Place
 from komputer.events.entries import (
     LIVE_FIELDS,
     READ_FIELDS,
@@ -20,8 +20,8 @@ from komputer.events.entries import (
     rows_of,
     state_of,
 )
-from komputer.events.ids import id_of, timestamp_of
-from komputer.events.server import Server, damaged, unavailable
+from komputer.events.scripts import READ
+from komputer.redis.connection import Server, damaged, is_damaged
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of payloads of one page, and of one read; one event in any case. An event has at most 256 KiB."""
@@ -161,14 +161,15 @@ class Reader:
         if size <= PAGE_BYTES:
             answers = await self._plain(calls)
         else:
-            answers = await self._server.read(
+            answers = await self._server.run_each(
+                READ,
                 [
                     (
                         [self.name("-live", call.place), self.name(call.kind, call.place)],
                         [*(call.command, call.first, call.last, call.limit, call.room), *READ_FIELDS],
                     )
                     for call in calls
-                ]
+                ],
             )
         return list(zip(calls, answers, strict=True))
 
@@ -230,12 +231,3 @@ def message_of(row: Row, task_id: str | None) -> Entry:
         content = "(A message to this task cannot be read any more.)"
     payload = {"task_id": task_id or "", "content": content, "steer": True}
     return Entry(row.id, "user_message", timestamp_of(row.id), payload)
-
-
-def is_damaged(answer: Any) -> bool:
-    """Whether a server refused to read a key because it is of another type. Raises `Unavailable` for other errors."""
-    if not isinstance(answer, Exception):
-        return False
-    if not (isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer)):
-        raise unavailable(answer) from answer
-    return True

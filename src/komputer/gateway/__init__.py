@@ -5,12 +5,12 @@ Here belongs what stands between a pod and everything else: who it is (`identity
 `model.py`, `vertex.py`) and of connectors' servers (`connectors.py`, `redaction.py`), when (`open_tasks.py`) and how
 much at once (`bound.py`), which secrets its tools get (`secrets.py`), and what a manager may do with agents of its own
 (`managers.py`, `tools.py`, `waiting.py`; `family.py` decides, pure).
-Nothing is kept that a restart loses. What a task is and when it ends is decided by `resources/` and the log, not here.
+Nothing is kept that a restart loses. What a task is and when it ends is decided by `domain/` and the log, not here.
 """
 
 from komputer.gateway.app import Gateway, app
 from komputer.gateway.errors import Unreachable
+from komputer.gateway.model.vertex import Vertex
 from komputer.gateway.settings import Credential, Credentials, Settings, always
-from komputer.gateway.vertex import Vertex
 
 __all__ = ["Credential", "Credentials", "Gateway", "Settings", "Unreachable", "Vertex", "always", "app"]

@@ -15,34 +15,35 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from komputer.agents.agents import Agents
-from komputer.agents.overlay import Overlay
-from komputer.agents.secrets import Secrets as AgentSecrets
 from komputer.background import Background
-from komputer.connectors.outward import Outward
-from komputer.events.bell import Bell
+from komputer.domain import names
+from komputer.domain.base import Manifest, Part
+from komputer.domain.config import Config
+from komputer.domain.errors import KomputerError, Unavailable
+from komputer.events.follow.notifier import Bell
 from komputer.events.log import Log
-from komputer.events.presence import BEAT_EVERY
 from komputer.gateway import bodies
-from komputer.gateway import connectors as connector_proxy
-from komputer.gateway.bound import Bound
+from komputer.gateway.agents.identity import Caller, Identity
+from komputer.gateway.agents.intake import POST_LIMIT_BYTES, Intake
+from komputer.gateway.agents.open_tasks import OpenTasks
+from komputer.gateway.agents.secrets import Secrets
+from komputer.gateway.agents.streams import Streams
+from komputer.gateway.connectors import proxy as connector_proxy
 from komputer.gateway.errors import door_answer, door_error, model_answer
-from komputer.gateway.identity import Caller, Identity
-from komputer.gateway.intake import POST_LIMIT_BYTES, Intake
-from komputer.gateway.managers import Managers
+from komputer.gateway.managers.endpoint import Managers
 from komputer.gateway.metrics import Metrics
-from komputer.gateway.model import ModelProxy
-from komputer.gateway.open_tasks import OpenTasks
-from komputer.gateway.secrets import Secrets
+from komputer.gateway.model.proxy import ModelProxy
+from komputer.gateway.model.upstream import Upstream
+from komputer.gateway.quota import Bound
 from komputer.gateway.settings import Settings
-from komputer.gateway.streams import Streams
-from komputer.gateway.upstream import Upstream
 from komputer.http.connections import totals
 from komputer.kube import AGENTS, CONFIGS, CONNECTORS, PODS, Cache, Change, Cluster
-from komputer.resources import door, names
-from komputer.resources.base import Manifest, Part
-from komputer.resources.config import Config
-from komputer.resources.errors import KomputerError, Unavailable
+from komputer.protocol import wire
+from komputer.redis.presence import BEAT_EVERY
+from komputer.services.agents.agents import Agents
+from komputer.services.agents.overlay import Overlay
+from komputer.services.agents.secrets import Secrets as AgentSecrets
+from komputer.services.connectors.egress import Outward
 
 KINDS = {
     "/v1/hello": "hello",
@@ -146,9 +147,9 @@ class Gateway:
 
         self._app = Starlette(
             routes=[
-                Route("/v1/hello", self._call(door.Hello, self._intake.hello, signs), methods=["POST"]),
-                Route("/v1/events", self._call(door.Post, self._intake.post, posted), methods=["POST"]),
-                Route("/v1/heartbeat", self._call(door.Heartbeat, self._intake.heartbeat, signs), methods=["POST"]),
+                Route("/v1/hello", self._call(wire.Hello, self._intake.hello, signs), methods=["POST"]),
+                Route("/v1/events", self._call(wire.Post, self._intake.post, posted), methods=["POST"]),
+                Route("/v1/heartbeat", self._call(wire.Heartbeat, self._intake.heartbeat, signs), methods=["POST"]),
                 Route("/v1/assignment", _Endpoint(self._assignment), methods=["GET"]),
                 model("/v1/messages"),
                 model("/v1/messages/count_tokens"),

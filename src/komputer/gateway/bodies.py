@@ -8,11 +8,11 @@ import orjson
 from pydantic import ValidationError
 from starlette.types import Message, Receive
 
-from komputer.gateway.bound import Take
+from komputer.domain.base import Part
+from komputer.domain.errors import Invalid
 from komputer.gateway.errors import TooLarge
+from komputer.gateway.quota import Take
 from komputer.http.json_values import has_more_values
-from komputer.resources.base import Part
-from komputer.resources.errors import Invalid
 
 AS_OBJECTS: Final = 8
 """Times its bytes is what a body counts that is kept as objects. Those of JSON that is made for it are 26 times as

@@ -6,7 +6,7 @@ import orjson
 import structlog
 from starlette.responses import Response
 
-from komputer.resources.errors import (
+from komputer.domain.errors import (
     Conflict,
     Forbidden,
     Invalid,

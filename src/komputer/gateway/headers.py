@@ -4,8 +4,8 @@ case."""
 from collections.abc import Iterable
 from typing import Final
 
-from komputer.connectors.credentials import Credential as ServerCredential
 from komputer.gateway.settings import Credential
+from komputer.services.connectors.credentials import Credential as ServerCredential
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from komputer.connectors.addresses import AddressRules
-from komputer.gateway.vertex import Vertex
-from komputer.resources import names
-from komputer.resources.door import HEARTBEAT_S
+from komputer.domain import names
+from komputer.domain.addresses import AddressRules
+from komputer.gateway.model.vertex import Vertex
+from komputer.protocol.wire import HEARTBEAT_S
 
 
 @dataclass(frozen=True, kw_only=True)

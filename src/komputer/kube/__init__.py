@@ -1,12 +1,13 @@
 """The only door to the Kubernetes API: the client (`Cluster`), the cache of one kind (`Cache`: list and watch), and the
 translation of what the API refuses into our errors.
 
-Manifests are plain dicts here and for everybody who calls: what they mean belongs to `resources/`. Nothing here knows
+Manifests are plain dicts here and for everybody who calls: what they mean belongs to `domain/`. Nothing here knows
 whether the API is a cluster's or the laptop's, and nothing here decides what should exist.
 """
 
 from komputer.kube.cache import Cache
 from komputer.kube.cluster import Cluster, ListResult, WatchEvent
+from komputer.kube.errors import NAMESPACE_NOT_FOUND, Gone
 from komputer.kube.kinds import (
     AGENTS,
     CLUSTER_TEMPLATES,
@@ -27,7 +28,6 @@ from komputer.kube.kinds import (
     Manifest,
 )
 from komputer.kube.permission import Permission, everybody
-from komputer.kube.refusals import NAMESPACE_NOT_FOUND, Gone
 from komputer.kube.reviews import IssuedToken, TokenIdentity
 from komputer.kube.store import Change
 

@@ -11,13 +11,13 @@ from typing import Final
 
 import structlog
 
+from komputer.domain.errors import Invalid, KomputerError, NotFound
 from komputer.kube.cluster import Cluster
+from komputer.kube.errors import Gone
 from komputer.kube.kinds import Kind, Manifest
 from komputer.kube.lookups import Lookups
-from komputer.kube.refusals import Gone
 from komputer.kube.selector import selects
 from komputer.kube.store import Change, Store, is_terminating
-from komputer.resources.errors import Invalid, KomputerError, NotFound
 
 log = structlog.get_logger(__name__)
 

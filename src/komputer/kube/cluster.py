@@ -16,10 +16,11 @@ import orjson
 import structlog
 from lightkube.core.exceptions import ConfigError
 
+from komputer.domain.errors import Conflict, Invalid, KomputerError, Unavailable
 from komputer.kube.connection import TIMEOUT, open_connection
-from komputer.kube.happenings import happening
+from komputer.kube.errors import Gone, is_failed_test, refusal, status_of
+from komputer.kube.events import happening
 from komputer.kube.kinds import ACCESS_REVIEWS, EVENTS, SERVICE_ACCOUNTS, TOKEN_REVIEWS, Kind, Manifest
-from komputer.kube.refusals import Gone, is_failed_test, refusal, status_of
 from komputer.kube.reviews import (
     IssuedToken,
     TokenIdentity,
@@ -29,7 +30,6 @@ from komputer.kube.reviews import (
     token_request,
     token_review,
 )
-from komputer.resources.errors import Conflict, Invalid, KomputerError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ class _Call:
 class Cluster:
     """A Kubernetes API. Manifests are plain dicts and always have `apiVersion` and `kind`.
 
-    Everything raises the errors of `komputer.resources.errors`, naming the object: NotFound, Conflict, Invalid,
+    Everything raises the errors of `komputer.domain.errors`, naming the object: NotFound, Conflict, Invalid,
     Forbidden, and Unavailable for time-outs, lost connections, 429 and 5xx. Reads are tried again for a moment;
     writes never, since an unanswered write may have happened."""
 

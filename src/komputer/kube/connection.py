@@ -10,8 +10,8 @@ from lightkube.config.kubeconfig import KubeConfig
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
-from komputer.resources import keepalive
-from komputer.resources.errors import Invalid
+from komputer.domain.errors import Invalid
+from komputer.http import keepalive
 
 TIMEOUT: Final = httpx2.Timeout(20, connect=5, pool=None)
 """Seconds. A server under load answers a list of thousands in a few seconds; a guess beyond that, unmeasured."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from komputer.resources import names
-from komputer.resources.errors import Invalid
+from komputer.domain import names
+from komputer.domain.errors import Invalid
 
 Manifest: TypeAlias = dict[str, Any]
 """An object as the Kubernetes API writes it in JSON, always with `apiVersion`, `kind` and `metadata`."""

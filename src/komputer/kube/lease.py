@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import structlog
 
+from komputer.domain.errors import Conflict, KomputerError, NotFound
 from komputer.kube.cluster import Cluster
 from komputer.kube.kinds import LEASES, Manifest
-from komputer.resources.errors import Conflict, KomputerError, NotFound
 
 log = structlog.get_logger(__name__)
 

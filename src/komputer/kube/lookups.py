@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from komputer.resources.errors import Unavailable
+from komputer.domain.errors import Unavailable
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from komputer.domain.errors import Invalid
 from komputer.kube.kinds import Manifest
-from komputer.resources.errors import Invalid
 
 
 def selects(labels: str | None) -> Callable[[Manifest], bool]:

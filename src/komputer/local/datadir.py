@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from komputer.resources.errors import KomputerError
+from komputer.domain.errors import KomputerError
 
 FORMAT = 1
 """Of the directory's layout. A release that changes it raises the number and migrates what it finds."""

@@ -14,11 +14,11 @@ from typing import Any, Final
 import httpx
 
 from komputer import __version__
+from komputer.domain.errors import KomputerError
 from komputer.gateway import Credential, always
 from komputer.local import credential
 from komputer.local.datadir import FORMAT
 from komputer.local.kubelet.sandbox import why_no_sandbox
-from komputer.resources.errors import KomputerError
 from komputer.serve import probe
 from komputer.serve.doctor import Finding, failed, ok, skipped, warned
 

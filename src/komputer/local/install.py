@@ -1,9 +1,9 @@
 """What a cluster gets from the chart: our resource definitions, the default template and the configuration."""
 
+from komputer.domain import crds, names
+from komputer.domain.base import Manifest
+from komputer.domain.errors import Conflict
 from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, Cluster, Kind
-from komputer.resources import crds, names
-from komputer.resources.base import Manifest
-from komputer.resources.errors import Conflict
 
 AGENT_IMAGE = "komputer-agent"
 """The name that the kubelet of this machine maps to the runtime's command."""

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from komputer.domain import names
+from komputer.domain.errors import Conflict, Invalid, NotFound
 from komputer.kube import PVCS, Cluster
 from komputer.local.kubelet import claims
 from komputer.local.kubelet.removal import LOST_AND_FOUND, remove_tree
-from komputer.resources import names
-from komputer.resources.errors import Conflict, Invalid, NotFound
 
 KEPT: Final = "before-adoption"
 

@@ -19,7 +19,8 @@ import uvloop
 
 from komputer import api, gateway, offline, operator
 from komputer.background import Background
-from komputer.connectors.addresses import AddressRules
+from komputer.domain.addresses import AddressRules
+from komputer.domain.errors import Unavailable
 from komputer.events.log import Log
 from komputer.http.refusals import as_messages_api
 from komputer.kube import Cluster
@@ -29,7 +30,6 @@ from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
 from komputer.local.supervisor import Fatal, tell
-from komputer.resources.errors import Unavailable
 from komputer.serve import heap, logs
 from komputer.serve.http import Ready, serve
 

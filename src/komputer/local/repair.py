@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from komputer.domain.errors import KomputerError
 from komputer.local import aof, database, valkey
 from komputer.local.datadir import DataDir, Unusable, default_path, set_aside
-from komputer.resources.errors import KomputerError
 
 WORKSPACES = "Workspaces without an agent are moved to lost+found/ at the next start, never deleted."
 

@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from komputer.domain.errors import KomputerError
 from komputer.http import descriptors
 from komputer.local.kubelet.processes import end_with_parent
-from komputer.resources.errors import KomputerError
 from komputer.serve import heap
 
 RESTART_PAUSE_MAX_S = 30.0

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from komputer import __version__
-from komputer.api.border import is_loopback
+from komputer.api.middleware import is_loopback
+from komputer.domain.errors import Invalid, KomputerError
 from komputer.local import credential, disk, parts
 from komputer.local.apiserver import write_kubeconfig
 from komputer.local.datadir import DataDir, Unusable, default_path, listen
 from komputer.local.kubelet.processes import end_last_without_memory
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
 from komputer.local.supervisor import Part, Supervisor, tell
-from komputer.resources.errors import Invalid, KomputerError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 """Where the command line looks by itself."""

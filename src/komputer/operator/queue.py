@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from komputer.domain.errors import KomputerError
 from komputer.operator import metrics
-from komputer.resources.errors import KomputerError
 
 log = structlog.get_logger(__name__)
 

@@ -9,18 +9,19 @@ import structlog
 from prometheus_client import REGISTRY
 
 from komputer.background import Background
+from komputer.domain import names
+from komputer.domain.errors import KomputerError, NotFound, Unavailable
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CONNECTORS, PODS, Cluster
 from komputer.kube.metrics import WatchMetrics
-from komputer.operator import connectors, metrics
+from komputer.operator import metrics
+from komputer.operator.agent.blockers import SILENCE, pod_is_running
+from komputer.operator.agent.reconcile import Reconciler
+from komputer.operator.agent.status import CHATTY_EVERY, is_chatter
+from komputer.operator.cluster_state import AgentKey, ConnectorKey, Store
+from komputer.operator.controllers import connector
 from komputer.operator.queue import Queue
-from komputer.operator.reconcile import Reconciler
 from komputer.operator.settings import Settings
-from komputer.operator.status import CHATTY_EVERY, is_chatter
-from komputer.operator.store import AgentKey, ConnectorKey, Store
-from komputer.operator.trouble import SILENCE, pod_is_running
-from komputer.resources import names
-from komputer.resources.errors import KomputerError, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +54,9 @@ class _Operator:
             cluster,
             settings.namespaces,
             wake=self._queue.wake,
-            wake_connector=lambda key: self._connectors.wake(key, at_most_every=connectors.EVERY),
+            wake_connector=lambda key: self._connectors.wake(key, at_most_every=connector.EVERY),
         )
-        self._statuses = connectors.ConnectorStatuses(cluster, self._store)
+        self._statuses = connector.ConnectorStatuses(cluster, self._store)
         self._reconciler = Reconciler(settings, cluster, events, self._store)
 
     async def run(self, ready: Callable[[], None], stop: asyncio.Event) -> None:

@@ -14,18 +14,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komputer.resources.errors import Invalid
-from komputer.runtime import logs, processes, sdk, workspace
+from komputer.domain.errors import Invalid
+from komputer.runtime import logs, processes, workspace
 from komputer.runtime.changes import Changes
-from komputer.runtime.door import Door, Gone
-from komputer.runtime.options import executable
-from komputer.runtime.relay import Relay, Superseded
+from komputer.runtime.claude import sdk
+from komputer.runtime.claude.options import executable
+from komputer.runtime.gateway_client import Door, Gone
+from komputer.runtime.ledger.store import Held, Store
 from komputer.runtime.settings import STOP_GRACE_S, Settings, kept
-from komputer.runtime.store import Held, Store
-from komputer.runtime.worker import Worker
+from komputer.runtime.task.relay import Relay, Superseded
+from komputer.runtime.task.worker import Worker
 
 if TYPE_CHECKING:
-    from komputer.runtime.forwarder import Forwarder
+    from komputer.runtime.proxy import Forwarder
 
 log = logging.getLogger(__name__)
 
@@ -143,11 +144,11 @@ async def _forwarder(gateway: Door) -> Forwarder:
     """Import what is slow to import beside the hello, then open the model's loopback address."""
 
     def load() -> None:
-        importlib.import_module("komputer.runtime.forwarder")
+        importlib.import_module("komputer.runtime.proxy")
         sdk.load()
 
     await asyncio.to_thread(load)
-    from komputer.runtime.forwarder import Forwarder
+    from komputer.runtime.proxy import Forwarder
 
     forwarder = Forwarder(gateway)
     await forwarder.start()

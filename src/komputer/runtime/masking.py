@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from komputer.events.types import Happening
+from komputer.events.schema import Happening
 
 SHORTEST: Final = 6
 """Characters; shorter values stand in too many other words."""

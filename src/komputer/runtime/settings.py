@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from komputer.resources import names
-from komputer.resources.errors import Invalid
+from komputer.domain import names
+from komputer.domain.errors import Invalid
 
 STOP_GRACE_S: Final = 20.0
 """How long after SIGTERM everything may take: below Kubernetes' 30 s (terminationGracePeriodSeconds)."""

@@ -7,8 +7,8 @@ from typing import Literal
 
 import structlog
 
+from komputer.domain.errors import Invalid
 from komputer.gateway import Credential
-from komputer.resources.errors import Invalid
 
 log = structlog.get_logger(__name__)
 

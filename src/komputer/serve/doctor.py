@@ -17,10 +17,10 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from komputer import __version__
+from komputer.domain import crds, names
+from komputer.domain.config import Config
+from komputer.domain.errors import KomputerError, NotFound
 from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, PODS, Cluster, Kind
-from komputer.resources import crds, names
-from komputer.resources.config import Config
-from komputer.resources.errors import KomputerError, NotFound
 from komputer.serve.rights import IN_NAMESPACES, OF_THE_CLUSTER
 
 DEPLOYMENTS: Final = Kind("apps", "v1", "deployments", "Deployment")

@@ -10,13 +10,12 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from komputer.http import descriptors
+from komputer.http import descriptors, keepalive
 from komputer.http import server as http
 from komputer.http.limits import Limits
 from komputer.http.protocol import Protocol as HttpProtocol
 from komputer.http.refusals import Refusal, as_error
 from komputer.http.websocket import WebSocketProtocol
-from komputer.resources import keepalive
 from komputer.serve import heap
 
 WS_MESSAGE_LIMIT_BYTES = 64 * 1024

@@ -8,8 +8,8 @@ import uvloop
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
+from komputer.domain.errors import KomputerError
 from komputer.http import descriptors
-from komputer.resources.errors import KomputerError
 from komputer.serve.processes import Api, Gateway, OfflineModel, Operator, Probe
 
 PARTS: dict[str, Any] = {

@@ -5,10 +5,10 @@ from typing import Any
 import aiohttp
 import orjson
 
+from komputer.domain import names
+from komputer.domain.errors import KomputerError
 from komputer.events.log import Log
 from komputer.gateway import Credentials, Unreachable, Vertex
-from komputer.resources import names
-from komputer.resources.errors import KomputerError
 
 WITHIN_S = 20.0
 HELLO = {"model": names.DEFAULT_MODEL, "messages": [{"role": "user", "content": "Hello"}]}

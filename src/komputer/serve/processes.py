@@ -9,10 +9,10 @@ from prometheus_client import Gauge, generate_latest
 from pydantic import Field, model_validator
 
 from komputer import api, gateway, offline, operator
-from komputer.api.border import is_loopback
-from komputer.connectors.addresses import AddressRules
+from komputer.api.middleware import is_loopback
+from komputer.domain import names
+from komputer.domain.addresses import AddressRules
 from komputer.kube.lease import Lease
-from komputer.resources import names
 from komputer.serve import heap, probe
 from komputer.serve.credential import CredentialFile
 from komputer.serve.health import Health

@@ -17,11 +17,11 @@ import structlog
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from komputer.events.address import Address
+from komputer.domain import names
+from komputer.domain.errors import Invalid
 from komputer.events.log import Log
 from komputer.kube import Cluster
-from komputer.resources import names
-from komputer.resources.errors import Invalid
+from komputer.redis.address import Address
 from komputer.serve import logs
 from komputer.serve.metrics import scraped
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from komputer import api
-from komputer.connectors.addresses import AddressRules
+from komputer.domain.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import NAMESPACES, Cluster
 from tests.contract.gateway.serving import Model, answers, serving

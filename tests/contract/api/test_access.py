@@ -20,9 +20,9 @@ import structlog
 
 from komputer import api
 from komputer.api.rights import NEEDS
+from komputer.domain.errors import Conflict
 from komputer.events.log import Log
 from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS, SERVICE_ACCOUNTS, Cluster, Kind
-from komputer.resources.errors import Conflict
 from tests.contract.api.conftest import LOOPBACK
 from tests.contract.gateway.serving import serving
 from tests.contract.gateway.world import World

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import httpx
 
 from komputer import api
-from komputer.events.bell import Place
+from komputer.domain import names
+from komputer.domain.errors import NotFound
+from komputer.domain.ref import Place
 from komputer.events.log import EXPIRY, RETENTION, Live, Log
 from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, Cluster, Kind
-from komputer.resources import names
-from komputer.resources.errors import NotFound
 from tests.contract.api.conftest import LOOPBACK, served
 from tests.contract.gateway.serving import WITHIN_S, serving
 from tests.contract.gateway.world import Runner, World

@@ -5,8 +5,8 @@ import base64
 import httpx
 import pytest
 
+from komputer.domain import names
 from komputer.kube import AGENTS, CONFIGS, SECRETS
-from komputer.resources import names
 from tests.contract.api.test_api import created, runtime, take
 from tests.contract.gateway.world import Runner, World
 

@@ -11,9 +11,9 @@ import httpx
 import pytest
 import structlog
 
+from komputer.domain import names
+from komputer.domain.errors import NotFound
 from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS
-from komputer.resources import names
-from komputer.resources.errors import NotFound
 from tests.contract.gateway.serving import Model, answers, free_port, serving
 from tests.contract.gateway.world import World
 from tests.fixtures.mcp_generations import TOKEN, mcp_server, new_mcp_server, old_python

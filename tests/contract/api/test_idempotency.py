@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from komputer.api.idempotency import OncePerKey
-from komputer.events.idempotency import Answer, Record
 from komputer.events.log import Log
 from komputer.kube import AGENTS, CONNECTORS, SECRETS, Cluster
+from komputer.redis.idempotency import Answer, Record
 from tests.contract.api.test_api import runtime, take
 from tests.contract.gateway.world import World
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from komputer.api.idempotency import OncePerKey
-from komputer.events.idempotency import Answer, Record
+from komputer.redis.idempotency import Answer, Record
 from tests.contract.api.test_api import created, runtime, settled, take
 from tests.contract.gateway.world import World
 

@@ -18,10 +18,10 @@ import pytest
 
 from komputer import api
 from komputer.api.auth import Sight
+from komputer.domain.errors import Unavailable
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, NAMESPACES, SERVICE_ACCOUNTS, Cluster
 from komputer.kube.connection import open_connection
-from komputer.resources.errors import Unavailable
 from tests.contract.gateway.serving import serving
 from tests.contract.log.events import Producer, said
 from tests.waiting import eventually

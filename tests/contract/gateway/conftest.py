@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from komputer import gateway
-from komputer.connectors.addresses import AddressRules
+from komputer.domain import crds
+from komputer.domain.addresses import AddressRules
 from komputer.events.log import Log
 from komputer.kube import Cluster
-from komputer.resources import crds
 from tests.contract.gateway.serving import Model, answers, serving
 from tests.contract.gateway.world import CREDENTIAL, OWN_PORT, World, installed
 from tests.contract.kubernetes.conftest import kubeconfig

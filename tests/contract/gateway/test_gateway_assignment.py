@@ -5,9 +5,9 @@ import base64
 import pytest
 from ulid import ULID
 
+from komputer.domain.agent import digest_of
 from komputer.kube import AGENTS, SECRETS
-from komputer.resources.agent import digest_of
-from komputer.resources.door import Assignment
+from komputer.protocol.wire import Assignment
 from tests.contract.gateway.world import World
 
 

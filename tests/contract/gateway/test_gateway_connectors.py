@@ -14,9 +14,9 @@ from mcp import MCPError
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from komputer.gateway import connectors
+from komputer.domain import names
+from komputer.gateway.connectors import proxy
 from komputer.kube import AGENTS, CONNECTORS, SECRETS
-from komputer.resources import names
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, breaks_off, free_port, serving, streams
 from tests.contract.gateway.world import OWN_PORT, Runner, World
 from tests.fixtures.mcp_generations import OLD, OLD_JSON, TOKEN, mcp_server, new_mcp_server, old_python
@@ -291,7 +291,7 @@ async def test_an_answer_that_breaks_off_is_seen_to_break_off(ada: Runner, world
 
 
 async def test_an_answer_without_end_is_cut(ada: Runner, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connectors, "ANSWER_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(proxy, "ANSWER_LIMIT_BYTES", 1000)
     async with serving(Model(answers(200, b"x" * 1001)), lifespan="off") as url:
         await connect(world, url)
         with pytest.raises(httpx.RemoteProtocolError):

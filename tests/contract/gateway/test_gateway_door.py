@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 from ulid import ULID
 
-from komputer.gateway.identity import STRANGERS_AT_ONCE
+from komputer.domain.agent import digest_of
+from komputer.gateway.agents.identity import STRANGERS_AT_ONCE
 from komputer.kube import AGENTS, TokenIdentity
-from komputer.resources.agent import digest_of
 from tests.contract.gateway.world import MODEL, World
 from tests.waiting import eventually
 

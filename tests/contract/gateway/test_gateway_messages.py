@@ -1,6 +1,6 @@
 """What is said to a running task reaches its runtime: in order, all of it on each new stream, and nobody else's."""
 
-from komputer.resources import door
+from komputer.protocol import wire
 from tests.contract.gateway.world import Lines, Runner, World
 
 
@@ -15,7 +15,7 @@ async def next_message(lines: Lines) -> tuple[str, str, str]:
         line = await lines.next()
         assert line is not None, "the stream has ended"
         if line["type"] == "message":
-            message = door.Message.model_validate(line)
+            message = wire.Message.model_validate(line)
             return message.id, message.task_id, message.content
 
 

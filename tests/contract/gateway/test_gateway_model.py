@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from komputer.events import types
+from komputer.events import schema
 from komputer.events.log import LogKey
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, breaks_off, free_port, serving, streams
 from tests.contract.gateway.world import CREDENTIAL, MODEL, Runner, World, asking
@@ -107,7 +107,7 @@ async def test_while_the_log_is_away_a_task_that_was_seen_open_goes_on(
 async def test_an_open_task_of_another_uid_opens_nothing(world: World) -> None:
     ada = await world.agent()
     key = LogKey(ada.key.namespace, ada.key.name, "earlier-uid")
-    end = types.TaskFailed(task_id=ada.task, error="x", code="x")
+    end = schema.TaskFailed(task_id=ada.task, error="x", code="x")
     await world.log.end(key, end, generation=1, floor=None)
     await world.patch_status(endedTasks=[ada.task])
 

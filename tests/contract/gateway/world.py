@@ -15,11 +15,12 @@ import httpx
 from ulid import ULID
 
 from komputer import gateway
+from komputer.domain import names
+from komputer.domain.agent import digest_of
+from komputer.domain.errors import Unavailable
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CONFIGS, CONNECTORS, CRDS, NAMESPACES, PODS, SERVICE_ACCOUNTS, Cluster, Kind, Manifest
-from komputer.resources import door, names
-from komputer.resources.agent import digest_of
-from komputer.resources.errors import Unavailable
+from komputer.protocol import wire
 from tests.contract.gateway.serving import WITHIN_S, Model
 from tests.waiting import eventually
 
@@ -141,10 +142,10 @@ class Runner:
         given = {**await self.authorization(), "content-type": "application/json", **headers}
         return await self.world.http.post(self.world.url + path, content=raw, headers=given)
 
-    async def hello(self, *tasks: str) -> door.Welcome:
+    async def hello(self, *tasks: str) -> wire.Welcome:
         answered = await self.post("/v1/hello", {"term": self.term, "tasks": list(tasks)})
         assert answered.status_code == 200, answered.text
-        welcome = door.Welcome.model_validate_json(answered.content)
+        welcome = wire.Welcome.model_validate_json(answered.content)
         self.term, self.n = welcome.term, 0
         return welcome
 
@@ -199,14 +200,14 @@ class Lines:
         parsed: dict[str, Any] = json.loads(line)
         return parsed
 
-    async def next_assignment(self) -> door.Assignment:
+    async def next_assignment(self) -> wire.Assignment:
         while True:
             line = await self.next()
             assert line is not None, "the stream has ended"
             if line["type"] == "assignment":
-                return door.Assignment.model_validate(line)
+                return wire.Assignment.model_validate(line)
 
-    async def until(self, holds: Callable[[door.Assignment], object]) -> door.Assignment:
+    async def until(self, holds: Callable[[wire.Assignment], object]) -> wire.Assignment:
         """The first assignment that is so: before it the gateway's watch may still tell how the agent was made."""
         while not holds(told := await self.next_assignment()):
             pass

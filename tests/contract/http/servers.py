@@ -17,8 +17,8 @@ from komputer.http.limits import Limits
 from komputer.http.refusals import as_error
 from komputer.kube import Cluster
 from komputer.local.apiserver import ApiServer, as_status
-from komputer.runtime.door import Door
-from komputer.runtime.forwarder import Forwarder
+from komputer.runtime.gateway_client import Door
+from komputer.runtime.proxy import Forwarder
 from komputer.serve.http import Announcing
 
 LIMITS = Limits(

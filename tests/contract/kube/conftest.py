@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from komputer.domain import crds
+from komputer.domain.errors import Unavailable
 from komputer.kube import AGENTS, CRDS, NAMESPACES, SERVICE_ACCOUNTS, Cluster, Kind
-from komputer.resources import crds
-from komputer.resources.errors import Unavailable
 from tests.contract.kubernetes.conftest import kubeconfig
 from tests.waiting import eventually
 

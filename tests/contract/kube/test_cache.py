@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from komputer.domain.errors import Conflict, NotFound
 from komputer.kube import AGENTS, PODS, Cache, Change, Cluster, Kind, Manifest
-from komputer.resources.errors import Conflict, NotFound
 from tests.contract.kube.manifests import agent, pod, version
 
 DEADLINE_S = 20

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from komputer.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from komputer.kube import (
     AGENTS,
     CLUSTER_TEMPLATES,
@@ -20,7 +21,6 @@ from komputer.kube import (
     Kind,
     WatchEvent,
 )
-from komputer.resources.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from tests.contract.kube.manifests import agent, pod, version
 
 

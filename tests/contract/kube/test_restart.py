@@ -7,8 +7,8 @@ from asyncio.subprocess import Process
 from contextlib import suppress
 from pathlib import Path
 
+from komputer.domain.errors import Unavailable
 from komputer.kube import CONFIG_MAPS, Cache, Cluster
-from komputer.resources.errors import Unavailable
 from tests.waiting import eventually
 
 DEADLINE_S = 30

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from komputer.domain.errors import KomputerError, NotFound
 from komputer.kube import PODS, PVCS, Cluster, Manifest
 from komputer.local.kubelet import Kubelet, Sandbox
-from komputer.resources.errors import KomputerError, NotFound
 from tests.waiting import eventually
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from komputer.domain.errors import NotFound
 from komputer.kube import PODS, PVCS
 from komputer.local.lost import adopt, lost_volumes
-from komputer.resources.errors import NotFound
 from tests.contract.kubelet.conftest import Machine, is_running, waits
 from tests.waiting import eventually
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-import komputer.resources
+import komputer.domain
 from tests.contract.kubernetes.cluster import JSON, TABLE, Api, answered, causes, eventually, refused
 from tests.contract.kubernetes.kubectl import Kubectl, versions
 from tests.contract.kubernetes.room import CRDS, Room, established
 
-FILES = sorted((Path(komputer.resources.__file__).parent / "crds").glob("*.yaml"))
+FILES = sorted((Path(komputer.domain.__file__).parent / "crds").glob("*.yaml"))
 GROUP = "/apis/komputer.komputer.ai/v1alpha1"
 
 

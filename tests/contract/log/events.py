@@ -4,33 +4,33 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from komputer.events import types
+from komputer.events import schema
 from komputer.events.log import Log, LogKey, Numbered, Page
-from komputer.resources.door import Answer, Welcome
+from komputer.protocol.wire import Answer, Welcome
 
 KEY = LogKey("team", "ada", "uid-1")
 
 
-def started(task: str) -> types.TaskStarted:
-    return types.TaskStarted(task_id=task, instructions=f"do {task}", resuming_session=False, model="m")
+def started(task: str) -> schema.TaskStarted:
+    return schema.TaskStarted(task_id=task, instructions=f"do {task}", resuming_session=False, model="m")
 
 
-def said(task: str, text: str = "hello") -> types.Said:
-    return types.Said(task_id=task, content=text)
+def said(task: str, text: str = "hello") -> schema.Said:
+    return schema.Said(task_id=task, content=text)
 
 
-def completed(task: str, cost: float = 0.25) -> types.TaskCompleted:
-    return types.TaskCompleted(
+def completed(task: str, cost: float = 0.25) -> schema.TaskCompleted:
+    return schema.TaskCompleted(
         task_id=task, result=f"{task} is done", cost_usd=cost, duration_ms=1, turns=1, session_id="s1"
     )
 
 
-def cancelled(task: str) -> types.TaskCancelled:
-    return types.TaskCancelled(task_id=task, reason="asked for")
+def cancelled(task: str) -> schema.TaskCancelled:
+    return schema.TaskCancelled(task_id=task, reason="asked for")
 
 
-def failed(task: str, code: str = "workspace_lost") -> types.TaskFailed:
-    return types.TaskFailed(task_id=task, error="it failed", code=code)
+def failed(task: str, code: str = "workspace_lost") -> schema.TaskFailed:
+    return schema.TaskFailed(task_id=task, error="it failed", code=code)
 
 
 class Producer:
@@ -45,10 +45,10 @@ class Producer:
         self.term, self.n = welcome.term, 0
         return welcome
 
-    async def post(self, *events: types.Event, generation: int | None = None) -> list[Answer]:
+    async def post(self, *events: schema.Event, generation: int | None = None) -> list[Answer]:
         """Numbers go on behind what was taken."""
         batch = [
-            Numbered(self.n + i, event, generation if isinstance(event, types.TaskStarted) else None)
+            Numbered(self.n + i, event, generation if isinstance(event, schema.TaskStarted) else None)
             for i, event in enumerate(events, 1)
         ]
         answers = await self.log.append(self.key, self.term, batch, floor=self.floor)

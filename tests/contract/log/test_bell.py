@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from komputer.events import bell as bells
+from komputer.events.follow import notifier as bells
 from komputer.events.log import EVERYTHING, Log, LogKey
 from tests.contract.log.events import KEY, completed, producer, said, started
 from tests.fixtures.valkey import engines, server_of

@@ -6,10 +6,10 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from komputer.events import types
+from komputer.domain.errors import Conflict
+from komputer.events import schema
 from komputer.events.log import ENDS_AT_ONCE, EXPIRY, RETENTION, Log, LogKey, Page
 from komputer.events.reading import PAGE_BYTES
-from komputer.resources.errors import Conflict
 from tests.contract.log.events import KEY, Producer, completed, everything, ids, producer, read, said, started, texts
 
 KIB = 1024
@@ -127,7 +127,7 @@ async def test_what_is_counted_is_about_what_the_server_holds(log: Log, size: in
 
 async def test_a_page_ends_before_it_is_too_large_and_says_so(log: Log) -> None:
     runtime = await producer(log)
-    big = [types.ToolCall(task_id="t1", id=str(n), tool="Bash", input={"x": "x" * 200 * KIB}) for n in range(40)]
+    big = [schema.ToolCall(task_id="t1", id=str(n), tool="Bash", input={"x": "x" * 200 * KIB}) for n in range(40)]
     for n in range(0, 40, 10):
         await runtime.post(*big[n : n + 10])
     everything_kept = [str(n) for n in range(40)]
@@ -192,7 +192,7 @@ async def test_a_log_that_grew_since_it_was_read_is_read_within_the_bounds_all_t
     runtime = await producer(log)
     await runtime.post(said("t1", "small"))
     assert len((await log.page("team", "ada", limit=50)).entries) == 1
-    big = [types.ToolCall(task_id="t1", id=str(n), tool="Bash", input={"x": "x" * 200 * KIB}) for n in range(30)]
+    big = [schema.ToolCall(task_id="t1", id=str(n), tool="Bash", input={"x": "x" * 200 * KIB}) for n in range(30)]
     for n in range(0, 30, 10):
         await runtime.post(*big[n : n + 10])
     for _ in range(2):  # by the plain commands, then by the script

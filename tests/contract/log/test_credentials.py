@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from redis.asyncio import Redis
 
-from komputer.events.bell import Bell
+from komputer.domain.errors import Unavailable
+from komputer.events.follow.notifier import Bell
 from komputer.events.log import Log
-from komputer.resources.errors import Unavailable
 from tests.contract.log.events import KEY, everything, producer, started
 from tests.fixtures.valkey import LogServer, engines, running
 

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from komputer.domain.errors import Unavailable
 from komputer.events.log import Log, LogKey, Numbered
-from komputer.resources.errors import Unavailable
 from tests.contract.log.events import KEY, completed, everything, producer, said, started
 from tests.fixtures.valkey import LogServer, engines, server_of
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from komputer.events.bell import Bell
-from komputer.events.groups import Member
-from komputer.events.health import Seen
-from komputer.events.idempotency import Unreadable
+from komputer.domain.errors import Unavailable
+from komputer.events.follow.cursors import Mark
+from komputer.events.follow.groups import Member
+from komputer.events.follow.notifier import Bell
+from komputer.events.follow.sources import AllAgents, OneAgent
 from komputer.events.log import Log, LogKey
-from komputer.events.marks import Mark
-from komputer.events.sources import AllAgents, OneAgent
-from komputer.resources.errors import Unavailable
+from komputer.redis.connector_health import Seen
+from komputer.redis.idempotency import Unreadable
 from tests.contract.log.events import KEY, Producer, completed, producer, read, said, started, texts
 
 PLACE = (KEY.namespace, KEY.name)

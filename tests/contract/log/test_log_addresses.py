@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from komputer.events import types
-from komputer.events.address import Address
+from komputer.domain.errors import Unavailable
+from komputer.events import schema
 from komputer.events.log import Log, LogKey, Numbered
-from komputer.resources.errors import Unavailable
+from komputer.redis.address import Address
 from tests.waiting import eventually
 
 SERVER = shutil.which("redis-server")
@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 async def writes_and_reads(log: Log, task: str) -> None:
     """One task from its start to its end, heard by somebody who listens."""
     welcome = await log.hello(KEY, old_term=0, asked=[], floor=None)
-    start = types.TaskStarted(task_id=task, instructions="x", resuming_session=False, model="m")
+    start = schema.TaskStarted(task_id=task, instructions="x", resuming_session=False, model="m")
     assert await log.append(KEY, welcome.term, [Numbered(1, start)]) == ["ok"]
     page = await log.page("team", "ada", limit=10)
     assert task in page.entries[-1].decode()

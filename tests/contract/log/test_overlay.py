@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 
-from komputer.agents.overlay import Overlay
-from komputer.events.bell import Bell, Place
-from komputer.events.groups import Member
+from komputer.domain.ref import Place
+from komputer.events.follow.cursors import Mark
+from komputer.events.follow.groups import Member
+from komputer.events.follow.notifier import Bell
+from komputer.events.follow.sources import AllAgents, OneAgent
 from komputer.events.log import EXPIRY, RETENTION, Live, Log
-from komputer.events.marks import Mark
-from komputer.events.sources import AllAgents, OneAgent
+from komputer.services.agents.overlay import Overlay
 from tests.contract.log.events import KEY, Producer, completed, producer, started
 from tests.fixtures.valkey import LogServer
 from tests.waiting import eventually

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from komputer.events import types
-from komputer.events.ids import micros_of, timestamp_of
+from komputer.domain.errors import Invalid
+from komputer.domain.event_ids import micros_of, timestamp_of
+from komputer.events import schema
 from komputer.events.log import Log, LogKey
-from komputer.resources.errors import Invalid
 from tests.contract.log.events import KEY, Producer, completed, everything, ids, producer, read, said, started, texts
 from tests.fixtures.valkey import LogServer
 
@@ -29,7 +29,7 @@ def shifted(event_id: str, hours: int) -> str:
 async def test_an_event_reads_as_the_contract_says(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(
-        types.ToolCall(
+        schema.ToolCall(
             task_id="t1", id="c1", tool="Bash", input={"command": 'echo "é😀\n"', "n": 2**70, "x": float("inf")}
         )
     )

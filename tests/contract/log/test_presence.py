@@ -2,8 +2,8 @@
 
 import pytest
 
-from komputer.events import presence
 from komputer.events.log import Log
+from komputer.redis import presence
 
 
 async def test_a_presence_begins_with_the_first_beat_and_goes_on_with_the_next(log: Log) -> None:

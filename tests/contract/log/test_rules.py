@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from komputer.domain.agent import LiveTask
 from komputer.events.log import Log, LogKey, Numbered
-from komputer.resources.agent import LiveTask
 from tests.contract.log.events import (
     KEY,
     Producer,

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from komputer.domain.errors import Conflict
 from komputer.events.log import Log, LogKey
-from komputer.resources.errors import Conflict
 from tests.contract.log.events import KEY, Producer, completed, everything, failed, ids, producer, said, started
 from tests.fixtures.valkey import LogServer
 

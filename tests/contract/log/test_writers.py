@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from komputer.domain.errors import Unavailable
 from komputer.events.log import Log, LogKey, Numbered
-from komputer.events.types import Event
-from komputer.resources.errors import Unavailable
+from komputer.events.schema import Event
 from tests.contract.log.events import KEY, Producer, completed, everything, producer, said, started
 
 

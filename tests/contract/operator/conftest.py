@@ -10,10 +10,10 @@ from uuid import uuid4
 
 import pytest
 
+from komputer.domain import crds, names
+from komputer.domain.errors import Conflict
 from komputer.events.log import Log
 from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, NAMESPACES, Cluster
-from komputer.resources import crds, names
-from komputer.resources.errors import Conflict
 from tests.contract.operator.world import Operator, World
 from tests.fixtures.valkey import LogServer
 

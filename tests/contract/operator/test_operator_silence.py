@@ -10,15 +10,16 @@ import pytest
 from ulid import ULID
 
 from komputer.background import Background
+from komputer.domain.agent import digest_of
+from komputer.domain.base import Manifest
+from komputer.domain.errors import NotFound
 from komputer.events.log import Log
 from komputer.kube import AGENTS, PODS
-from komputer.operator import Settings, steps, trouble
-from komputer.operator.reconcile import Reconciler
-from komputer.operator.steps import SILENT_PODS
-from komputer.operator.store import AgentKey, Store
-from komputer.resources.agent import digest_of
-from komputer.resources.base import Manifest
-from komputer.resources.errors import NotFound
+from komputer.operator import Settings
+from komputer.operator.agent import blockers, steps
+from komputer.operator.agent.reconcile import Reconciler
+from komputer.operator.agent.steps import SILENT_PODS
+from komputer.operator.cluster_state import AgentKey, Store
 from tests.contract.operator.world import WITHIN_S, Operator, World, running
 from tests.fixtures.valkey import LogServer
 
@@ -69,7 +70,7 @@ async def turns(operator_process: Operator, world: World, monkeypatch: pytest.Mo
     if operator_process.is_running:
         operator_process.kill()
     operator_process.output.touch()
-    monkeypatch.setattr(trouble, "SILENCE", timedelta(0))
+    monkeypatch.setattr(blockers, "SILENCE", timedelta(0))
     monkeypatch.setattr(steps, "SILENCE_LIMIT", timedelta(0))
     store = Store(world.cluster, (world.namespace,), wake=lambda _: None, wake_connector=lambda _: None)
     async with Background() as background:

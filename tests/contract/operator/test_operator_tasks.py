@@ -6,12 +6,12 @@ from decimal import Decimal
 
 from redis.asyncio import Redis
 
-from komputer.events.types import TaskCancelled
+from komputer.domain.agent import digest_of
+from komputer.events.schema import TaskCancelled
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, PODS
 from komputer.operator import Settings
-from komputer.operator.reconcile import Reconciler
-from komputer.operator.store import AgentKey, Store
-from komputer.resources.agent import digest_of
+from komputer.operator.agent.reconcile import Reconciler
+from komputer.operator.cluster_state import AgentKey, Store
 from tests.contract.operator.world import (
     Operator,
     World,

@@ -17,12 +17,12 @@ from typing import Any
 
 from ulid import ULID
 
-from komputer.events import types
+from komputer.domain.agent import Agent, digest_of
+from komputer.domain.base import Manifest
+from komputer.domain.errors import NotFound
+from komputer.events import schema
 from komputer.events.log import Log, LogKey, Numbered
 from komputer.kube import AGENTS, CONFIG_MAPS, CONFIGS, PODS, PVCS, TEMPLATES, Cluster, Kind
-from komputer.resources.agent import Agent, digest_of
-from komputer.resources.base import Manifest
-from komputer.resources.errors import NotFound
 
 WITHIN_S = 30.0
 READY_WITHIN_S = 90.0
@@ -217,7 +217,7 @@ class Runtime:
         welcome = await self._world.log.hello(self._key, old_term=self._term, asked=[], floor=floor)
         self._term, self._n = welcome.term, 0
 
-    async def says(self, *events: types.Event) -> list[str]:
+    async def says(self, *events: schema.Event) -> list[str]:
         numbered = [Numbered(self._n + i, event) for i, event in enumerate(events, 1)]
         answers = await self._world.log.append(self._key, self._term, numbered)
         self._n += sum(answer == "ok" for answer in answers)
@@ -230,12 +230,12 @@ async def runtime(world: World, name: str = "ada") -> Runtime:
     return new
 
 
-def started(task: str) -> types.TaskStarted:
-    return types.TaskStarted(task_id=task, instructions="do", resuming_session=False, model="m")
+def started(task: str) -> schema.TaskStarted:
+    return schema.TaskStarted(task_id=task, instructions="do", resuming_session=False, model="m")
 
 
-def completed(task: str, cost: float = 0.25) -> types.TaskCompleted:
-    return types.TaskCompleted(
+def completed(task: str, cost: float = 0.25) -> schema.TaskCompleted:
+    return schema.TaskCompleted(
         task_id=task, result="done", cost_usd=cost, duration_ms=1, turns=1, session_id="session-1"
     )
 

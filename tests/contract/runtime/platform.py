@@ -28,8 +28,8 @@ from ulid import ULID
 
 from komputer import offline
 from komputer.events.log import Log, LogKey, Numbered
-from komputer.events.types import END_TYPES, TaskFailed, from_wire
-from komputer.resources import door
+from komputer.events.schema import END_TYPES, TaskFailed, from_wire
+from komputer.protocol import wire
 from komputer.runtime.changes import Changes
 
 WITHIN_S = 90.0
@@ -55,12 +55,12 @@ class Platform:
         self.log = log
         self.key = LogKey("team", "ada", str(uuid.uuid4()))
         self.changes = Changes()
-        self.assignment = door.Assignment(
+        self.assignment = wire.Assignment(
             uid=self.key.uid,
             name="ada",
             namespace="team",
             generation=1,
-            settings=door.TaskSettings(model="claude-sonnet-4-6", role="worker"),
+            settings=wire.TaskSettings(model="claude-sonnet-4-6", role="worker"),
         )
         self.is_gone = False
         self.is_other = False
@@ -76,7 +76,7 @@ class Platform:
         self.tokens: list[str] = []
         self.requests: list[dict[str, Any]] = []
         """Bodies of what the model was sent."""
-        self.hellos: list[door.Hello] = []
+        self.hellos: list[wire.Hello] = []
         self._port = 0
         self._server: uvicorn.Server | None = None
         self._socket: socket.socket | None = None
@@ -91,7 +91,7 @@ class Platform:
 
     def change(self, **changes: Any) -> None:
         """A change of the spec: the generation moves. `changes` are of the assignment or of its settings."""
-        fields = {key: changes.pop(key) for key in list(changes) if key in door.TaskSettings.model_fields}
+        fields = {key: changes.pop(key) for key in list(changes) if key in wire.TaskSettings.model_fields}
         changes["settings"] = self.assignment.settings.model_copy(update=fields)
         changes = {"generation": self.assignment.generation + 1, **changes}
         self.assignment = self.assignment.model_copy(update=changes)
@@ -99,7 +99,7 @@ class Platform:
 
     def assign(self, instructions: str, **changes: Any) -> str:
         task = str(ULID())
-        self.change(task=door.AssignedTask(id=task, instructions=instructions), **changes)
+        self.change(task=wire.AssignedTask(id=task, instructions=instructions), **changes)
         return task
 
     async def say(self, task: str, content: str) -> str:
@@ -190,7 +190,7 @@ class Platform:
     async def _hello(self, request: Request) -> Response:
         if refused := self._refused(request):
             return refused
-        body = door.Hello.model_validate_json(await request.body())
+        body = wire.Hello.model_validate_json(await request.body())
         self.hellos.append(body)
         welcome = await self.log.hello(self.key, old_term=body.term, asked=body.tasks, floor=None)
         return _json(welcome.model_dump_json())
@@ -201,19 +201,19 @@ class Platform:
         if self.is_deaf:
             self.unheard += 1
             return JSONResponse({"error": "no log", "code": "log-unavailable"}, 503)
-        post = door.Post.model_validate_json(await request.body())
+        post = wire.Post.model_validate_json(await request.body())
         events = [
             Numbered(each.n, from_wire(each.type, each.payload), each.generation, each.heard) for each in post.events
         ]
         answers = await self.log.append(self.key, post.term, events)
         self.answers += answers
         self.changes.ring()
-        return _json(door.Posted(answers=answers).model_dump_json())
+        return _json(wire.Posted(answers=answers).model_dump_json())
 
     async def _heartbeat(self, request: Request) -> Response:
         if refused := self._refused(request):
             return refused
-        beat = door.Heartbeat.model_validate_json(await request.body())
+        beat = wire.Heartbeat.model_validate_json(await request.body())
         return _json((await self.log.pulse(self.key, beat.term, beat.tasks)).model_dump_json())
 
     async def _assignments(self, request: Request) -> Response:
@@ -221,12 +221,12 @@ class Platform:
             return refused
 
         async def lines() -> AsyncIterator[bytes]:
-            last: door.Assignment | None = None
+            last: wire.Assignment | None = None
             message: str | None = None
             while not self.is_gone:
                 for said in [] if self.holds_messages or last is None else await self.log.messages(self.key, message):
                     message = said.id
-                    line = door.Message(id=said.id, task_id=said.payload["task_id"], content=said.payload["content"])
+                    line = wire.Message(id=said.id, task_id=said.payload["task_id"], content=said.payload["content"])
                     yield line.model_dump_json().encode() + b"\n"
                 if self.assignment is not last:
                     last = self.assignment

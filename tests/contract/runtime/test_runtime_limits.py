@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from komputer import offline
-from komputer.resources import door
-from komputer.runtime import options
+from komputer.protocol import wire
+from komputer.runtime.claude import options
 from komputer.runtime.settings import Settings
 from tests.contract.gateway.serving import serving
 from tests.contract.runtime.platform import script
@@ -20,7 +20,7 @@ from tests.fixtures.mcp_servers import McpServer
 
 IDLE: str = "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT"
 CLAUDES_OWN_S = 300
-TASK = door.TaskSettings(model="claude-sonnet-4-6", role="worker", connectors=["fixture"])
+TASK = wire.TaskSettings(model="claude-sonnet-4-6", role="worker", connectors=["fixture"])
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def answered(folder: Path, server: McpServer, seconds: float, **changes: s
     settings = Settings(
         gateway_url="http://unused", token_file=folder / "token", workspace=folder, agent="ada", namespace="team"
     )
-    assignment = door.Assignment(uid="u", name="ada", namespace="team", generation=1, settings=TASK)
+    assignment = wire.Assignment(uid="u", name="ada", namespace="team", generation=1, settings=TASK)
     async with serving(offline.app(), lifespan="off") as url:
         given = {**os.environ, **options.environment(settings, assignment, TASK, url, "key"), "HOME": str(folder)}
         for name, value in changes.items():

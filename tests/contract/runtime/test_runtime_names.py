@@ -5,8 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from komputer.resources.connector import CLAUDE_NAMES
-from komputer.runtime.options import executable
+from komputer.domain.connector import CLAUDE_NAMES
+from komputer.runtime.claude.options import executable
 from tests.contract.gateway.serving import free_port
 
 

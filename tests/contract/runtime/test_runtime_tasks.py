@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from komputer.runtime.worker import RECORDED_S
+from komputer.runtime.task.worker import RECORDED_S
 from tests.contract.runtime.platform import Platform, Pod, script
 from tests.waiting import eventually
 

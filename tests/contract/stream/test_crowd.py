@@ -7,8 +7,8 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
+from komputer.domain.errors import Unavailable
 from komputer.events.log import Numbered
-from komputer.resources.errors import Unavailable
 from tests.contract.log.events import Producer, said
 from tests.contract.stream.world import WITHIN_S, Api, World, cut, numbers, publish, stop_reading
 from tests.fixtures.valkey import LogServer

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from komputer.api.stream import TAKE_WITHIN_S
-from komputer.events import types
+from komputer.events import schema
 from komputer.events.log import EXPIRY, Log
 from komputer.kube import NAMESPACES
 from tests.contract.log.events import Producer, completed, said, started
@@ -156,7 +156,7 @@ async def test_a_page_that_is_too_large_is_cut_and_streams_tell_the_rest(world: 
     ada = await world.writer()
     call = {"task_id": "t", "tool": "Bash", "input": {f"{n}": "é" * 7000 for n in range(16)}}
     for n in range(0, 30, 5):
-        await ada.post(*(types.ToolCall(id=str(i), **call) for i in range(n, n + 5)))
+        await ada.post(*(schema.ToolCall(id=str(i), **call) for i in range(n, n + 5)))
     page = await world.rest(limit="200", after="0-0")
     assert page["cut"] is True
     ids = [event["payload"]["id"] for event in page["events"]]

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from komputer.events.bell import Bell, Place
+from komputer.domain.ref import Place
+from komputer.events.follow.cursors import Mark, mark_of
+from komputer.events.follow.notifier import Bell
+from komputer.events.follow.sources import COUNT, AllAgents, Told
+from komputer.events.follow.tail import Ended, Reader, Tail
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
-from komputer.events.marks import Mark, mark_of
 from komputer.events.reading import PAGE_BYTES, Read
-from komputer.events.sources import COUNT, AllAgents, Told
-from komputer.events.tail import Ended, Reader, Tail
 from tests.contract.log.events import KEY, producer, said, started
 from tests.contract.stream.world import WITHIN_S, publish
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from komputer.agents import claim
-from komputer.agents.view import agent_body, running_task
+from komputer.domain.agent import digest_of
 from komputer.events.entries import Live
-from komputer.resources.agent import digest_of
+from komputer.services.agents import claim
+from komputer.services.agents.view import agent_body, running_task
 
 T1, T2, M1 = ("01ARZ3NDEKTSV4RRFFQ69G5FA" + end for end in "VWX")
 
@@ -75,7 +75,7 @@ def test_what_an_earlier_agent_of_the_name_did_counts_for_nothing() -> None:
 
 
 def running_task_of(manifest: dict[str, Any], seen: Live) -> str | None:
-    from komputer.resources.agent import Agent
+    from komputer.domain.agent import Agent
 
     return running_task(Agent.model_validate(manifest), seen)
 

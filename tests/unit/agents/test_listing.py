@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from komputer.agents import listing
+from komputer.services.agents import listing
 
 
 def rows(*bodies: dict[str, Any]) -> list[listing.Row]:

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from komputer.agents import claim, listing
-from komputer.agents.secrets import shown_secret
-from komputer.agents.view import agent_body, total_cost, typed, usd
-from komputer.connectors.connectors import typed as typed_connector
-from komputer.connectors.view import connector_body
-from komputer.resources.agent import Agent, AgentSpec, AgentStatus
-from komputer.resources.config import Config
-from komputer.resources.connector import ConnectorSpec, attached
-from komputer.resources.errors import Conflict, Unavailable
-from komputer.resources.secret import is_platforms
+from komputer.domain.agent import Agent, AgentSpec, AgentStatus
+from komputer.domain.config import Config
+from komputer.domain.connector import ConnectorSpec, attached
+from komputer.domain.errors import Conflict, Unavailable
+from komputer.domain.secret import is_platforms
+from komputer.services.agents import claim, listing
+from komputer.services.agents.secrets import shown_secret
+from komputer.services.agents.view import agent_body, total_cost, typed, usd
+from komputer.services.connectors.connectors import typed as typed_connector
+from komputer.services.connectors.view import connector_body
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10) | st.just(10**30),

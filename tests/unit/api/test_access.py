@@ -16,8 +16,8 @@ from komputer.api import access
 from komputer.api.access import Access
 from komputer.api.auth import Authenticated
 from komputer.api.rates import BURST_S
+from komputer.domain.errors import Unauthorized, Unavailable
 from komputer.kube import Cluster
-from komputer.resources.errors import Unauthorized, Unavailable
 from tests.unit.kube.server import config
 from tests.waiting import eventually
 

@@ -5,8 +5,8 @@ import contextlib
 import pytest
 from pydantic import ValidationError
 
-from komputer.api import bodies, connector_bodies, secret_bodies
-from komputer.api.bodies import Body, CreateAgent, PatchAgent, settings_given
+from komputer.api.schemas import agents, connectors, secrets
+from komputer.api.schemas.agents import Body, CreateAgent, PatchAgent, settings_given
 
 
 @pytest.mark.parametrize("kind", [CreateAgent, PatchAgent])
@@ -22,7 +22,7 @@ def test_whatever_stands_in_a_field_is_taken_or_refused(value: object) -> None:
     """A constraint that cannot be applied would be our defect."""
     fields = [
         (body, field.alias or name)
-        for module in (bodies, connector_bodies, secret_bodies)
+        for module in (agents, connectors, secrets)
         for body in vars(module).values()
         if isinstance(body, type) and issubclass(body, Body)
         for name, field in body.model_fields.items()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from komputer.api.border import is_loopback
+from komputer.api.middleware import is_loopback
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 import pytest
 
 from komputer.api.stream import Draining, TooSlow, close_code, close_reason, sse
-from komputer.events.marks import Mark
-from komputer.events.sources import Told, gap
-from komputer.events.tail import Ended
-from komputer.resources.errors import Invalid, KomputerError, NotFound, Unavailable
+from komputer.domain.errors import Invalid, KomputerError, NotFound, Unavailable
+from komputer.events.follow.cursors import Mark
+from komputer.events.follow.sources import Told, gap
+from komputer.events.follow.tail import Ended
 
 
 @pytest.mark.parametrize(

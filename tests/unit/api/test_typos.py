@@ -5,11 +5,11 @@ import time
 import pytest
 from komputer_ai import api as published
 
-from komputer.api.bodies import CreateAgent, PatchAgent
-from komputer.api.connector_bodies import PatchConnector
 from komputer.api.routes.streams import WEBSOCKET_PARAMETERS
+from komputer.api.schemas.agents import CreateAgent, PatchAgent
+from komputer.api.schemas.connectors import PatchConnector
 from komputer.api.typos import WARNINGS_LIMIT, declared, refuse_unknown_parameters, wanted_types, warned
-from komputer.resources.errors import Invalid
+from komputer.domain.errors import Invalid
 from tests.unit.api import bare
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from starlette.types import Message
 
-from komputer.agents.listing import query
-from komputer.resources.errors import Invalid
+from komputer.domain.errors import Invalid
+from komputer.services.agents.listing import query
 from tests.unit.api import bare
 
 

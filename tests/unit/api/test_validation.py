@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from pydantic_core._pydantic_core import list_all_errors
 
-from komputer.api import bodies, connector_bodies, secret_bodies
-from komputer.api.bodies import Body, CreateAgent, Message
-from komputer.api.connector_bodies import CreateConnector
+from komputer.api.schemas import agents, connectors, secrets
+from komputer.api.schemas.agents import Body, CreateAgent, Message
+from komputer.api.schemas.connectors import CreateConnector
 from komputer.api.typos import declared
 from komputer.api.validation import PATTERNS, explain
 from tests.unit.api import bare
 
 KINDS = [
     body
-    for module in (bodies, connector_bodies, secret_bodies)
+    for module in (agents, connectors, secrets)
     for body in vars(module).values()
     if isinstance(body, type) and issubclass(body, Body) and body.model_fields
 ]

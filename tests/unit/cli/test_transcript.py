@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from komputer.cli import transcript
-from komputer.events import types
+from komputer.events import schema
 from tests.unit.cli.jsons import JSONS
 
 KINDS = ["task_started", "task_resumed", "user_message", "thinking", "text", "tool_call", "tool_result", "compaction"]
@@ -46,7 +46,7 @@ def test_every_event_can_be_printed_whatever_is_in_it(kind: str, payload: Any, v
 
 
 def test_every_type_of_event_has_words() -> None:
-    blocks = {kind: transcript.block(kind, {}) for kind in types.TYPES}
+    blocks = {kind: transcript.block(kind, {}) for kind in schema.TYPES}
     assert not [kind for kind, block in blocks.items() if block is None or block.sign == "·"]
 
 

@@ -4,8 +4,8 @@ import ipaddress
 
 import pytest
 
-from komputer.connectors.addresses import AddressRules, check_url, why_refused
-from komputer.resources.errors import Invalid
+from komputer.domain.addresses import AddressRules, check_url, why_refused
+from komputer.domain.errors import Invalid
 
 INTERNET = AddressRules()
 LAPTOP = AddressRules(loopback=True, own_ports=frozenset({8080, 6443}))

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from komputer.connectors.credentials import Credential, admit, clean, header, value_in
-from komputer.connectors.failures import of_status, unreachable
-from komputer.resources import names
-from komputer.resources.config import Config
-from komputer.resources.connector import Connector, attached, is_connector_name, may_be_set, missing
-from komputer.resources.errors import Forbidden, Invalid, ServerFailed
+from komputer.domain import names
+from komputer.domain.config import Config
+from komputer.domain.connector import Connector, attached, is_connector_name, may_be_set, missing
+from komputer.domain.errors import Forbidden, Invalid, ServerFailed
+from komputer.services.connectors.credentials import Credential, admit, clean, header, value_in
+from komputer.services.connectors.failures import of_status, unreachable
 
 UID = "11111111-0000-4000-8000-000000000001"
 

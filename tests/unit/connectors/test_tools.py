@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from komputer.connectors import tools
-from komputer.connectors.addresses import AddressRules
-from komputer.connectors.outward import Outward
-from komputer.resources.errors import ServerFailed
+from komputer.domain.addresses import AddressRules
+from komputer.domain.errors import ServerFailed
+from komputer.services.connectors import tools
+from komputer.services.connectors.egress import Outward
 
 RULES = AddressRules(loopback=True, own_ports=frozenset({6443}))
 

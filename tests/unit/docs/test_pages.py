@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from komputer.cli.app import command
-from komputer.operator.ends import CODES, PATIENT
+from komputer.operator.agent.endings import CODES, PATIENT
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from komputer.cli.app import command
+from komputer.domain.agent import NOT_BUILT, Agent
+from komputer.domain.crds import KINDS, crd
 from komputer.local.apiserver.schema import conform, faults
-from komputer.resources.agent import NOT_BUILT, Agent
-from komputer.resources.crds import KINDS, crd
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "docs" / "reference"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from komputer.events.address import Address
-from komputer.resources.errors import Invalid
+from komputer.domain.errors import Invalid
+from komputer.redis.address import Address
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komputer.events.ids import cursor, id_of, micros_of, timestamp_of
-from komputer.resources.errors import Invalid
+from komputer.domain.errors import Invalid
+from komputer.domain.event_ids import cursor, id_of, micros_of, timestamp_of
 
 MOMENTS = st.integers(min_value=0, max_value=4_102_444_800_000_000)  # until 2100
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from komputer.events.bell import Place
+from komputer.domain.errors import Invalid
+from komputer.domain.event_ids import id_of, micros_of
+from komputer.domain.ref import Place
 from komputer.events.entries import Row
-from komputer.events.ids import id_of, micros_of
-from komputer.events.marks import Mark, mark_of, merge, settled
-from komputer.resources.errors import Invalid
+from komputer.events.follow.cursors import Mark, mark_of, merge, settled
 
 A, B, C = ("team", "ada"), ("team", "bob"), ("other", "ada")
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komputer.api.costs import Costs
-from komputer.events import money, types
-from komputer.events.money import COST_LIMIT_USD
-from komputer.resources.errors import Invalid
+from komputer.domain import money
+from komputer.domain.errors import Invalid
+from komputer.domain.money import COST_LIMIT_USD
+from komputer.events import schema
 
 TASK = "01M85YRSC75NS6QDFF19GM95DJ"
 AMOUNTS = st.decimals(0, 1000, places=9)
@@ -22,9 +23,9 @@ IMPOSSIBLE: list[Any] = [
 ]
 
 
-def end_of(**payload: Any) -> types.Event:
+def end_of(**payload: Any) -> schema.Event:
     whole = {"result": "r", "cost_usd": 0.5, "duration_ms": 1, "turns": 1, "task_id": TASK}
-    return types.from_wire("task_completed", whole | payload)
+    return schema.from_wire("task_completed", whole | payload)
 
 
 @pytest.mark.parametrize("cost", IMPOSSIBLE)
@@ -47,14 +48,14 @@ def test_any_value_becomes_an_amount_within_its_bounds(value: object) -> None:
     found = money.amount(value)
     assert 0 <= found <= COST_LIMIT_USD
     assert money.amount(money.number(found)) == found, "nothing is lost as a number of JSON"
-    assert types.plausible(value, 1000) in range(1001)
+    assert schema.plausible(value, 1000) in range(1001)
 
 
 @given(AMOUNTS, AMOUNTS)
 def test_what_claude_counts_in_binary_fractions_is_told_exactly(before: Decimal, task: Decimal) -> None:
     difference = float(before + task) - float(before)  # 0.0006659999999999999
     event = end_of(cost_usd=max(0.0, difference))
-    text = json.dumps(types.to_wire(event)[1]["cost_usd"])
+    text = json.dumps(schema.to_wire(event)[1]["cost_usd"])
     assert Decimal(text) == task
 
 

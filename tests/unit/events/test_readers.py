@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komputer.api.stream import end_message, sse
-from komputer.events import types
+from komputer.domain.errors import KomputerError
+from komputer.domain.event_ids import micros_of, timestamp_of
+from komputer.events import schema
 from komputer.events.entries import LIVE_FIELDS, READ_FIELDS, UNREADABLE, Row, live_of, rows_of, state_of
-from komputer.events.idempotency import Mismatch, Record, Unreadable, _record, _wire
-from komputer.events.ids import micros_of, timestamp_of
-from komputer.events.marks import Mark, mark_of
-from komputer.events.sources import Told, gap, one
-from komputer.events.tail import deleted
-from komputer.resources.errors import KomputerError
+from komputer.events.follow.cursors import Mark, mark_of
+from komputer.events.follow.sources import Told, gap, one
+from komputer.events.follow.tail import deleted
+from komputer.redis.idempotency import Mismatch, Record, Unreadable, _record, _wire
 
 PLACE = ("team", "ada")
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n\x00"
@@ -65,8 +65,8 @@ def told(kind: str, payload: bytes) -> Told:
 
 @given(TRICKY, TRICKY)
 def test_no_text_breaks_a_frame(text: str, tool: str) -> None:
-    event = types.ToolCall(task_id="t", id="c", tool=tool, input={text: [text]})
-    kind, payload = types.to_wire(event)
+    event = schema.ToolCall(task_id="t", id="c", tool=tool, input={text: [text]})
+    kind, payload = schema.to_wire(event)
     frame = told(kind, orjson.dumps(payload))
     after = told("text", b'{"content":"after"}')
     assert json.loads(frame.text.encode())["payload"] == payload, "a frame of a WebSocket"

@@ -1,9 +1,9 @@
 """What the readers of one log share."""
 
-from komputer.events import tail
-from komputer.events.marks import Mark
-from komputer.events.sources import Told
-from komputer.events.tail import RING_LIMIT, RING_REST, Ring
+from komputer.events.follow import tail
+from komputer.events.follow.cursors import Mark
+from komputer.events.follow.sources import Told
+from komputer.events.follow.tail import RING_LIMIT, RING_REST, Ring
 
 
 def told(micros: int, size: int = 1) -> Told:

@@ -6,30 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komputer.events import types
-from komputer.events.types import Event, clipped, from_wire, line, to_wire
-from komputer.resources.errors import Invalid
+from komputer.domain.errors import Invalid
+from komputer.events import schema
+from komputer.events.schema import Event, clipped, from_wire, line, to_wire
 
 SAMPLES: list[Event] = [
-    types.TaskStarted(task_id="t", instructions="first\nsecond", resuming_session=False, model="m"),
-    types.TaskResumed(task_id="t", attempt=2, cause="a restart"),
-    types.UserMessage(task_id="t", content="please", steer=True),
-    types.Thinking(task_id="t", content="hm"),
-    types.Said(task_id="t", content="\n\n  hello  \nworld"),
-    types.ToolCall(task_id="t", id="c", tool="Bash", input={"command": "python analyze.py"}),
-    types.ToolResult(task_id="t", id="c", tool="Bash", input={}, output="done", is_error=False, duration_ms=3),
-    types.Compaction(task_id="t", trigger="auto", tokens_before=9, tokens_after=3),
-    types.Retry(task_id="t", attempt=1, max_retries=10, delay_ms=500, status=529),
-    types.TaskCompleted(task_id="t", result="42", cost_usd=0.1, duration_ms=1, turns=1),
-    types.TaskCancelled(task_id="t", reason="asked for"),
-    types.TaskFailed(task_id="t", error="no", code="runtime_lost"),
+    schema.TaskStarted(task_id="t", instructions="first\nsecond", resuming_session=False, model="m"),
+    schema.TaskResumed(task_id="t", attempt=2, cause="a restart"),
+    schema.UserMessage(task_id="t", content="please", steer=True),
+    schema.Thinking(task_id="t", content="hm"),
+    schema.Said(task_id="t", content="\n\n  hello  \nworld"),
+    schema.ToolCall(task_id="t", id="c", tool="Bash", input={"command": "python analyze.py"}),
+    schema.ToolResult(task_id="t", id="c", tool="Bash", input={}, output="done", is_error=False, duration_ms=3),
+    schema.Compaction(task_id="t", trigger="auto", tokens_before=9, tokens_after=3),
+    schema.Retry(task_id="t", attempt=1, max_retries=10, delay_ms=500, status=529),
+    schema.TaskCompleted(task_id="t", result="42", cost_usd=0.1, duration_ms=1, turns=1),
+    schema.TaskCancelled(task_id="t", reason="asked for"),
+    schema.TaskFailed(task_id="t", error="no", code="runtime_lost"),
 ]
 
 
 def test_there_is_a_sample_of_every_kind() -> None:
     assert {type(sample) for sample in SAMPLES} == set(get_args(Event))
-    assert {sample.type for sample in SAMPLES} == types.TYPES
-    assert {sample.type for sample in SAMPLES if isinstance(sample, types.End)} == types.END_TYPES
+    assert {sample.type for sample in SAMPLES} == schema.TYPES
+    assert {sample.type for sample in SAMPLES if isinstance(sample, schema.End)} == schema.END_TYPES
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.type)
@@ -61,14 +61,14 @@ def test_the_line_a_person_reads(event: Event, told: str | None) -> None:
 
 def test_a_reason_that_says_cancelled_is_not_introduced_as_such() -> None:
     for reason in ("cancelled by request", "Cancelled by request"):
-        end = types.TaskCancelled(task_id="t", reason=reason, cost_usd=0, session_id=None)
+        end = schema.TaskCancelled(task_id="t", reason=reason, cost_usd=0, session_id=None)
         assert line(end) == "Cancelled by request"
 
 
 def test_a_long_line_is_cut_and_a_failed_tool_is_told() -> None:
-    assert line(types.Said(task_id="t", content="x" * 999)) == "x" * 199 + "…"
-    assert line(types.ToolCall(task_id="t", id="c", tool="Other", input={})) == "Calling Other"
-    wrong = types.ToolResult(task_id="t", id="c", tool="Bash", input={}, output="no", is_error=True, duration_ms=3)
+    assert line(schema.Said(task_id="t", content="x" * 999)) == "x" * 199 + "…"
+    assert line(schema.ToolCall(task_id="t", id="c", tool="Other", input={})) == "Calling Other"
+    wrong = schema.ToolResult(task_id="t", id="c", tool="Bash", input={}, output="no", is_error=True, duration_ms=3)
     assert line(wrong) == "Bash failed: no"
 
 
@@ -96,14 +96,14 @@ def test_a_malformed_event_is_refused_with_its_field(kind: str, payload: dict[st
 
 
 def test_long_texts_are_cut_and_marked() -> None:
-    event = clipped(types.Said(task_id="t", content="x" * 20_000))
-    assert isinstance(event, types.Said)
-    assert (len(event.content), event.truncated) == (types.TEXT_LIMIT, True)
-    nested = clipped(types.ToolCall(task_id="t", id="c", tool="W", input={"edits": [{"new": "y" * 20_000}]}))
-    assert isinstance(nested, types.ToolCall)
-    assert len(nested.input["edits"][0]["new"]) == types.TEXT_LIMIT
+    event = clipped(schema.Said(task_id="t", content="x" * 20_000))
+    assert isinstance(event, schema.Said)
+    assert (len(event.content), event.truncated) == (schema.TEXT_LIMIT, True)
+    nested = clipped(schema.ToolCall(task_id="t", id="c", tool="W", input={"edits": [{"new": "y" * 20_000}]}))
+    assert isinstance(nested, schema.ToolCall)
+    assert len(nested.input["edits"][0]["new"]) == schema.TEXT_LIMIT
     assert to_wire(nested)[1]["truncated"] is True
-    short = types.Said(task_id="t", content="x")
+    short = schema.Said(task_id="t", content="x")
     assert clipped(short) is short
 
 
@@ -121,7 +121,7 @@ def test_what_no_parser_would_read_is_made_plain() -> None:
         "deep": deep,
         "pair": "\ud83d\ude00",
     }
-    event = types.ToolCall(task_id="t", id="\ud83d", tool="T", input=strange)
+    event = schema.ToolCall(task_id="t", id="\ud83d", tool="T", input=strange)
     payload = json.loads(orjson.dumps(to_wire(event)[1]))
     assert payload["id"] == "\ufffd"
     assert payload["input"]["half"] == "\ufffd"
@@ -138,7 +138,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(types.TYPES)), st.dictionaries(st.text(max_size=9), JSON, max_size=6), JSON)
+@given(st.sampled_from(sorted(schema.TYPES)), st.dictionaries(st.text(max_size=9), JSON, max_size=6), JSON)
 def test_garbage_is_refused_or_can_be_written(kind: str, payload: dict[str, Any], value: Any) -> None:
     guess = {"task_id": "t", "id": "c", "tool": "T", "input": value, "content": value, "reason": value, **payload}
     try:

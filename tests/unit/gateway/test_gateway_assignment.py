@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from komputer.gateway.assignment import assignment
-from komputer.resources.agent import Agent, digest_of
-from komputer.resources.config import Config
+from komputer.domain.agent import Agent, digest_of
+from komputer.domain.config import Config
+from komputer.gateway.agents.assignment import assignment
 
 API_TASK = "01JAPJ0000000000000000000A"
 MANIFEST_TASK = "01JAPJ0000000000000000000B"

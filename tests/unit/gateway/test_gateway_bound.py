@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from komputer.gateway.bound import Bound, Take
+from komputer.domain.errors import TooManyRequests
 from komputer.gateway.errors import Overloaded
-from komputer.resources.errors import TooManyRequests
+from komputer.gateway.quota import Bound, Take
 
 
 def filled(take: Take) -> int:

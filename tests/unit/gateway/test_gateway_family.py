@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from komputer.gateway import family
-from komputer.resources import names
-from komputer.resources.agent import Agent
-from komputer.resources.errors import Forbidden, Invalid
+from komputer.domain import names
+from komputer.domain.agent import Agent
+from komputer.domain.errors import Forbidden, Invalid
+from komputer.gateway.managers import ownership
 
 
 def manifest(name: str, manager: str | None = None, **spec: Any) -> dict[str, Any]:
@@ -23,37 +23,37 @@ A = Agent.model_validate(TREE["a"])
 
 
 def test_an_agent_is_that_of_all_above_it() -> None:
-    assert family.line_of(TREE["c"], TREE.get) == ["uid-b", "uid-a"]
-    family.require_own(A, TREE["c"], TREE.get)
+    assert ownership.line_of(TREE["c"], TREE.get) == ["uid-b", "uid-a"]
+    ownership.require_own(A, TREE["c"], TREE.get)
     with pytest.raises(Forbidden, match="not one of yours"):
-        family.require_own(Agent.model_validate(TREE["c"]), TREE["a"], TREE.get)
+        ownership.require_own(Agent.model_validate(TREE["c"]), TREE["a"], TREE.get)
 
 
 def test_a_manager_of_the_same_name_made_later_has_no_children() -> None:
     newer = {**TREE, "a": {**TREE["a"], "metadata": {**TREE["a"]["metadata"], "uid": "uid-new"}}}
     with pytest.raises(Forbidden):
-        family.require_own(Agent.model_validate(newer["a"]), TREE["b"], newer.get)
+        ownership.require_own(Agent.model_validate(newer["a"]), TREE["b"], newer.get)
 
 
 def test_a_tree_that_goes_round_in_a_circle_comes_to_an_end() -> None:
     circle = {"a": manifest("a", "b"), "b": manifest("b", "a")}
-    assert len(family.line_of(circle["a"], circle.get)) == family.GENERATIONS
+    assert len(ownership.line_of(circle["a"], circle.get)) == ownership.GENERATIONS
 
 
 def test_the_limits_of_depth_and_number() -> None:
-    family.require_room(A, TREE["a"], TREE.get, 9, None)
-    family.require_room(A, TREE["b"], TREE.get, 0, None)
+    ownership.require_room(A, TREE["a"], TREE.get, 9, None)
+    ownership.require_room(A, TREE["b"], TREE.get, 0, None)
     with pytest.raises(Forbidden, match="nested at most 2"):
-        family.require_room(A, TREE["c"], TREE.get, 0, None)
+        ownership.require_room(A, TREE["c"], TREE.get, 0, None)
     with pytest.raises(Forbidden, match="as many as you may have"):
-        family.require_room(A, TREE["a"], TREE.get, 10, None)
+        ownership.require_room(A, TREE["a"], TREE.get, 10, None)
 
 
 def test_a_child_has_no_more_than_its_manager() -> None:
     manager = Agent.model_validate(
         manifest("a", connectors=["git"], allowedTools=["Read"], disallowedTools=["Bash"], secrets=["s"])
     )
-    given = family.settings_of_child(manager, "worker", None, None, ["git"])
+    given = ownership.settings_of_child(manager, "worker", None, None, ["git"])
     assert given == {
         "role": "worker",
         "model": "m",
@@ -64,15 +64,15 @@ def test_a_child_has_no_more_than_its_manager() -> None:
         "officeManager": "a",
     }
     with pytest.raises(Invalid, match="you have no connector 'mail'"):
-        family.settings_of_child(manager, "worker", None, None, ["mail"])
+        ownership.settings_of_child(manager, "worker", None, None, ["mail"])
 
 
 def test_a_task_id_follows_from_the_call() -> None:
     task = "01M85YRSC75NS6QDFF19GM95DJ"
-    first = family.task_id_of(A, task, "toolu_1")
-    assert first == family.task_id_of(A, task, "toolu_1") != family.task_id_of(A, task, "toolu_2")
+    first = ownership.task_id_of(A, task, "toolu_1")
+    assert first == ownership.task_id_of(A, task, "toolu_1") != ownership.task_id_of(A, task, "toolu_2")
     assert len(first) == 26
-    assert family.task_id_of(A, task, None) != family.task_id_of(A, task, None)
+    assert ownership.task_id_of(A, task, None) != ownership.task_id_of(A, task, None)
 
 
 def test_the_office_of_a_long_name_is_a_label() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from komputer.connectors.credentials import Credential as ServerCredential
 from komputer.gateway.headers import takes_gzip, to_model, to_pod, to_server
 from komputer.gateway.settings import Credential
+from komputer.services.connectors.credentials import Credential as ServerCredential
 
 KEY = Credential(kind="api_key", value="sk-platform")
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from komputer.domain.errors import Forbidden, KomputerError, Unauthorized
+from komputer.gateway.agents.identity import PARTING, PodRef, bearer, judge, pod_of
 from komputer.gateway.errors import Gone
-from komputer.gateway.identity import PARTING, PodRef, bearer, judge, pod_of
 from komputer.kube import TokenIdentity
-from komputer.resources.errors import Forbidden, KomputerError, Unauthorized
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 REF = PodRef("team", "ada-pod", "pod-1")

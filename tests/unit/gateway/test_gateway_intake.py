@@ -5,19 +5,19 @@ from typing import Any
 import orjson
 import pytest
 
-from komputer.events import types
-from komputer.gateway.intake import EVENT_LIMIT_BYTES, events_of
-from komputer.resources import door
-from komputer.resources.agent import Agent
-from komputer.resources.errors import Invalid
+from komputer.domain.agent import Agent
+from komputer.domain.errors import Invalid
+from komputer.events import schema
+from komputer.gateway.agents.intake import EVENT_LIMIT_BYTES, events_of
+from komputer.protocol import wire
 
 TASK = "01JAPJ0000000000000000000A"
 AGENT = Agent.model_validate({"metadata": {"name": "ada"}, "spec": {"instructions": "x", "model": "claude-opus-5-5"}})
 
 
-def taken(kind: str, payload: dict[str, Any], *, task: str = TASK) -> types.Event:
+def taken(kind: str, payload: dict[str, Any], *, task: str = TASK) -> schema.Event:
     event = {"n": 1, "type": kind, "payload": {"task_id": task, **payload}, "generation": 3}
-    post = door.Post.model_validate({"term": 1, "events": [event]})
+    post = wire.Post.model_validate({"term": 1, "events": [event]})
     (numbered,) = events_of(post, AGENT)
     assert (numbered.n, numbered.generation) == (1, 3)
     return numbered.event
@@ -34,7 +34,7 @@ def call(tool_input: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_known_event_is_taken_as_it_is() -> None:
-    assert taken("text", {"content": "Hello"}) == types.Said(task_id=TASK, content="Hello")
+    assert taken("text", {"content": "Hello"}) == schema.Said(task_id=TASK, content="Hello")
 
 
 @pytest.mark.parametrize("task", ["", "t1", "01japj0000000000000000000a", TASK + "A", f"{TASK}\n"])
@@ -46,7 +46,7 @@ def test_unknown_types_and_missing_fields_are_refused() -> None:
     assert refused("rumour", {"content": "Hello"}).code == "invalid-event"
     assert refused("text", {}).field is not None
     with pytest.raises(Invalid):
-        events_of(door.Post(term=1, events=[door.NumberedEvent(n=1, type="text", payload={"content": "x"})]), AGENT)
+        events_of(wire.Post(term=1, events=[wire.NumberedEvent(n=1, type="text", payload={"content": "x"})]), AGENT)
 
 
 @pytest.mark.parametrize("cost", [-0.01, float("inf"), float("nan"), "much"])
@@ -56,26 +56,26 @@ def test_a_cost_that_is_none_is_refused(cost: object) -> None:
 
 
 def test_long_texts_are_cut_and_say_so() -> None:
-    event = taken("text", {"content": "x" * (types.TEXT_LIMIT + 1)})
-    assert isinstance(event, types.Said)
-    assert len(event.content) == types.TEXT_LIMIT
+    event = taken("text", {"content": "x" * (schema.TEXT_LIMIT + 1)})
+    assert isinstance(event, schema.Said)
+    assert len(event.content) == schema.TEXT_LIMIT
     assert event.truncated
 
 
 def test_an_input_too_wide_for_an_event_is_left_out_of_it() -> None:
     event = taken("tool_call", call({f"k{n}": "x" * 1000 for n in range(400)}))
-    assert isinstance(event, types.ToolCall)
+    assert isinstance(event, schema.ToolCall)
     assert (event.input, event.truncated, event.tool) == ({}, True, "Bash")
     kept = taken("tool_call", call({f"k{n}": "x" * 1000 for n in range(200)}))
-    assert len(orjson.dumps(types.to_wire(kept)[1])) < EVENT_LIMIT_BYTES
+    assert len(orjson.dumps(schema.to_wire(kept)[1])) < EVENT_LIMIT_BYTES
     assert kept.truncated is None
 
 
 def test_a_start_is_written_under_the_agents_own_model() -> None:
-    def started(model: str) -> types.Event:
+    def started(model: str) -> schema.Event:
         return taken("task_started", {"instructions": "x", "resuming_session": False, "model": model})
 
     for named, written in (("claude-opus-5-5", "claude-opus-5-5"), ("claude-dearest-9", "claude-opus-5-5")):
         event = started(named)
-        assert isinstance(event, types.TaskStarted)
+        assert isinstance(event, schema.TaskStarted)
         assert event.model == written

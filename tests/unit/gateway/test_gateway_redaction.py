@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komputer.gateway.connectors import asked
-from komputer.gateway.redaction import Redaction
+from komputer.gateway.connectors.proxy import asked
+from komputer.gateway.connectors.redaction import Redaction
 
 SECRET = "tok-0123456789"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from komputer.domain.errors import Forbidden, Invalid
 from komputer.gateway.errors import TooLarge
-from komputer.gateway.requests import VALUES_LIMIT, admit, admit_model, model_of, parsed, serves
-from komputer.resources.errors import Forbidden, Invalid
+from komputer.gateway.model.requests import VALUES_LIMIT, admit, admit_model, model_of, parsed, serves
 
 MODEL = "claude-sonnet-4-6"
 

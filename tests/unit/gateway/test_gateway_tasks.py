@@ -3,8 +3,8 @@
 from prometheus_client import CollectorRegistry
 from prometheus_client.samples import Sample
 
-from komputer.events import types
-from komputer.gateway.tasks import MODELS_OF_A_NAMESPACE, TaskMetrics
+from komputer.events import schema
+from komputer.gateway.task_metrics import MODELS_OF_A_NAMESPACE, TaskMetrics
 
 TASK = "01JAPJ0000000000000000000A"
 
@@ -13,12 +13,12 @@ def samples(registry: CollectorRegistry, name: str) -> list[Sample]:
     return [sample for metric in registry.collect() for sample in metric.samples if sample.name == name]
 
 
-def called(tool: str) -> types.ToolResult:
-    return types.ToolResult(task_id=TASK, id="t", tool=tool, input={}, output="", is_error=False, duration_ms=150)
+def called(tool: str) -> schema.ToolResult:
+    return schema.ToolResult(task_id=TASK, id="t", tool=tool, input={}, output="", is_error=False, duration_ms=150)
 
 
-def started(model: str) -> types.TaskStarted:
-    return types.TaskStarted(task_id=TASK, instructions="x", resuming_session=False, model=model)
+def started(model: str) -> schema.TaskStarted:
+    return schema.TaskStarted(task_id=TASK, instructions="x", resuming_session=False, model=model)
 
 
 def test_claudes_own_tools_are_counted_by_name_a_connectors_together_and_all_others_together() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from komputer.domain.errors import Forbidden, Invalid, Unavailable
 from komputer.kube import AGENTS, PODS, Cluster, Gone, WatchEvent
-from komputer.resources.errors import Forbidden, Invalid, Unavailable
 from tests.unit.kube.server import answer_json, answering, begin_stream, config, stream
 
 POD = {"metadata": {"name": "ada-pod", "namespace": "team", "uid": "u1", "resourceVersion": "7"}}

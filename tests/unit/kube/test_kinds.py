@@ -2,10 +2,10 @@
 
 import pytest
 
+from komputer.domain.errors import Invalid
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, PODS, Manifest
 from komputer.kube.cache import pause_s, without_managed_fields
 from komputer.kube.selector import selects
-from komputer.resources.errors import Invalid
 
 
 def test_paths_are_those_of_the_kubernetes_api() -> None:

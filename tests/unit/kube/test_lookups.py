@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from komputer.domain.errors import NotFound, Unavailable
 from komputer.kube import lookups
 from komputer.kube.lookups import BURST, PER_SECOND, WAITING, Lookups
-from komputer.resources.errors import NotFound, Unavailable
 
 
 class Server:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from komputer.domain.errors import Conflict, Forbidden, Invalid, KomputerError, NotFound, Unavailable
 from komputer.kube import AGENTS, Gone
-from komputer.kube.refusals import is_failed_test, refusal, status_of
-from komputer.resources.errors import Conflict, Forbidden, Invalid, KomputerError, NotFound, Unavailable
+from komputer.kube.errors import is_failed_test, refusal, status_of
 
 WHAT = "get KomputerAgent team/ada"
 DETAILS = {"name": "ada", "group": "komputer.komputer.ai", "kind": "komputeragents"}

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
+from komputer.domain.errors import Invalid
 from komputer.local import credential
-from komputer.resources.errors import Invalid
 
 KEY = "sk-ant-not-a-real-key"
 

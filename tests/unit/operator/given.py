@@ -5,13 +5,13 @@ from typing import Any
 
 from ulid import ULID
 
+from komputer.domain.agent import Agent, digest_of
+from komputer.domain.base import Condition, Manifest
+from komputer.domain.config import ConfigSpec
+from komputer.domain.template import TemplateSpec
 from komputer.events.log import Entry, Live
-from komputer.operator.desired import Children, children
-from komputer.operator.seen import Fault, Seen, desired
-from komputer.resources.agent import Agent, digest_of
-from komputer.resources.base import Condition, Manifest
-from komputer.resources.config import ConfigSpec
-from komputer.resources.template import TemplateSpec
+from komputer.operator.agent.desired import Children, children
+from komputer.operator.agent.observed import Fault, Seen, desired
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 UID = "7f0c9a52-0000-4000-8000-000000000001"

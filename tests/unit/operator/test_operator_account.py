@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given as property_of
 from hypothesis import strategies as st
 
-from komputer.operator.account import REMEMBERED, account
-from komputer.resources.agent import AgentSpec, AgentStatus, tasks_named
+from komputer.domain.agent import AgentSpec, AgentStatus, tasks_named
+from komputer.operator.agent.account import REMEMBERED, account
 from tests.unit.operator.given import agent, assigned, completed, end, manifest_task, task_id
 
 SPEC = AgentSpec(instructions="A")

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from komputer.events.log import Live
-from komputer.events.presence import Alive
-from komputer.operator.decide import decide
-from komputer.operator.look import Heard, look
-from komputer.operator.steps import Earlier
-from komputer.operator.store import Store
+from komputer.operator.agent.decide import decide
+from komputer.operator.agent.observe import Heard, look
+from komputer.operator.agent.steps import Earlier
+from komputer.operator.cluster_state import Store
+from komputer.redis.presence import Alive
 from tests.unit.operator.given import NOW, UID, agent, manifest_task, pod, seen, task_id
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("2026-01-31T12:00:00")

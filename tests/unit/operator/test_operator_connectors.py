@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from komputer.operator.connectors import NAMES_LIMIT, status_of
-from komputer.resources.base import Manifest
+from komputer.domain.base import Manifest
+from komputer.operator.controllers.connector import NAMES_LIMIT, status_of
 from tests.unit.operator.given import NOW
 
 

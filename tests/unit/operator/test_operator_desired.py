@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from komputer.operator.desired import PodImpossible, children, grown, pod, service_account
-from komputer.resources.base import Manifest
-from komputer.resources.template import TemplateSpec
+from komputer.domain.base import Manifest
+from komputer.domain.template import TemplateSpec
+from komputer.operator.agent.desired import PodImpossible, children, grown, pod, service_account
 from tests.unit.operator.given import CONFIG, TEMPLATE, agent, made, pvc
 
 SNAPSHOT = Path(__file__).with_name("ada.json")

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from prometheus_client import REGISTRY
 
+from komputer.domain.errors import Unavailable
 from komputer.operator.queue import Queue
-from komputer.resources.errors import Unavailable
 
 WITHIN_S = 10.0
 Work = Callable[[str], Awaitable[timedelta | None]]

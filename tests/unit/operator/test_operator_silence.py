@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from komputer.events.presence import Alive
-from komputer.events.types import TaskFailed
-from komputer.operator.decide import decide
-from komputer.operator.look import Heard, look
-from komputer.operator.seen import Seen
-from komputer.operator.steps import FORGIVEN_AFTER, SILENT_PODS, Earlier, steps
-from komputer.operator.store import Store
-from komputer.operator.trouble import SILENCE_LIMIT
+from komputer.events.schema import TaskFailed
+from komputer.operator.agent.blockers import SILENCE_LIMIT
+from komputer.operator.agent.decide import decide
+from komputer.operator.agent.observe import Heard, look
+from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.steps import FORGIVEN_AFTER, SILENT_PODS, Earlier, steps
+from komputer.operator.cluster_state import Store
+from komputer.redis.presence import Alive
 from tests.unit.operator.given import NOW, agent, live, manifest_task, pod, seen, settings, task_id
 
 FRESH = task_id(99)

@@ -1,11 +1,11 @@
 from datetime import timedelta
 
-from komputer.operator.decide import decide
-from komputer.operator.seen import Seen
-from komputer.operator.status import CHATTY_EVERY, is_chatter, merge_patch, paced, recorded
-from komputer.resources.agent import AgentStatus, digest_of
-from komputer.resources.base import Condition
-from komputer.resources.connector import Connector
+from komputer.domain.agent import AgentStatus, digest_of
+from komputer.domain.base import Condition
+from komputer.domain.connector import Connector
+from komputer.operator.agent.decide import decide
+from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.status import CHATTY_EVERY, is_chatter, merge_patch, paced, recorded
 from tests.unit.operator.given import (
     NOW,
     OLD_UID,

@@ -2,17 +2,9 @@ from datetime import timedelta
 
 import pytest
 
-from komputer.operator.seen import Seen
-from komputer.operator.steps import (
-    BACK_OFF,
-    BACK_OFF_LIMIT,
-    FORGIVEN_AFTER,
-    Earlier,
-    back_off,
-    failures,
-    steps,
-)
-from komputer.resources import names
+from komputer.domain import names
+from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.steps import BACK_OFF, BACK_OFF_LIMIT, FORGIVEN_AFTER, Earlier, back_off, failures, steps
 from tests.unit.operator.given import NOW, OLD_UID, agent, made, owned, pod, pvc, seen, settings, without_template
 
 NONE = Earlier()

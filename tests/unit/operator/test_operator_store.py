@@ -1,8 +1,8 @@
 import httpx2
 
+from komputer.domain.base import Manifest
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES, Cluster
-from komputer.operator.store import AgentKey, ConnectorKey, Store
-from komputer.resources.base import Manifest
+from komputer.operator.cluster_state import AgentKey, ConnectorKey, Store
 
 ADA, EVE = AgentKey("team", "ada"), AgentKey("crew", "eve")
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from komputer.operator import look as look_module
-from komputer.operator import seen as seen_module
-from komputer.operator import trouble as trouble_module
-from komputer.operator.decide import decide
-from komputer.operator.ends import CODES
-from komputer.operator.seen import Fault, Seen
-from komputer.operator.trouble import GOING_LIMIT, SILENCE, SILENCE_LIMIT, STEADY, Trouble, trouble
-from komputer.resources.base import Manifest
+from komputer.domain.base import Manifest
+from komputer.operator.agent import blockers as trouble_module
+from komputer.operator.agent import observe as look_module
+from komputer.operator.agent import observed as seen_module
+from komputer.operator.agent.blockers import GOING_LIMIT, SILENCE, SILENCE_LIMIT, STEADY, Trouble, trouble
+from komputer.operator.agent.decide import decide
+from komputer.operator.agent.endings import CODES
+from komputer.operator.agent.observed import Fault, Seen
 from tests.unit.operator.given import (
     NOW,
     OLD_UID,

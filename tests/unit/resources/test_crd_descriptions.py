@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from komputer.resources import crds
+from komputer.domain import crds
 
 FILES = sorted(path for folder in (crds.FOLDER, crds.CHART) for path in folder.glob("*.yaml"))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from komputer.resources import crds
+from komputer.domain import crds
 
 SCRIPT = Path(__file__).parents[3] / "hack" / "crds" / "additive.py"
 OLD: dict[str, Any] = {

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from komputer.resources import labels, secret
+from komputer.domain import labels, secret
 
 
 def manifest(**data: str) -> dict[str, object]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
-from komputer.events.types import Said, TaskCancelled, TaskCompleted
-from komputer.resources import door
-from komputer.runtime import ledger as decide
-from komputer.runtime.ledger import Ledger, OpenTask, Outgoing
+from komputer.events.schema import Said, TaskCancelled, TaskCompleted
+from komputer.protocol import wire
+from komputer.runtime.ledger import ledger as decide
+from komputer.runtime.ledger.ledger import Ledger, OpenTask, Outgoing
 
 UID = "uid-1"
 
@@ -32,10 +32,10 @@ class ReferenceLog:
     def ended(self) -> set[str]:
         return {task for task, kind in self.entries if kind in ("task_completed", "task_cancelled", "error")}
 
-    def hello(self, body: door.Hello, term: int) -> door.Welcome:
+    def hello(self, body: wire.Hello, term: int) -> wire.Welcome:
         old = self.taken.get(body.term, 0)
         self.term, self.taken[term] = term, 0
-        return door.Welcome(
+        return wire.Welcome(
             uid=UID,
             term=term,
             taken=old,
@@ -47,15 +47,15 @@ class ReferenceLog:
     def message(self, task: str, n: int) -> None:
         self.entries.append((task, f"user_message {n}"))
 
-    def messages(self) -> list[door.Message]:
+    def messages(self) -> list[wire.Message]:
         """Those to the open task."""
         return [
-            door.Message(id=f"{kind.split()[1]}-0", task_id=task, content="x")
+            wire.Message(id=f"{kind.split()[1]}-0", task_id=task, content="x")
             for task, kind in self.entries
             if kind.startswith("user_message") and task not in self.ended
         ]
 
-    def append(self, term: int, entry: Outgoing, heard: str | None) -> door.Answer:
+    def append(self, term: int, entry: Outgoing, heard: str | None) -> wire.Answer:
         taken = self.taken.get(term, 0)
         if term != self.term or term not in self.taken:
             return "fenced"
@@ -77,9 +77,9 @@ class ReferenceLog:
         self.entries.append((entry.task_id, " ".join((entry.type, *filter(None, [entry.payload.get("content")])))))
         return "ok"
 
-    def pulse(self, term: int, tasks: Sequence[str]) -> door.Pulse:
+    def pulse(self, term: int, tasks: Sequence[str]) -> wire.Pulse:
         current = self.term if self.term in self.taken else 0
-        return door.Pulse(
+        return wire.Pulse(
             term=current, taken=self.taken.get(term, 0), ended=[task for task in tasks if task in self.ended]
         )
 
@@ -107,16 +107,16 @@ class World:
         self.lost: set[str] = set()
 
     @property
-    def assignment(self) -> door.Assignment:
-        return door.Assignment(
+    def assignment(self) -> wire.Assignment:
+        return wire.Assignment(
             uid=UID,
             name="ada",
             namespace="team",
             generation=self.generation,
-            task=door.AssignedTask(id=self.assigned[-1], instructions="do it") if self.assigned else None,
+            task=wire.AssignedTask(id=self.assigned[-1], instructions="do it") if self.assigned else None,
             cancel_task_id=self.cancelled,
             accounted=self.accounted,
-            settings=door.TaskSettings(model="m", role="worker"),
+            settings=wire.TaskSettings(model="m", role="worker"),
         )
 
     # ---- people and the operator ----
@@ -167,7 +167,7 @@ class World:
                 id=task.id,
                 instructions=task.instructions,
                 generation=self.generation,
-                settings=door.TaskSettings(model="m", role="worker"),
+                settings=wire.TaskSettings(model="m", role="worker"),
                 session_id="s",
                 is_resuming=False,
                 prompt_uuid="u",

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from claude_agent_sdk import ResultMessage
 
-from komputer.events.types import TaskCancelled, TaskCompleted, TaskFailed
-from komputer.resources import door
-from komputer.runtime import ending, plan
-from komputer.runtime.claude import checked
-from komputer.runtime.ending import Asked, Outcome, Verdict, judged
-from komputer.runtime.ledger import OpenTask
+from komputer.events.schema import TaskCancelled, TaskCompleted, TaskFailed
+from komputer.protocol import wire
+from komputer.runtime.claude.process import checked
+from komputer.runtime.ledger.ledger import OpenTask
+from komputer.runtime.task import ending, plan
+from komputer.runtime.task.ending import Asked, Outcome, Verdict, judged
 
 TASK = OpenTask(
     id="t1",
     instructions="do it",
     generation=1,
-    settings=door.TaskSettings(model="m", role="worker"),
+    settings=wire.TaskSettings(model="m", role="worker"),
     session_id="s1",
     is_resuming=True,
     prompt_uuid="u1",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from komputer.events.types import TEXT_LIMIT, TYPES
-from komputer.operator.ends import CODES
-from komputer.runtime.plan import CAUSES
+from komputer.events.schema import TEXT_LIMIT, TYPES
+from komputer.operator.agent.endings import CODES
+from komputer.runtime.task.plan import CAUSES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "events.md").read_text()
 

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from komputer.events.types import Said, TaskCancelled, TaskCompleted, TaskFailed
-from komputer.resources import door
-from komputer.runtime import ledger as decide
-from komputer.runtime.ledger import Ledger, OpenTask, Outgoing
+from komputer.events.schema import Said, TaskCancelled, TaskCompleted, TaskFailed
+from komputer.protocol import wire
+from komputer.runtime.ledger import ledger as decide
+from komputer.runtime.ledger.ledger import Ledger, OpenTask, Outgoing
 from tests.unit.runtime.reference import UID, World
 
 TASK = OpenTask(
     id="t1",
     instructions="do it",
     generation=3,
-    settings=door.TaskSettings(model="m", role="worker"),
+    settings=wire.TaskSettings(model="m", role="worker"),
     session_id="s1",
     is_resuming=False,
     prompt_uuid="u1",
@@ -27,7 +27,7 @@ DONE = TaskCompleted(task_id="t1", result="done", cost_usd=0.5, duration_ms=1, t
 
 def introduced(ledger: Ledger | None = None, **welcome: object) -> Ledger:
     answer = {"uid": UID, "term": 7, "taken": 0, "started": [], "ended": [], "open": [], **welcome}
-    return decide.after_hello(ledger or Ledger(), door.Welcome.model_validate(answer), ())
+    return decide.after_hello(ledger or Ledger(), wire.Welcome.model_validate(answer), ())
 
 
 def opened() -> Ledger:
@@ -39,9 +39,9 @@ def running() -> Ledger:
     return decide.after_post(opened(), "ok")
 
 
-def assignment(**changes: object) -> door.Assignment:
+def assignment(**changes: object) -> wire.Assignment:
     given = {"uid": UID, "name": "ada", "namespace": "team", "generation": 3, **changes}
-    return door.Assignment.model_validate({"settings": {"model": "m", "role": "worker"}, **given})
+    return wire.Assignment.model_validate({"settings": {"model": "m", "role": "worker"}, **given})
 
 
 def kinds(ledger: Ledger) -> list[tuple[int, str, str]]:
@@ -138,7 +138,7 @@ def test_adopt_a_task_that_only_the_log_knows_is_ended() -> None:
     after = introduced(open=["t9"])
     assert kinds(after) == [(1, "t9", "error")]
     assert codes(after) == ["workspace_lost"]
-    welcome = door.Welcome(uid=UID, term=8, taken=0, started=[], ended=[], open=["t9"])
+    welcome = wire.Welcome(uid=UID, term=8, taken=0, started=[], ended=[], open=["t9"])
     assert decide.after_hello(Ledger(), welcome, ["t9"]).outbox == (), "accounted"
     assert introduced(running(), term=8, taken=1, started=["t1"], open=["t1"]).outbox == (), "ours"
 
@@ -171,7 +171,7 @@ def test_a_begun_task_whose_repeated_start_is_stale_is_ended() -> None:
 
 
 @pytest.mark.parametrize("answer", sorted(decide.SAYS_HELLO_AGAIN - {"stale"}))
-def test_other_refusals_change_nothing_before_the_next_hello(answer: door.Answer) -> None:
+def test_other_refusals_change_nothing_before_the_next_hello(answer: wire.Answer) -> None:
     assert decide.after_post(opened(), answer) == opened()
 
 
@@ -179,11 +179,11 @@ def test_heartbeats_find_what_the_log_lacks() -> None:
     over = decide.after_post(decide.ended(running(), DONE), "ok")
     claimed = decide.claim(over)
     assert claimed == decide.Claim(7, 2, ("t1",))
-    assert not decide.lacks(claimed, door.Pulse(term=7, taken=2, ended=["t1"]), ())
-    assert decide.lacks(claimed, door.Pulse(term=8, taken=2, ended=["t1"]), ())
-    assert decide.lacks(claimed, door.Pulse(term=7, taken=1, ended=["t1"]), ())
-    assert decide.lacks(claimed, door.Pulse(term=7, taken=2), ())
-    assert not decide.lacks(claimed, door.Pulse(term=7, taken=2), ["t1"])
+    assert not decide.lacks(claimed, wire.Pulse(term=7, taken=2, ended=["t1"]), ())
+    assert decide.lacks(claimed, wire.Pulse(term=8, taken=2, ended=["t1"]), ())
+    assert decide.lacks(claimed, wire.Pulse(term=7, taken=1, ended=["t1"]), ())
+    assert decide.lacks(claimed, wire.Pulse(term=7, taken=2), ())
+    assert not decide.lacks(claimed, wire.Pulse(term=7, taken=2), ["t1"])
 
 
 def test_another_agent_s_workspace_starts_anew() -> None:

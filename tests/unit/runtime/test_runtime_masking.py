@@ -1,6 +1,6 @@
 """Secrets that a tool printed do not get into events."""
 
-from komputer.events.types import Said, TaskCompleted, ToolCall, ToolResult
+from komputer.events.schema import Said, TaskCompleted, ToolCall, ToolResult
 from komputer.runtime.masking import Mask, forms
 
 PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0\nabc\n-----END KEY-----\n"

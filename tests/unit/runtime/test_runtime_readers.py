@@ -21,18 +21,18 @@ from claude_agent_sdk import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from komputer.events.types import Happening, Said, from_wire, to_wire
-from komputer.gateway.streams import _line as gateway_line
-from komputer.resources import door
-from komputer.resources.errors import Unavailable
-from komputer.runtime import transcript
-from komputer.runtime.claude import checked
-from komputer.runtime.door import _line, split_lines
-from komputer.runtime.ending import Outcome, judged
-from komputer.runtime.ledger import Ledger, noted
+from komputer.domain.errors import Unavailable
+from komputer.events.schema import Happening, Said, from_wire, to_wire
+from komputer.gateway.agents.streams import _line as gateway_line
+from komputer.protocol import wire
+from komputer.runtime.claude import transcript
+from komputer.runtime.claude.process import checked
+from komputer.runtime.claude.translate import Telling, tell
+from komputer.runtime.gateway_client import _line, split_lines
+from komputer.runtime.ledger.ledger import Ledger, noted
+from komputer.runtime.ledger.store import Store
 from komputer.runtime.masking import Mask
-from komputer.runtime.store import Store
-from komputer.runtime.translate import Telling, tell
+from komputer.runtime.task.ending import Outcome, judged
 from tests.unit.runtime.test_runtime_ledger import TASK
 
 SEPARATORS = "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r\n\x00\ud800\udfff"
@@ -127,24 +127,24 @@ async def _read(*chunks: bytes) -> list[bytes]:
 @given(TEXT, TEXT, st.integers(1, 40))
 @example("a\u2028b", "\u0085", 3)
 def test_an_assignment_arrives_as_it_was_sent(instructions: str, name: str, size: int) -> None:
-    sent = door.Assignment.model_construct(
+    sent = wire.Assignment.model_construct(
         uid="u",
         name="ada",
         namespace="team",
         generation=1,
-        task=door.AssignedTask.model_construct(id="t1", instructions=instructions),
-        settings=door.TaskSettings(model="claude-sonnet-4-6", role="worker", disallowed_tools=["Bash"]),
+        task=wire.AssignedTask.model_construct(id="t1", instructions=instructions),
+        settings=wire.TaskSettings(model="claude-sonnet-4-6", role="worker", disallowed_tools=["Bash"]),
         environment={"SECRET_A": "x\u2028y"},
     )
-    wire = gateway_line(sent) + gateway_line(door.Message.model_construct(id="1-0", task_id="t1", content=name))
-    assert wire.isascii()
-    lines = asyncio.run(_read(*(wire[at : at + size] for at in range(0, len(wire), size))))
+    line = gateway_line(sent) + gateway_line(wire.Message.model_construct(id="1-0", task_id="t1", content=name))
+    assert line.isascii()
+    lines = asyncio.run(_read(*(line[at : at + size] for at in range(0, len(line), size))))
     assert len(lines) == 2
     whole = instructions.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if instructions == whole and name == name.encode("utf-16", "surrogatepass").decode("utf-16", "replace"):
         assignment, message = map(_line, lines)
-        assert isinstance(assignment, door.Assignment)
-        assert isinstance(message, door.Message)
+        assert isinstance(assignment, wire.Assignment)
+        assert isinstance(message, wire.Message)
         assert assignment.task
         assert (assignment.task.instructions, message.content) == (instructions, name)
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from komputer.resources import door
-from komputer.resources.agent import Role
-from komputer.runtime.options import servers
+from komputer.domain.agent import Role
+from komputer.protocol import wire
+from komputer.runtime.claude.options import servers
 from komputer.runtime.workspace import write_private
 
 
 def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address_but_for_names_that_are_none() -> None:
-    task = door.TaskSettings(model="m", role="worker", connectors=["git", "mail", "komputer", "a/b"])
+    task = wire.TaskSettings(model="m", role="worker", connectors=["git", "mail", "komputer", "a/b"])
     assert servers(task, "http://127.0.0.1:4711", "key") == {
         "mcpServers": {
             name: {
@@ -39,7 +39,7 @@ def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address_but_fo
 def test_a_server_is_there_where_a_tool_of_it_exists(
     role: Role, allowed: list[str] | None, disallowed: list[str], named: set[str]
 ) -> None:
-    task = door.TaskSettings(
+    task = wire.TaskSettings(
         model="m", role=role, connectors=["git", "mail"], allowed_tools=allowed, disallowed_tools=disallowed
     )
     assert servers(task, "http://127.0.0.1:4711", "key")["mcpServers"].keys() == named

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from komputer.events.types import Said, TaskCompleted
-from komputer.resources import door
-from komputer.runtime import ledger as decide
-from komputer.runtime import store as stores
-from komputer.runtime.ledger import Ledger
-from komputer.runtime.store import Held, Store
+from komputer.events.schema import Said, TaskCompleted
+from komputer.protocol import wire
+from komputer.runtime.ledger import ledger as decide
+from komputer.runtime.ledger import store as stores
+from komputer.runtime.ledger.ledger import Ledger
+from komputer.runtime.ledger.store import Held, Store
 from tests.unit.runtime.reference import World
 from tests.unit.runtime.test_runtime_ledger import HAPPENINGS, PROGRESS, TASK
 
-WELCOME = door.Welcome(uid="uid-1", term=7, taken=0, started=[], ended=[], open=[])
+WELCOME = wire.Welcome(uid="uid-1", term=7, taken=0, started=[], ended=[], open=[])
 
 
 def reopened(path: Path) -> Ledger:

@@ -2,8 +2,8 @@
 
 import json
 
-from komputer.resources.door import BUILT_IN_TOOLS, TaskSettings
-from komputer.runtime.tools import Tools, settings_json
+from komputer.protocol.wire import BUILT_IN_TOOLS, TaskSettings
+from komputer.runtime.claude.tools import Tools, settings_json
 
 
 def tools(allowed: list[str] | None = None, disallowed: list[str] | None = None) -> Tools:

@@ -12,8 +12,8 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from komputer.events.types import Compaction, Event, Retry, Said, Thinking, ToolCall, ToolResult, clipped, to_wire
-from komputer.runtime.translate import INPUT_LIMIT_BYTES, Telling, tell
+from komputer.events.schema import Compaction, Event, Retry, Said, Thinking, ToolCall, ToolResult, clipped, to_wire
+from komputer.runtime.claude.translate import INPUT_LIMIT_BYTES, Telling, tell
 
 NEW = Telling(task_id="t1")
 

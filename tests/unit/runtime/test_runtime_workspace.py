@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from komputer.resources import door
-from komputer.resources.errors import Invalid
-from komputer.runtime import transcript, workspace
+from komputer.domain.errors import Invalid
+from komputer.protocol import wire
+from komputer.runtime import workspace
+from komputer.runtime.claude import transcript
+from komputer.runtime.claude.tools import NOTHING, Tools, both_allow
 from komputer.runtime.logs import Dropping
-from komputer.runtime.plan import permitted
 from komputer.runtime.settings import Settings
-from komputer.runtime.tools import NOTHING, Tools, both_allow
+from komputer.runtime.task.plan import permitted
 from tests.unit.runtime.test_runtime_ledger import TASK
 
 ENVIRONMENT = {"KOMPUTER_GATEWAY_URL": "http://g", "KOMPUTER_AGENT": "ada"}
@@ -155,7 +156,7 @@ def test_a_resumed_task_gets_no_tool_that_the_agent_may_not_use_now(
     ledgers: list[str] | None, now: list[str] | None, may: set[str]
 ) -> None:
     rules = both_allow(ledgers, now)
-    tools = Tools.of(door.TaskSettings(model="m", role="worker", allowed_tools=rules))
+    tools = Tools.of(wire.TaskSettings(model="m", role="worker", allowed_tools=rules))
     assert {name for name in ("Bash", "Read", "mcp__git__push") if tools.may_call(name)} == may
     assert rules != []
     if ledgers == ["Bash"] and now == ["Bash(git:*)"]:
@@ -165,20 +166,20 @@ def test_a_resumed_task_gets_no_tool_that_the_agent_may_not_use_now(
 
 
 def test_a_task_that_is_not_the_assigned_one_gets_no_secrets_and_no_role() -> None:
-    assignment = door.Assignment(
+    assignment = wire.Assignment(
         uid="u",
         name="ada",
         namespace="team",
         generation=1,
-        task=door.AssignedTask(id="t2", instructions="x"),
-        settings=door.TaskSettings(model="m", role="worker", disallowed_tools=["Bash"]),
+        task=wire.AssignedTask(id="t2", instructions="x"),
+        settings=wire.TaskSettings(model="m", role="worker", disallowed_tools=["Bash"]),
         environment={"SECRET_A": "x"},
     )
     forged = TASK.settings.model_copy(update={"role": "manager"})
     told, task = permitted(assignment, TASK.__class__(**{**vars(TASK), "settings": forged}))
     assert told.environment == {}
     assert (task.settings.role, task.settings.disallowed_tools) == ("worker", ["Bash"])
-    mine = assignment.model_copy(update={"task": door.AssignedTask(id=TASK.id, instructions="x")})
+    mine = assignment.model_copy(update={"task": wire.AssignedTask(id=TASK.id, instructions="x")})
     assert permitted(mine, TASK)[0].environment == {"SECRET_A": "x"}
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from komputer.connectors.addresses import AddressRules
-from komputer.connectors.outward import Outward
+from komputer.domain.addresses import AddressRules
 from komputer.gateway import Settings, always
-from komputer.gateway.upstream import Upstream
+from komputer.gateway.model.upstream import Upstream
 from komputer.kube.connection import open_connection
-from komputer.runtime.door import Door
+from komputer.runtime.gateway_client import Door
 from komputer.serve.http import serve
+from komputer.services.connectors.egress import Outward
 from tests.unit.kube.server import config
 
 OPTIONS = (

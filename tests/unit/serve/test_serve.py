@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from komputer.domain.errors import Invalid
 from komputer.gateway import Credentials
-from komputer.resources.errors import Invalid
 from komputer.serve.credential import CredentialFile
 from komputer.serve.main import main
 from komputer.serve.processes import Api, Gateway

@@ -7,21 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request
 from ulid import ULID
 
-from komputer.agents.agents import Shown, with_defaults
-from komputer.agents.claim import NewTask
-from komputer.agents.listing import query
-from komputer.agents.view import encoded
 from komputer.api.auth import Sight, may_use, permission
-from komputer.api.bodies import (
-    AgentCreated,
-    AgentList,
-    AgentResponse,
-    CreateAgent,
-    Done,
-    EventPage,
-    PatchAgent,
-    settings_given,
-)
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import (
     BUSY,
@@ -34,10 +20,24 @@ from komputer.api.routes.shared import (
     in_namespace,
     refusal,
 )
+from komputer.api.schemas.agents import (
+    AgentCreated,
+    AgentList,
+    AgentResponse,
+    CreateAgent,
+    Done,
+    EventPage,
+    PatchAgent,
+    settings_given,
+)
 from komputer.api.typos import wanted_types, warned
+from komputer.domain.errors import Invalid
 from komputer.events.log import Log
 from komputer.kube import AGENTS, CONNECTORS, SECRETS
-from komputer.resources.errors import Invalid
+from komputer.services.agents.agents import Shown, with_defaults
+from komputer.services.agents.claim import NewTask
+from komputer.services.agents.listing import query
+from komputer.services.agents.view import encoded
 
 EVENTS_DEFAULT, EVENTS_MAX = 50, 200
 WHOLE_NUMBER = re.compile(r"\s*\+?0*([0-9]{1,9})\s*")

@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from ulid import ULID
 
-from komputer.agents.view import encoded
 from komputer.api.auth import Sight, may_use, permission
-from komputer.api.bodies import Done
-from komputer.api.connector_bodies import (
+from komputer.api.idempotency import request_id
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, in_namespace, refusal
+from komputer.api.schemas.agents import Done
+from komputer.api.schemas.connectors import (
     ConnectorList,
     ConnectorResponse,
     ConnectorTemplateList,
@@ -16,13 +17,12 @@ from komputer.api.connector_bodies import (
     PatchConnector,
     ToolList,
 )
-from komputer.api.idempotency import request_id
-from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, in_namespace, refusal
 from komputer.api.typos import warned
-from komputer.connectors.connectors import Connectors
-from komputer.connectors.templates import TEMPLATES
-from komputer.connectors.tools import Tools
 from komputer.kube import CONNECTORS, SECRETS
+from komputer.services.agents.view import encoded
+from komputer.services.connectors.connectors import Connectors
+from komputer.services.connectors.templates import TEMPLATES
+from komputer.services.connectors.tools import Tools
 
 GONE = refusal(404, "There is no such connector.")
 TAKEN = refusal(409, "The connector's state forbids it.")

@@ -6,10 +6,10 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
-from komputer.agents.view import total_cost
 from komputer.api.costs import Costs
 from komputer.api.routes.shared import ERRORS, NO_AGENT, Json, Namespace, agents
 from komputer.events.log import Log
+from komputer.services.agents.view import total_cost
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
 PAGE: Final = 100

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from komputer.domain.errors import Unavailable
 from komputer.http.connections import totals
-from komputer.resources.errors import Unavailable
 
 router = APIRouter(tags=["health"])
 

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Request
 
-from komputer.agents.view import encoded
-from komputer.api.bodies import Compact, Done, Message, MessageAccepted
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import BUSY, ERRORS, LARGE, NO_AGENT, Json, Namespace, agents
+from komputer.api.schemas.agents import Compact, Done, Message, MessageAccepted
 from komputer.api.typos import warned
+from komputer.services.agents.view import encoded
 
 router = APIRouter(prefix="/api/v1/agents/{name}", tags=["agents"], responses=ERRORS)
 

@@ -6,15 +6,15 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from ulid import ULID
 
-from komputer.agents.secrets import shown_secret
 from komputer.api.auth import Sight
-from komputer.api.bodies import Done
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, agents, in_namespace, refusal
-from komputer.api.secret_bodies import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
+from komputer.api.schemas.agents import Done
+from komputer.api.schemas.secrets import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
 from komputer.api.typos import warned
+from komputer.domain.errors import Invalid
 from komputer.kube import SECRETS
-from komputer.resources.errors import Invalid
+from komputer.services.agents.secrets import shown_secret
 
 GONE = refusal(404, "There is no such Secret.")
 THERE = refusal(409, "There is one of this name.")

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Query, Request, Response
 
-from komputer.agents.agents import Agents
 from komputer.api.access import Right
 from komputer.api.auth import named_namespace, require
-from komputer.api.bodies import ErrorBody
+from komputer.api.schemas.agents import ErrorBody
+from komputer.domain.errors import Conflict, Invalid
 from komputer.kube import NAMESPACE_NOT_FOUND, NAMESPACES, Cluster
-from komputer.resources.errors import Conflict, Invalid
+from komputer.services.agents.agents import Agents
 
 Answers = dict[int | str, dict[str, Any]]
 

@@ -6,19 +6,19 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 
-from komputer.agents.agents import Agents
 from komputer.api.access import Right
 from komputer.api.auth import Sight, access_of, checked_namespace, require, while_allowed
 from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents
 from komputer.api.stream import EventStream, Follower, Guard, Streams, websocket
 from komputer.api.typos import refuse_unknown_parameters, wanted_types
-from komputer.events.bell import Place
-from komputer.events.ids import cursor
-from komputer.events.marks import Mark, mark_of
-from komputer.events.sources import GAP, Told
+from komputer.domain.base import Manifest
+from komputer.domain.errors import Forbidden, Invalid, NotFound
+from komputer.domain.event_ids import cursor
+from komputer.domain.ref import Place
+from komputer.events.follow.cursors import Mark, mark_of
+from komputer.events.follow.sources import GAP, Told
 from komputer.kube import AGENTS
-from komputer.resources.base import Manifest
-from komputer.resources.errors import Forbidden, Invalid, NotFound
+from komputer.services.agents.agents import Agents
 
 router = APIRouter(prefix="/api/v1", tags=["streams"])
 sockets = APIRouter(prefix="/api/v1", tags=["streams"])

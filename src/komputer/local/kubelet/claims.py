@@ -8,9 +8,9 @@ been lost) and moves to `lost+found/`, from where `komputer volumes adopt` gives
 from pathlib import Path
 from typing import Final
 
+from komputer.domain.base import Manifest
+from komputer.domain.errors import Conflict
 from komputer.kube import PVCS, Cluster
-from komputer.resources.base import Manifest
-from komputer.resources.errors import Conflict
 
 FINALIZER: Final = "komputer.ai/volume"
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import structlog
 
 from komputer.background import Background
+from komputer.domain.base import Manifest
+from komputer.domain.errors import Conflict, NotFound
 from komputer.kube import PODS, PVCS, Cache, Change, Cluster
 from komputer.local import disk
 from komputer.local.kubelet import claims, processes, removal
@@ -18,8 +20,6 @@ from komputer.local.kubelet.etc import follow_network, make_etc
 from komputer.local.kubelet.logs import pod_folder
 from komputer.local.kubelet.pod import PodRunner
 from komputer.local.kubelet.sandbox import Sandbox
-from komputer.resources.base import Manifest
-from komputer.resources.errors import Conflict, NotFound
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import structlog
 
 from komputer.background import reason_of
+from komputer.domain.base import Manifest
 from komputer.local.apiserver.logs import LogRequest, LogSource
-from komputer.resources.base import Manifest
 
 log = structlog.get_logger(__name__)
 

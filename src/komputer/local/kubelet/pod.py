@@ -12,6 +12,8 @@ from pathlib import Path
 import structlog
 
 from komputer.background import Background, reason_of
+from komputer.domain.base import Manifest
+from komputer.domain.errors import NotFound
 from komputer.kube import CONFIG_MAPS, SECRETS, Cluster
 from komputer.local.kubelet import logs
 from komputer.local.kubelet.container import Command, Run
@@ -26,8 +28,6 @@ from komputer.local.kubelet.status import (
     starts_again,
 )
 from komputer.local.kubelet.volumes import NotMounted, Volumes
-from komputer.resources.base import Manifest
-from komputer.resources.errors import NotFound
 
 log = structlog.get_logger(__name__)
 

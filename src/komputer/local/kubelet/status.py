@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from komputer.resources.base import Manifest, rfc3339
+from komputer.domain.base import Manifest, rfc3339
 
 BACK_OFF_FIRST = timedelta(seconds=10)
 BACK_OFF_MAX = timedelta(minutes=5)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from komputer.domain.base import Manifest
+from komputer.domain.errors import Invalid, KomputerError, NotFound
 from komputer.kube import CONFIG_MAPS, PVCS, SECRETS, Cluster
 from komputer.local.kubelet import claims
 from komputer.local.kubelet.sandbox import Mount
-from komputer.resources.base import Manifest
-from komputer.resources.errors import Invalid, KomputerError, NotFound
 
 TOKEN_SHARE = 0.8
 """Of a projected token's life after which a new one is written: as the kubelet does."""

@@ -1,0 +1,308 @@
+"""What clients send and get: JSON bodies, checked at the border."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
+from pydantic.alias_generators import to_camel
+
+from komputer.domain import labels as labelling
+from komputer.domain import names, secret
+from komputer.domain.agent import (
+    INSTRUCTIONS_LIMIT_BYTES,
+    PROMPT_LIMIT_BYTES,
+    Effort,
+    Model,
+    Role,
+    ToolName,
+    is_model_alias,
+)
+from komputer.domain.errors import Invalid
+from komputer.events.schema import TEXT_LIMIT
+
+KEPT_WHERE_EMPTY = ("model", "templateRef", "role")
+"""Fields that an empty text in `POST /agents` leaves as they are."""
+
+
+def _text(value: Any) -> Any:
+    """Text that UTF-8 can hold: a lone surrogate cannot be stored, sent or shown."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("is not valid Unicode text (it has a lone surrogate)") from None
+    return value
+
+
+def _within(limit_bytes: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(_text(value), str) and len(value.encode()) > limit_bytes:
+            raise ValueError(f"is longer than {limit_bytes // 1024} KiB")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _agent_name(value: Any) -> Any:
+    if isinstance(value, str) and not names.is_agent_name(value):
+        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, the first and last no hyphen")
+    return value
+
+
+def _template_name(value: Any) -> Any:
+    if isinstance(value, str) and not all(names.is_agent_name(part) for part in value.split(".")):
+        raise ValueError("must be the name of a template: lower-case letters, digits, hyphens and dots")
+    return value
+
+
+def _is_map_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+
+
+def _labels(value: Any) -> Any:
+    if _is_map_of_texts(value) and (wrong := labelling.fault(value)):
+        raise ValueError(wrong)
+    return value
+
+
+def _label_keys(value: Any) -> Any:
+    for key in value if isinstance(value, list) else ():
+        if isinstance(key, str) and (labelling.key_fault(key) or labelling.is_reserved(key)):
+            raise ValueError(labelling.key_fault(key) or f"{key!r} has a prefix that the platform keeps for itself")
+    return value
+
+
+def _secret_data(value: Any) -> Any:
+    if _is_map_of_texts(value) and (wrong := secret.fault({key: _text(text) for key, text in value.items()})):
+        raise ValueError(wrong)
+    return value
+
+
+def _object_name(value: Any) -> Any:
+    if isinstance(value, str) and not (len(value) <= 253 and all(names.is_agent_name(p) for p in value.split("."))):
+        raise ValueError(f"{value[:100]!r} is not the name of an object: lower-case letters, digits, hyphens and dots")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_agent_name)]
+ObjectName = Annotated[str, BeforeValidator(_object_name)]
+TemplateRef = Annotated[str, BeforeValidator(_template_name), Field(max_length=253)]
+Instructions = Annotated[str, _within(INSTRUCTIONS_LIMIT_BYTES), Field(min_length=1, pattern=r"\S")]
+SystemPrompt = Annotated[str, _within(PROMPT_LIMIT_BYTES)]
+Tools = Annotated[list[ToolName], Field(max_length=256)]
+SecretData = Annotated[dict[str, str], BeforeValidator(_secret_data)]
+Labels = Annotated[dict[str, str], BeforeValidator(_labels)]
+LabelKeys = Annotated[list[str], BeforeValidator(_label_keys), Field(max_length=labelling.LIMIT)]
+
+
+class Body(BaseModel):
+    """camelCase, strict types. An unknown field is ignored, and named in `warnings` of the answer; a null is an absent
+    field."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", strict=True)
+
+    not_built_yet: ClassVar[tuple[str, ...]] = ()
+    """Fields that published clients know and that have no effect yet: refused, so that nobody believes they had one."""
+    refused_elsewhere: ClassVar[tuple[str, ...]] = ()
+    """Other fields that are known here: an operation refuses them with a sentence of its own."""
+
+    def refuse_what_is_not_built(self) -> None:
+        """Raises `Invalid` (`not-supported`) for a field of the contract that would be ignored otherwise."""
+        for field in self.not_built_yet:
+            if (self.model_extra or {}).get(field) not in (None, "", 0, [], {}):
+                raise Invalid(
+                    f"{field} is not supported by this version; leave it out", code="not-supported", field=field
+                )
+
+
+def _no_alias(model: str) -> str:
+    if is_model_alias(model):
+        raise ValueError("is an alias; write the model's id, for example claude-sonnet-4-6")
+    return model
+
+
+OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(value))
+"""An empty text is not checked: what it means is said where the field is used."""
+
+
+class AgentSettings(Body):
+    """What may be said of an agent, when it is made and later. "" clears a text, [] a list; a null says nothing."""
+
+    not_built_yet: ClassVar[tuple[str, ...]] = (
+        "archiveTTL",
+        "budgetUSD",
+        "deleteTTL",
+        "lifecycle",
+        "memories",
+        "officeManager",
+        "podSpec",
+        "priority",
+        "skills",
+        "sleepTTL",
+        "storage",
+        "taskBudgetUSD",
+        "taskTimeout",
+    )
+
+    system_prompt: SystemPrompt | None = None
+    model: Annotated[Annotated[Model, AfterValidator(_no_alias)] | None, OrEmpty] = None
+    template_ref: Annotated[TemplateRef | None, OrEmpty] = None
+    role: Annotated[Role | None, OrEmpty] = None
+    connectors: Annotated[list[str] | None, Field(max_length=64)] = None
+    allowed_tools: Tools | None = None
+    disallowed_tools: Tools | None = None
+    effort: Annotated[Effort | None, OrEmpty] = None
+    secret_refs: Annotated[list[ObjectName] | None, Field(max_length=64)] = None
+    labels: Labels | None = None
+
+
+class CreateAgent(AgentSettings):
+    """`POST /agents`: a new agent, or the next task of one that exists."""
+
+    name: Name
+    instructions: Instructions
+    namespace: Name | None = None
+    secrets: SecretData | None = None
+
+
+class PatchAgent(AgentSettings):
+    """`PATCH /agents/{name}`: all or nothing. `instructions` assign a task, as POST does."""
+
+    refused_elsewhere: ClassVar[tuple[str, ...]] = ("secrets",)
+
+    instructions: Instructions | None = None
+    remove_labels: LabelKeys | None = None
+
+    def refuse_what_is_not_built(self) -> None:
+        super().refuse_what_is_not_built()
+        if (self.model_extra or {}).get("secrets") is not None:
+            raise Invalid(
+                "secrets cannot be patched; POST /api/v1/agents gives an agent new ones with its next task, and "
+                "PATCH /api/v1/secrets/<agent>-secrets replaces them",
+                code="not-supported",
+                field="secrets",
+            )
+
+
+def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
+    """The fields of spec that a body names; None for one that it clears. See `agents.claim.change`."""
+    named: dict[str, Any] = {
+        "systemPrompt": body.system_prompt,
+        "model": body.model,
+        "templateRef": body.template_ref,
+        "role": body.role,
+        "connectors": body.connectors,
+        "allowedTools": body.allowed_tools,
+        "disallowedTools": body.disallowed_tools,
+        "effort": body.effort,
+        "secrets": body.secret_refs,
+    }
+    given = {field: value if value not in ("", []) else None for field, value in named.items() if value is not None}
+    if isinstance(body, CreateAgent):
+        # Published clients send these empty where they mean nothing by it.
+        given = {field: given[field] for field in given if field not in KEPT_WHERE_EMPTY or given[field] is not None}
+    labels: dict[str, str | None] = dict(body.labels or {})
+    if isinstance(body, PatchAgent):
+        labels = dict.fromkeys(body.remove_labels or ()) | labels
+    return given | ({"labels": labels} if labels else {})
+
+
+class Message(Body):
+    """`POST /agents/{name}/messages`."""
+
+    content: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"\S")]
+
+
+class Compact(Body):
+    """`POST /agents/{name}/compact`. `instructions` say what the summary must keep."""
+
+    instructions: Annotated[str, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] | None = None
+
+
+class Answer(BaseModel):
+    """What answers to a body have in common."""
+
+    warnings: Annotated[list[str] | None, Field(description="What of the body has no effect, such as a typo.")] = None
+
+
+class MessageAccepted(Answer):
+    """The message's event id, and the task to which it was said."""
+
+    status: str
+    name: str
+    id: str
+    taskID: str
+
+
+class AgentCreated(Answer):
+    """The answer to `POST /agents`."""
+
+    name: str
+    namespace: str
+    model: str
+    status: str
+    createdAt: str
+
+
+class AgentResponse(Answer):
+    """An agent, as of now: `taskStatus` and `lastTaskMessage` are newer than the resource's status."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    namespace: str
+    model: str
+    status: str
+    createdAt: str
+    taskStatus: str | None = None
+    lastTaskMessage: str | None = None
+    lastTaskOutcome: str | None = None
+    lastTaskCostUSD: str | None = None
+    totalCostUSD: str | None = None
+    allowedTools: list[str] | None = None
+    disallowedTools: list[str] | None = None
+    effort: str | None = None
+    labels: dict[str, str] | None = None
+    secrets: list[str] | None = None
+    errors: Annotated[
+        list[str] | None, Field(description="What of the resource is not as this version knows it, and is not shown.")
+    ] = None
+
+
+class AgentListFacets(BaseModel):
+    """What a list may be filtered by: `key=value` of the labels that people gave, and namespaces."""
+
+    labels: list[str]
+    namespaces: list[str]
+
+
+class AgentList(BaseModel):
+    agents: list[AgentResponse]
+    total: int
+    nextOffset: int | None = None
+    facets: AgentListFacets
+
+
+class EventBody(BaseModel):
+    id: str
+    agentName: str
+    namespace: str
+    type: str
+    timestamp: str
+    payload: dict[str, Any]
+
+
+class EventPage(BaseModel):
+    agent: str
+    events: list[EventBody]
+    gap: bool | None = None
+    cut: bool | None = None
+
+
+class Done(Answer):
+    status: str
+    name: str
+
+
+class ErrorBody(BaseModel):
+    error: str
+    code: str

@@ -1,0 +1,40 @@
+"""Bodies of `/api/v1/secrets`."""
+
+from pydantic import BaseModel
+
+from komputer.api.schemas.agents import Answer, Body, Name, ObjectName, SecretData
+
+
+class CreateSecret(Body):
+    name: ObjectName
+    data: SecretData
+    namespace: Name | None = None
+
+
+class UpdateSecret(Body):
+    """All of the data: a key that is left out is gone."""
+
+    data: SecretData
+    namespace: Name | None = None
+
+
+class SecretResponse(Answer):
+    """Never a value. `agentName`: whose own it is; `agentNames`: who uses it now."""
+
+    name: str
+    namespace: str
+    keys: list[str]
+    managed: bool
+    attachedAgents: int
+    createdAt: str
+    agentName: str | None = None
+    agentNames: list[str] | None = None
+
+
+class SecretList(BaseModel):
+    secrets: list[SecretResponse]
+
+
+class SecretNamed(Answer):
+    name: str
+    namespace: str

@@ -1,0 +1,330 @@
+"""KomputerAgent: what a person asks for, what the operator saw, and which task is wanted now."""
+
+import hashlib
+import re
+from collections.abc import Collection
+from enum import Enum
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple
+
+from pydantic import Field
+
+from komputer.domain import names
+from komputer.domain.base import AGE, Column, Condition, Decimal4, Int32, Int64, Part, Preserved, Resource
+
+INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
+"""Below what etcd takes for an object (1.5 MiB), with room for the manifest's and a task's text and the prompts."""
+PROMPT_LIMIT_BYTES = 128 * 1024
+
+Role = Literal["manager", "worker"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+TOOL_NAME: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$"
+MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$"
+ToolName = Annotated[str, Field(pattern=TOOL_NAME, max_length=400)]
+"""A tool of Claude's or of a connector (`mcp__github__create_issue`), with or without a pattern (`Bash(rm:*)`)."""
+Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Sleeping", "Queued", "Archived"]
+TaskStatus = Literal["InProgress", "Compacting", "Complete", "Error"]
+Outcome = Literal["completed", "cancelled", "error"]
+TaskKind = Literal["compact"]
+"""Of tasks that are no text for the model: `compact` summarises the conversation; its instructions are the command."""
+
+TASK_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+"""A ULID, as all tasks are named."""
+TaskID = Annotated[str, Field(pattern=f"^{TASK_ID.pattern}$", description="ULID of a task.")]
+Digest = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{32}$", description="Digest of spec.instructions: 32 hex digits of SHA-256.")
+]
+Model = Annotated[str, Field(min_length=1, max_length=256, pattern=MODEL_NAME)]
+MODEL_ALIASES: Final = frozenset({"best", "default", "fable", "haiku", "inherit", "opus", "opusplan", "sonnet"})
+"""Words that Claude Code understands, also with `[1m]`, and the Messages API does not. What they stand for changes
+with releases, so nobody resolves them: a model is named by its id."""
+Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_BYTES)]
+
+
+def digest_of(instructions: str) -> str:
+    """32 hex digits that stand for a manifest's instructions."""
+    return hashlib.sha256(instructions.encode()).hexdigest()[:32]
+
+
+def is_model_alias(model: str) -> bool:
+    """Whether this is a word for a model and no id of one."""
+    return model.lower().removesuffix("[1m]") in MODEL_ALIASES
+
+
+class Covers(Part):
+    """What of the manifest the API had seen when it assigned a task: that much is not to be run after it."""
+
+    digest: Digest
+    manifest_task_id: Annotated[TaskID | None, Field(alias="manifestTaskID")] = None
+
+
+class Task(Part):
+    """A task that the API assigned."""
+
+    id: TaskID
+    instructions: Annotated[Instructions, Field(description="What to do, or the command of a task of another kind.")]
+    covers: Covers
+    kind: Annotated[
+        TaskKind | None,
+        Field(description="compact: summarise the conversation. Without it the instructions are a text for the model."),
+    ] = None
+    manager_task_id: Annotated[
+        TaskID | None, Field(alias="managerTaskID", description="The manager's task that gave this one.")
+    ] = None
+
+
+class Storage(Part):
+    """The agent's disk."""
+
+    size: Annotated[
+        str,
+        Field(
+            description="Size of the disk, as a Kubernetes quantity such as 5Gi.",
+            pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$",
+        ),
+    ] = "5Gi"
+    storage_class_name: Annotated[
+        str | None, Field(description="StorageClass of the disk; without it the cluster's default.")
+    ] = None
+
+
+class AgentSpec(Part):
+    """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
+
+    instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
+    template_ref: Annotated[
+        str,
+        Field(description="Template of the agent's pods: one of the namespace, else a cluster template."),
+    ] = names.DEFAULT_TEMPLATE
+    model: Annotated[Model, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
+        names.DEFAULT_MODEL
+    )
+    role: Annotated[Role, Field(description="A manager may have agents of its own; a worker has none.")] = "manager"
+    internal_system_prompt: Annotated[
+        str | None, Field(description="For older manifests. Not used: the platform composes the prompt of the role.")
+    ] = None
+    system_prompt: Annotated[
+        str | None,
+        Field(max_length=PROMPT_LIMIT_BYTES, description="Text that is put before the built-in prompt of the role."),
+    ] = None
+    secrets: Annotated[
+        list[str] | None,
+        Field(max_length=64, description="Names of Secrets of this namespace; SECRET_<NAME>_<KEY> for the tools."),
+    ] = None
+    skills: Annotated[list[str] | None, Field(description="Names of skills. No effect yet.")] = None
+    memories: Annotated[list[str] | None, Field(description="Names of memories. No effect yet.")] = None
+    connectors: Annotated[
+        list[str] | None, Field(max_length=64, description="Names of KomputerConnectors of this namespace.")
+    ] = None
+    allowed_tools: Annotated[
+        list[ToolName] | None,
+        Field(
+            max_length=256, description="Tools that exist for the agent, such as Bash or mcp__github; without it, all."
+        ),
+    ] = None
+    disallowed_tools: Annotated[
+        list[ToolName] | None,
+        Field(max_length=256, description="Tools that the agent does not have; wins over allowedTools."),
+    ] = None
+    effort: Annotated[Effort | None, Field(description="How much the model thinks.")] = None
+    lifecycle: Annotated[
+        Literal["", "Sleep", "AutoDelete", "Archive"] | None,
+        Field(
+            description="What becomes of the agent after a task: nothing, Sleep, AutoDelete or Archive. No effect yet."
+        ),
+    ] = None
+    office_manager: Annotated[
+        str | None, Field(description="Name of the manager that made the agent; empty where a person did.")
+    ] = None
+    priority: Annotated[
+        Int32, Field(description="Place in the queue of a template's agents; higher comes first. No effect yet.")
+    ] = 0
+    pod_spec: Annotated[
+        Preserved | None, Field(description="Changes to the template's PodSpec for this agent. No effect yet.")
+    ] = None
+    storage: Annotated[
+        Storage | None, Field(description="Disk of this agent instead of the template's. No effect yet.")
+    ] = None
+    labels: Annotated[
+        dict[str, str] | None, Field(description="Labels for the agent, its pod and its disk; clients filter by them.")
+    ] = None
+    secrets_uid: Annotated[
+        str | None,
+        Field(
+            alias="secretsUID",
+            max_length=64,
+            description="Set by the API: uid of the agent's own Secret, whose keys are SECRET_<KEY> for the tools.",
+        ),
+    ] = None
+    task: Annotated[Task | None, Field(description="Set by the API: the task that it assigned last.")] = None
+    cancel_task_id: Annotated[
+        TaskID | None, Field(alias="cancelTaskID", description="Set by the API: the task that is to be cancelled.")
+    ] = None
+
+
+class ManifestTask(Part):
+    """The id that the operator gave to the task which the manifest's present instructions are."""
+
+    digest: Digest
+    id: TaskID
+
+
+class AgentStatus(Part):
+    """What the operator saw and counted. Nobody else writes it."""
+
+    phase: Annotated[
+        Phase | None,
+        Field(description="State of the agent and its pod."),
+    ] = None
+    message: Annotated[str | None, Field(description="Why the agent is in its phase, as a sentence for people.")] = None
+    observed_generation: Annotated[
+        Int64 | None, Field(description="metadata.generation that the operator last acted on.")
+    ] = None
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            description="What holds for the agent now, and why; one entry of each type.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = Field(default_factory=list)
+    pod_name: Annotated[str | None, Field(description="Name of the agent's pod.")] = None
+    pvc_name: Annotated[str | None, Field(description="Name of the PersistentVolumeClaim of the agent's disk.")] = None
+    start_time: Annotated[
+        str | None, Field(description="When the agent's pod started.", json_schema_extra={"format": "date-time"})
+    ] = None
+    completion_time: Annotated[
+        str | None, Field(description="When the last task ended.", json_schema_extra={"format": "date-time"})
+    ] = None
+    task_status: Annotated[
+        TaskStatus | None,
+        Field(description="State of the task that runs or ran last: InProgress, Compacting, Complete or Error."),
+    ] = None
+    last_task_message: Annotated[
+        str | None, Field(description="Newest line of what the agent has said or done, up to 200 characters.")
+    ] = None
+    last_task_id: Annotated[str | None, Field(description="ID of the task that ended last.", alias="lastTaskID")] = None
+    last_task_outcome: Annotated[
+        Outcome | None, Field(description="How the last task ended: completed, cancelled or error.")
+    ] = None
+    last_activity_at: Annotated[str | None, Field(description="Time of the agent's newest event, RFC 3339 in UTC.")] = (
+        None
+    )
+    session_id: Annotated[
+        str | None, Field(description="ID of the Claude conversation that the next task continues.")
+    ] = None
+    last_task_cost_usd: Annotated[
+        Decimal4 | None,
+        Field(
+            description="Cost of the last task in US dollars, with at least four fraction digits.",
+            alias="lastTaskCostUSD",
+        ),
+    ] = None
+    total_cost_usd: Annotated[
+        Decimal4 | None,
+        Field(
+            description="Cost of all ended tasks in US dollars, with at least four fraction digits.",
+            alias="totalCostUSD",
+        ),
+    ] = None
+    total_tokens: Annotated[Int64 | None, Field(description="Tokens in the conversation after the last turn.")] = None
+    model_context_window: Annotated[
+        Int64 | None, Field(description="Size of the model's context window in tokens.")
+    ] = None
+    manifest_task: ManifestTask | None = None
+    ended_tasks: Annotated[
+        list[TaskID], Field(description="Accounted tasks, the newest last; those that spec and status name are kept.")
+    ] = Field(default_factory=list)
+    last_event_id: Annotated[
+        str | None,
+        Field(alias="lastEventID", description="The newest event that is accounted."),
+    ] = None
+    queue_position: Annotated[
+        Int32 | None, Field(description="Place in the queue for a pod, 1 first. Not set yet.")
+    ] = None
+    queue_reason: Annotated[str | None, Field(description="Why the agent waits in the queue. Not set yet.")] = None
+    squad: Annotated[bool | None, Field(description="Whether the agent shares the pod of a squad. Not set yet.")] = None
+    port: Annotated[Int32 | None, Field(description="For older versions. Not set: pods have no inbound port.")] = None
+
+
+class Agent(Resource):
+    """A persistent Claude agent: a pod, a disk, a conversation."""
+
+    kind_name: ClassVar[str] = "KomputerAgent"
+    plural: ClassVar[str] = "komputeragents"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(name="Phase", type="string", json_path=".status.phase"),
+        Column(name="Task", type="string", json_path=".status.taskStatus"),
+        Column(name="Model", type="string", json_path=".spec.model"),
+        Column(name="Cost", type="string", json_path=".status.totalCostUSD"),
+        Column(name="Queue", type="integer", json_path=".status.queuePosition", priority=1),
+        Column(name="Message", type="string", json_path=".status.lastTaskMessage", priority=1),
+        Column(name="Pod", type="string", json_path=".status.podName", priority=1),
+        Column(name="Connectors", type="string", json_path=".spec.connectors", priority=1),
+        AGE,
+    )
+
+    spec: AgentSpec
+    status: AgentStatus = Field(default_factory=AgentStatus)
+
+
+class Wanted(NamedTuple):
+    """A task that is to be run now."""
+
+    id: str
+    instructions: str
+    kind: TaskKind | None = None
+
+
+class Unrecorded(Enum):
+    """The manifest's task has no id yet: the operator will give it one. The agent counts as busy meanwhile."""
+
+    YES = "unrecorded"
+
+
+def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) -> Wanted | Unrecorded | None:
+    """Which task is to be run now, or None.
+
+    `ended` are ids of tasks that the log says have ended; those that the status names are added here. The API's task
+    is wanted until it has ended, whatever the manifest says meanwhile (rule `sticky`); then the manifest's, unless
+    that has ended or the API's task covers it.
+    """
+    over = {*ended, *status.ended_tasks}
+    task, recorded = spec.task, status.manifest_task
+    if task and task.id not in over:
+        return Wanted(task.id, task.instructions, task.kind)
+    if recorded is None or recorded.digest != digest_of(spec.instructions):
+        return Unrecorded.YES
+    if task and recorded.id in (task.id, task.covers.manifest_task_id):
+        return None
+    return None if recorded.id in over else Wanted(recorded.id, spec.instructions)
+
+
+def may_start(spec: AgentSpec, status: AgentStatus, task_id: str) -> bool:
+    """Whether an agent's runtime may begin this task now: it is the one that is wanted."""
+    task = wanted(spec, status)
+    return isinstance(task, Wanted) and task.id == task_id
+
+
+class LiveTask(NamedTuple):
+    """What the log's live hash says of the newest task that it saw."""
+
+    id: str | None
+    has_ended: bool
+
+
+def is_idle(spec: AgentSpec, status: AgentStatus, live: LiveTask) -> bool:
+    """Whether a new task may be assigned: nothing is wanted, and the log shows no open task (rule `open`)."""
+    if live.id and not live.has_ended and live.id not in status.ended_tasks:
+        return False
+    return wanted(spec, status, [live.id] if live.id and live.has_ended else []) is None
+
+
+def tasks_named(spec: AgentSpec, status: AgentStatus) -> set[str]:
+    """Ids that spec and status name: these are never dropped from `status.endedTasks` (rule `memory`)."""
+    found = {spec.cancel_task_id, status.manifest_task and status.manifest_task.id}
+    if spec.task:
+        found |= {spec.task.id, spec.task.covers.manifest_task_id}
+    return {name for name in found if name}
+
+
+NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "storage")
+"""Fields that manifests of the published CRD may carry and that have no effect yet: a condition names them."""

@@ -1,0 +1,93 @@
+"""Entry ids, timestamps and cursors: `<milliseconds>-<microseconds within>` and the timestamp say the same."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+
+from komputer.domain.errors import Invalid
+
+_ID = re.compile(r"([0-9]{1,14})-([0-9]{1,3})", re.ASCII)
+_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.([0-9]+))?([Zz]|[+ -][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+_EPOCH = datetime(1970, 1, 1)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def micros_of(event_id: str) -> int:
+    """Microseconds since 1970 of an id. Raises `Invalid` for anything but an id of ours."""
+    found = _ID.fullmatch(event_id)
+    if not found:
+        raise Invalid(f"{event_id[:64]!r} is not an event id", code="invalid-cursor")
+    return int(found[1]) * 1000 + int(found[2])
+
+
+def micros_near(entry_id: str) -> int:
+    """Of any id that a server gives: one that is not ours counts as the last microsecond of its millisecond."""
+    ms, _, rest = entry_id.partition("-")
+    return min(int(ms), 10**14 - 1) * 1000 + min(int(rest), 999)
+
+
+def id_of(micros: int) -> str:
+    return f"{micros // 1000}-{micros % 1000}"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: str) -> str:
+    return datetime.fromtimestamp(int(seconds or 0), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def timestamp_of(event_id: str) -> str:
+    """`YYYY-MM-DDTHH:MM:SS.ffffffZ` of an id that the log gave."""
+    ms, _, us = event_id.partition("-")
+    return f"{_second(ms[:-3])}.{ms[-3:]:0>3}{us:0>3}Z"
+
+
+class Cursor(NamedTuple):
+    """A place in a log. `low` and `high` differ where a time lies between two microseconds."""
+
+    low: int
+    high: int
+    is_id: bool
+
+
+def cursor(text: str) -> Cursor:
+    """From an event id or an RFC 3339 time of any precision and offset. A blank before the offset is a `+` that was not
+    escaped in a query. Raises `Invalid` (`invalid-cursor`)."""
+    if _ID.fullmatch(text):
+        micros = micros_of(text)
+        return Cursor(micros, micros, True)
+    found = _TIME.fullmatch(text)
+    if not found:
+        raise _nonsense(text)
+    day, clock, seconds, fraction, offset = found.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock}:00")
+        east = _offset(offset)
+    except ValueError as wrong:
+        raise _nonsense(text) from wrong
+    if int(seconds) > 60:  # 60 is a leap second
+        raise _nonsense(text)
+    digits = (fraction or "").ljust(6, "0")
+    micros = (moment - _EPOCH) // _MICROSECOND + int(seconds) * 1_000_000 + int(digits[:6]) - east * 60_000_000
+    is_between = any(digit != "0" for digit in digits[6:])
+    return Cursor(max(0, micros), max(0, micros + is_between), False)
+
+
+def _offset(text: str) -> int:
+    """Minutes east of UTC."""
+    if text in "Zz":
+        return 0
+    hours, minutes = int(text[1:3]), int(text[4:6])
+    if hours > 23 or minutes > 59:
+        raise ValueError(text)
+    return (hours * 60 + minutes) * (-1 if text[0] == "-" else 1)
+
+
+def _nonsense(text: str) -> Invalid:
+    return Invalid(
+        f"cursor {text[:64]!r} is neither an event id nor an RFC 3339 time such as 2026-01-31T12:00:00Z",
+        code="invalid-cursor",
+    )

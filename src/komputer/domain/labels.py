@@ -1,0 +1,52 @@
+"""Labels that people put on agents. Kubernetes' syntax; keys that we use ourselves are not theirs to set."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from komputer.domain import names
+
+LIMIT: Final = 64
+"""Of one agent. A guess: far more than anybody filters by."""
+ALLOWED_OF_OURS: Final = frozenset({"komputer.ai/personal-agent"})
+"""Keys with our prefix that people may set all the same: published clients do."""
+
+_PREFIX: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_WORD: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
+
+def is_reserved(key: str) -> bool:
+    """Whether only the platform sets it."""
+    return key.startswith(names.RESERVED_LABEL_PREFIX) and key not in ALLOWED_OF_OURS
+
+
+def key_fault(key: str) -> str | None:
+    """What is wrong with a label's key, as the end of a sentence; None where nothing is."""
+    prefix, slash, name = key.rpartition("/")
+    if slash and not (len(prefix) <= 253 and _PREFIX.fullmatch(prefix)):
+        return f"{key[:100]!r} is no label key: the part before the slash must be a DNS name"
+    if not (len(name) <= 63 and _WORD.fullmatch(name)):
+        return f"{key[:100]!r} is no label key: 1 to 63 letters, digits, dots, dashes and underscores"
+    return None
+
+
+def fault(labels: Mapping[str, str]) -> str | None:
+    """What is wrong with labels that a person wants to set; None where nothing is."""
+    if len(labels) > LIMIT:
+        return f"has more than {LIMIT} labels"
+    for key, value in labels.items():
+        if wrong := key_fault(key):
+            return wrong
+        if is_reserved(key):
+            return f"{key!r} has a prefix that the platform keeps for itself"
+        if value and not (len(value) <= 63 and _WORD.fullmatch(value)):
+            return f"{key}: {value[:100]!r} is no label value: at most 63 letters, digits, dots, dashes and underscores"
+    return None
+
+
+def pair(text: str) -> tuple[str, str] | None:
+    """`key=value` of a filter; None where it is none."""
+    key, equals, value = text.partition("=")
+    if not equals or key_fault(key) or (value and not (len(value) <= 63 and _WORD.fullmatch(value))):
+        return None
+    return key, value

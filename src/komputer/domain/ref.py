@@ -1,0 +1,4 @@
+"""References to objects."""
+
+Place = tuple[str, str]
+"""Namespace and name."""

@@ -1,0 +1,147 @@
+"""Which Secrets are whose, and how those for agents' tools become environment variables. Pure."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from komputer.domain import names
+from komputer.domain.base import Manifest
+from komputer.domain.config import Config
+
+MANAGED_LABEL: Final = "komputer.ai/managed-by"
+MANAGED: Final = "komputer-ai"
+"""Of the Secrets that the REST API made, with the published clients' word; all others are not ours to change."""
+NAME_LABEL: Final = "komputer.ai/secret-name"
+FOR_ANNOTATION: Final = "komputer.ai/made-for"
+"""On what the REST API made: the request that made it, which knows it again by this when it is sent anew. Until an
+agent's own Secret has an owner nobody else's request may take it over."""
+
+VALUE_LIMIT_BYTES: Final = 96 * 1024
+"""Linux refuses to start a program with a variable of 128 KiB, its name included."""
+TOTAL_LIMIT_BYTES: Final = 512 * 1024
+"""Of all variables of an agent. Linux takes a quarter of the stack's limit (2 MiB by default) for arguments and
+environment together."""
+KEYS_LIMIT: Final = 256
+
+PLATFORM_TYPES: Final = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
+"""What kubelets, controllers and Helm keep for themselves: never given to an agent's tools."""
+PART_OF_LABEL: Final = "app.kubernetes.io/part-of"
+"""With the value `komputer`: the platform's own, such as the model's credential."""
+
+_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
+
+
+def fault(data: Mapping[str, str]) -> str | None:
+    """What is wrong with a map of secrets, as the end of a sentence that shows no value; None where nothing is."""
+    if len(data) > KEYS_LIMIT:
+        return f"has more than {KEYS_LIMIT} keys"
+    variables: dict[str, str] = {}
+    for key, value in data.items():
+        if not _KEY.fullmatch(key) or key in (".", ".."):
+            return f"{key[:100]!r} is no key: 1 to 253 letters, digits, dots, dashes and underscores"
+        if (other := variables.setdefault(word(key), key)) != key:
+            return f"{other} and {key} would be one variable, {word(key)}"
+        if "\0" in value:
+            return f"{key}: a variable cannot hold a zero byte"
+        if len(value.encode()) > VALUE_LIMIT_BYTES:
+            return f"{key}: the value is longer than {VALUE_LIMIT_BYTES // 1024} KiB"
+    if sum(len(key) + len(value.encode()) for key, value in data.items()) > TOTAL_LIMIT_BYTES:
+        return f"is larger than {TOTAL_LIMIT_BYTES // 1024} KiB"
+    return None
+
+
+def word(text: str) -> str:
+    """As a part of a variable's name."""
+    return re.sub(r"[^A-Z0-9_]", "_", text.upper())
+
+
+def is_managed(manifest: Manifest) -> bool:
+    """Made by the REST API, so changed and deleted by it too."""
+    return (manifest["metadata"].get("labels") or {}).get(MANAGED_LABEL) == MANAGED
+
+
+def is_platforms(manifest: Manifest, configs: Iterable[Config]) -> bool:
+    """For neither agents nor connectors, whoever names it."""
+    labels = manifest["metadata"].get("labels") or {}
+    return (
+        str(manifest.get("type") or "").startswith(PLATFORM_TYPES)
+        or labels.get(PART_OF_LABEL) == "komputer"
+        or names.PLATFORM_LABEL in labels
+        or any(_is_named(manifest["metadata"], config) for config in configs)
+    )
+
+
+def _is_named(metadata: Manifest, config: Config) -> bool:
+    """Whether the configuration says that it is the platform's. A reference without a namespace may be to anywhere."""
+    named = [config.spec.redis.password_secret, *config.spec.platform_secrets]
+    return any(
+        ref is not None and ref.name == metadata["name"] and ref.namespace in (None, metadata["namespace"])
+        for ref in named
+    )
+
+
+def is_for_agents(manifest: Manifest, configs: Iterable[Config]) -> bool:
+    """Whether an agent's tools may have it: it is neither the platform's nor a connector's, which only the gateway
+    reads."""
+    labels = manifest["metadata"].get("labels") or {}
+    return names.CONNECTOR_LABEL not in labels and not is_platforms(manifest, configs)
+
+
+def encoded(data: Mapping[str, str]) -> dict[str, str]:
+    """`data` of a Secret."""
+    return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+
+
+def texts(manifest: Manifest) -> dict[str, str]:
+    """The values of a Secret that a variable can hold; others (bytes that are no text, too long ones) are left out."""
+    found = {}
+    for key, value in (manifest.get("data") or {}).items():
+        try:
+            text = base64.b64decode(value or "", validate=True).decode()
+        except (binascii.Error, ValueError):
+            continue
+        if "\0" not in text and len(text.encode()) <= VALUE_LIMIT_BYTES:
+            found[key] = text
+    return found
+
+
+def environment(own: Manifest | None, others: Mapping[str, Manifest]) -> dict[str, str]:
+    """`SECRET_<KEY>` of the agent's own Secret, `SECRET_<SECRET>_<KEY>` of those that its spec names. Where two are of
+    one name, the agent's own and then the first named wins; what is beyond the limit is left out."""
+    found = {f"SECRET_{word(key)}": text for key, text in sorted(texts(own or {}).items())}
+    for name, manifest in others.items():
+        for key, text in sorted(texts(manifest).items()):
+            found.setdefault(f"SECRET_{word(name)}_{word(key)}", text)
+    size, kept = 0, {}
+    for variable, text in found.items():
+        size += len(variable) + len(text.encode()) + 2
+        if size <= TOTAL_LIMIT_BYTES:
+            kept[variable] = text
+    return kept
+
+
+def own_secret(agent: str, namespace: str, data: Mapping[str, str], made_for: str) -> Manifest:
+    """The Secret of an agent's `secrets`; who owns it is added when the agent's uid is known."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": names.secrets_name(agent),
+            "namespace": namespace,
+            "labels": {
+                MANAGED_LABEL: MANAGED,
+                NAME_LABEL: label_value(names.secrets_name(agent)),
+                names.AGENT_LABEL: agent,
+            },
+            "annotations": {FOR_ANNOTATION: made_for},
+        },
+        "type": "Opaque",
+        "data": encoded(data),
+    }
+
+
+def label_value(name: str) -> str:
+    """A name as a label's value, which ends at 63 characters; what is longer is cut."""
+    return name[:63].rstrip("-.")

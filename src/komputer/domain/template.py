@@ -1,0 +1,54 @@
+"""KomputerAgentTemplate and KomputerAgentClusterTemplate: what the pods of agents look like."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from komputer.domain.agent import Storage
+from komputer.domain.base import AGE, Column, Int32, Part, Preserved, Resource
+
+
+class SecretKeyRef(Part):
+    """A key of a Secret."""
+
+    name: Annotated[str, Field(description="Name of the Secret.")]
+    key: Annotated[str, Field(description="Key in the Secret's data.")]
+    namespace: Annotated[
+        str | None,
+        Field(description="Namespace of the Secret; without it that of the object, for a cluster-scoped object any."),
+    ] = None
+
+
+class TemplateSpec(Part):
+    """A PodSpec whose container `agent` runs the runtime, and the disk."""
+
+    pod_spec: Annotated[Preserved, Field(description="A PodSpec; its container `agent` (or its first) runs the agent.")]
+    storage: Storage = Field(default_factory=Storage)
+    max_concurrent_agents: Annotated[
+        Int32, Field(description="How many agents of the template may run at once; 0: any number. No effect yet.", ge=0)
+    ] = 0
+    anthropic_key_secret_ref: Annotated[
+        SecretKeyRef | None,
+        Field(description="For older manifests. Not used: the gateway holds the model's credential, no pod does."),
+    ] = None
+
+
+class Template(Resource):
+    """A template of one namespace; it wins over a cluster template of its name."""
+
+    kind_name: ClassVar[str] = "KomputerAgentTemplate"
+    plural: ClassVar[str] = "komputeragenttemplates"
+    columns: ClassVar[tuple[Column, ...]] = (AGE,)
+
+    spec: TemplateSpec
+
+
+class ClusterTemplate(Resource):
+    """A template that every namespace may use."""
+
+    kind_name: ClassVar[str] = "KomputerAgentClusterTemplate"
+    plural: ClassVar[str] = "komputeragentclustertemplates"
+    namespaced: ClassVar[bool] = False
+    columns: ClassVar[tuple[Column, ...]] = (AGE,)
+
+    spec: TemplateSpec

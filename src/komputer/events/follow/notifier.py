@@ -1,0 +1,138 @@
+"""Who listens for changes: one short stream of the names of logs, shared by all readers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import structlog
+from redis.exceptions import RedisError
+
+from komputer.domain import names
+from komputer.domain.ref import Place
+from komputer.redis.address import Address
+from komputer.redis.connection import cancellable
+
+"""Namespace and name of an agent, and so of its log."""
+EVERYTHING: Final[frozenset[Place]] = frozenset()
+"""Any log may have changed: look at all that matter."""
+LENGTH: Final = 1000
+"""As in `append.lua`. A reader that finds as many at once may have missed some."""
+BLOCK_S: Final = 5.0
+PAUSE_S: Final = (0.05, 5.0)
+"""Between attempts to reach a server that is away: doubled from the first to the second."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Bell:
+    """One listener of a process, and all who wait for a change of some log. A ring is a hint: look again."""
+
+    def __init__(self, rings: AsyncIterator[frozenset[Place]]) -> None:
+        self._rings = rings
+        self._of_all: list[Callable[[frozenset[Place]], None]] = []
+        self._of_one: dict[Place, list[Callable[[], None]]] = {}
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        async for rung in self._rings:
+            for callback in tuple(self._of_all):
+                callback(rung)
+            for place in tuple(rung or self._of_one):
+                for wake in tuple(self._of_one.get(place, ())):
+                    wake()
+
+    def on_any(self, callback: Callable[[frozenset[Place]], None]) -> Callable[[], None]:
+        """Call `callback` with the logs that changed, or `EVERYTHING`. It must not block. Returns what ends that."""
+        self._of_all.append(callback)
+        return lambda: self._of_all.remove(callback)
+
+    def on(self, place: Place, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever the log at `place` may have changed. It must not block. Returns what ends that."""
+        self._of_one.setdefault(place, []).append(wake)
+
+        def end() -> None:
+            self._of_one[place].remove(wake)
+            if not self._of_one[place]:
+                del self._of_one[place]
+
+        return end
+
+
+async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[str, str]]]:
+    """Sets of `(namespace, name)`; `EVERYTHING` first and after each time that the server was away. Never ends."""
+    client: Any = address.client(socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
+    position: bytes | None = None
+    pause = PAUSE_S[0]
+    try:
+        while True:
+            try:
+                if position is None:
+                    position = await cancellable(partial(_newest, client, name))
+                    rung = EVERYTHING
+                else:
+                    entries = await cancellable(partial(client.xread, {name: position}, block=int(BLOCK_S * 1000)))
+                    if not entries:
+                        continue
+                    position, found = _read(entries[0][1])
+                    if found is None:
+                        continue
+                    rung = found
+                pause = PAUSE_S[0]
+            except (RedisError, OSError, TimeoutError) as away:
+                if pause == PAUSE_S[0]:
+                    logger.info("bell waited for the log", error=f"{type(away).__name__}: {away}")
+                position = None
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE_S[1])
+                continue
+            yield rung
+    finally:
+        await client.aclose()
+
+
+class Rings(NamedTuple):
+    """`places` is None where some rings may have been missed. `last` is the newest ring, None where there was none."""
+
+    places: frozenset[Place] | None
+    last: str | None
+
+
+async def rings_since(client: Any, name: str, after: str | None) -> Rings:
+    """What rang after the ring `after`. That ring is read again: while it is there nothing behind it was dropped."""
+    entries = await client.xrange(name, after, "+", LENGTH) if after else []
+    if entries and entries[0][0].decode() == after and len(entries) < LENGTH:
+        return Rings(_places(entries[1:]), entries[-1][0].decode())
+    newest = await client.xrevrange(name, count=1)
+    return Rings(None, newest[0][0].decode() if newest else None)
+
+
+async def _newest(client: Any, name: str) -> bytes:
+    entries = await client.xrevrange(name, count=1)
+    newest: bytes = entries[0][0] if entries else b"0-0"
+    return newest
+
+
+def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[Place] | None]:
+    """The last ring, and the logs that rang; None where no ring names one."""
+    last = entries[-1][0]
+    if len(entries) >= LENGTH:
+        return last, EVERYTHING
+    return last, _places(entries) or None
+
+
+def is_place(place: Place) -> bool:
+    """Whether an agent may have this namespace and name."""
+    return names.is_agent_name(place[0]) and names.is_agent_name(place[1])
+
+
+def _places(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> frozenset[Place]:
+    """The agents that the rings name."""
+    found = set()
+    for entry, fields in entries:
+        namespace, _, name = fields.get(b"k", b"").decode(errors="replace").partition("/")
+        if is_place((namespace, name)):
+            found.add((namespace, name))
+        else:
+            logger.warning("a ring names no agent", ring=entry.decode())
+    return frozenset(found)

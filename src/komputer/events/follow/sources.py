@@ -1,0 +1,195 @@
+"""What a stream is read from: one agent's log, or all of them. Each source reads on from its mark, batch by batch."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+import orjson
+
+from komputer.domain.event_ids import id_of, micros_of, timestamp_of
+from komputer.domain.ref import Place
+from komputer.events.entries import Row, State, is_gone, to_json
+from komputer.events.follow.cursors import Mark, merge, settled
+from komputer.events.log import Log
+
+COUNT: Final = 500
+"""Events of one read, and as many are told at once."""
+LEAST: Final = 20
+"""Of one read of one log among many."""
+READ_BYTES: Final = 1024 * 1024
+"""Payloads of one read of one log, or one event (at most 256 KiB): what a reader that is behind holds."""
+HELD_BYTES: Final = 4 * 1024 * 1024
+"""Payloads that a reader of all logs holds, about: it shares them out among the logs that it has to read on, of each of
+which it holds one event at least."""
+GAP: Final = "gap"
+"""The type of a notice that retention took events which this reader was owed. It is no event of the log."""
+
+
+class Told(NamedTuple):
+    """One event as readers get it. `mark` is what was told with it, `cursor` the same as text."""
+
+    place: Place
+    micros: int
+    type: str
+    text: str
+    mark: Mark
+    cursor: str
+
+
+class Source(Protocol):
+    mark: Mark
+    """What was read."""
+    is_current: bool
+    """Whether the last `more` found all that there was."""
+
+    async def begin(self) -> None:
+        """Where no mark was given: take what there is as told. Raises `Unavailable`."""
+
+    async def more(self) -> list[Told]:
+        """What comes next, in order. Raises `Unavailable`; nothing is lost by that, nor by being cancelled."""
+
+
+class OneAgent:
+    """The log of one agent; another uid's counts as none. `mark` None: from now on.
+
+    `is_id`: the mark is an event's, not a time, so what lay below it did exist.
+    """
+
+    def __init__(self, log: Log, place: Place, uid: str, mark: Mark | None, *, is_id: bool = True) -> None:
+        self.place, self.uid, self.is_id = place, uid, is_id
+        self.mark = mark or Mark(0)
+        self.is_current = False
+        self.was_seen = False
+        """Whether the log was this uid's at the last look."""
+        self.is_over = False
+        """Whether the log was this uid's and is another's now."""
+        self._log = log
+        self._is_from_now = mark is None
+
+    async def begin(self) -> None:
+        if self._is_from_now:
+            state = await self._log.state(self.place)
+            self.mark = Mark(state.last if state.uid == self.uid else 0)
+            self._is_from_now, self.is_current = False, True
+
+    async def more(self) -> list[Told]:
+        await self.begin()
+        rows, state, has_more, _ = (await self._log.since({self.place: self.mark.base}, COUNT, READ_BYTES))[self.place]
+        if state.uid != self.uid:
+            self.is_over = self.was_seen and state.uid is not None
+            rows, state, has_more = [], State(None, 0, 0), False
+        self.was_seen = self.was_seen or state.uid == self.uid
+        told = self._gap(state) + [one(self.place, row) for row in rows]
+        self.is_current = not (has_more and rows)
+        # Nothing lies between the newest event and `last`; nor has a cursor from the future, or of a lost log, any use.
+        self.mark = Mark(state.last) if self.is_current else told[-1].mark
+        self.is_id = True
+        return told
+
+    def _gap(self, state: State) -> list[Told]:
+        is_id = self.is_id and self.mark.base > 0
+        if not is_gone(state, self.mark.base + 1, is_id):
+            return []
+        return [gap(self.place, self.mark.base, max(self.mark.base, state.lost, state.born if is_id else 0))]
+
+
+def one(place: Place, row: Row) -> Told:
+    micros = micros_of(row.id)
+    return Told(place, micros, row.type, _text(place, row), Mark(micros), row.id)
+
+
+def _text(place: Place, row: Row) -> str:
+    return to_json(*place, row.id, row.type, row.payload).decode()
+
+
+def gap(place: Place, after: int, upto: int, mark: Mark | None = None) -> Told:
+    """The notice: what lay above `after` and not above `upto` is not there any more, or some of it."""
+    namespace, name = place
+    payload = {"after": id_of(after), "upto": id_of(upto)}
+    notice = {"agentName": name, "namespace": namespace, "type": GAP, "timestamp": timestamp_of(id_of(upto))}
+    now = mark or Mark(upto)
+    return Told(place, upto, GAP, orjson.dumps({**notice, "payload": payload}).decode(), now, now.to_text())
+
+
+class AllAgents:
+    """The logs of all agents, merged: each agent's events in their order. `mark` None: from now on.
+
+    It reads in rounds: the logs that rang since the last ring it knows, then it tells them by id (`marks.merge`).
+    """
+
+    def __init__(self, log: Log, mark: Mark | None) -> None:
+        self.mark = mark or Mark(0)
+        self.is_current = False
+        self.ring: str | None = None
+        """All that rang up to this one was read; None: look at every log."""
+        self._log = log
+        self._is_foreign = mark is not None
+        self._is_from_now = mark is None
+        self._pages: dict[Place, list[Row]] = {}
+        self._unfinished: set[Place] = set()
+        self._next_ring: str | None = None
+
+    async def begin(self) -> None:
+        if self._is_from_now:
+            self.mark = Mark(settled((await self._log.rings(None)).last))
+            while not self.is_current:  # what was told in that very millisecond, or runs ahead of the clock
+                await self._more()
+            self._is_from_now = False
+
+    async def more(self) -> list[Told]:
+        await self.begin()
+        return await self._more()
+
+    async def _more(self) -> list[Told]:
+        if not self._unfinished and not self._pages:
+            rings = await self._log.rings(self.ring)
+            self._unfinished = set(await self._log.places() if rings.places is None else rings.places)
+            self._next_ring = rings.last
+        safe = settled(self._next_ring)
+        told = await self._read_on(safe)
+        merged = merge(self.mark, self._pages, self._unfinished, safe, COUNT)
+        self._pages, self.mark = merged.left, merged.mark
+        self.is_current = not self._unfinished and not self._pages
+        if self.is_current:
+            self.ring = self._next_ring
+        told += [
+            Told(place, micros_of(row.id), row.type, _text(place, row), mark, mark.to_text())
+            for place, row, mark in merged.told
+        ]
+        return told
+
+    async def _read_on(self, safe: int) -> list[Told]:
+        """Fills `_pages`, and tells which logs have more. Answers the gaps.
+
+        It waits until a log holds up the others, and reads on only those of which little is held: of a log whose turn
+        is far off a page waits, however much it has. So some `COUNT` events are held, or `LEAST` of each log."""
+        held = {place: self._pages.get(place, []) for place in self._unfinished}
+        low: dict[Place, int] = {}
+        if any(not rows for rows in held.values()):
+            share = HELD_BYTES // len(held)
+            little = {p: rows for p, rows in held.items() if 2 * len(rows) < LEAST and 2 * _size(rows) <= share}
+            low = {p: micros_of(rows[-1].id) if rows else self.mark.reached(p) for p, rows in little.items()}
+        room = max(COUNT, LEAST * len(held)) + COUNT - sum(map(len, self._pages.values()))
+        count = min(COUNT, max(LEAST, room // max(1, len(low))))
+        found = await self._log.since(low, count, HELD_BYTES // max(1, len(low)))
+        if self._is_foreign:
+            self._is_foreign = False
+            self.mark = self.mark.within(safe, {place: read.state.last for place, read in found.items()})
+        gaps = []
+        for place, (rows, state, has_more, _) in found.items():
+            if 0 < low[place] < state.lost:
+                if held[place]:
+                    continue  # what is held comes before the gap
+                gaps.append(gap(place, low[place], state.lost, self.mark))
+            if rows:
+                self._pages[place] = held[place] + rows
+            if not (has_more and rows):
+                self._unfinished.discard(place)
+        return gaps
+
+
+def _size(rows: list[Row]) -> int:
+    return sum(len(row.payload) for row in rows)
+
+
+Fresh = Callable[[Mark], Source]
+"""A source of the same that begins at a mark."""

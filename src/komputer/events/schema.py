@@ -1,0 +1,300 @@
+"""What happens in a task: a closed union of frozen events, and their wire form.
+
+The set is closed in code (`assert_never` at the end of each match) and open on the wire: what is read with an unknown
+type travels on untouched as raw JSON; a known type with a wrong payload is refused.
+"""
+
+import math
+from typing import Annotated, Any, Final, Literal, assert_never
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from komputer.domain import money
+from komputer.domain.errors import Invalid
+
+TEXT_LIMIT: Final = 16_384
+"""Characters of a text in an event; what is longer is cut and the payload says `truncated: true`. The transcript on
+the workspace keeps the whole. A guess, unmeasured: a page of 200 events stays below 4 MB."""
+LINE_LIMIT: Final = 200
+"""Characters of a `lastTaskMessage`."""
+
+DEPTH_LIMIT: Final = 64
+"""Levels of a JSON structure in an event; what lies deeper is cut. Parsers of clients give up from about 100 on."""
+TOKENS_LIMIT: Final = 10**12
+"""Of one task: more than a task can use in years."""
+TURNS_LIMIT: Final = 10**9
+MILLISECONDS_LIMIT: Final = 10 * 366 * 24 * 3600 * 1000
+"""Ten years."""
+
+
+def _whole(value: Any) -> Any:
+    """Text that UTF-8 can carry: halves of surrogate pairs, as JavaScript cuts them, become U+FFFD."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """JSON that every parser reads: no NaN (null), no integer beyond 64 bits (its digits), no bottomless depth."""
+    if depth > DEPTH_LIMIT:
+        return "…"
+    match value:
+        case str():
+            return _whole(value)
+        case dict():
+            return {_whole(key): _plain(part, depth + 1) for key, part in value.items()}
+        case list():
+            return [_plain(part, depth + 1) for part in value]
+        case float() if not math.isfinite(value):
+            return None
+        case int() if not -(2**63) <= value < 2**63:
+            return str(value)
+        case _:
+            return value
+
+
+def plausible(value: object, limit: int) -> int:
+    """Of a count, from wherever it comes: 0 for what is none or negative, at most `limit`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return 0
+    return int(value) if value <= limit else limit
+
+
+def _exact(value: float) -> float:
+    return money.number(money.amount(value))
+
+
+Cost = Annotated[float, Field(strict=True, ge=0, le=money.COST_LIMIT_USD, allow_inf_nan=False), AfterValidator(_exact)]
+"""US dollars of a task. Exact: see `money`."""
+Word = Annotated[str, BeforeValidator(_whole)]
+Text = Annotated[str, BeforeValidator(_whole), Field(max_length=4 * TEXT_LIMIT)]
+Json = Annotated[dict[str, Any], BeforeValidator(_plain)]
+Tokens = Annotated[int, Field(strict=True, ge=0, le=TOKENS_LIMIT)]
+Turns = Annotated[int, Field(strict=True, ge=0, le=TURNS_LIMIT)]
+Milliseconds = Annotated[int, Field(strict=True, ge=0, le=MILLISECONDS_LIMIT)]
+
+
+class Happening(BaseModel):
+    """What all events have: the task that they belong to."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    task_id: Annotated[str, Field(min_length=1, max_length=64)]
+    truncated: bool | None = None
+
+
+class TaskStarted(Happening):
+    type: Literal["task_started"] = "task_started"
+    instructions: Text
+    resuming_session: bool
+    model: Word
+    kind: Word | None = None
+    """`compact`: no task of anybody's, the conversation is summarised. None for all others."""
+    session_id: Word | None = None
+
+
+class TaskResumed(Happening):
+    """The task goes on after its runtime, its Claude or its machine had died."""
+
+    type: Literal["task_resumed"] = "task_resumed"
+    attempt: Turns
+    cause: Word
+
+
+class UserMessage(Happening):
+    type: Literal["user_message"] = "user_message"
+    content: Text
+    steer: bool
+
+
+class Thinking(Happening):
+    type: Literal["thinking"] = "thinking"
+    content: Text
+
+
+class Said(Happening):
+    type: Literal["text"] = "text"
+    content: Text
+
+
+class ToolCall(Happening):
+    type: Literal["tool_call"] = "tool_call"
+    id: Word
+    tool: Word
+    input: Json
+
+
+class ToolResult(Happening):
+    type: Literal["tool_result"] = "tool_result"
+    id: Word
+    tool: Word
+    input: Json
+    output: Text
+    is_error: bool
+    duration_ms: Milliseconds
+
+
+class Compaction(Happening):
+    type: Literal["compaction"] = "compaction"
+    trigger: Word
+    tokens_before: Tokens
+    tokens_after: Tokens | None = None
+
+
+class Retry(Happening):
+    """The model did not answer; Claude tries again after `delay_ms`. `status` is HTTP's, None without an answer."""
+
+    type: Literal["retry"] = "retry"
+    attempt: Turns
+    max_retries: Turns
+    delay_ms: Milliseconds
+    status: Annotated[int, Field(ge=0, le=999)] | None = None
+
+
+class TaskCompleted(Happening):
+    type: Literal["task_completed"] = "task_completed"
+    result: Text
+    cost_usd: Cost
+    duration_ms: Milliseconds
+    turns: Turns
+    stop_reason: Word | None = None
+    session_id: Word | None = None
+    usage: Json = Field(default_factory=dict)
+    last_usage: Json = Field(default_factory=dict)
+    context_window: Tokens | None = None
+    model: Word | None = None
+
+
+class TaskCancelled(Happening):
+    type: Literal["task_cancelled"] = "task_cancelled"
+    reason: Word
+    cost_usd: Cost = 0.0
+    session_id: Word | None = None
+
+
+class TaskFailed(Happening):
+    """`code` is one that a client can act on; see `docs/reference/events.md`."""
+
+    type: Literal["error"] = "error"
+    error: Text
+    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+    cost_usd: Cost = 0.0
+    session_id: Word | None = None
+
+
+End = TaskCompleted | TaskCancelled | TaskFailed
+Event = (
+    TaskStarted
+    | TaskResumed
+    | UserMessage
+    | Thinking
+    | Said
+    | ToolCall
+    | ToolResult
+    | Compaction
+    | Retry
+    | TaskCompleted
+    | TaskCancelled
+    | TaskFailed
+)
+END_TYPES: Final = frozenset({"task_completed", "task_cancelled", "error"})
+
+_ADAPTER: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+TYPES: Final = frozenset(
+    {
+        "task_started",
+        "task_resumed",
+        "user_message",
+        "thinking",
+        "text",
+        "tool_call",
+        "tool_result",
+        "compaction",
+        "retry",
+        *END_TYPES,
+    }
+)
+
+
+def to_wire(event: Event) -> tuple[str, dict[str, Any]]:
+    """Type and payload, as the log and the clients have them: `truncated` and `kind` only where there is one."""
+    payload = event.model_dump(mode="json", exclude={"type"})
+    for rare in ("truncated", "kind"):
+        if not payload.get(rare):
+            payload.pop(rare, None)
+    return event.type, payload
+
+
+def from_wire(kind: str, payload: dict[str, Any]) -> Event:
+    """The event. Raises `Invalid` for an unknown type, a missing or wrong field, and an impossible cost or count."""
+    try:
+        return _ADAPTER.validate_python({**payload, "type": kind})
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        path = ".".join(str(part) for part in first["loc"][1:]) or "type"
+        raise Invalid(f"event {kind[:64]!r}: {path}: {first['msg']}", code="invalid-event", field=path) from wrong
+
+
+def clipped(event: Event) -> Event:
+    """The event with every text cut to `TEXT_LIMIT` characters, and `truncated` set where one was."""
+    changed = {
+        name: value[: TEXT_LIMIT - 1] + "…"
+        for name in type(event).model_fields
+        if isinstance(value := getattr(event, name), str) and len(value) > TEXT_LIMIT
+    }
+    if isinstance(event, ToolCall | ToolResult):
+        tool_input, was_cut = _clipped_json(event.input)
+        if was_cut:
+            changed["input"] = tool_input
+    return event.model_copy(update={**changed, "truncated": True}) if changed else event
+
+
+def _clipped_json(value: Any) -> tuple[Any, bool]:
+    """JSON with its long strings cut; deep or wide structures are kept, a request's size bounds them."""
+    if isinstance(value, str):
+        return (value[: TEXT_LIMIT - 1] + "…", True) if len(value) > TEXT_LIMIT else (value, False)
+    if isinstance(value, dict):
+        parts = {key: _clipped_json(part) for key, part in value.items()}
+        return {key: part for key, (part, _) in parts.items()}, any(cut for _, cut in parts.values())
+    if isinstance(value, list):
+        items = [_clipped_json(part) for part in value]
+        return [part for part, _ in items], any(cut for _, cut in items)
+    return value, False
+
+
+TOLD_INPUTS: Final = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
+"""Of a tool's inputs the first of these tells a person what the call is about."""
+
+
+def line(event: Event) -> str | None:
+    """`Calling Bash: python analyze.py`; texts by their first line. None where nothing new is said to a person."""
+    match event:
+        case TaskStarted():
+            text: str | None = "Compacting the conversation" if event.kind == "compact" else event.instructions
+        case TaskResumed():
+            text = f"Resumed after {event.cause}"
+        case UserMessage() | Said():
+            text = event.content
+        case Thinking():
+            text = "Thinking"
+        case ToolCall():
+            told = next((event.input[key] for key in TOLD_INPUTS if isinstance(event.input.get(key), str)), "")
+            text = f"Calling {event.tool}: {told}" if told else f"Calling {event.tool}"
+        case ToolResult():
+            text = f"{event.tool} failed: {event.output}" if event.is_error else None
+        case Compaction():
+            text = "Compacted the conversation"
+        case Retry():
+            text = f"Model did not answer, retry {event.attempt} of {event.max_retries}"
+        case TaskCompleted():
+            text = event.result
+        case TaskCancelled():
+            # Runtimes give "cancelled by request" as the reason.
+            is_said = event.reason.lower().startswith("cancelled")
+            text = event.reason[:1].upper() + event.reason[1:] if is_said else f"Cancelled: {event.reason}"
+        case TaskFailed():
+            text = event.error
+        case _:
+            assert_never(event)
+    first = next((part.strip() for part in (text or "").splitlines() if part.strip()), "")
+    return (first if len(first) <= LINE_LIMIT else first[: LINE_LIMIT - 1] + "…") or None

@@ -1,0 +1,84 @@
+"""What an agent is to do, as its runtime is told: the whole of it, again whenever the resource changes; and the task
+that it may work on now. Pure."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from komputer.domain.agent import Agent, Unrecorded, Wanted, wanted
+from komputer.domain.config import Config
+from komputer.domain.errors import Forbidden, Unavailable
+from komputer.events.entries import Live
+from komputer.protocol.wire import AssignedTask, Assignment, TaskSettings
+
+ACCOUNTED_LIMIT = 4096
+"""As `door.TaskIds`; status keeps fewer."""
+
+
+def settings(agent: Agent) -> TaskSettings:
+    """How the agent's next task is run."""
+    spec = agent.spec
+    return TaskSettings(
+        model=spec.model,
+        role=spec.role,
+        system_prompt=spec.system_prompt,
+        connectors=spec.connectors or [],
+        allowed_tools=spec.allowed_tools or None,
+        disallowed_tools=spec.disallowed_tools or [],
+        effort=spec.effort,
+    )
+
+
+NOTHING_SECRET: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def assignment(
+    agent: Agent, config: Config | None, environment: Mapping[str, str] | None = NOTHING_SECRET
+) -> Assignment:
+    """The desired state of `agent`. Which task that is, is decided by `wanted` alone; a task that the operator has not
+    recorded yet is none. Without a `config` its defaults count. No task is handed out while its `environment` is not
+    known (None)."""
+    task = wanted(agent.spec, agent.status)
+    limits = (
+        {}
+        if config is None
+        else {
+            "stall_seconds": config.spec.stall_seconds,
+            "max_attempts": config.spec.max_attempts,
+        }
+    )
+    return Assignment(
+        uid=agent.metadata.uid,
+        name=agent.metadata.name,
+        namespace=agent.metadata.namespace or "",
+        generation=agent.metadata.generation,
+        task=None
+        if task is None or environment is None or isinstance(task, Unrecorded)
+        else AssignedTask(**task._asdict()),
+        cancel_task_id=agent.spec.cancel_task_id,
+        accounted=agent.status.ended_tasks[-ACCOUNTED_LIMIT:],
+        settings=settings(agent),
+        environment=dict(environment or {}),
+        **limits,
+    )
+
+
+def open_task(agent: Agent, live: Live | None) -> str:
+    """The task that the log shows open: it was wanted when it started (`intake.admitted`).
+
+    Raises `Forbidden` (`no-open-task`) where there is none; `Unavailable` where one is wanted that the log does not
+    show: it may have lost the start, which its runtime then repeats. For a task that is being cancelled it raises
+    `Unavailable` (`task-cancelling`): Claude asks again until its runtime interrupts it, and one that is not
+    interrupted gets nothing.
+    """
+    own = live if live and live.uid == agent.metadata.uid and live.task_id else None
+    if own and own.task_id and not own.has_ended and own.task_id not in agent.status.ended_tasks:
+        if own.task_id == agent.spec.cancel_task_id:
+            raise Unavailable(f"The task of agent {agent.key} is being cancelled.", code="task-cancelling")
+        return own.task_id
+    over = [own.task_id] if own and own.task_id and own.has_ended else []
+    if isinstance(wanted(agent.spec, agent.status, over), Wanted):
+        raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no-open-task")
+    raise Forbidden(
+        f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no-open-task"
+    )

@@ -1,0 +1,212 @@
+"""Whose request this is: a token names a pod, the pod names its agent. Nothing else that a pod says is believed."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from komputer.domain import names
+from komputer.domain.agent import Agent
+from komputer.domain.base import Manifest
+from komputer.domain.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from komputer.events.log import LogKey
+from komputer.gateway.errors import Gone
+from komputer.gateway.settings import Settings
+from komputer.kube import AGENTS, PODS, Cache, Cluster, Kind, TokenIdentity
+from komputer.kube.ttl_cache import Remembered
+
+TOKEN_LIMIT_BYTES: Final = 16 * 1024
+REVIEWS_KEPT: Final = 20_000
+"""Of tokens that were recognised, and as many of others: a pod that makes tokens up pushes nobody out."""
+STRANGERS_AT_ONCE: Final = 8
+"""Reviews of tokens that were not recognised before; our other requests to the Kubernetes API (32) do not wait for
+them."""
+PARTING: Final = timedelta(seconds=30)
+"""How long after its deletionTimestamp, which already has the grace period in it, a pod may still say what its task
+came to: for clocks that differ. A guess."""
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+class PodRef(NamedTuple):
+    """A pod as its token names it."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def agent(self) -> str:
+        """The agent that a pod of this name belongs to; another name's pod belongs to none."""
+        agent = self.name.removesuffix("-pod")
+        return agent if names.pod_name(agent) == self.name else ""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An agent's current pod."""
+
+    pod: PodRef
+    agent: Agent
+
+    @property
+    def key(self) -> LogKey:
+        return LogKey(self.pod.namespace, self.agent.metadata.name, self.agent.metadata.uid)
+
+
+def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The token of the one `authorization` header. Raises `Unauthorized`."""
+    found = [value for name, value in headers if name == b"authorization"]
+    scheme, _, token = found[0].partition(b" ") if len(found) == 1 else (b"", b"", b"")
+    token = token.strip()
+    if scheme.lower() != b"bearer" or not token.isascii() or not 0 < len(token) <= TOKEN_LIMIT_BYTES:
+        raise Unauthorized("Each request carries the pod's own token: Authorization: Bearer …")
+    return token.decode()
+
+
+def pod_of(identity: TokenIdentity | None) -> PodRef | None:
+    """The pod that a reviewed token speaks for: of our service account, and bound to a pod; else None."""
+    if identity is None or identity.service_account != names.SERVICE_ACCOUNT:
+        return None
+    if not (identity.namespace and identity.pod_name and identity.pod_uid):
+        return None
+    return PodRef(identity.namespace, identity.pod_name, identity.pod_uid)
+
+
+def owner_uid(ref: PodRef, pod: Manifest) -> str | None:
+    """The uid of the agent that controls this pod, where the pod's name and label say the same agent."""
+    for owner in pod["metadata"].get("ownerReferences") or ():
+        is_agent = owner.get("kind") == AGENTS.kind and owner.get("apiVersion", "").startswith(f"{names.GROUP}/")
+        if owner.get("controller") and is_agent and owner.get("name") == ref.agent:
+            labels = pod["metadata"].get("labels") or {}
+            uid: str | None = owner.get("uid") if labels.get(names.AGENT_LABEL) == ref.agent else None
+            return uid
+    return None
+
+
+def is_the_pod(ref: PodRef, pod: Manifest | None) -> bool:
+    return pod is not None and pod["metadata"].get("uid") == ref.uid
+
+
+def judge(ref: PodRef, pod: Manifest | None, agent: Manifest | None, now: datetime) -> Manifest:
+    """The agent whose current pod this is. `pod` and `agent` are what is there now under those names.
+
+    Raises `Gone` when the agent is deleted or being deleted, `Forbidden` (`not-current-pod`) for every other pod.
+    """
+    stranger = Forbidden(f"Pod {ref.namespace}/{ref.name} is not an agent's current pod.", code="not-current-pod")
+    if not ref.agent:
+        raise stranger
+    if agent is None or agent["metadata"].get("deletionTimestamp"):
+        raise Gone(f"Agent {ref.namespace}/{ref.agent} is deleted; its runtime ends.")
+    if pod is None or not is_the_pod(ref, pod):
+        raise stranger
+    owner = owner_uid(ref, pod)
+    if owner is None:
+        raise stranger
+    if owner != agent["metadata"]["uid"]:
+        raise Gone(f"The agent of pod {ref.namespace}/{ref.name} is deleted; its runtime ends.")
+    going_at = pod["metadata"].get("deletionTimestamp")
+    if going_at and now > datetime.fromisoformat(going_at) + PARTING:
+        raise stranger
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        raise stranger
+    return agent
+
+
+class Identity:
+    """Who calls. Tokens are known by their digest only."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, agents: Cache, pods: Cache) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._agents = agents
+        self._pods = pods
+        trusted, refused = settings.token_trusted_for.total_seconds(), settings.token_refused_for.total_seconds()
+        self._reviews: Remembered[bytes, PodRef | None] = Remembered(
+            lambda pod: trusted if pod else refused, REVIEWS_KEPT, kind=lambda pod: pod is not None
+        )
+        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
+        self._typed: dict[tuple[str, str], Agent] = {}
+
+    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Raises `Unauthorized` for a bad token, `Forbidden` for a pod that is no agent's current one, `Gone`, and
+        `Unavailable` while the Kubernetes API does not answer and the caches do not know."""
+        token = bearer(headers)
+        ref = await self._reviewed(token)
+        if ref is None:
+            raise Unauthorized("The token is not that of an agent's pod, or no longer valid.")
+        return await self.current(ref)
+
+    async def current(self, ref: PodRef) -> Caller:
+        """The caller that `ref` is now. What the caches lack is asked for, since they may lag."""
+        pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
+        if not is_the_pod(ref, pod):
+            pod = await self._fresh(PODS, self._pods, ref.namespace, ref.name)
+        owner = owner_uid(ref, pod) if pod else None
+        if ref.agent and (agent is None or (owner and agent["metadata"]["uid"] != owner)):
+            agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
+        return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
+
+    async def anew(self, ref: PodRef) -> Caller:
+        """As `current`, with the agent as the Kubernetes API has it now: the cache may lag."""
+        pod = self._pods.get(ref.namespace, ref.name)
+        agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
+        return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
+
+    def known(self, ref: PodRef) -> Caller:
+        """As `current`, by the caches alone."""
+        pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
+        return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
+
+    async def _reviewed(self, token: str) -> PodRef | None:
+        key = hashlib.sha256(token.encode()).digest()
+        is_known = self._reviews.last(key) is not None
+
+        async def ask() -> PodRef | None:
+            async with contextlib.nullcontext() if is_known else self._strangers:
+                return pod_of(await _asked(lambda: self._cluster.review_token(token, self._settings.audience)))
+
+        return await self._reviews.get(key, ask)
+
+    async def _fresh(self, kind: Kind, cache: Cache, namespace: str, name: str) -> Manifest | None:
+        try:
+            found = await _asked(lambda: self._cluster.get(kind, name, namespace))
+        except NotFound:
+            return None
+        cache.put(found)
+        return found
+
+    def _typed_agent(self, manifest: Manifest) -> Agent:
+        metadata: dict[str, Any] = manifest["metadata"]
+        place = (metadata["namespace"], metadata["name"])
+        known = self._typed.get(place)
+        if known and known.metadata.resource_version == metadata["resourceVersion"]:
+            return known
+        try:
+            agent = Agent.model_validate(manifest)
+        except ValidationError as error:
+            log.error("agent not understood", agent="/".join(place), fields=[each["loc"] for each in error.errors()])
+            raise Unavailable(f"Agent {'/'.join(place)} is not as we know agents.", code="agent-unreadable") from None
+        self._typed[place] = agent
+        return agent
+
+    def forget(self, namespace: str, name: str) -> None:
+        """The agent is gone."""
+        self._typed.pop((namespace, name), None)
+
+
+async def _asked(call: Callable[[], Awaitable[T]]) -> T:
+    """A pod is told that the Kubernetes API does not answer, and not where that is."""
+    try:
+        return await call()
+    except NotFound:
+        raise
+    except (Unavailable, Forbidden) as error:
+        raise Unavailable("The Kubernetes API does not answer; try again.", code="kubernetes-unavailable") from error

@@ -1,0 +1,69 @@
+"""The variables of a task: read from the Secrets when the task is handed out, so that a change acts at the next one."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from komputer.domain import names, secret
+from komputer.domain.agent import Agent, Wanted, wanted
+from komputer.domain.base import Manifest
+from komputer.domain.config import Config
+from komputer.domain.errors import Forbidden, Invalid, NotFound, Unavailable
+from komputer.kube import SECRETS, Cluster
+
+log = structlog.get_logger(__name__)
+
+AGAIN_S: Final = 1.0
+"""Before Secrets that could not be read are asked for again; the task waits for them meanwhile."""
+
+
+class Secrets:
+    """Of one assignment stream: read once for each task, and again where the agent names others."""
+
+    def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
+        self._cluster = cluster
+        self._configs = configs
+        self._read_for: object = None
+        self._environment: dict[str, str] = {}
+
+    async def environment(self, agent: Agent) -> dict[str, str] | None:
+        """`SECRET_…` variables, or None where the Secrets cannot be read now. One that is gone gives none."""
+        spec = agent.spec
+        if not spec.secrets and spec.secrets_uid is None:
+            return {}
+        task = wanted(spec, agent.status)
+        reading = (task.id if isinstance(task, Wanted) else None, spec.secrets, spec.secrets_uid)
+        if reading != self._read_for:
+            try:
+                self._environment = await self._read(agent)
+            except Unavailable as error:
+                log.warning("secrets not read", agent=agent.key, error=error.message)
+                return None
+            self._read_for = reading
+        return self._environment
+
+    async def _read(self, agent: Agent) -> dict[str, str]:
+        own, *others = await asyncio.gather(
+            self._one(agent, names.secrets_name(agent.metadata.name) if agent.spec.secrets_uid else None),
+            *(self._one(agent, name) for name in agent.spec.secrets or ()),
+        )
+        if own is not None and own["metadata"]["uid"] != agent.spec.secrets_uid:
+            own = None
+        named = zip(agent.spec.secrets or (), others, strict=True)
+        return secret.environment(own, {name: found for name, found in named if found is not None})
+
+    async def _one(self, agent: Agent, name: str | None) -> Manifest | None:
+        """None for one that is not there, also where its name cannot be one: a manifest may say anything."""
+        if name is None:
+            return None
+        try:
+            found = await self._cluster.get(SECRETS, name, agent.metadata.namespace)
+        except (NotFound, Forbidden, Invalid) as error:
+            log.warning("secret not given to an agent", agent=agent.key, secret=name, reason=error.code)
+            return None
+        if not secret.is_for_agents(found, self._configs()):
+            log.warning("secret not given to an agent", agent=agent.key, secret=name, reason="not for agents")
+            return None
+        return found

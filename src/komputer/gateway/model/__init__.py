@@ -1,0 +1,1 @@
+"""Model requests: their check, the upstream with its credential, and the proxy between them."""

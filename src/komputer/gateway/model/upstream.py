@@ -1,0 +1,87 @@
+"""The model's address: one long-lived client, bytes as they come, errors in words that name no address."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from io import BytesIO
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+from zlib import MAX_WBITS, decompressobj
+from zlib import error as ZlibError
+
+import aiohttp
+from yarl import URL
+
+from komputer.gateway.errors import Unreachable
+from komputer.gateway.settings import Credential, Settings
+from komputer.services.connectors.egress import session
+
+ERROR_LIMIT_BYTES = 1024 * 1024
+"""Of an error's body, which is read whole; what is longer is cut."""
+REDACTED = b"[redacted]"
+
+
+class Upstream:
+    """Open between `start` and `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._base = settings.model_base_url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=settings.connect_timeout.total_seconds(),
+            sock_read=settings.silence_timeout.total_seconds(),
+        )
+        self._proxy = proxy_for(self._base)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        self._session = session(self._timeout)
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def post(
+        self, path: str, query: str, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer's head; its body is read within. Leaving early cuts the connection. Raises `Unreachable` until
+        the head is there; after that, what aiohttp raises."""
+        assert self._session is not None
+        url = URL(f"{self._base}{path}" + (f"?{query}" if query else ""), encoded=True)
+        try:
+            # A file is sent in pieces, so that a large body does not hold up the event loop.
+            response = await self._session.post(
+                url, data=BytesIO(body), headers=headers, allow_redirects=False, proxy=self._proxy
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unreachable(
+                f"The model's address cannot be reached ({type(error).__name__}); the platform's operator can see why."
+            ) from None
+        try:
+            yield response
+        finally:
+            response.close()  # of an answer that was read to its end the connection is kept
+
+
+def proxy_for(base_url: str) -> str | None:
+    """The environment's proxy for this address (HTTPS_PROXY, NO_PROXY, …)."""
+    parts = urlsplit(base_url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def cleaned(body: bytes, coding: str, credential: Credential | None) -> bytes:
+    """An error's body without its coding and without the credential, which some servers quote. Nothing of one in a
+    coding that was not asked for, since what it holds is not known."""
+    match coding.strip().lower():
+        case "" | "identity":
+            plain = body
+        case "gzip":
+            try:
+                plain = decompressobj(MAX_WBITS | 16).decompress(body, ERROR_LIMIT_BYTES)
+            except ZlibError:
+                plain = b""
+        case _:
+            plain = b""
+    return plain.replace(credential.value.encode(), REDACTED) if credential else plain

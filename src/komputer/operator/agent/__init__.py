@@ -1,0 +1,1 @@
+"""The agent's reconciliation: observe, decide, apply, and report in the status."""

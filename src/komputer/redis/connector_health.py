@@ -1,0 +1,92 @@
+"""How the servers of connectors were seen last: one small hash of each connector, beside the logs.
+
+Whoever calls a server writes down what came of it; whoever shows connectors reads. Nothing is decided by it, and it may
+be lost: then nothing is known until the next call.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from komputer.domain.event_ids import id_of, timestamp_of
+from komputer.domain.ref import Place
+from komputer.redis.connection import Server, is_damaged
+
+KEPT: Final = timedelta(days=7)
+SAME_EVERY_S: Final = 30.0
+"""How often one process writes down that nothing has changed."""
+
+State = Literal["ok", "failed"]
+
+
+class Seen(NamedTuple):
+    """`code` and `reason` are those of the failure; both are empty for one that works."""
+
+    state: State
+    at: str
+    code: str = ""
+    reason: str = ""
+
+
+class Health:
+    """Of the connectors of one platform. `uid` is the connector's: an earlier one of its name says nothing."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._written: dict[Place, tuple[str, str, float]] = {}
+
+    async def note(self, place: Place, uid: str, code: str = "", reason: str = "") -> None:
+        """A call came to this: without a code, it worked. Raises `Unavailable`."""
+        now = time.monotonic()
+        known = self._written.get(place)
+        if known and known[:2] == (uid, code) and now < known[2]:
+            return
+        fields = {
+            "uid": uid,
+            "state": "failed" if code else "ok",
+            "code": code,
+            "reason": reason,
+            "at": timestamp_of(id_of(time.time_ns() // 1000)),
+        }
+
+        async def write() -> None:
+            async with self._server.redis.pipeline(transaction=True) as both:
+                both.hset(self._key(place), mapping=fields)
+                both.expire(self._key(place), int(KEPT.total_seconds()))
+                await both.execute()
+
+        await self._server.translated(write)
+        if len(self._written) > 10_000:
+            self._written.clear()
+        self._written[place] = (uid, code, now + SAME_EVERY_S)
+
+    async def forget(self, place: Place) -> None:
+        """The connector was changed or is gone: what was seen before says nothing any more. Raises `Unavailable`."""
+        self._written.pop(place, None)
+        await self._server.translated(lambda: self._server.redis.delete(self._key(place)))
+
+    async def read(self, connectors: Sequence[tuple[Place, str]]) -> dict[Place, Seen]:
+        """By place, of those of these uids about which something is known. One round trip. Raises `Unavailable`."""
+        if not connectors:
+            return {}
+
+        async def ask() -> list[Any]:
+            async with self._server.redis.pipeline(transaction=False) as all_of_them:
+                for place, _ in connectors:
+                    all_of_them.hmget(self._key(place), "uid", "state", "at", "code", "reason")
+                answers: list[Any] = await all_of_them.execute(raise_on_error=False)
+                return answers
+
+        found = {}
+        for (place, uid), answer in zip(connectors, await self._server.translated(ask), strict=True):
+            if is_damaged(answer):
+                continue
+            seen_uid, state, at, code, reason = ((text or b"").decode(errors="replace") for text in answer)
+            if seen_uid == uid and state in ("ok", "failed"):
+                found[place] = Seen("ok" if state == "ok" else "failed", at, code, reason)
+        return found
+
+    def _key(self, place: Place) -> str:
+        return f"{self._prefix}-connector:{place[0]}:{place[1]}"

@@ -1,0 +1,135 @@
+"""Requests that are carried out once, however often they are sent: the record in Redis.
+
+A record is made before anything is done: the request's digest, and an id that stands for it. Whoever carries it out
+holds a short lock; one that dies leaves the record without an answer, and the next try goes on with the same id.
+"""
+
+import re
+from typing import Any, Final, NamedTuple
+
+import orjson
+from ulid import ULID
+
+from komputer.domain.errors import Conflict, KomputerError
+from komputer.redis.connection import Server
+
+KEPT_S: Final = 24 * 3600
+LOCK_MS: Final = 5000
+"""So long a request whose process died keeps others waiting. Its holder renews it every third of that."""
+
+_ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
+
+_IF_MINE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
+_UNLOCK: Final = _IF_MINE.format("'DEL', KEYS[1]")
+_RENEW: Final = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
+
+
+class Mismatch(KomputerError):
+    """The key was used for another request; use a new one."""
+
+    code = "idempotency-mismatch"
+
+
+class InFlight(Conflict):
+    """The first try of the request is still being carried out; come again."""
+
+    code = "idempotency-in-flight"
+
+
+class Unreadable(Conflict):
+    """The record of this key is damaged, so nobody knows whether the request was carried out: look, then use a new
+    key."""
+
+    code = "idempotency_unreadable"
+
+
+class Answer(NamedTuple):
+    """What was answered, to be answered again."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: str
+
+
+class Record(NamedTuple):
+    """`id`: a ULID of the moment of the first try. `answer`: None until there is one."""
+
+    digest: str
+    id: str
+    answer: Answer | None = None
+
+
+class Idempotency:
+    """`key` names caller, namespace, route and the client's key; all raise `Unavailable`."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self._server = server
+        self._prefix = f"{prefix}-once"
+
+    async def opened(self, key: str, digest: str) -> tuple[Record, bool]:
+        """The record of this request, and whether it was made now. Raises `Mismatch`, `Unreadable`."""
+        new = Record(digest, str(ULID()))
+        redis = self._server.redis
+        written = await self._server.translated(
+            lambda: redis.set(self._name(key), _wire(new), nx=True, get=True, ex=KEPT_S)
+        )
+        record = new if written is None else _record(written)
+        if record.digest != digest:
+            raise Mismatch("this Idempotency-Key was used for another request; use a new key for a new request")
+        return record, written is None
+
+    async def lock(self, key: str, holder: str) -> bool:
+        """Whether `holder` may carry the request out now."""
+        return await self._redis("SET", self._lock(key), holder, "NX", "PX", LOCK_MS) is not None
+
+    async def renew(self, key: str, holder: str) -> None:
+        await self._redis("EVAL", _RENEW, 1, self._lock(key), holder, LOCK_MS)
+
+    async def unlock(self, key: str, holder: str) -> None:
+        await self._redis("EVAL", _UNLOCK, 1, self._lock(key), holder)
+
+    async def answered(self, key: str, record: Record, answer: Answer) -> None:
+        await self._redis("SET", self._name(key), _wire(record._replace(answer=answer)), "EX", KEPT_S)
+
+    async def forget(self, key: str) -> None:
+        """Nothing was done: the key is as if it had never been used."""
+        await self._redis("DEL", self._name(key))
+
+    def _name(self, key: str) -> str:
+        return f"{self._prefix}:{key}"
+
+    def _lock(self, key: str) -> str:
+        return f"{self._prefix}-lock:{key}"
+
+    async def _redis(self, *command: Any) -> Any:
+        return await self._server.translated(lambda: self._server.redis.execute_command(*command))
+
+
+def _wire(record: Record) -> bytes:
+    answer = record.answer
+    return orjson.dumps([record.digest, record.id, None if answer is None else list(answer)])
+
+
+def _record(raw: bytes) -> Record:
+    try:
+        match orjson.loads(raw):
+            case [str() as digest, str() as request_id, None] if _ULID.fullmatch(request_id):
+                return Record(digest, request_id)
+            case [str() as digest, str() as request_id, [int() as status, list() as headers, str() as body]] if (
+                _ULID.fullmatch(request_id) and not isinstance(status, bool) and 200 <= status <= 599
+            ):
+                return Record(digest, request_id, Answer(status, [_header(header) for header in headers], body))
+    except ValueError:
+        pass
+    raise Unreadable(
+        "the record of this Idempotency-Key cannot be read, so it is not known whether the request was carried out; "
+        "look, then use a new key"
+    )
+
+
+def _header(header: Any) -> tuple[str, str]:
+    match header:
+        case [str() as name, str() as value] if _HEADER.fullmatch(f"{name}: {value}"):
+            return name, value
+    raise ValueError("no header")

@@ -1,0 +1,175 @@
+"""One Claude process through the Claude Agent SDK. All that we use of the SDK's private side stands here: the SDK's
+version is pinned, and the contract tests run against the real CLI.
+
+The SDK is imported inside the functions: that takes more than a second, which passes beside the hello.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from komputer.domain import money
+from komputer.events.schema import TOKENS_LIMIT, TURNS_LIMIT, plausible
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message, ResultMessage
+    from claude_agent_sdk.types import ModelUsage
+
+log = logging.getLogger(__name__)
+
+CONTROL_S: Final = 5.0
+"""How long Claude may take to answer an interrupt or a question about costs; both take milliseconds."""
+CONNECT_S: Final = 60.0
+
+
+def checked(result: ResultMessage) -> ResultMessage:
+    """The result with a default for each field that has not the type that it should have; the SDK checks none."""
+
+    def text(value: object) -> str | None:
+        return value if isinstance(value, str) else None
+
+    models = result.model_usage if isinstance(result.model_usage, dict) else {}
+    uuids, status = result.user_message_uuids, result.api_error_status
+    return replace(
+        result,
+        subtype=text(result.subtype) or "",
+        is_error=result.is_error is not False,
+        num_turns=plausible(result.num_turns, TURNS_LIMIT),
+        session_id=(text(result.session_id) or "")[:64],
+        stop_reason=text(result.stop_reason),
+        total_cost_usd=money.number(money.amount(result.total_cost_usd)),
+        usage=result.usage if isinstance(result.usage, dict) else None,
+        result=text(result.result),
+        model_usage={
+            name: cast(
+                "ModelUsage", {**usage, "contextWindow": plausible(usage.get("contextWindow"), TOKENS_LIMIT) or None}
+            )
+            for name, usage in models.items()
+            if isinstance(usage, dict)
+        },
+        errors=[each for each in result.errors if isinstance(each, str)] if isinstance(result.errors, list) else None,
+        api_error_status=status if isinstance(status, int) and 100 <= status < 1000 else None,
+        terminal_reason=text(result.terminal_reason),
+        user_message_uuids=[each for each in uuids if isinstance(each, str)] if isinstance(uuids, list) else None,
+    )
+
+
+class ClaudeDied(Exception):
+    """The process ended, could not be started, or speaks what we do not understand."""
+
+
+class SessionRefused(ClaudeDied):
+    """Claude cannot open this session: it knows none of that id, or has one already."""
+
+
+class Claude:
+    def __init__(self, options: ClaudeAgentOptions) -> None:
+        self._stderr: deque[str] = deque(maxlen=20)
+        options.stderr = self._stderr.append
+        self._options = options
+        self._client: ClaudeSDKClient | None = None
+
+    async def connect(self) -> None:
+        """Start the process. Raises `SessionRefused` or `ClaudeDied`."""
+        from claude_agent_sdk import ClaudeSDKClient
+
+        self._client = ClaudeSDKClient(self._options)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._client.connect()
+        except Exception as error:  # the SDK's border: it raises bare Exceptions too
+            raise self._translated(error) from error
+
+    @property
+    def pid(self) -> int | None:
+        process = getattr(getattr(self._client, "_transport", None), "_process", None)
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def total_cost_usd(self) -> float:
+        """Of the whole session, as Claude counts. Raises `ClaudeDied` also when there is no answer in time."""
+        answer = await self._ask({"subtype": "get_usage"})
+        session = answer.get("session")
+        return money.number(money.amount(session.get("total_cost_usd") if isinstance(session, dict) else None))
+
+    async def give(self, prompt: str, uuid: str) -> None:
+        """Send the user's message under this uuid."""
+        assert self._client is not None
+
+        async def message() -> AsyncIterator[dict[str, Any]]:
+            content = {"role": "user", "content": prompt}
+            yield {"type": "user", "uuid": uuid, "parent_tool_use_id": None, "message": content}
+
+        try:
+            await self._client.query(message())
+        except Exception as error:  # the SDK's border
+            raise self._translated(error) from error
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """All that Claude says, until it ends. Raises `ClaudeDied`."""
+        from claude_agent_sdk import ResultMessage
+        from claude_agent_sdk._errors import MessageParseError
+        from claude_agent_sdk._internal.message_parser import parse_message
+
+        query: Any = getattr(self._client, "_query", None)
+        if query is None:
+            raise ClaudeDied("Claude is not connected")
+        try:
+            # Not the client's own loop: that ends with the first message that it cannot read.
+            async for data in query.receive_messages():
+                try:
+                    message = parse_message(data)
+                except (MessageParseError, TypeError, AttributeError, KeyError) as error:
+                    if data.get("type") == "result":
+                        raise
+                    log.warning("a message of claude's was not understood", extra={"error": str(error)[:300]})
+                    continue
+                if isinstance(message, ResultMessage):
+                    yield checked(message)
+                elif message is not None:
+                    yield message
+        except Exception as error:  # the SDK's border
+            raise self._translated(error) from error
+        raise ClaudeDied("Claude closed its output without a result")
+
+    async def interrupt(self) -> None:
+        """End the running turn; its result still comes. Raises `ClaudeDied`, also when there is no answer in time."""
+        await self._ask({"subtype": "interrupt", "cancel_queued": True})
+
+    def kill(self, number: signal.Signals) -> None:
+        """SIGTERM lets Claude end its commands; SIGKILL leaves them to `processes.sweep`."""
+        process = getattr(getattr(self._client, "_transport", None), "_process", None)
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def close(self) -> None:
+        """End the process and wait for it."""
+        if self._client is not None:
+            try:
+                await self._client.disconnect()
+            except Exception as error:  # the SDK's border: what it says while closing changes nothing any more
+                log.debug("claude closed with an error", extra={"error": repr(error)})
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        query: Any = getattr(self._client, "_query", None)
+        if query is None:
+            raise ClaudeDied("Claude is not connected")
+        try:
+            answer = await query._send_control_request(request, timeout=CONTROL_S)
+        except Exception as error:  # the SDK's border: it raises bare Exceptions
+            raise self._translated(error) from error
+        return answer if isinstance(answer, dict) else {}
+
+    def _translated(self, error: Exception) -> ClaudeDied:
+        said = " ".join((str(error), *self._stderr))
+        log.debug("claude failed", extra={"error": repr(error), "stderr": list(self._stderr)})
+        if "No conversation found" in said or "is already in use" in said:
+            return SessionRefused(said[:300])
+        return ClaudeDied(f"{type(error).__name__}: {str(error)[:300]}")

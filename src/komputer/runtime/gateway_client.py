@@ -1,0 +1,181 @@
+"""The gateway's client: one function per call, the pod's own token on each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+
+from komputer.domain.base import Part
+from komputer.domain.errors import Forbidden, Invalid, KomputerError, Unavailable
+from komputer.http import keepalive
+from komputer.protocol import wire
+from komputer.runtime.ledger.ledger import Outgoing
+
+# httpx imports its command line, with click and rich, where they are installed: 0.25 s of each agent's start.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
+import httpx  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+SILENCE_S: Final = 3 * wire.HEARTBEAT_S
+"""A stream that brings nothing for so long is taken for dead."""
+CONNECT_S: Final = 5.0
+ANSWER_S: Final = 30.0
+"""How long an answer may take. A start waits for the log's disk."""
+BACK_OFF_S: Final = (0.1, 5.0)
+"""The first and the longest pause between attempts to reach the gateway."""
+LINE_LIMIT_BYTES: Final = 32 * 2**20
+"""Of one line of the assignment stream. The largest is an assignment: 1 MiB of instructions and a system prompt, each
+character up to six bytes as ASCII JSON."""
+
+Body = TypeVar("Body", bound=Part)
+Line = wire.Assignment | wire.Message | wire.Pulse
+_KINDS: Final[dict[Any, type[Line]]] = {"pulse": wire.Pulse, "message": wire.Message}
+
+
+class Gone(KomputerError):
+    """The agent is deleted: this runtime stops for good."""
+
+    code = "gone"
+
+
+def pauses(first_s: float = BACK_OFF_S[0], longest_s: float = BACK_OFF_S[1]) -> Iterator[float]:
+    """Growing pauses in seconds, each between half and all of its step, so that many agents do not come at once."""
+    step = first_s
+    while True:
+        yield step * random.uniform(0.5, 1.0)
+        step = min(2 * step, longest_s)
+
+
+class Door:
+    """Raises `Gone` for an agent that is deleted, `Forbidden` for a pod that is not the agent's present one, `Invalid`
+    for what the gateway will never accept, `Unavailable` for all that may pass."""
+
+    def __init__(self, gateway_url: str, token_file: Path) -> None:
+        self._token_file = token_file
+        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+        # What the forwarder passes on has no time limit: only so a gateway that vanished is noticed.
+        transport = httpx.AsyncHTTPTransport(trust_env=False, socket_options=keepalive.socket_options())
+        self.http = httpx.AsyncClient(
+            base_url=gateway_url, timeout=timeout, transport=transport, trust_env=False, follow_redirects=False
+        )
+
+    async def hello(self, body: wire.Hello) -> wire.Welcome:
+        return await self._call("/v1/hello", body.model_dump_json(), wire.Welcome)
+
+    async def heartbeat(self, body: wire.Heartbeat) -> wire.Pulse:
+        return await self._call("/v1/heartbeat", body.model_dump_json(), wire.Pulse)
+
+    async def post(self, term: int, events: Sequence[tuple[Outgoing, str | None]]) -> wire.Posted:
+        """Each event with what it says of what was heard; see `ledger.heard_by`."""
+        body = {"term": term, "events": [_numbered(entry, heard) for entry, heard in events]}
+        return await self._call("/v1/events", json.dumps(body), wire.Posted)
+
+    async def assignments(self) -> AsyncIterator[Line]:
+        """All that the gateway sends, over as many connections as it takes. Ends only by `Gone`."""
+        pause = pauses()
+        while True:
+            try:
+                async for line in self._stream():
+                    pause = pauses()
+                    yield line
+            except (Unavailable, Forbidden, Invalid) as error:
+                log.warning("assignment stream broke off", extra={"error": error.message})
+            await asyncio.sleep(next(pause))
+
+    async def close(self) -> None:
+        await self.http.aclose()
+
+    def authorization(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token()}"}
+
+    def token(self) -> str:
+        """The pod's token, read each time: the kubelet replaces it while we run. Raises `Unavailable`."""
+        try:
+            return self._token_file.read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"The pod's token cannot be read from {self._token_file}: {error}.") from error
+
+    async def _stream(self) -> AsyncIterator[Line]:
+        timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
+        try:
+            async with self.http.stream(
+                "GET", "/v1/assignment", headers=self.authorization(), timeout=timeout
+            ) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise refusal(response)
+                async for line in split_lines(response.aiter_bytes()):
+                    if line.strip():
+                        yield _line(line)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"The gateway's assignment stream broke off: {error!r}.") from error
+
+    async def _call(self, path: str, body: str, answer: type[Body]) -> Body:
+        headers = {**self.authorization(), "content-type": "application/json"}
+        try:
+            response = await self.http.post(path, content=body.encode(), headers=headers)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"The gateway did not answer {path}: {error!r}.") from error
+        if response.status_code != 200:
+            raise refusal(response)
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise Unavailable(f"The gateway's answer to {path} was not understood: {error}.") from error
+
+
+async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the lines of an NDJSON stream, without their `\\n`: the only byte that ends one. What follows the last
+    `\\n` is no whole line and is dropped. Raises `Unavailable` for a line of more than `LINE_LIMIT_BYTES`."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            yield b"".join((*parts, line))
+            parts, size = [], 0
+        parts.append(rest)
+        size += len(rest)
+        if size > LINE_LIMIT_BYTES:
+            raise Unavailable(f"The gateway sent a line of more than {LINE_LIMIT_BYTES} bytes.")
+
+
+def refusal(response: httpx.Response) -> KomputerError:
+    """The error that a status stands for. The body of `response` has been read."""
+    message = f"The gateway answered {response.status_code} to {response.request.url.path}: {response.text[:300]}"
+    match response.status_code:
+        case 410:
+            return Gone(message)
+        case 403:
+            return Forbidden(message)
+        case 400 | 413 | 422:
+            return Invalid(message)
+        case _:
+            return Unavailable(message)
+
+
+def _numbered(entry: Outgoing, heard: str | None) -> dict[str, Any]:
+    event: dict[str, Any] = {"n": entry.n, "type": entry.type, "payload": entry.payload}
+    if entry.generation is not None:
+        event["generation"] = entry.generation
+    if heard is not None:
+        event["heard"] = heard
+    return event
+
+
+def _line(line: bytes) -> Line:
+    try:
+        body = json.loads(line)
+        return _KINDS.get(body.get("type"), wire.Assignment).model_validate(body)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise Unavailable(f"The gateway sent a line that was not understood: {error}.") from error

@@ -1,0 +1,110 @@
+"""The way from a manager's Claude to the platform's MCP server: through the forwarder, with the pod's own token.
+
+A call that breaks off because the gateway goes away is made again, to whichever gateway answers: each call stands for
+itself and a repeated one does nothing twice. So Claude's call lasts as long as it must, and it notices nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from typing import Any, Final
+
+import httpx
+
+from komputer.domain.errors import Unavailable
+from komputer.runtime.gateway_client import CONNECT_S, Door, pauses
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/komputer/mcp"
+SERVER: Final = "komputer"
+SILENCE_S: Final = 60.0
+"""Of an answer under way: the gateway says something every 15 s."""
+AWAY_S: Final = 300.0
+"""How long the gateway may be away before the call fails."""
+CALL_LIMIT_MS: Final = 2_000_000_000
+"""Claude's own limit of a call: 23 days. A wait ends with what it waits for."""
+_EVENT_END: Final = re.compile(rb"\r?\n\r?\n")
+_OURS: Final = frozenset({"host", "authorization", "x-api-key", "content-length", "connection", "accept-encoding"})
+_PASSED: Final = frozenset({"content-type", "cache-control", "mcp-session-id", "mcp-protocol-version"})
+
+
+def _is_response(event: bytes) -> bool:
+    """Whether this event answers the call; others tell how it goes on."""
+    data = b"\n".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
+    try:
+        message = json.loads(data)
+    except ValueError:
+        return False
+    return isinstance(message, dict) and ("result" in message or "error" in message)
+
+
+class Passing:
+    """One call of Claude's, answered by as many attempts as it takes."""
+
+    def __init__(self, gateway: Door, headers: list[tuple[bytes, bytes]], body: bytes, send: Any) -> None:
+        self._door = gateway
+        self._headers = {
+            name.decode(): value.decode("latin-1") for name, value in headers if name.decode() not in _OURS
+        }
+        self._body = body
+        self._send = send
+        self._has_begun = False
+        self._was_heard = False
+
+    async def run(self) -> None:
+        """Raises `Unavailable` where nothing was answered in all that time; the caller's connection then breaks."""
+        now = asyncio.get_running_loop().time
+        since, pause = now(), pauses()
+        while True:
+            self._was_heard = False
+            try:
+                if await self._try():
+                    return
+            except (httpx.HTTPError, Unavailable) as error:
+                log.info("manager's call broke off", extra={"error": repr(error)})
+            if self._was_heard:
+                since, pause = now(), pauses()
+            if now() - since > AWAY_S:
+                raise Unavailable("The platform's gateway cannot be reached.")
+            await asyncio.sleep(next(pause))
+
+    async def _try(self) -> bool:
+        """Whether the answer is whole."""
+        headers = {**self._headers, **self._door.authorization()}
+        timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
+        async with self._door.http.stream("POST", PATH, headers=headers, content=self._body, timeout=timeout) as answer:
+            if answer.status_code >= 500 or answer.status_code == 401:
+                return False
+            is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
+            if not is_stream:
+                await self._whole(answer.status_code, answer.headers, await answer.aread())
+                return True
+            self._was_heard = True
+            await self._begin(answer.status_code, answer.headers)
+            left, is_last = b"", False
+            async for chunk in answer.aiter_bytes():
+                *whole, left = _EVENT_END.split(left + chunk)
+                for event in whole:
+                    is_last = is_last or _is_response(event)
+                    more = {"type": "http.response.body", "body": event + b"\n\n", "more_body": True}
+                    await self._send(more)
+            if is_last:
+                await self._send({"type": "http.response.body", "body": b""})
+            return is_last
+
+    async def _whole(self, status: int, headers: httpx.Headers, body: bytes) -> None:
+        if self._has_begun:
+            await self._send({"type": "http.response.body", "body": b"event: message\ndata: " + body + b"\n\n"})
+            return
+        await self._begin(status, headers)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _begin(self, status: int, headers: httpx.Headers) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            passed = [(name.encode(), value.encode()) for name, value in headers.items() if name in _PASSED]
+            await self._send({"type": "http.response.start", "status": status, "headers": passed})

@@ -1,0 +1,222 @@
+"""How an attempt at a task ends: one of the three ends, another attempt, or nothing yet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from komputer.events.schema import (
+    MILLISECONDS_LIMIT,
+    TOKENS_LIMIT,
+    TURNS_LIMIT,
+    End,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    plausible,
+)
+from komputer.runtime.ledger.ledger import OpenTask, fitting
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import ResultMessage
+
+USAGE_KEYS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
+CRASHES_PER_ATTEMPT: Final = 4
+"""A task that does get on between its crashes may crash so many times `max_attempts`; a guess, unmeasured. Without a
+bound an agent whose command kills its Claude each time would pay for ever."""
+
+
+COMPACTED: Final = "The conversation was compacted."
+
+
+class Asked(Enum):
+    """Why an attempt was told to stop, the strongest first."""
+
+    DROP = "drop"
+    """The task has ended elsewhere: nothing more is said of it."""
+    CANCEL = "cancel"
+    STALL = "stall"
+    STOP = "stop"
+    """The runtime leaves; the next one resumes."""
+
+
+class Verdict(Enum):
+    AGAIN = "again"
+    """Claude died: another attempt, if there may be one."""
+    KEEP = "keep"
+    """The task stays open in the ledger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What an attempt left. Without a result Claude died, or was never given the prompt."""
+
+    result: ResultMessage | None = None
+    api_error: str | None = None
+    died: str = ""
+    was_refused: bool = False
+    """Claude would not open the session."""
+    last_usage: Mapping[str, Any] | None = None
+    turns: int = 0
+    """Of all its results."""
+    was_compacted: bool = False
+
+
+def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, now: float) -> End | Verdict:
+    """What follows. Judged by the result's facts: a task that was done when the cancel came is completed.
+
+    `task` has the costs up to now; `now` is Unix time in seconds.
+    """
+    result = outcome.result
+    if asked is Asked.DROP:
+        return Verdict.KEEP
+    if result is not None and not _was_aborted(result):
+        if not result.is_error and task.kind == "compact" and not outcome.was_compacted:
+            return _failed(task, "compaction_failed", result.result or "Claude did not compact.", result.session_id)
+        if not result.is_error:
+            return _completed(task, outcome, result, now)
+        if asked is None:
+            return _failed(task, code_of(result, outcome.api_error), told(result), result.session_id)
+    session_id = result.session_id if result else task.session_id
+    match asked:
+        case Asked.CANCEL:
+            return TaskCancelled(
+                task_id=task.id, reason="cancelled by request", cost_usd=task.cost_usd, session_id=session_id
+            )
+        case Asked.STALL:
+            text = f"The model sent nothing for {stall_s} seconds. Assign the task again, or what is left of it."
+            return _failed(task, "stalled", text, session_id)
+        case Asked.STOP:
+            return Verdict.KEEP
+        case _:
+            return Verdict.AGAIN
+
+
+def given_up(task: OpenTask, max_attempts: int) -> TaskFailed | None:
+    """The end of a task that may not be tried again, or None."""
+    cause = task.cause or "runtime_died"
+    if task.barren >= max_attempts:
+        text = f"Claude broke off {task.barren} times in a row without finishing a step ({cause})."
+    elif task.crashes >= CRASHES_PER_ATTEMPT * max_attempts:
+        text = f"Claude broke off {task.crashes} times ({cause})."
+    else:
+        return None
+    return _failed(task, "attempts_exhausted", text, task.session_id)
+
+
+def compacted(task: OpenTask, now: float) -> TaskCompleted:
+    """The end of a compaction of which only its record in the transcript is left."""
+    return TaskCompleted(
+        task_id=task.id,
+        result=COMPACTED,
+        cost_usd=task.cost_usd,
+        duration_ms=plausible(1000 * (now - task.started_at), MILLISECONDS_LIMIT),
+        turns=0,
+        session_id=task.session_id,
+        model=task.settings.model,
+    )
+
+
+def no_conversation(task: OpenTask) -> TaskFailed:
+    return _failed(task, "no_conversation", "There is no conversation to compact; a task begins one.", None)
+
+
+def workspace_unusable(task: OpenTask, reason: str, *, is_full: bool) -> TaskFailed:
+    """The end of a task for which the files that steer Claude could not be made."""
+    advice = "Free space on the agent's disk, or give it a larger one" if is_full else "Delete and create the agent"
+    text = f"The agent's workspace cannot be used: {reason}. {advice}, then assign the task again."
+    return _failed(task, "disk_full" if is_full else "workspace_unusable", text, None)
+
+
+def session_lost(task: OpenTask) -> TaskFailed:
+    text = (
+        "The record of the conversation is gone from the workspace, though Claude had begun this task. "
+        "See in the events how far it came, then assign what is left."
+    )
+    return _failed(task, "session_lost", text, None)
+
+
+def code_of(result: ResultMessage, api_error: str | None) -> str:
+    """The code of an error result; docs/reference/events.md lists them. `api_error` is Claude's own word for it."""
+    status, reason, text = result.api_error_status, result.terminal_reason or "", told(result).lower()
+    if result.subtype == "error_max_turns":
+        return "max_turns"
+    if api_error == "billing_error" or "credit balance" in text:
+        return "billing"
+    if reason in ("prompt_too_long", "blocking_limit") or "prompt is too long" in text:
+        return "prompt_too_long"
+    if result.stop_reason == "model_context_window_exceeded" or "context window limit" in text:
+        return "model_context_window_exceeded"  # Claude calls it max_output_tokens
+    if status == 404 or api_error == "model_not_found":
+        return "model_not_found"
+    if api_error == "max_output_tokens":
+        return "max_output_tokens"
+    if "refusal" in (api_error or "") or result.stop_reason == "refusal":
+        return "model_refused"
+    match status:
+        case 401:
+            return "model_unauthorized"
+        case 403:
+            return "model_forbidden"
+        case 429:
+            return "model_rate_limited"
+        case 529:
+            return "model_overloaded"
+        case int() if status >= 500:
+            return "model_unavailable"
+        case int():
+            return "model_invalid_request"
+    match api_error:
+        case "authentication_failed":
+            return "model_unauthorized"
+        case "rate_limit":
+            return "model_rate_limited"
+        case "invalid_request":
+            return "model_invalid_request"
+    return "model_unavailable" if reason in ("api_error", "image_error") or api_error else "internal"
+
+
+def told(result: ResultMessage) -> str:
+    """What Claude says of an error, in one text."""
+    return "; ".join(result.errors or []) or result.result or result.terminal_reason or "Claude gave no reason"
+
+
+def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The token counts that clients know."""
+    found = usage if isinstance(usage, Mapping) else {}
+    return {key: plausible(value, TOKENS_LIMIT) for key in USAGE_KEYS if isinstance(value := found.get(key), int)}
+
+
+def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: float) -> TaskCompleted:
+    models = result.model_usage if isinstance(result.model_usage, Mapping) else {}
+    used = models.get(task.settings.model)
+    window = plausible(used.get("contextWindow") if isinstance(used, Mapping) else None, TOKENS_LIMIT)
+    return TaskCompleted(
+        task_id=task.id,
+        result=fitting(result.result or (COMPACTED if task.kind == "compact" else "")),
+        cost_usd=task.cost_usd,
+        duration_ms=plausible(1000 * (now - task.started_at), MILLISECONDS_LIMIT),
+        turns=plausible(max(outcome.turns, plausible(result.num_turns, TURNS_LIMIT)), TURNS_LIMIT),
+        stop_reason=result.stop_reason,
+        session_id=result.session_id,
+        usage=usage_of(result.usage),
+        last_usage=usage_of(outcome.last_usage),
+        context_window=window or None,
+        model=task.settings.model,
+    )
+
+
+def _failed(task: OpenTask, code: str, text: str, session_id: str | None) -> TaskFailed:
+    return TaskFailed(task_id=task.id, error=fitting(text), code=code, cost_usd=task.cost_usd, session_id=session_id)
+
+
+def _was_aborted(result: ResultMessage) -> bool:
+    aborted = (result.terminal_reason or "").startswith("aborted_")
+    return aborted or result.subtype == "error_during_execution"

@@ -1,0 +1,156 @@
+"""How an agent looks to clients: the resource's status, made newer by the log's live hash. Pure."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import orjson
+from pydantic import ValidationError
+
+from komputer.domain import names
+from komputer.domain.agent import Agent, LiveTask, Wanted, is_idle, wanted
+from komputer.domain.base import Manifest, fields_of
+from komputer.domain.errors import Conflict
+from komputer.events.log import Live
+
+FAULTS_SHOWN: Final = 20
+"""Of one agent, in `errors`."""
+
+
+def typed(manifest: Manifest) -> Agent:
+    """The agent, to decide on. Raises `Conflict` (`agent_unreadable`) for one that was written past our checks."""
+    try:
+        return Agent.model_validate(manifest)
+    except ValidationError as wrong:
+        metadata = manifest["metadata"]
+        where = ".".join(str(part) for part in wrong.errors(include_input=False)[0]["loc"])
+        raise Conflict(
+            f"agent {metadata['name']!r} in namespace {metadata['namespace']!r} is not as this version knows agents: "
+            f"see {where}; correct it with kubectl, or delete it",
+            code="agent_unreadable",
+        ) from None
+
+
+def total_cost(manifest: Manifest) -> Decimal:
+    """Of all ended tasks, in US dollars."""
+    try:
+        return Decimal(Agent.salvaged(manifest)[0].status.total_cost_usd or 0)
+    except ValidationError:
+        return Decimal(0)
+
+
+def usd(amount: str | None) -> str | None:
+    """A decimal with four fraction digits or more, whoever has written it."""
+    if amount is None:
+        return None
+    number = Decimal(amount)
+    exponent = number.as_tuple().exponent
+    return f"{number:.{max(4, -exponent if isinstance(exponent, int) else 4)}f}"
+
+
+def live_task(agent: Agent, live: Live | None) -> LiveTask:
+    """The log's word about this very agent; what an earlier agent of its name left there counts for nothing."""
+    if live is None or live.uid != agent.metadata.uid:
+        return LiveTask(None, True)
+    return live.task
+
+
+def running_task(agent: Agent, live: Live | None) -> str | None:
+    """The id of the task that is open or about to be, or None where the agent is idle."""
+    task = live_task(agent, live)
+    if task.id and not task.has_ended and task.id not in agent.status.ended_tasks:
+        return task.id
+    found = wanted(agent.spec, agent.status, [task.id] if task.id and task.has_ended else [])
+    return found.id if isinstance(found, Wanted) else None
+
+
+def is_compacting(agent: Agent, live: Live | None) -> bool:
+    """The task that is open or about to be summarises the conversation."""
+    task = agent.spec.task
+    return bool(task and task.kind == "compact" and running_task(agent, live) == task.id)
+
+
+def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
+    """AgentResponse. Fields without a value are left out; costs are decimal strings. Of an agent that was written past
+    our checks what can be shown, and `errors`."""
+    try:
+        agent, left_out = Agent.salvaged(manifest)
+    except ValidationError:
+        return _unreadable(manifest)
+    spec, status = agent.spec, agent.status
+    mine = live if live and live.uid == agent.metadata.uid else None
+    busy = not is_idle(spec, status, live_task(agent, live))
+    phase = status.phase or "Pending"
+    # A task that has started runs in a pod, also where the kubelet has not said so yet.
+    speaks = busy and mine is not None and bool(mine.task.id) and not mine.task.has_ended
+    task_status = mine.task_status if mine and mine.task_status else status.task_status
+    if busy:
+        task_status = "Compacting" if is_compacting(agent, live) else "InProgress"
+    body: dict[str, Any] = {
+        "name": agent.metadata.name,
+        "namespace": agent.metadata.namespace,
+        "model": spec.model,
+        "status": "Running" if speaks and phase == "Pending" else phase,
+        "createdAt": agent.metadata.creation_timestamp,
+        "priority": spec.priority,
+        "role": spec.role,
+        "templateRef": spec.template_ref,
+        "taskStatus": task_status,
+        "lastTaskMessage": (mine.message if mine and mine.message else None) or status.last_task_message,
+        "lastTaskOutcome": None if busy else (mine.outcome if mine and mine.outcome else status.last_task_outcome),
+        "lastTaskCostUSD": usd(status.last_task_cost_usd),
+        "totalCostUSD": usd(status.total_cost_usd),
+        "totalTokens": status.total_tokens,
+        "modelContextWindow": status.model_context_window,
+        "lastActivityAt": (mine.last_at if mine else None) or status.last_activity_at,
+        "completionTime": status.completion_time,
+        "taskID": running_task(agent, live),
+        "sessionId": status.session_id,
+        "instructions": spec.task.instructions if spec.task and not spec.task.kind else spec.instructions,
+        "systemPrompt": spec.system_prompt,
+        "connectors": spec.connectors,
+        "allowedTools": spec.allowed_tools,
+        "disallowedTools": spec.disallowed_tools,
+        "effort": spec.effort,
+        "labels": spec.labels,
+        "secrets": spec.secrets,
+        "officeManager": spec.office_manager,
+        "conditions": [condition.to_wire() for condition in status.conditions],
+        "errors": _faults(left_out),
+    }
+    return {key: value for key, value in body.items() if value not in (None, "", [], {})} | {"priority": spec.priority}
+
+
+def _unreadable(manifest: Manifest) -> dict[str, Any]:
+    """Of an agent whose spec says nothing that could be shown."""
+    model = fields_of(manifest, "spec").get("model")
+    return {
+        "name": manifest["metadata"]["name"],
+        "namespace": manifest["metadata"]["namespace"],
+        "model": model if isinstance(model, str) else names.DEFAULT_MODEL,
+        "status": "Failed",
+        "createdAt": manifest["metadata"].get("creationTimestamp"),
+        "priority": 0,
+        "errors": _faults(["spec"]),
+    }
+
+
+def _faults(paths: Sequence[str]) -> list[str]:
+    told = [f"{path[:200]} is not as this version knows it, and is left out" for path in paths[:FAULTS_SHOWN]]
+    return [*told, f"and {len(paths) - FAULTS_SHOWN} more"] if len(paths) > FAULTS_SHOWN else told
+
+
+def created_body(manifest: Manifest, status: str | None = None) -> dict[str, Any]:
+    """The short answer to `POST /agents`."""
+    agent = typed(manifest)
+    return {
+        "name": agent.metadata.name,
+        "namespace": agent.metadata.namespace,
+        "model": agent.spec.model,
+        "status": status or agent.status.phase or "Pending",
+        "createdAt": agent.metadata.creation_timestamp,
+    }
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    return orjson.dumps(body)
