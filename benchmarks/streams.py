@@ -36,7 +36,7 @@ class Writer:
         self.term = (await self.log.hello(self.key, old_term=0, asked=[], floor=None)).term
 
     async def write(self, count: int = 1, text: str = "hello") -> None:
-        events = [Numbered(self.n + i, schema.Said(task_id="bench", content=text)) for i in range(1, count + 1)]
+        events = [Numbered(self.n + i, schema.AgentText(task_id="bench", content=text)) for i in range(1, count + 1)]
         await self.log.append(self.key, self.term, events)
         self.n += count
 

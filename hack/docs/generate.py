@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from komputer.cli.app import command
 from komputer.domain.crds import KINDS, crd
-from komputer.serve.processes import Api, Gateway, OfflineModel, Operator
+from komputer.serve.processes import Api, GatewayCommand, OfflineModel, Operator
 
 ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -40,7 +40,7 @@ LIMITS: Final = {
 """For each keyword of a schema: how the page says it."""
 OF_THE_FORMAT: Final = (-(2**31), 2**31 - 1, -(2**63), 2**63 - 1)
 """Limits that `format` (int32, int64) says already."""
-SERVED: Final = {"api": Api, "gateway": Gateway, "operator": Operator, "offline-model": OfflineModel}
+SERVED: Final = {"api": Api, "gateway": GatewayCommand, "operator": Operator, "offline-model": OfflineModel}
 
 
 def cell(value: object) -> str:

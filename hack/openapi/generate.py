@@ -15,7 +15,7 @@ FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
 def main() -> int:
-    app = api.app(api.Settings(), Cluster(httpx2.AsyncClient()), Log.connect("redis://127.0.0.1"))
+    app = api.app(api.ApiSettings(), Cluster(httpx2.AsyncClient()), Log.connect("redis://127.0.0.1"))
     wanted = json.dumps(document(app), indent=2, ensure_ascii=False) + "\n"
     if "--check" not in sys.argv[1:]:
         FILE.write_text(wanted, "utf-8")

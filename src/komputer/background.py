@@ -26,7 +26,7 @@ Report = Callable[[str | None], None]
 """Called with the reason when work begins to fail and when the reason changes, with None when it works again."""
 
 
-class Ended(KomputerError):
+class LoopEnded(KomputerError):
     """A loop that must not end has returned."""
 
     code = "background_ended"
@@ -54,7 +54,7 @@ class Background:
 
         async def endless() -> None:
             await loop()
-            raise Ended(f"{name} ended, and must not")
+            raise LoopEnded(f"{name} ended, and must not")
 
         return self.run(name, endless, report)
 

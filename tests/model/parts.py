@@ -19,18 +19,18 @@ from typing import Final
 from redis.asyncio import Redis
 from ulid import ULID
 
-from komputer.domain.agent import Agent, AgentStatus, Unrecorded, Wanted, is_idle, tasks_named, wanted
+from komputer.domain.agent import Agent, AgentStatus, Unrecorded, WantedTask, is_idle, tasks_named, wanted
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Conflict
-from komputer.events.log import Entry, Live, Log, LogKey, Numbered
-from komputer.events.schema import Said, TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, from_wire
+from komputer.events.log import Live, Log, LogEntry, LogKey, Numbered
+from komputer.events.schema import AgentText, TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, from_wire
 from komputer.gateway.agents.assignment import assignment
 from komputer.gateway.agents.intake import Admitted, admitted, is_known
-from komputer.local.apiserver.errors import ApiError
+from komputer.local.apiserver.errors import StatusError
 from komputer.local.apiserver.patch import json_patch, merge_patch
 from komputer.operator.agent.decide import Decision, decide
 from komputer.operator.agent.endings import Ending, cancelled
-from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.observed import Observed
 from komputer.operator.agent.status import merge_patch as status_patch
 from komputer.protocol import wire
 from komputer.runtime.ledger import ledger as ledgers
@@ -72,7 +72,7 @@ class Decided:
 
     manifest: Manifest
     decision: Decision
-    ends: tuple[Entry, ...]
+    ends: tuple[LogEntry, ...]
 
 
 class Parts:
@@ -148,7 +148,7 @@ class Parts:
         task = str(ULID())
         try:
             patched = json_patch(self.manifest, claim.assign(read, claim.NewTask(task, f"do {len(self.claims)}"), {}))
-        except ApiError:
+        except StatusError:
             return
         over = {*self._ended_ever(), *self._status().ended_tasks}
         held = self.pod.ledger.task
@@ -194,7 +194,7 @@ class Parts:
 
     async def the_old_log_is_buried(self) -> None:
         for old in range(1, self.incarnation):
-            await self.log.bury(LogKey(*PLACE, f"uid-{old}"))
+            await self.log.purge(LogKey(*PLACE, f"uid-{old}"))
             self.known = self.known._replace(dead=self.known.dead | {old})
             if self.known.uid == old:
                 self.known = View(dead=self.known.dead)
@@ -221,7 +221,7 @@ class Parts:
                     await self._end(seen, more)
         self.decided = Decided(manifest, decision, ends)
 
-    async def _end(self, seen: Seen, ending: Ending) -> str:
+    async def _end(self, seen: Observed, ending: Ending) -> str:
         task = self.names[ending.event.task_id]
         generation, floor = seen.agent.metadata.generation, seen.agent.status.last_event_id
         post = Post(
@@ -351,11 +351,11 @@ class Parts:
     async def claude_says_something(self) -> None:
         task = self.pod.ledger.task
         if task and task.phase == "acted":
-            self.pod.ledger = ledgers.noted(self.pod.ledger, Said(task_id=task.id, content="word"))
+            self.pod.ledger = ledgers.noted(self.pod.ledger, AgentText(task_id=task.id, content="word"))
 
     async def the_runtime_is_told(self) -> None:
         for entry in await self.log.messages(LogKey(*PLACE, self.uid), None):
-            message = wire.Message(id=entry.id, task_id=entry.payload["task_id"], content="word")
+            message = wire.TaskMessage(id=entry.id, task_id=entry.payload["task_id"], content="word")
             self.pod.ledger = ledgers.told(self.pod.ledger, message)
 
     async def claude_answers(self) -> None:
@@ -449,10 +449,10 @@ class Parts:
             return
         agent, live, before = Agent.model_validate(self.manifest), await self._live(), self._visible()
         task = wanted(agent.spec, agent.status)
-        mine = {task.id} if isinstance(task, Wanted) else set()
+        mine = {task.id} if isinstance(task, WantedTask) else set()
         seen = Agent.model_validate(self.seen)
         ahead = wanted(seen.spec, seen.status)
-        mine |= {ahead.id} if isinstance(ahead, Wanted) and seen.metadata.uid == self.uid else set()
+        mine |= {ahead.id} if isinstance(ahead, WantedTask) and seen.metadata.uid == self.uid else set()
         mine |= {live.task_id} if live and live.task_id and not live.has_ended else set()
         for named in sorted({str(ULID()), *tasks_named(agent.spec, agent.status), *agent.status.ended_tasks} - mine):
             await self._forge(named)
@@ -461,7 +461,7 @@ class Parts:
     async def _forge(self, task: str) -> None:
         term = self.pod.ledger.term
         number = dict(self.known.last).get(term, 0) + 1
-        said = Said(task_id=task, content="word")
+        said = AgentText(task_id=task, content="word")
         start = TaskStarted(task_id=task, instructions="mine", resuming_session=False, model="m")
         for event, generation in ((start, 99), (start, None), (said, None)):
             events = [Numbered(number, event, generation)]
@@ -499,7 +499,7 @@ class Parts:
                 self.ghost = None
                 return
             is_last = ghost.ledger.n % 2 == 0
-            said = Said(task_id=task.id, content="still here")
+            said = AgentText(task_id=task.id, content="still here")
             ghost.ledger = (
                 ledgers.ended(ghost.ledger, self._done(task.id)) if is_last else ledgers.noted(ghost.ledger, said)
             )
@@ -509,14 +509,14 @@ class Parts:
                 self.ghost = None
 
     # ---- the log ---------------------------------------------------------------------------------------------------
-    async def _post(self, uid: str, term: int, entries: tuple[ledgers.Outgoing, ...]) -> list[wire.Answer]:
+    async def _post(self, uid: str, term: int, entries: tuple[ledgers.Outgoing, ...]) -> list[wire.AppendResult]:
         """What the log answers, which must be what the model says."""
         if not entries:
             return []
         held = self.pod.ledger if uid == self.pod.uid else ledgers.Ledger()
         events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation, ledgers.heard_by(held, e)) for e in entries]
         events, is_cut = self._admitted(uid, events, await self._live())
-        answers: list[wire.Answer] = []
+        answers: list[wire.AppendResult] = []
         if events:
             answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
         if is_cut and all(answer in ("ok", "duplicate") for answer in answers):

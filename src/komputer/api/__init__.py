@@ -4,7 +4,7 @@ Here belongs what HTTP needs: routes (one file per noun), bodies, errors as JSON
 agent is, which task is wanted and what an event is, is said in the rooms below.
 """
 
-from komputer.api.app import Settings, app
-from komputer.api.websockets import Protocol as WebSocketProtocol
+from komputer.api.app import ApiSettings, app
+from komputer.api.websockets import LimitedWebSocketProtocol as WebSocketProtocol
 
-__all__ = ["Settings", "WebSocketProtocol", "app"]
+__all__ = ["ApiSettings", "WebSocketProtocol", "app"]

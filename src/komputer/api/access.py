@@ -15,7 +15,7 @@ import structlog
 from komputer.api.rates import Rate
 from komputer.domain.errors import Forbidden, TooManyRequests, Unauthorized, Unavailable
 from komputer.kube import Cluster, Kind
-from komputer.kube.ttl_cache import Remembered
+from komputer.kube.ttl_cache import TTLCache
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ DENIED_S: Final = 5.0
 """How long a right counts, or its absence. kube-apiserver's own webhook authorizer caches 5 min and 30 s."""
 TOKENS_KEPT: Final = 10_000
 """Of those that were recognised, and as many of those that were not: who makes tokens up pushes nobody out."""
-STRANGERS_AT_ONCE: Final = 8
+MAX_UNKNOWN_TOKEN_REVIEWS: Final = 8
 """Reviews of tokens that were not recognised before. The other turns of our client to the Kubernetes API (32) are for
 callers whom we know."""
 STRANGERS_WAITING: Final = 64
@@ -47,7 +47,7 @@ class Caller:
     groups: tuple[str, ...] = ()
 
 
-class Right(NamedTuple):
+class AccessRequest(NamedTuple):
     """What is to be done to which objects; without `namespace`: of all namespaces, without `name`: to any."""
 
     verb: str
@@ -73,13 +73,13 @@ class Access:
     def __init__(self, cluster: Cluster, audiences: tuple[str, ...] = ()) -> None:
         self._cluster = cluster
         self._audiences = audiences or (None,)
-        self._callers: Remembered[bytes, Caller | None] = Remembered(
+        self._callers: TTLCache[bytes, Caller | None] = TTLCache(
             lambda caller: TRUSTED_S if caller else REFUSED_S, TOKENS_KEPT, kind=lambda caller: caller is not None
         )
         self._refused = Rate(STRANGERS_REFUSED_PER_SECOND)
         self._strangers = 0
-        self._turns = asyncio.Semaphore(STRANGERS_AT_ONCE)
-        self._decisions: Remembered[tuple[Caller, Right], bool] = Remembered(
+        self._turns = asyncio.Semaphore(MAX_UNKNOWN_TOKEN_REVIEWS)
+        self._decisions: TTLCache[tuple[Caller, AccessRequest], bool] = TTLCache(
             lambda allowed: ALLOWED_S if allowed else DENIED_S, DECISIONS_KEPT
         )
 
@@ -128,18 +128,18 @@ class Access:
                 return Caller(known.username, known.groups)
         return None
 
-    async def may(self, caller: Caller, right: Right) -> bool:
+    async def may(self, caller: Caller, right: AccessRequest) -> bool:
         """Whether RBAC says so. Who may do it to all objects of a namespace is not asked about each."""
         if right.name is not None and await self._decided(caller, right._replace(name=None)):
             return True
         return await self._decided(caller, right)
 
-    async def require(self, caller: Caller, right: Right) -> None:
+    async def require(self, caller: Caller, right: AccessRequest) -> None:
         """Raises `Forbidden` with a sentence that says what is missing."""
         if not await self.may(caller, right):
             raise Forbidden(f"{caller.username} may not {right.text}; ask for that right in Kubernetes RBAC")
 
-    async def _decided(self, caller: Caller, right: Right) -> bool:
+    async def _decided(self, caller: Caller, right: AccessRequest) -> bool:
         verb, kind, namespace, name, subresource = right
         return await self._decisions.get(
             (caller, right),

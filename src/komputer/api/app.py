@@ -15,7 +15,7 @@ from komputer.api.access import Access
 from komputer.api.audit import Audited
 from komputer.api.auth import Authenticated, authorize
 from komputer.api.idempotency import OncePerKey
-from komputer.api.metrics import Counted, Metrics
+from komputer.api.metrics import ApiMetrics, Counted
 from komputer.api.middleware import BodyLimit, KnownOrigins, LoopbackOnly
 from komputer.api.rates import RateLimited
 from komputer.api.routes import agents as agent_routes
@@ -23,22 +23,22 @@ from komputer.api.routes import connectors as connector_routes
 from komputer.api.routes import costs, health, index, messages, namespaces
 from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
-from komputer.api.stream import READERS, Streams
+from komputer.api.stream import READERS, EventStreams
 from komputer.api.typos import known_parameters
 from komputer.background import Background
 from komputer.domain import names
 from komputer.domain.addresses import AddressRules
 from komputer.domain.config import Config
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.tail import Tail
 from komputer.events.log import Log
-from komputer.kube import AGENTS, CONFIGS, CONNECTORS, Cache, Change, Cluster
+from komputer.kube import AGENTS, CONFIGS, CONNECTORS, Cache, CacheChange, Cluster
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.overlay import Overlay
-from komputer.services.agents.secrets import Secrets
+from komputer.services.agents.secrets import SecretStore
 from komputer.services.connectors.connectors import Connectors
-from komputer.services.connectors.egress import Outward
-from komputer.services.connectors.tools import Tools
+from komputer.services.connectors.egress import EgressClient
+from komputer.services.connectors.tools import ToolListings
 
 ROUTERS = (
     agent_routes.router,
@@ -56,7 +56,7 @@ async def _nothing() -> None:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ApiSettings:
     """What one API process is told."""
 
     default_namespace: str = names.DEFAULT_NAMESPACE
@@ -88,24 +88,24 @@ class Settings:
     """Whether only this machine's own programs may call, and no web page of another origin: there is no other guard."""
 
 
-def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
+def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
     """The app; its background work lives as long as its lifespan."""
     cache = Cache(cluster, AGENTS, namespaces=settings.namespaces)
-    bell = Bell(log.bell())
+    bell = Notifier(log.bell())
     overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
     connector_cache, configs = Cache(cluster, CONNECTORS, namespaces=settings.namespaces), Cache(cluster, CONFIGS)
-    streams = Streams(Tail(log, bell), settings.readers)
-    outward, seen = Outward(settings.addresses), log.health()
+    streams = EventStreams(Tail(log, bell), settings.readers)
+    outward, seen = EgressClient(settings.addresses), log.health()
     background = Background()
 
     def every_config() -> list[Config]:
         return Config.understood(configs.items())
 
-    agents = Agents(cluster, cache, overlay, log, connector_cache, Secrets(cluster, every_config))
+    agents = Agents(cluster, cache, overlay, log, connector_cache, SecretStore(cluster, every_config))
     connectors = Connectors(cluster, connector_cache, cache, seen, settings.addresses, every_config)
-    tools = Tools(cluster, outward, seen, every_config)
+    tools = ToolListings(cluster, outward, seen, every_config)
 
-    def forget_deleted(change: Change) -> None:
+    def forget_deleted(change: CacheChange) -> None:
         if change.type == "DELETED":
             agents.forget((change.manifest["metadata"]["namespace"], change.manifest["metadata"]["name"]))
 
@@ -134,7 +134,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> FastAPI:
     )
     made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
     made.state.settings, made.state.log, made.state.agents, made.state.overlay = settings, log, agents, overlay
-    made.state.metrics, made.state.background = Metrics(agents, streams, made.state.caches), background
+    made.state.metrics, made.state.background = ApiMetrics(agents, streams, made.state.caches), background
     made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
     access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None
     made.state.access = access

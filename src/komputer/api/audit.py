@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from komputer.api.access import Caller, Right
+from komputer.api.access import AccessRequest, Caller
 
 log = structlog.get_logger("komputer.audit")
 
@@ -16,10 +16,10 @@ NAME_LIMIT: Final = 100
 
 
 @dataclass
-class Asked:
+class AuditRecord:
     """What `authorize` has found out that a request is about; None where it was refused before."""
 
-    right: Right | None = None
+    right: AccessRequest | None = None
 
 
 class Audited:
@@ -32,7 +32,7 @@ class Audited:
         if scope["type"] != "http" or scope["method"] in READING or not scope["path"].startswith("/api/"):
             await self.app(scope, receive, send)
             return
-        asked, status = Asked(), 500  # what an exception is answered with, outside of us
+        asked, status = AuditRecord(), 500  # what an exception is answered with, outside of us
         state = scope.setdefault("state", {})
         state["asked"] = asked
 

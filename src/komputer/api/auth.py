@@ -12,7 +12,7 @@ from typing import Final
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from komputer.api.access import Access, Caller, Right
+from komputer.api.access import Access, AccessRequest, Caller
 from komputer.api.errors import translated
 from komputer.api.rights import NEEDS, Need
 from komputer.domain import names
@@ -131,19 +131,19 @@ def checked_namespace(given: str | None) -> str | None:
     return given or None
 
 
-async def _right(request: Request, need: Need) -> Right:
+async def _right(request: Request, need: Need) -> AccessRequest:
     """What this request needs. `namespace` None: it asks for all, and is shown what it may see."""
     namespace = await named_namespace(request)
     name: str | None = request.path_params.get("name")
     verb = need.verb
     if need.scope in ("all", "anybody"):
-        return Right(verb, need.kind, namespace, None, need.subresource)
+        return AccessRequest(verb, need.kind, namespace, None, need.subresource)
     namespace = namespace or request.app.state.settings.default_namespace
     if need.scope == "named":
         given = (await _json(request)).get("name")
         if isinstance(given, str) and request.app.state.agents.knows(namespace, given):
             verb, name = "update", given
-    return Right(verb, need.kind, namespace, name, need.subresource)
+    return AccessRequest(verb, need.kind, namespace, name, need.subresource)
 
 
 async def _json(request: Request) -> dict[str, object]:
@@ -155,7 +155,7 @@ async def _json(request: Request) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-async def require(connection: HTTPConnection, right: Right) -> None:
+async def require(connection: HTTPConnection, right: AccessRequest) -> None:
     """Raises `Forbidden` where the caller lacks it."""
     access, caller = access_of(connection), caller_of(connection)
     if access is not None and caller is not None:
@@ -167,7 +167,7 @@ def permission(connection: HTTPConnection, namespace: str) -> Permission:
     caller do it, or it raises `Forbidden`."""
 
     async def ask(verb: str, kind: Kind, name: str | None = None) -> None:
-        await require(connection, Right(verb, kind, namespace, name))
+        await require(connection, AccessRequest(verb, kind, namespace, name))
 
     return ask
 
@@ -175,7 +175,7 @@ def permission(connection: HTTPConnection, namespace: str) -> Permission:
 async def may_use(request: Request, kind: Kind, namespace: str, wanted: Iterable[str] | None) -> None:
     """An agent or a connector gets only what its maker may read. Raises `Forbidden`."""
     for name in wanted or ():
-        await require(request, Right("get", kind, namespace, name))
+        await require(request, AccessRequest("get", kind, namespace, name))
 
 
 class Sight:
@@ -183,7 +183,7 @@ class Sight:
 
     def __init__(self, connection: HTTPConnection, verb: str, kind: Kind, subresource: str | None = None) -> None:
         self._access, self._caller = access_of(connection), caller_of(connection)
-        self._right = Right(verb, kind, None, None, subresource)
+        self._right = AccessRequest(verb, kind, None, None, subresource)
 
     async def includes(self, namespace: str) -> bool:
         access, caller = self._access, self._caller
@@ -203,7 +203,7 @@ class Sight:
         return frozenset(name for name, is_seen in zip(candidates, seen, strict=True) if is_seen)
 
 
-async def while_allowed(connection: HTTPConnection, right: Right | None) -> None:
+async def while_allowed(connection: HTTPConnection, right: AccessRequest | None) -> None:
     """Returns never; raises `Unauthorized` or `Forbidden` when the caller may no longer follow (`right` None: when the
     token is no longer valid). While nobody can tell, they may."""
     access = access_of(connection)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from komputer.api.errors import answer, translated
 from komputer.background import retried
 from komputer.domain.errors import KomputerError, Unavailable
-from komputer.redis.idempotency import LOCK_MS, Answer, Idempotency, InFlight, Record
+from komputer.redis.idempotency import LOCK_MS, Idempotency, InFlight, Record, StoredResponse
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class OncePerKey:
         where = orjson.dumps([caller, str(namespace), scope["path"], key])
         return hashlib.sha256(where).hexdigest(), hashlib.sha256(orjson.dumps(query) + b"\n" + body).hexdigest()
 
-    async def _once(self, key: str, digest: str, act: Callable[[Record], Awaitable[Answer]]) -> Answer:
+    async def _once(self, key: str, digest: str, act: Callable[[Record], Awaitable[StoredResponse]]) -> StoredResponse:
         holder, deadline = uuid4().hex, time.monotonic() + WAIT_S
         record, is_new = await self._requests.opened(key, digest)
         while record.answer is None and not await self._requests.lock(key, holder):
@@ -108,7 +108,7 @@ class OncePerKey:
             renewing.cancel()
             await asyncio.shield(self._unlock(key, holder))
 
-    async def _keep(self, key: str, record: Record, given: Answer, *, is_new: bool) -> None:
+    async def _keep(self, key: str, record: Record, given: StoredResponse, *, is_new: bool) -> None:
         try:
             if given.status in DECIDED_NOTHING:
                 if is_new:
@@ -119,7 +119,7 @@ class OncePerKey:
             # It was carried out, so it is answered; the next try finds by the id that it was.
             log.warning("answer not kept", error=error.message)
 
-    async def _carried_out(self, scope: Scope, body: bytes, record: Record) -> Answer:
+    async def _carried_out(self, scope: Scope, body: bytes, record: Record) -> StoredResponse:
         messages: list[Message] = []
 
         async def keep(message: Message) -> None:
@@ -135,7 +135,9 @@ class OncePerKey:
         start = next(message for message in messages if message["type"] == "http.response.start")
         raw = b"".join(message.get("body", b"") for message in messages if message["type"] == "http.response.body")
         headers = [(name.decode(), value.decode("latin-1")) for name, value in start["headers"]]
-        return Answer(start["status"], [pair for pair in headers if pair[0].lower() in KEPT_HEADERS], raw.decode())
+        return StoredResponse(
+            start["status"], [pair for pair in headers if pair[0].lower() in KEPT_HEADERS], raw.decode()
+        )
 
     async def _renew(self, key: str, holder: str) -> None:
         while True:

@@ -22,7 +22,7 @@ PARAMETER = re.compile(r"\{(\w+)\}")
 UNMATCHED = "unmatched"
 
 
-class Metrics:
+class ApiMetrics:
     """Of one app."""
 
     def __init__(self, agents: Agents, open_streams: Any, caches: Iterable[Cache] = ()) -> None:
@@ -80,7 +80,7 @@ class Metrics:
 class Counted:
     """Around the app."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
         self.app = app
         self._metrics = metrics
 

@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, NotFound, Unauthorized, Unavailable
-from komputer.events.follow.cursors import Mark
-from komputer.events.follow.sources import GAP, Told
-from komputer.events.follow.tail import Ended, Tail
-from komputer.kube import Change
+from komputer.events.follow.cursors import Cursor
+from komputer.events.follow.sources import GAP, Delivery
+from komputer.events.follow.tail import StreamEnded, Tail
+from komputer.kube import CacheChange
 
 log = structlog.get_logger(__name__)
 
@@ -48,16 +48,16 @@ class Follower(Protocol):
     """Who takes events: a reader of the tail, or a member of a group."""
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> Cursor:
         """Of all that was taken."""
 
     async def begin(self) -> None:
         """From here on nothing is missed."""
 
-    async def take(self) -> list[Told]:
+    async def take(self) -> list[Delivery]:
         """At least one; waits for it."""
 
-    async def confirm(self, told: list[Told], ponged: Callable[[], Awaitable[None]] | None) -> None:
+    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
         """These were sent; `ponged` returns when the client has answered a ping, and so has got them."""
 
     async def close(self) -> None:
@@ -67,10 +67,10 @@ class Follower(Protocol):
 class Filter(Protocol):
     """What of the events that are followed one reader gets."""
 
-    async def of(self, taken: list[Told]) -> list[Told]:
+    async def of(self, taken: list[Delivery]) -> list[Delivery]:
         """Those of `taken` that the reader asked for and may see, with cursors that name nobody else."""
 
-    async def cursor(self, mark: Mark) -> str:
+    async def cursor(self, mark: Cursor) -> str:
         """As the reader gets it."""
 
 
@@ -92,7 +92,7 @@ class Draining(KomputerError):
         super().__init__("the server is about to stop; come back with your cursor")
 
 
-class Streams:
+class EventStreams:
     """All open streams of a process."""
 
     def __init__(self, tail: Tail, limit: int = READERS) -> None:
@@ -104,7 +104,7 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def agent_changed(self, change: Change) -> None:
+    def agent_changed(self, change: CacheChange) -> None:
         """Ends the streams of an agent that is gone or going."""
         metadata = change.manifest["metadata"]
         is_gone = change.type == "DELETED" or bool(metadata.get("deletionTimestamp"))
@@ -164,7 +164,7 @@ def close_code(error: KomputerError) -> int:
     match error:
         case TooSlow():
             return TOO_SLOW
-        case Ended():
+        case StreamEnded():
             return DELETED
         case NotFound():
             return NOT_FOUND
@@ -189,7 +189,7 @@ def close_reason(error: KomputerError) -> str:
 
 
 async def websocket(
-    streams: Streams,
+    streams: EventStreams,
     follow: Callable[[], Awaitable[tuple[Follower, Guard]]],
     scope: Scope,
     receive: Receive,
@@ -247,7 +247,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        streams: Streams,
+        streams: EventStreams,
         follow: Callable[[], Follower],
         wanted: Filter,
         guard: Guard,
@@ -269,7 +269,7 @@ class EventStream(Response):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 is_begun = True
                 await until_any(self._chunks(follower, send), self._guard, receive, ending)
-        except (Ended, Draining, Unauthorized, Forbidden) as end:
+        except (StreamEnded, Draining, Unauthorized, Forbidden) as end:
             if not is_begun:
                 raise
             await send({"type": "http.response.body", "body": end_message(end).encode()})
@@ -306,7 +306,7 @@ def end_message(end: KomputerError) -> str:
     return ": restarting\n\n" if isinstance(end, Draining) else f": {sentence}\nevent: end\ndata: {end.code}\n\n"
 
 
-def sse(told: Told) -> str:
+def sse(told: Delivery) -> str:
     """One event as a browser's `EventSource` reads it; a gap has a name of its own."""
     name = f"event: {GAP}\n" if told.type == GAP else ""
     return f"id: {told.cursor}\n{name}data: {told.text}\n\n"

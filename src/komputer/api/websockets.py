@@ -11,7 +11,7 @@ from komputer.api.stream import PONGED
 from komputer.http.websocket import WebSocketProtocol
 
 
-class Protocol(WebSocketProtocol):
+class LimitedWebSocketProtocol(WebSocketProtocol):
     """uvicorn's, with three additions: a close frame does not wait for a client that takes nothing, the scope's
     extension `PONGED` tells when a client has got what was sent to it, and a client that offers subprotocols gets the
     first one that is not a token, since browsers fail without an answer."""

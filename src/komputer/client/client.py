@@ -211,7 +211,7 @@ class Client:
             raise ApiError(f"{self._api} does not stream events as Komputer does; check the address", "not_komputer", 0)
         return event
 
-    def _streamed(self, path: str, after: str, types: str | None) -> Iterator[sse.Message]:
+    def _streamed(self, path: str, after: str, types: str | None) -> Iterator[sse.ServerSentEvent]:
         """The messages of one connection. Ends when the connection does."""
         query = {"namespace": self._namespace, "types": types}
         asked = {key: value for key, value in query.items() if value is not None}

@@ -8,7 +8,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-class Message(NamedTuple):
+class ServerSentEvent(NamedTuple):
     """One dispatched message of a stream."""
 
     id: str
@@ -37,7 +37,7 @@ def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
             pending = [piece]
 
 
-def messages(chunks: Iterable[bytes]) -> Iterator[Message]:
+def messages(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
     """Yield the messages of a stream; one that was cut off is dropped. Bytes that are not UTF-8 are replaced."""
     event_id, event, data = "", "", list[str]()
     is_first = True
@@ -45,7 +45,7 @@ def messages(chunks: Iterable[bytes]) -> Iterator[Message]:
         line = received.removeprefix(_BYTE_ORDER_MARK) if is_first else received
         is_first = False
         if not line:
-            yield Message(event_id, event, "\n".join(data) if data else None)
+            yield ServerSentEvent(event_id, event, "\n".join(data) if data else None)
             event, data = "", []
             continue
         field, _, value = line.partition(b":")

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, NamedTuple
 from pydantic import Field
 
 from komputer.domain import names
-from komputer.domain.base import AGE, Column, Condition, Decimal4, Int32, Int64, Part, Preserved, Resource
+from komputer.domain.base import AGE, Condition, Decimal4, Int32, Int64, Preserved, PrinterColumn, Resource, WireModel
 
 INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
 """Below what etcd takes for an object (1.5 MiB), with room for the manifest's and a task's text and the prompts."""
@@ -50,14 +50,14 @@ def is_model_alias(model: str) -> bool:
     return model.lower().removesuffix("[1m]") in MODEL_ALIASES
 
 
-class Covers(Part):
+class Covers(WireModel):
     """What of the manifest the API had seen when it assigned a task: that much is not to be run after it."""
 
     digest: Digest
     manifest_task_id: Annotated[TaskID | None, Field(alias="manifestTaskID")] = None
 
 
-class Task(Part):
+class Task(WireModel):
     """A task that the API assigned."""
 
     id: TaskID
@@ -72,7 +72,7 @@ class Task(Part):
     ] = None
 
 
-class Storage(Part):
+class Storage(WireModel):
     """The agent's disk."""
 
     size: Annotated[
@@ -87,7 +87,7 @@ class Storage(Part):
     ] = None
 
 
-class AgentSpec(Part):
+class AgentSpec(WireModel):
     """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
 
     instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
@@ -161,14 +161,14 @@ class AgentSpec(Part):
     ] = None
 
 
-class ManifestTask(Part):
+class ManifestTask(WireModel):
     """The id that the operator gave to the task which the manifest's present instructions are."""
 
     digest: Digest
     id: TaskID
 
 
-class AgentStatus(Part):
+class AgentStatus(WireModel):
     """What the operator saw and counted. Nobody else writes it."""
 
     phase: Annotated[
@@ -250,15 +250,15 @@ class Agent(Resource):
 
     kind_name: ClassVar[str] = "KomputerAgent"
     plural: ClassVar[str] = "komputeragents"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(name="Phase", type="string", json_path=".status.phase"),
-        Column(name="Task", type="string", json_path=".status.taskStatus"),
-        Column(name="Model", type="string", json_path=".spec.model"),
-        Column(name="Cost", type="string", json_path=".status.totalCostUSD"),
-        Column(name="Queue", type="integer", json_path=".status.queuePosition", priority=1),
-        Column(name="Message", type="string", json_path=".status.lastTaskMessage", priority=1),
-        Column(name="Pod", type="string", json_path=".status.podName", priority=1),
-        Column(name="Connectors", type="string", json_path=".spec.connectors", priority=1),
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn(name="Phase", type="string", json_path=".status.phase"),
+        PrinterColumn(name="Task", type="string", json_path=".status.taskStatus"),
+        PrinterColumn(name="Model", type="string", json_path=".spec.model"),
+        PrinterColumn(name="Cost", type="string", json_path=".status.totalCostUSD"),
+        PrinterColumn(name="Queue", type="integer", json_path=".status.queuePosition", priority=1),
+        PrinterColumn(name="Message", type="string", json_path=".status.lastTaskMessage", priority=1),
+        PrinterColumn(name="Pod", type="string", json_path=".status.podName", priority=1),
+        PrinterColumn(name="Connectors", type="string", json_path=".spec.connectors", priority=1),
         AGE,
     )
 
@@ -266,7 +266,7 @@ class Agent(Resource):
     status: AgentStatus = Field(default_factory=AgentStatus)
 
 
-class Wanted(NamedTuple):
+class WantedTask(NamedTuple):
     """A task that is to be run now."""
 
     id: str
@@ -280,7 +280,7 @@ class Unrecorded(Enum):
     YES = "unrecorded"
 
 
-def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) -> Wanted | Unrecorded | None:
+def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) -> WantedTask | Unrecorded | None:
     """Which task is to be run now, or None.
 
     `ended` are ids of tasks that the log says have ended; those that the status names are added here. The API's task
@@ -290,18 +290,18 @@ def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) ->
     over = {*ended, *status.ended_tasks}
     task, recorded = spec.task, status.manifest_task
     if task and task.id not in over:
-        return Wanted(task.id, task.instructions, task.kind)
+        return WantedTask(task.id, task.instructions, task.kind)
     if recorded is None or recorded.digest != digest_of(spec.instructions):
         return Unrecorded.YES
     if task and recorded.id in (task.id, task.covers.manifest_task_id):
         return None
-    return None if recorded.id in over else Wanted(recorded.id, spec.instructions)
+    return None if recorded.id in over else WantedTask(recorded.id, spec.instructions)
 
 
 def may_start(spec: AgentSpec, status: AgentStatus, task_id: str) -> bool:
     """Whether an agent's runtime may begin this task now: it is the one that is wanted."""
     task = wanted(spec, status)
-    return isinstance(task, Wanted) and task.id == task_id
+    return isinstance(task, WantedTask) and task.id == task_id
 
 
 class LiveTask(NamedTuple):

@@ -17,7 +17,7 @@ CONDITION_LIMIT = 1024
 """Characters of a condition's message; longer ones are cut. Kubernetes' own limit is 32768; a person reads one line."""
 
 
-class Part(BaseModel):
+class WireModel(BaseModel):
     """A piece of a resource: camelCase on the wire, snake_case here, unknown fields ignored, never changed in place."""
 
     model_config = ConfigDict(
@@ -47,7 +47,7 @@ Decimal4 = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", max_length=40)]
 """US dollars as a decimal string; ours have at least four fraction digits."""
 
 
-class Condition(Part):
+class Condition(WireModel):
     """As metav1.Condition. `reason` is CamelCase and stable, `message` is for people."""
 
     type: Annotated[str, Field(description="What the condition is about, in CamelCase, such as Ready.", max_length=316)]
@@ -67,7 +67,7 @@ class Condition(Part):
     ] = None
 
 
-class Metadata(Part):
+class Metadata(WireModel):
     """The fields of ObjectMeta that we read."""
 
     name: str = ""
@@ -82,13 +82,13 @@ class Metadata(Part):
     owner_references: list[dict[str, Any]] = Field(default_factory=list)
 
 
-class Resource(Part):
+class Resource(WireModel):
     """A custom resource. Subclasses say their names and columns; `crds.py` makes the manifests of them."""
 
     kind_name: ClassVar[str]
     plural: ClassVar[str]
     namespaced: ClassVar[bool] = True
-    columns: ClassVar[tuple["Column", ...]] = ()
+    columns: ClassVar[tuple["PrinterColumn", ...]] = ()
 
     metadata: Metadata = Field(default_factory=Metadata)
 
@@ -165,7 +165,7 @@ def texts_in(value: Any) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
-class Column(Part):
+class PrinterColumn(WireModel):
     """A printer column of `kubectl get`. Priority 1 shows with `-o wide` only."""
 
     name: str
@@ -175,7 +175,7 @@ class Column(Part):
     description: str = ""
 
 
-AGE = Column(name="Age", type="date", json_path=".metadata.creationTimestamp")
+AGE = PrinterColumn(name="Age", type="date", json_path=".metadata.creationTimestamp")
 
 
 def rfc3339(moment: datetime) -> str:

@@ -5,11 +5,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationError
 
-from komputer.domain.base import AGE, Column, Int32, Manifest, Part, Preserved, Resource, fields_of
+from komputer.domain.base import AGE, Int32, Manifest, Preserved, PrinterColumn, Resource, WireModel, fields_of
 from komputer.domain.template import SecretKeyRef
 
 
-class RedisRef(Part):
+class RedisRef(WireModel):
     """Where the event log is. Pods never get this: only api, gateway and operator speak to Redis."""
 
     address: Annotated[str, Field(description="Host and port of the server, such as redis:6379.")]
@@ -18,14 +18,14 @@ class RedisRef(Part):
     password_secret: Annotated[SecretKeyRef | None, Field(description="Where the server's password is kept.")] = None
 
 
-class SecretRef(Part):
+class SecretRef(WireModel):
     """A Secret."""
 
     name: Annotated[str, Field(description="Name of the Secret.")]
     namespace: Annotated[str | None, Field(description="Namespace of the Secret; without it any.")] = None
 
 
-class ConfigSpec(Part):
+class ConfigSpec(WireModel):
     """Platform-wide settings."""
 
     redis: Annotated[RedisRef, Field(description="Where the event log is.")]
@@ -67,7 +67,7 @@ class Config(Resource):
     kind_name: ClassVar[str] = "KomputerConfig"
     plural: ClassVar[str] = "komputerconfigs"
     namespaced: ClassVar[bool] = False
-    columns: ClassVar[tuple[Column, ...]] = (AGE,)
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (AGE,)
 
     spec: ConfigSpec
 

@@ -7,7 +7,18 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from komputer.domain import names
-from komputer.domain.base import AGE, Column, Condition, Int32, Int64, Manifest, Part, Resource, fields_of, texts_in
+from komputer.domain.base import (
+    AGE,
+    Condition,
+    Int32,
+    Int64,
+    Manifest,
+    PrinterColumn,
+    Resource,
+    WireModel,
+    fields_of,
+    texts_in,
+)
 
 AuthType = Literal["token", "oauth", "header", "none"]
 DEFAULT_KEY: Final = "token"
@@ -51,7 +62,7 @@ _HEADERS_OF_OURS: Final = frozenset(
 )
 
 
-class ConnectorSecretRef(Part):
+class ConnectorSecretRef(WireModel):
     """A key of a Secret of the connector's own namespace."""
 
     name: Annotated[str, Field(description="Name of the Secret.", max_length=253)]
@@ -61,7 +72,7 @@ class ConnectorSecretRef(Part):
     ] = None
 
 
-class ConnectorSpec(Part):
+class ConnectorSpec(WireModel):
     """Where the server is, and which credential the gateway adds. The credential itself stands in a Secret."""
 
     type: Annotated[Literal["remote"], Field(description="How the server is reached: remote, by streamable HTTP.")] = (
@@ -86,7 +97,7 @@ class ConnectorSpec(Part):
     disabled: Annotated[bool, Field(description="No agent can use it until this is false.")] = False
 
 
-class ConnectorStatus(Part):
+class ConnectorStatus(WireModel):
     """Written by nobody but the operator."""
 
     attached_agents: Annotated[Int32 | None, Field(description="How many agents name the connector.")] = None
@@ -110,10 +121,10 @@ class Connector(Resource):
 
     kind_name: ClassVar[str] = "KomputerConnector"
     plural: ClassVar[str] = "komputerconnectors"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(name="Service", type="string", json_path=".spec.service"),
-        Column(name="URL", type="string", json_path=".spec.url"),
-        Column(name="Agents", type="integer", json_path=".status.attachedAgents"),
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn(name="Service", type="string", json_path=".spec.service"),
+        PrinterColumn(name="URL", type="string", json_path=".spec.url"),
+        PrinterColumn(name="Agents", type="integer", json_path=".status.attachedAgents"),
         AGE,
     )
 

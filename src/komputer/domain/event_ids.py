@@ -45,7 +45,7 @@ def timestamp_of(event_id: str) -> str:
     return f"{_second(ms[:-3])}.{ms[-3:]:0>3}{us:0>3}Z"
 
 
-class Cursor(NamedTuple):
+class Position(NamedTuple):
     """A place in a log. `low` and `high` differ where a time lies between two microseconds."""
 
     low: int
@@ -53,12 +53,12 @@ class Cursor(NamedTuple):
     is_id: bool
 
 
-def cursor(text: str) -> Cursor:
+def cursor(text: str) -> Position:
     """From an event id or an RFC 3339 time of any precision and offset. A blank before the offset is a `+` that was not
     escaped in a query. Raises `Invalid` (`invalid-cursor`)."""
     if _ID.fullmatch(text):
         micros = micros_of(text)
-        return Cursor(micros, micros, True)
+        return Position(micros, micros, True)
     found = _TIME.fullmatch(text)
     if not found:
         raise _nonsense(text)
@@ -73,7 +73,7 @@ def cursor(text: str) -> Cursor:
     digits = (fraction or "").ljust(6, "0")
     micros = (moment - _EPOCH) // _MICROSECOND + int(seconds) * 1_000_000 + int(digits[:6]) - east * 60_000_000
     is_between = any(digit != "0" for digit in digits[6:])
-    return Cursor(max(0, micros), max(0, micros + is_between), False)
+    return Position(max(0, micros), max(0, micros + is_between), False)
 
 
 def _offset(text: str) -> int:

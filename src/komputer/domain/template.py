@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from komputer.domain.agent import Storage
-from komputer.domain.base import AGE, Column, Int32, Part, Preserved, Resource
+from komputer.domain.base import AGE, Int32, Preserved, PrinterColumn, Resource, WireModel
 
 
-class SecretKeyRef(Part):
+class SecretKeyRef(WireModel):
     """A key of a Secret."""
 
     name: Annotated[str, Field(description="Name of the Secret.")]
@@ -19,7 +19,7 @@ class SecretKeyRef(Part):
     ] = None
 
 
-class TemplateSpec(Part):
+class TemplateSpec(WireModel):
     """A PodSpec whose container `agent` runs the runtime, and the disk."""
 
     pod_spec: Annotated[Preserved, Field(description="A PodSpec; its container `agent` (or its first) runs the agent.")]
@@ -38,7 +38,7 @@ class Template(Resource):
 
     kind_name: ClassVar[str] = "KomputerAgentTemplate"
     plural: ClassVar[str] = "komputeragenttemplates"
-    columns: ClassVar[tuple[Column, ...]] = (AGE,)
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (AGE,)
 
     spec: TemplateSpec
 
@@ -49,6 +49,6 @@ class ClusterTemplate(Resource):
     kind_name: ClassVar[str] = "KomputerAgentClusterTemplate"
     plural: ClassVar[str] = "komputeragentclustertemplates"
     namespaced: ClassVar[bool] = False
-    columns: ClassVar[tuple[Column, ...]] = (AGE,)
+    columns: ClassVar[tuple[PrinterColumn, ...]] = (AGE,)
 
     spec: TemplateSpec

@@ -13,7 +13,7 @@ import orjson
 from komputer.domain.agent import LiveTask, Outcome, TaskStatus
 from komputer.domain.event_ids import id_of, micros_of, timestamp_of
 from komputer.events import schema
-from komputer.protocol.wire import Answer
+from komputer.protocol.wire import AppendResult
 
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
 READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost", "bytes")
@@ -49,7 +49,7 @@ class Numbered(NamedTuple):
     """Of an end: the last message that the model has answered. None: whatever was said, the task is over."""
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """An event as the log has it. `id` is its cursor."""
 
     id: str
@@ -95,14 +95,14 @@ class Page(NamedTuple):
     """There are more, but they would not fit into `PAGE_BYTES`."""
 
 
-class Said(NamedTuple):
+class MessageId(NamedTuple):
     """A message to a running task, by the id of its event."""
 
     id: str
     task_id: str
 
 
-class Row(NamedTuple):
+class EventRow(NamedTuple):
     id: str
     type: str
     payload: bytes
@@ -143,13 +143,13 @@ def _complete(values: Sequence[bytes | None], fields: Sequence[str]) -> Sequence
     return values if len(values) == len(fields) else [*values, *[None] * len(fields)][: len(fields)]
 
 
-def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[Row]:
+def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[EventRow]:
     """What a server answers of a stream. An entry that is not ours is an `unreadable` one, and one whose id can be no
     event's is left out."""
     return [row for entry, fields in entries if (row := _row(entry, fields)) is not None]
 
 
-def _row(entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> Row | None:
+def _row(entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> EventRow | None:
     if _ID.fullmatch(entry):
         event_id = entry.decode()
     elif found := _FOREIGN_ID.fullmatch(entry):
@@ -176,11 +176,11 @@ def _row(entry: bytes, fields: Mapping[bytes, bytes] | Sequence[bytes]) -> Row |
         return _unreadable(event_id, "its payload is no object")
     if 10 in payload or 13 in payload:  # a line break between its values would break a frame of Server-Sent Events
         payload = orjson.dumps(parsed)
-    return Row(event_id, name, payload)
+    return EventRow(event_id, name, payload)
 
 
-def _unreadable(event_id: str, why: str) -> Row:
-    return Row(event_id, UNREADABLE, orjson.dumps({"error": f"the log's entry is no event: {why}"}))
+def _unreadable(event_id: str, why: str) -> EventRow:
+    return EventRow(event_id, UNREADABLE, orjson.dumps({"error": f"the log's entry is no event: {why}"}))
 
 
 def _text(value: bytes) -> str:
@@ -263,6 +263,6 @@ def texts_of(values: Iterable[bytes]) -> list[str]:
     return [_text(value) for value in values]
 
 
-def answers_of(values: Iterable[bytes]) -> list[Answer]:
-    known: dict[str, Answer] = {answer: answer for answer in get_args(Answer)}
+def answers_of(values: Iterable[bytes]) -> list[AppendResult]:
+    known: dict[str, AppendResult] = {answer: answer for answer in get_args(AppendResult)}
     return [known[value.decode()] for value in values]

@@ -22,12 +22,12 @@ from komputer.events.entries import (
     LIVE_FIELDS,
     READ_FIELDS,
     UNREADABLE,
-    Entry,
     Live,
+    LogEntry,
     LogKey,
+    MessageId,
     Numbered,
     Page,
-    Said,
     State,
     answers_of,
     fields_of,
@@ -37,12 +37,12 @@ from komputer.events.entries import (
     to_json,
 )
 from komputer.events.follow.notifier import EVERYTHING, LENGTH, Rings, is_place, listen, rings_since
-from komputer.events.reading import NOBODYS, PAGE_BYTES, OnLive, Read, Reader, above, message_of
+from komputer.events.reading import NOBODYS, PAGE_BYTES, LogReader, OnLive, Read, above, message_of
 from komputer.events.scripts import APPEND
-from komputer.protocol.wire import Answer, Pulse, Welcome
+from komputer.protocol.wire import AppendResult, Pulse, Welcome
 from komputer.redis.address import Address
-from komputer.redis.connection import Durability, Server, is_damaged
-from komputer.redis.connector_health import Health
+from komputer.redis.connection import Durability, RedisConnection, is_damaged
+from komputer.redis.connector_health import ConnectorHealth
 from komputer.redis.idempotency import Idempotency
 from komputer.redis.presence import Presence
 
@@ -51,13 +51,13 @@ __all__ = [
     "EXPIRY",
     "RETENTION",
     "RETENTION_BYTES",
-    "Entry",
     "Live",
     "Log",
+    "LogEntry",
     "LogKey",
+    "MessageId",
     "Numbered",
     "Page",
-    "Said",
 ]
 
 RETENTION: Final = 10_000
@@ -82,13 +82,19 @@ class Log:
     """The logs of all agents on one server. Raises `Unavailable` (`log-unavailable`) while that does not answer."""
 
     def __init__(
-        self, server: Server, *, prefix: str, retention: int, expiry: timedelta, retention_bytes: int = RETENTION_BYTES
+        self,
+        server: RedisConnection,
+        *,
+        prefix: str,
+        retention: int,
+        expiry: timedelta,
+        retention_bytes: int = RETENTION_BYTES,
     ) -> None:
         self._server = server
         self._prefix = prefix
         self._retention = retention
         self._retention_bytes = retention_bytes
-        self._reader = Reader(server, prefix)
+        self._reader = LogReader(server, prefix)
         self._expiry_s = int(expiry.total_seconds())
 
     @classmethod
@@ -103,7 +109,9 @@ class Log:
     ) -> "Log":
         """Connects at first use. A text is an address without password file. Raises `Invalid` (`redis-address`)."""
         address = Address(where) if isinstance(where, str) else where
-        return cls(Server(address), prefix=prefix, retention=retention, retention_bytes=retention_bytes, expiry=expiry)
+        return cls(
+            RedisConnection(address), prefix=prefix, retention=retention, retention_bytes=retention_bytes, expiry=expiry
+        )
 
     async def close(self) -> None:
         await self._server.close()
@@ -116,7 +124,7 @@ class Log:
         return Idempotency(self._server, self._prefix)
 
     @property
-    def server(self) -> Server:
+    def server(self) -> RedisConnection:
         return self._server
 
     @property
@@ -147,7 +155,7 @@ class Log:
 
     async def append(
         self, key: LogKey, term: int, events: Sequence[Numbered], *, floor: str | None = None
-    ) -> list[Answer]:
+    ) -> list[AppendResult]:
         """One answer per event, in order; none after the first refusal. One round trip; safe to repeat."""
         fields = [part for numbered in events for part in fields_of(*numbered)]
         is_durable = any(isinstance(each.event, schema.TaskStarted | schema.End) for each in events)
@@ -155,13 +163,13 @@ class Log:
 
     async def end(
         self, key: LogKey, event: schema.End, *, generation: int, floor: str | None, unless_started: bool = False
-    ) -> Answer:
+    ) -> AppendResult:
         """The operator's: no term and no number is checked. `started` with `unless_started`, for a task that has."""
         fields = fields_of(0, event, generation)
         answer = await self._call("end", key, floor, "1" if unless_started else "0", *fields, durable=True)
         return answers_of(answer)[0]
 
-    async def message(self, key: LogKey, task_id: str, content: str, request: str | None = None) -> Said | None:
+    async def message(self, key: LogKey, task_id: str, content: str, request: str | None = None) -> MessageId | None:
         """Somebody speaks to the task that runs. None where that task has not started, or its end came first. The same
         `request` again says nothing new and is answered as the first time, until another task starts. Raises `Conflict`
         (`too_many_messages`) beyond 1000 messages or 4 MiB to one task."""
@@ -173,12 +181,12 @@ class Log:
                 "wait for its end or cancel it",
                 code="too_many_messages",
             )
-        return Said(*texts_of(answer[1:])) if answer[0] == b"ok" else None
+        return MessageId(*texts_of(answer[1:])) if answer[0] == b"ok" else None
 
-    async def messages(self, key: LogKey, after: str | None) -> list[Entry]:
+    async def messages(self, key: LogKey, after: str | None) -> list[LogEntry]:
         """What was said to the open task, oldest first: all, or what followed the message `after`. One that cannot be
         read says so in its place: the task waits for an answer to the newest."""
-        found: list[Entry] = []
+        found: list[LogEntry] = []
         low = f"({after}" if after else _OLDEST
         while True:
             read = await self._reader.range("-messages", (key.namespace, key.name), low, _NEWEST, MESSAGES_AT_ONCE)
@@ -271,14 +279,14 @@ class Log:
         entries = [to_json(namespace, name, *row) for row in rows]
         return Page(entries, gap, rows[-1].id if rows else None, read.has_more and len(rows) < limit)
 
-    async def ends_after(self, key: LogKey, last_event_id: str | None) -> list[Entry]:
+    async def ends_after(self, key: LogKey, last_event_id: str | None) -> list[LogEntry]:
         """Ends that are not accounted yet, oldest first, at most `ENDS_AT_ONCE`. Retention does not reach them; only
         `trim_ends` does. The payload of one that cannot be read is empty."""
         low = above(micros_of(last_event_id)) if last_event_id else _OLDEST
         read = await self._reader.range("-ends", (key.namespace, key.name), low, _NEWEST, ENDS_AT_ONCE)
         if read.state.uid != key.uid:
             return []
-        return [Entry(row.id, row.type, timestamp_of(row.id), orjson.loads(row.payload)) for row in read.rows]
+        return [LogEntry(row.id, row.type, timestamp_of(row.id), orjson.loads(row.payload)) for row in read.rows]
 
     async def state(self, place: Place) -> State:
         """Whose log it is, and up to where it reaches."""
@@ -316,9 +324,9 @@ class Log:
         comes first, and after each time that the server was away. Never ends, never raises."""
         return listen(self._server.address, self._prefix + "-bell")
 
-    def health(self) -> Health:
+    def health(self) -> ConnectorHealth:
         """What was seen of connectors' servers, on the same server."""
-        return Health(self._server, self._prefix)
+        return ConnectorHealth(self._server, self._prefix)
 
     def gateways(self) -> Presence:
         """Whether a gateway is alive, on the same server."""
@@ -329,11 +337,11 @@ class Log:
         """Forget the ends up to this one: they are accounted."""
         await self._call("trim", key, None, micros_of(upto_id))
 
-    async def bury(self, key: LogKey) -> None:
+    async def purge(self, key: LogKey) -> None:
         """The agent is gone: drop its keys, and refuse this uid from now on."""
-        await self._call("bury", key, None)
+        await self._call("purge", key, None)
 
-    async def buried_candidates(self) -> list[tuple[str, str, str]]:
+    async def all_logs(self) -> list[tuple[str, str, str]]:
         """`(namespace, name, uid)` of every log there is; those whose agent no longer exists are to be buried."""
         return await self._server.translated(self._all)
 

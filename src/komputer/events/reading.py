@@ -11,9 +11,9 @@ from komputer.domain.ref import Place
 from komputer.events.entries import (
     LIVE_FIELDS,
     READ_FIELDS,
-    Entry,
+    EventRow,
     Live,
-    Row,
+    LogEntry,
     State,
     bytes_of,
     live_of,
@@ -21,7 +21,7 @@ from komputer.events.entries import (
     state_of,
 )
 from komputer.events.scripts import READ
-from komputer.redis.connection import Server, damaged, is_damaged
+from komputer.redis.connection import RedisConnection, damaged, is_damaged
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of payloads of one page, and of one read; one event in any case. An event has at most 256 KiB."""
@@ -41,17 +41,17 @@ OnLive = Callable[[Place, Live | None], None]
 class Read(NamedTuple):
     """What was read of one stream, in the order in which it was read, and whose log it was at that moment."""
 
-    rows: list[Row]
+    rows: list[EventRow]
     state: State
     has_more: bool = False
     reached: str = ""
     """The id of the last entry, in Redis' own form: where to read on."""
 
 
-class Reader:
+class LogReader:
     """Reads the streams of one server. Raises `Unavailable`."""
 
-    def __init__(self, server: Server, prefix: str) -> None:
+    def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._prefix = prefix
         self.on_live: list[OnLive] = []
@@ -76,7 +76,7 @@ class Reader:
 
     async def since(self, wanted: Mapping[Place, int], count: int, room: int) -> dict[Place, Read]:
         """See `Log.since`."""
-        calls = [_Call("", place, "XRANGE", above(low), _NEWEST, count, room) for place, low in wanted.items()]
+        calls = [_StreamRead("", place, "XRANGE", above(low), _NEWEST, count, room) for place, low in wanted.items()]
         answers = await self._answers(calls) if calls else []
         return {call.place: self._read(call, answer, is_only=len(calls) == 1) for call, answer in answers}
 
@@ -116,7 +116,7 @@ class Reader:
     ) -> Read:
         """Reads on until `limit` rows, or `room` bytes, are of the types that are asked for, or there are no more."""
         chunk = limit if types is None else min(1000, max(200, 4 * limit))
-        found: list[Row] = []
+        found: list[EventRow] = []
         while True:
             read = await self.range("", place, low, high, chunk, room, newest_first=newest_first)
             if uid is not None and read.state.uid != uid:
@@ -147,10 +147,10 @@ class Reader:
     ) -> Read:
         """Entries and whose they are, of one moment. Raises `Unavailable` (`log_damaged`) where they cannot be read."""
         command, first, last = ("XREVRANGE", high, low) if newest_first else ("XRANGE", low, high)
-        ((call, answer),) = await self._answers([_Call(kind, place, command, first, last, count, room)])
+        ((call, answer),) = await self._answers([_StreamRead(kind, place, command, first, last, count, room)])
         return self._read(call, answer, is_only=True)
 
-    async def _answers(self, calls: Sequence["_Call"]) -> list[tuple["_Call", Any]]:
+    async def _answers(self, calls: Sequence["_StreamRead"]) -> list[tuple["_StreamRead", Any]]:
         """Each in the form of `read.lua`. The script costs the server four times as much as the plain commands, so it
         is asked only where they might answer too much: of a stream that is large, or that was not read before. A log
         that grew since then is read by the plain commands once more: all that retention leaves of it, at most."""
@@ -173,7 +173,7 @@ class Reader:
             )
         return list(zip(calls, answers, strict=True))
 
-    async def _plain(self, calls: Sequence["_Call"]) -> list[Any]:
+    async def _plain(self, calls: Sequence["_StreamRead"]) -> list[Any]:
         async with self._server.redis.pipeline(transaction=True) as pipe:
             for call in calls:
                 pipe.hmget(self.name("-live", call.place), READ_FIELDS)
@@ -190,7 +190,7 @@ class Reader:
                 answers.append([held, entries, len(entries) == call.limit, b""])
         return answers
 
-    def _read(self, call: "_Call", answer: Any, *, is_only: bool) -> Read:
+    def _read(self, call: "_StreamRead", answer: Any, *, is_only: bool) -> Read:
         held, entries, has_more, broken = answer
         if broken:
             key = broken.decode(errors="replace")
@@ -206,7 +206,7 @@ class Reader:
         return Read(rows, state, bool(has_more), entries[-1][0].decode() if entries else "")
 
 
-class _Call(NamedTuple):
+class _StreamRead(NamedTuple):
     """One range of a stream, at most `limit` entries and `room` bytes of it."""
 
     kind: str
@@ -224,10 +224,10 @@ def above(micros: int) -> str:
     return f"({id_of(micros)}" if micros % 1000 != 999 else f"({micros // 1000}-{2**64 - 1}"
 
 
-def message_of(row: Row, task_id: str | None) -> Entry:
+def message_of(row: EventRow, task_id: str | None) -> LogEntry:
     payload = orjson.loads(row.payload)
     content = payload.get("content")
     if not isinstance(content, str):
         content = "(A message to this task cannot be read any more.)"
     payload = {"task_id": task_id or "", "content": content, "steer": True}
-    return Entry(row.id, "user_message", timestamp_of(row.id), payload)
+    return LogEntry(row.id, "user_message", timestamp_of(row.id), payload)

@@ -74,7 +74,7 @@ Turns = Annotated[int, Field(strict=True, ge=0, le=TURNS_LIMIT)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=MILLISECONDS_LIMIT)]
 
 
-class Happening(BaseModel):
+class EventBase(BaseModel):
     """What all events have: the task that they belong to."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -83,7 +83,7 @@ class Happening(BaseModel):
     truncated: bool | None = None
 
 
-class TaskStarted(Happening):
+class TaskStarted(EventBase):
     type: Literal["task_started"] = "task_started"
     instructions: Text
     resuming_session: bool
@@ -93,7 +93,7 @@ class TaskStarted(Happening):
     session_id: Word | None = None
 
 
-class TaskResumed(Happening):
+class TaskResumed(EventBase):
     """The task goes on after its runtime, its Claude or its machine had died."""
 
     type: Literal["task_resumed"] = "task_resumed"
@@ -101,30 +101,30 @@ class TaskResumed(Happening):
     cause: Word
 
 
-class UserMessage(Happening):
+class UserMessage(EventBase):
     type: Literal["user_message"] = "user_message"
     content: Text
     steer: bool
 
 
-class Thinking(Happening):
+class Thinking(EventBase):
     type: Literal["thinking"] = "thinking"
     content: Text
 
 
-class Said(Happening):
+class AgentText(EventBase):
     type: Literal["text"] = "text"
     content: Text
 
 
-class ToolCall(Happening):
+class ToolCall(EventBase):
     type: Literal["tool_call"] = "tool_call"
     id: Word
     tool: Word
     input: Json
 
 
-class ToolResult(Happening):
+class ToolResult(EventBase):
     type: Literal["tool_result"] = "tool_result"
     id: Word
     tool: Word
@@ -134,14 +134,14 @@ class ToolResult(Happening):
     duration_ms: Milliseconds
 
 
-class Compaction(Happening):
+class Compaction(EventBase):
     type: Literal["compaction"] = "compaction"
     trigger: Word
     tokens_before: Tokens
     tokens_after: Tokens | None = None
 
 
-class Retry(Happening):
+class Retry(EventBase):
     """The model did not answer; Claude tries again after `delay_ms`. `status` is HTTP's, None without an answer."""
 
     type: Literal["retry"] = "retry"
@@ -151,7 +151,7 @@ class Retry(Happening):
     status: Annotated[int, Field(ge=0, le=999)] | None = None
 
 
-class TaskCompleted(Happening):
+class TaskCompleted(EventBase):
     type: Literal["task_completed"] = "task_completed"
     result: Text
     cost_usd: Cost
@@ -165,14 +165,14 @@ class TaskCompleted(Happening):
     model: Word | None = None
 
 
-class TaskCancelled(Happening):
+class TaskCancelled(EventBase):
     type: Literal["task_cancelled"] = "task_cancelled"
     reason: Word
     cost_usd: Cost = 0.0
     session_id: Word | None = None
 
 
-class TaskFailed(Happening):
+class TaskFailed(EventBase):
     """`code` is one that a client can act on; see `docs/reference/events.md`."""
 
     type: Literal["error"] = "error"
@@ -188,7 +188,7 @@ Event = (
     | TaskResumed
     | UserMessage
     | Thinking
-    | Said
+    | AgentText
     | ToolCall
     | ToolResult
     | Compaction
@@ -273,7 +273,7 @@ def line(event: Event) -> str | None:
             text: str | None = "Compacting the conversation" if event.kind == "compact" else event.instructions
         case TaskResumed():
             text = f"Resumed after {event.cause}"
-        case UserMessage() | Said():
+        case UserMessage() | AgentText():
             text = event.content
         case Thinking():
             text = "Thinking"

@@ -9,8 +9,17 @@ Nothing is kept that a restart loses. What a task is and when it ends is decided
 """
 
 from komputer.gateway.app import Gateway, app
-from komputer.gateway.errors import Unreachable
+from komputer.gateway.errors import UpstreamUnreachable
 from komputer.gateway.model.vertex import Vertex
-from komputer.gateway.settings import Credential, Credentials, Settings, always
+from komputer.gateway.settings import Credentials, GatewaySettings, ModelCredential, always
 
-__all__ = ["Credential", "Credentials", "Gateway", "Settings", "Unreachable", "Vertex", "always", "app"]
+__all__ = [
+    "Credentials",
+    "Gateway",
+    "GatewaySettings",
+    "ModelCredential",
+    "UpstreamUnreachable",
+    "Vertex",
+    "always",
+    "app",
+]

@@ -17,33 +17,33 @@ from starlette.types import Message, Receive, Scope, Send
 
 from komputer.background import Background
 from komputer.domain import names
-from komputer.domain.base import Manifest, Part
+from komputer.domain.base import Manifest, WireModel
 from komputer.domain.config import Config
 from komputer.domain.errors import KomputerError, Unavailable
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway import bodies
-from komputer.gateway.agents.identity import Caller, Identity
+from komputer.gateway.agents.identity import Identity, PodIdentity
 from komputer.gateway.agents.intake import POST_LIMIT_BYTES, Intake
 from komputer.gateway.agents.open_tasks import OpenTasks
-from komputer.gateway.agents.secrets import Secrets
-from komputer.gateway.agents.streams import Streams
+from komputer.gateway.agents.secrets import TaskSecrets
+from komputer.gateway.agents.streams import AssignmentStreams
 from komputer.gateway.connectors import proxy as connector_proxy
 from komputer.gateway.errors import door_answer, door_error, model_answer
 from komputer.gateway.managers.endpoint import Managers
-from komputer.gateway.metrics import Metrics
+from komputer.gateway.metrics import GatewayMetrics
 from komputer.gateway.model.proxy import ModelProxy
 from komputer.gateway.model.upstream import Upstream
-from komputer.gateway.quota import Bound
-from komputer.gateway.settings import Settings
+from komputer.gateway.quota import Quota
+from komputer.gateway.settings import GatewaySettings
 from komputer.http.connections import totals
-from komputer.kube import AGENTS, CONFIGS, CONNECTORS, PODS, Cache, Change, Cluster
+from komputer.kube import AGENTS, CONFIGS, CONNECTORS, PODS, Cache, CacheChange, Cluster
 from komputer.protocol import wire
 from komputer.redis.presence import BEAT_EVERY
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.overlay import Overlay
-from komputer.services.agents.secrets import Secrets as AgentSecrets
-from komputer.services.connectors.egress import Outward
+from komputer.services.agents.secrets import TaskSecrets as AgentSecrets
+from komputer.services.connectors.egress import EgressClient
 
 KINDS = {
     "/v1/hello": "hello",
@@ -58,10 +58,10 @@ KINDS = {
 SIGNS_BYTES = 64 * 2**20
 SIGNS_BYTES_OF_AGENT = 4 * 2**20
 """Of hellos and heartbeats, as objects, in one process: of one agent four that name as many tasks as they may."""
-B = TypeVar("B", bound=Part)
+B = TypeVar("B", bound=WireModel)
 
 
-def app(settings: Settings, cluster: Cluster, log: Log) -> "Gateway":
+def app(settings: GatewaySettings, cluster: Cluster, log: Log) -> "Gateway":
     """The app; its background work lives as long as its lifespan. `cluster` and `log` stay the caller's to close."""
     return Gateway(settings, cluster, log)
 
@@ -69,7 +69,7 @@ def app(settings: Settings, cluster: Cluster, log: Log) -> "Gateway":
 class Gateway:
     """See `app`. `drain` before the server stops, so that it need not cut the assignment streams."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, log: Log) -> None:
+    def __init__(self, settings: GatewaySettings, cluster: Cluster, log: Log) -> None:
         self._log = log
         self._background = Background()
         self._agents = Cache(cluster, AGENTS, namespaces=settings.namespaces)
@@ -78,16 +78,16 @@ class Gateway:
         self._connectors = Cache(cluster, CONNECTORS, namespaces=settings.namespaces)
         self._identity = Identity(settings, cluster, self._agents, self._pods)
         self._caches = (self._agents, self._pods, self._configs, self._connectors)
-        self.metrics = Metrics(self._caches)
+        self.metrics = GatewayMetrics(self._caches)
         self._intake = Intake(log, self.metrics.tasks, self._identity)
         self._open_tasks = OpenTasks(log)
-        self._bell = Bell(log.bell())
-        self._streams = Streams(
+        self._bell = Notifier(log.bell())
+        self._streams = AssignmentStreams(
             self._identity,
             log,
             self._bell,
             self._config,
-            partial(Secrets, cluster, self._every_config),
+            partial(TaskSecrets, cluster, self._every_config),
             settings.max_streams,
             settings.heartbeat_s,
         )
@@ -101,9 +101,9 @@ class Gateway:
             AgentSecrets(cluster, self._every_config),
         )
         # Apart, so that no body that waits for a model keeps events or signs of life waiting.
-        self._held_bytes = Bound("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
-        posted = Bound("bytes of events", settings.max_posted_bytes, settings.max_posted_bytes_of_agent)
-        signs = Bound("bytes of signs of life", SIGNS_BYTES, SIGNS_BYTES_OF_AGENT)
+        self._held_bytes = Quota("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
+        posted = Quota("bytes of events", settings.max_posted_bytes, settings.max_posted_bytes_of_agent)
+        signs = Quota("bytes of signs of life", SIGNS_BYTES, SIGNS_BYTES_OF_AGENT)
         self._managers = Managers(
             self._identity,
             agents,
@@ -116,7 +116,7 @@ class Gateway:
             posted,
         )
         self._upstream = Upstream(settings)
-        self._outward = Outward(settings.addresses, settings.connect_timeout)
+        self._outward = EgressClient(settings.addresses, settings.connect_timeout)
         connectors = connector_proxy.ConnectorProxy(
             settings,
             cluster,
@@ -128,7 +128,7 @@ class Gateway:
             self._every_config,
             self._held_bytes,
         )
-        model_requests = Bound("model requests", settings.max_model_requests, settings.max_model_requests_of_agent)
+        model_requests = Quota("model requests", settings.max_model_requests, settings.max_model_requests_of_agent)
         self.metrics.streams.set_function(lambda: len(self._streams))
 
         def model(path: str) -> Route:
@@ -143,18 +143,18 @@ class Gateway:
                 model_requests,
                 self._held_bytes,
             )
-            return Route(f"/model{path}", _Endpoint(proxy), methods=["POST"])
+            return Route(f"/model{path}", _Route(proxy), methods=["POST"])
 
         self._app = Starlette(
             routes=[
                 Route("/v1/hello", self._call(wire.Hello, self._intake.hello, signs), methods=["POST"]),
                 Route("/v1/events", self._call(wire.Post, self._intake.post, posted), methods=["POST"]),
                 Route("/v1/heartbeat", self._call(wire.Heartbeat, self._intake.heartbeat, signs), methods=["POST"]),
-                Route("/v1/assignment", _Endpoint(self._assignment), methods=["GET"]),
+                Route("/v1/assignment", _Route(self._assignment), methods=["GET"]),
                 model("/v1/messages"),
                 model("/v1/messages/count_tokens"),
-                Route("/connectors/{name}", _Endpoint(connectors), methods=list(connector_proxy.METHODS)),
-                Route("/komputer/mcp", _Endpoint(self._managers), methods=["POST"]),
+                Route("/connectors/{name}", _Route(connectors), methods=list(connector_proxy.METHODS)),
+                Route("/komputer/mcp", _Route(self._managers), methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
             ],
@@ -214,7 +214,7 @@ class Gateway:
                     await presence.beat()
             await asyncio.sleep(BEAT_EVERY.total_seconds())
 
-    def _agent_changed(self, change: Change) -> None:
+    def _agent_changed(self, change: CacheChange) -> None:
         if change.type == "DELETED":
             metadata = change.manifest["metadata"]
             self._identity.forget(metadata["namespace"], metadata["name"])
@@ -235,7 +235,7 @@ class Gateway:
         return Config.understood(self._configs.items())
 
     def _call(
-        self, kind: type[B], answer: Callable[[Caller, B], Awaitable[Part]], bound: Bound
+        self, kind: type[B], answer: Callable[[PodIdentity, B], Awaitable[WireModel]], bound: Quota
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             headers = request.scope["headers"]
@@ -267,7 +267,7 @@ class Gateway:
         return Response("ok", media_type="text/plain")
 
 
-class _Endpoint:
+class _Route:
     """Tells starlette that `serve` speaks ASGI itself."""
 
     def __init__(self, serve: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:

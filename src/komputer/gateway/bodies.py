@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 from starlette.types import Message, Receive
 
-from komputer.domain.base import Part
+from komputer.domain.base import WireModel
 from komputer.domain.errors import Invalid
 from komputer.gateway.errors import TooLarge
 from komputer.gateway.quota import Take
@@ -21,7 +21,7 @@ large; what runtimes send is mostly text, which does not grow."""
 VALUES_LIMIT: Final = 100_000
 """JSON values in what a runtime posts: about 10 ms of the event loop. Its largest batch has 100 events of 20 values."""
 
-B = TypeVar("B", bound=Part)
+B = TypeVar("B", bound=WireModel)
 T = TypeVar("T")
 
 

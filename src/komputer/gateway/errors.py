@@ -21,7 +21,7 @@ from komputer.domain.errors import (
 log = structlog.get_logger(__name__)
 
 
-class Gone(KomputerError):
+class AgentGone(KomputerError):
     """The agent is deleted or being deleted: its runtime stops for good."""
 
     code = "agent-gone"
@@ -33,7 +33,7 @@ class TooLarge(Invalid):
     code = "body-too-large"
 
 
-class Unreachable(Unavailable):
+class UpstreamUnreachable(Unavailable):
     """The model's address does not answer, or not as the Messages API does."""
 
     code = "model-unreachable"
@@ -52,8 +52,8 @@ STATUS: Final[tuple[tuple[type[KomputerError], int], ...]] = (
     (Forbidden, 403),
     (NotFound, 404),
     (Conflict, 409),
-    (Gone, 410),
-    (Unreachable, 502),
+    (AgentGone, 410),
+    (UpstreamUnreachable, 502),
     (ServerFailed, 502),
     (Overloaded, 529),
     (TooManyRequests, 429),

@@ -4,8 +4,8 @@ case."""
 from collections.abc import Iterable
 from typing import Final
 
-from komputer.gateway.settings import Credential
-from komputer.services.connectors.credentials import Credential as ServerCredential
+from komputer.gateway.settings import ModelCredential
+from komputer.services.connectors.credentials import ModelCredential as ServerCredential
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -46,7 +46,7 @@ NOT_RETURNED: Final = HOP_BY_HOP | {
 """They speak of the model's address, or of an account there, and not of the answer; `date` our own server adds."""
 
 
-def to_model(headers: RawHeaders, credential: Credential | None) -> list[tuple[str, str]]:
+def to_model(headers: RawHeaders, credential: ModelCredential | None) -> list[tuple[str, str]]:
     """What goes to the model's address, with the platform's credential.
 
     Of the codings that Claude takes only gzip is asked for, so that an error's body can be read and cleaned.

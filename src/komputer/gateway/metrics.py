@@ -12,7 +12,7 @@ from komputer.kube.metrics import WatchMetrics
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
-class Metrics:
+class GatewayMetrics:
     """Of one app; two apps of one process share nothing."""
 
     def __init__(self, caches: Iterable[Cache] = ()) -> None:

@@ -11,7 +11,7 @@ Take = Callable[[int], None]
 none."""
 
 
-class Bound:
+class Quota:
     """Of one process `in_all`, of one agent `of_one`, and never more than is still free then: so agents that take all
     they can leave something to the next, however many they are. `what` is counted, in the plural."""
 

@@ -12,7 +12,7 @@ from komputer.protocol.wire import HEARTBEAT_S
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credential:
+class ModelCredential:
     """The platform's own access to the model. Its value never appears in a repr, a log line or an answer."""
 
     kind: Literal["api_key", "bearer"]
@@ -26,21 +26,21 @@ class Credential:
         return "authorization", f"Bearer {self.value}"
 
 
-Credentials = Callable[[], Awaitable[Credential | None]]
+Credentials = Callable[[], Awaitable[ModelCredential | None]]
 """Asked for each request, so that a rotated one counts at once. Raises `Unreachable` where there is none now."""
 
 
-def always(credential: Credential | None) -> Credentials:
+def always(credential: ModelCredential | None) -> Credentials:
     """A credential that nobody rotates."""
 
-    async def the_same() -> Credential | None:
+    async def the_same() -> ModelCredential | None:
         return credential
 
     return the_same
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class GatewaySettings:
     """`model_base_url` is what `/v1/messages` is put behind; a `model_credential` of None is
     for the offline model, or a gateway that wants none."""
 

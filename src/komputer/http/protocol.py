@@ -40,7 +40,7 @@ class Refused(Exception):
         self.status, self.sentence, self.code = status, sentence, code
 
 
-class Protocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """One connection. `limits`, `tracked` and `refusal` are the server's."""
 
     def __init__(self, *arguments: Any, limits: Limits, tracked: Connections, refusal: Refusal, **named: Any) -> None:

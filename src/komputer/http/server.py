@@ -7,7 +7,7 @@ import uvicorn
 
 from komputer.http.connections import Connections
 from komputer.http.limits import Limits
-from komputer.http.protocol import Protocol
+from komputer.http.protocol import HttpProtocol
 from komputer.http.refusals import Refusal, as_error
 
 
@@ -16,7 +16,7 @@ def config(
     *,
     limits: Limits | None = None,
     refusal: Refusal = as_error,
-    protocol: type[Protocol] = Protocol,
+    protocol: type[HttpProtocol] = HttpProtocol,
     **others: Any,
 ) -> uvicorn.Config:
     """uvicorn's configuration with our protocol and limits; `others` are uvicorn's own settings. Without `ws` requests

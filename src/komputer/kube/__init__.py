@@ -7,7 +7,7 @@ whether the API is a cluster's or the laptop's, and nothing here decides what sh
 
 from komputer.kube.cache import Cache
 from komputer.kube.cluster import Cluster, ListResult, WatchEvent
-from komputer.kube.errors import NAMESPACE_NOT_FOUND, Gone
+from komputer.kube.errors import NAMESPACE_NOT_FOUND, ResourceExpired
 from komputer.kube.kinds import (
     AGENTS,
     CLUSTER_TEMPLATES,
@@ -29,7 +29,7 @@ from komputer.kube.kinds import (
 )
 from komputer.kube.permission import Permission, everybody
 from komputer.kube.reviews import IssuedToken, TokenIdentity
-from komputer.kube.store import Change
+from komputer.kube.store import CacheChange
 
 __all__ = [
     "AGENTS",
@@ -49,14 +49,14 @@ __all__ = [
     "SERVICE_ACCOUNTS",
     "TEMPLATES",
     "Cache",
-    "Change",
+    "CacheChange",
     "Cluster",
-    "Gone",
     "IssuedToken",
     "Kind",
     "ListResult",
     "Manifest",
     "Permission",
+    "ResourceExpired",
     "TokenIdentity",
     "WatchEvent",
     "everybody",

@@ -13,11 +13,11 @@ import structlog
 
 from komputer.domain.errors import Invalid, KomputerError, NotFound
 from komputer.kube.cluster import Cluster
-from komputer.kube.errors import Gone
+from komputer.kube.errors import ResourceExpired
 from komputer.kube.kinds import Kind, Manifest
 from komputer.kube.lookups import Lookups
 from komputer.kube.selector import selects
-from komputer.kube.store import Change, Store, is_terminating
+from komputer.kube.store import CacheChange, ObjectStore, is_terminating
 
 log = structlog.get_logger(__name__)
 
@@ -63,12 +63,12 @@ class Cache:
         self._labels = labels
         self._strip = strip
         self._scopes = [_Scope(kind, namespace) for namespace in ((None,) if namespaces is None else namespaces)]
-        self._store = Store(namespaces, selects(labels))
+        self._store = ObjectStore(namespaces, selects(labels))
         self._lookups: Lookups[tuple[str, str], Manifest | None] = Lookups(self._look_up)
         self._unlisted = {scope.namespace for scope in self._scopes}
         self._synced = asyncio.Event()
-        self._subscribers: list[Callable[[Change], None]] = []
-        self._untold: deque[Change] = deque()
+        self._subscribers: list[Callable[[CacheChange], None]] = []
+        self._untold: deque[CacheChange] = deque()
         self._telling = False
 
     async def run(self) -> None:
@@ -142,7 +142,7 @@ class Cache:
         else:
             self._tell(self._store.forget(self._strip(manifest)))
 
-    def subscribe(self, callback: Callable[[Change], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[CacheChange], None]) -> Callable[[], None]:
         """Call `callback` with each later change, in order, at once; returns what ends that. It must not block."""
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback) if callback in self._subscribers else None
@@ -157,7 +157,7 @@ class Cache:
                     await self._list(scope)
                 await self._watch(scope)
                 failed = time.monotonic() - started < SHORTEST_WATCH_S
-            except Gone as error:
+            except ResourceExpired as error:
                 log.info("history was compacted, listing anew", **scope.fields, error=error.message)
                 failed, scope.version = True, None
             except KomputerError as error:
@@ -201,7 +201,7 @@ class Cache:
                     scope.events += 1
                     self._tell(self._store.told(event.type, self._strip(event.manifest)))
 
-    def _tell(self, changes: list[Change]) -> None:
+    def _tell(self, changes: list[CacheChange]) -> None:
         # A subscriber may write into the cache: what follows from that is told after what came before, to everybody.
         self._untold.extend(changes)
         if self._telling:

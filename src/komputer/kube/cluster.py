@@ -18,8 +18,8 @@ from lightkube.core.exceptions import ConfigError
 
 from komputer.domain.errors import Conflict, Invalid, KomputerError, Unavailable
 from komputer.kube.connection import TIMEOUT, open_connection
-from komputer.kube.errors import Gone, is_failed_test, refusal, status_of
-from komputer.kube.events import happening
+from komputer.kube.errors import ResourceExpired, is_failed_test, refusal, status_of
+from komputer.kube.events import event_manifest
 from komputer.kube.kinds import ACCESS_REVIEWS, EVENTS, SERVICE_ACCOUNTS, TOKEN_REVIEWS, Kind, Manifest
 from komputer.kube.reviews import (
     IssuedToken,
@@ -56,7 +56,7 @@ class WatchEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _Request:
     """One request: `verb` for messages, the rest for the wire."""
 
     verb: str
@@ -103,7 +103,7 @@ class Cluster:
     # Reads
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest:
-        return await self._read(_Call("get", "GET", kind, namespace, name))
+        return await self._read(_Request("get", "GET", kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str | None = None, labels: str | None = None) -> ListResult:
         """All objects of `kind` (in `namespace`; matching the selector `labels`), as they were at one moment."""
@@ -111,8 +111,8 @@ class Cluster:
         items: list[Manifest] = []
         while True:
             try:
-                page = await self._read(_Call("list", "GET", kind, namespace, params=params))
-            except Gone:
+                page = await self._read(_Request("list", "GET", kind, namespace, params=params))
+            except ResourceExpired:
                 if "continue" not in params:
                     raise
                 # The pages' moment is no longer kept; a list in one piece needs no such moment.
@@ -147,7 +147,7 @@ class Cluster:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(timeout_s),
         }
-        call = _Call("watch", "GET", kind, namespace, params=params | ({"labelSelector": labels} if labels else {}))
+        call = _Request("watch", "GET", kind, namespace, params=params | ({"labelSelector": labels} if labels else {}))
         timeout = httpx2.Timeout(**{**TIMEOUT.as_dict(), "read": timeout_s + 10})
         with _connection_errors(call.what):
             async with self._http.stream("GET", call.path(), params=call.params, timeout=timeout) as response:
@@ -177,7 +177,7 @@ class Cluster:
         metadata = manifest["metadata"]
         if kind.namespaced and not metadata.get("namespace"):
             raise Invalid(f"Cannot create {kind.of(metadata.get('name'))} in no namespace", field="metadata.namespace")
-        call = _Call(
+        call = _Request(
             "create", "POST", kind, metadata.get("namespace"), metadata.get("name"), body=_typed(kind, manifest)
         )
         return await self._send(call)
@@ -185,7 +185,7 @@ class Cluster:
     async def replace(self, kind: Kind, manifest: Manifest, subresource: str | None = None) -> Manifest:
         """Put `manifest` in the place of what is there. Raises Conflict when its `resourceVersion` is stale."""
         metadata = manifest["metadata"]
-        call = _Call(
+        call = _Request(
             "replace",
             "PUT",
             kind,
@@ -206,7 +206,7 @@ class Cluster:
     ) -> Manifest:
         """Apply `operations` (RFC 6902), all or none. Raises Conflict (`test-failed`) when the object is not as the
         `test`s among them say."""
-        call = _Call(
+        call = _Request(
             "patch",
             "PATCH",
             kind,
@@ -232,7 +232,7 @@ class Cluster:
     ) -> Manifest:
         """Merge `patch` into the object (RFC 7396: null removes, lists are replaced). With `metadata.resourceVersion`
         in it: raises Conflict when that is stale."""
-        call = _Call(
+        call = _Request(
             "patch",
             "PATCH",
             kind,
@@ -263,7 +263,7 @@ class Cluster:
             options["gracePeriodSeconds"] = grace_s
         if propagation is not None:
             options["propagationPolicy"] = propagation
-        answer = await self._send(_Call("delete", "DELETE", kind, namespace, name, body=options))
+        answer = await self._send(_Request("delete", "DELETE", kind, namespace, name, body=options))
         metadata = answer.get("metadata") or {}
         stays = metadata.get("deletionTimestamp") and (
             metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds")
@@ -316,7 +316,7 @@ class Cluster:
         """A token of `service_account` for `audience`, worth nothing once the pod it is bound to is gone. The server
         refuses less than 600 seconds (Invalid)."""
         body = token_request(audience, expiration_s, pod_name, pod_uid)
-        call = _Call("create", "POST", SERVICE_ACCOUNTS, namespace, service_account, "token", body=body)
+        call = _Request("create", "POST", SERVICE_ACCOUNTS, namespace, service_account, "token", body=body)
         status = (await self._send(call))["status"]
         return IssuedToken(status["token"], datetime.fromisoformat(status["expirationTimestamp"]))
 
@@ -325,22 +325,22 @@ class Cluster:
     ) -> None:
         """Tell `kubectl describe` what happened to `regarding`. Best effort: a failure is logged and not raised."""
         try:
-            await self.create(EVENTS, happening(regarding, type, reason, message, component, datetime.now(UTC)))
+            await self.create(EVENTS, event_manifest(regarding, type, reason, message, component, datetime.now(UTC)))
         except KomputerError as error:
             log.warning("event could not be posted", reason=reason, error=error.message)
 
     # Wire
 
     async def _review(self, kind: Kind, review: Manifest) -> Manifest:
-        return await self._read(_Call("create", "POST", kind, body=review))
+        return await self._read(_Request("create", "POST", kind, body=review))
 
-    async def _send(self, call: _Call) -> Manifest:
+    async def _send(self, call: _Request) -> Manifest:
         response = await self._exchange(call)
         if response.status_code >= 300:
             raise _refused(call, response, response.content)
         return _manifest(response)
 
-    async def _read(self, call: _Call) -> Manifest:
+    async def _read(self, call: _Request) -> Manifest:
         started = time.monotonic()
         for pause_s in RETRY_PAUSES_S:
             try:
@@ -351,7 +351,7 @@ class Cluster:
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
         return await self._send(call)
 
-    async def _exchange(self, call: _Call) -> httpx2.Response:
+    async def _exchange(self, call: _Request) -> httpx2.Response:
         content = None if call.body is None else orjson.dumps(call.body)
         headers = None if call.body is None else {"Content-Type": call.content_type}
         path = call.path()
@@ -373,7 +373,7 @@ def _connection_errors(what: str) -> Iterator[None]:
         raise Unavailable(f"Cannot reach the Kubernetes API to {what}: {detail}") from error
 
 
-def _refused(call: _Call, response: httpx2.Response, body: bytes) -> KomputerError:
+def _refused(call: _Request, response: httpx2.Response, body: bytes) -> KomputerError:
     after = response.headers.get("Retry-After", "")
     return refusal(
         response.status_code,
@@ -393,7 +393,7 @@ def _typed(kind: Kind, manifest: Manifest) -> Manifest:
     return {"apiVersion": kind.api_version, "kind": kind.kind} | manifest
 
 
-def _event(call: _Call, told: dict[str, Any]) -> WatchEvent:
+def _event(call: _Request, told: dict[str, Any]) -> WatchEvent:
     manifest = told["object"]
     if told["type"] == "ERROR":
         raise refusal(manifest.get("code") or 500, manifest, call.what, call.kind)

@@ -11,7 +11,7 @@ from komputer.kube.kinds import NAMESPACES, Kind
 NAMESPACE_NOT_FOUND: Final = "namespace-not-found"
 
 
-class Gone(KomputerError):
+class ResourceExpired(KomputerError):
     """The version asked for is no longer kept by the server: list again and watch from there."""
 
     code = "gone"
@@ -52,7 +52,7 @@ def refusal(
         case 409, _:
             return Conflict(message)
         case 410, _:
-            return Gone(f"Cannot {what}: {said}")
+            return ResourceExpired(f"Cannot {what}: {said}")
         case 413, _:
             return Invalid(message, code="too-large")
         case 429, _:

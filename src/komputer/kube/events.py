@@ -9,7 +9,9 @@ LONGEST_MESSAGE: int = 1024
 """Characters; the API server refuses more."""
 
 
-def happening(regarding: Manifest, type: str, reason: str, message: str, component: str, now: datetime) -> Manifest:
+def event_manifest(
+    regarding: Manifest, type: str, reason: str, message: str, component: str, now: datetime
+) -> Manifest:
     """An Event about `regarding`, in its namespace (for cluster-scoped objects in `default`)."""
     about = regarding["metadata"]
     at = now.strftime("%Y-%m-%dT%H:%M:%SZ")

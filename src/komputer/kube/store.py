@@ -17,7 +17,7 @@ from komputer.kube.kinds import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CacheChange:
     """One step from what was known to what is known. Of a DELETED, `manifest` is the last state that was told."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
@@ -27,7 +27,7 @@ class Change:
     """Of a DELETED: nobody deleted it. The server was set back to an earlier state and does not know it."""
 
 
-class Store:
+class ObjectStore:
     """The objects of one kind, of all namespaces (None) or of `namespaces`, each of which is listed and watched on its
     own. `selects` says whether an object matches the label selector that is listed and watched."""
 
@@ -61,7 +61,7 @@ class Store:
 
     # The four voices
 
-    def told(self, type: Literal["ADDED", "MODIFIED", "DELETED"], manifest: Manifest) -> list[Change]:
+    def told(self, type: Literal["ADDED", "MODIFIED", "DELETED"], manifest: Manifest) -> list[CacheChange]:
         """A watch event."""
         self.told_up_to(_version(manifest), self._scope(manifest))
         if type == "DELETED":
@@ -73,7 +73,7 @@ class Store:
         """A bookmark: the watch of `scope` has told everything up to `version`."""
         self._horizon[scope] = max(self._horizon[scope], version)
 
-    def listed(self, manifests: Iterable[Manifest], version: int, scope: str | None = None) -> list[Change]:
+    def listed(self, manifests: Iterable[Manifest], version: int, scope: str | None = None) -> list[CacheChange]:
         """All objects of `scope` as they were at `version`. What is held, not listed and not newer was deleted while
         nobody told us. A list from before the horizon means that the server has lost history (it was restored from a
         backup): then the list is right, also where it is older."""
@@ -85,15 +85,15 @@ class Store:
             within = self._scope(manifest) == scope
             if within and (rewound or (uid not in uids and _version(manifest) <= version)):
                 del self._forgotten[uid]
-        changes: list[Change] = []
+        changes: list[CacheChange] = []
         for held in self.items(scope):
             if _key(held) not in listed and (rewound or _version(held) <= version):
-                changes += self._remove(Change("DELETED", held, held, is_lost=rewound))
+                changes += self._remove(CacheChange("DELETED", held, held, is_lost=rewound))
         for manifest in listed.values():
             changes += self._take(manifest, even_older=rewound)
         return changes
 
-    def put(self, manifest: Manifest) -> list[Change]:
+    def put(self, manifest: Manifest) -> list[CacheChange]:
         """The server's answer to a write of ours; ignored where something newer is known. An object that has left the
         label selector by it stays, in its new state, until the watch tells that it has left."""
         scope = self._scope(manifest)
@@ -103,7 +103,7 @@ class Store:
             return []
         return self._take(manifest)
 
-    def forget(self, manifest: Manifest) -> list[Change]:
+    def forget(self, manifest: Manifest) -> list[CacheChange]:
         """We have deleted the object and the server said that it is gone. It leaves now, and what was said of it before
         does not bring it back. Where it is known to be terminating the watch tells the rest."""
         held = self.get(*_key(manifest))
@@ -114,11 +114,11 @@ class Store:
         if known_as is None and (not self._selects(manifest) or _version(manifest) <= self._horizon[scope]):
             return []
         self._forgotten[_uid(manifest)] = manifest
-        return self._remove(Change("DELETED", known_as, known_as)) if known_as is not None else []
+        return self._remove(CacheChange("DELETED", known_as, known_as)) if known_as is not None else []
 
     # Steps
 
-    def _take(self, manifest: Manifest, *, even_older: bool = False) -> list[Change]:
+    def _take(self, manifest: Manifest, *, even_older: bool = False) -> list[CacheChange]:
         held = self.get(*_key(manifest))
         if _uid(manifest) in self._forgotten and not is_terminating(manifest):
             return []
@@ -127,30 +127,30 @@ class Store:
                 _key(gone) == _key(manifest) and _version(gone) >= _version(manifest)
                 for gone in self._forgotten.values()
             )
-            return [] if overtaken and not even_older else self._set(Change("ADDED", manifest))
+            return [] if overtaken and not even_older else self._set(CacheChange("ADDED", manifest))
         same_uid = _uid(held) == _uid(manifest)
         if same_uid and _version(held) == _version(manifest):
             return []
         if _version(held) >= _version(manifest) and not even_older:
             return []
         if same_uid:
-            return self._set(Change("MODIFIED", manifest, held))
-        return [*self._remove(Change("DELETED", held, held)), *self._set(Change("ADDED", manifest))]
+            return self._set(CacheChange("MODIFIED", manifest, held))
+        return [*self._remove(CacheChange("DELETED", held, held)), *self._set(CacheChange("ADDED", manifest))]
 
-    def _drop(self, manifest: Manifest) -> list[Change]:
+    def _drop(self, manifest: Manifest) -> list[CacheChange]:
         held = self.get(*_key(manifest))
         # A newer version of a deleted object is one that has left the label selector and come back.
         if held is None or _uid(held) != _uid(manifest) or _version(held) > _version(manifest):
             return []
-        return self._remove(Change("DELETED", manifest, held))
+        return self._remove(CacheChange("DELETED", manifest, held))
 
-    def _set(self, change: Change) -> list[Change]:
+    def _set(self, change: CacheChange) -> list[CacheChange]:
         namespace, name = _key(change.manifest)
         self._objects.setdefault(namespace, {})[name] = change.manifest
         self.version += 1
         return [change]
 
-    def _remove(self, change: Change) -> list[Change]:
+    def _remove(self, change: CacheChange) -> list[CacheChange]:
         namespace, name = _key(change.manifest)
         del self._objects[namespace][name]
         if not self._objects[namespace]:

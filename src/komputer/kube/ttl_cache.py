@@ -15,7 +15,7 @@ WITHOUT_ANSWER_S: Final = 300.0
 """How much longer an answer counts while the API is `Unavailable`: an outage of its must not be one of ours."""
 
 
-class Remembered(Generic[K, V]):
+class TTLCache(Generic[K, V]):
     """At most `limit` answers of each `kind`, the oldest of its kind forgotten first. `lasts_s` says for how many
     seconds an answer counts; while there is no new one, `WITHOUT_ANSWER_S` more. Of many who ask for the same at once
     one asks; a failure is told to all of them and not remembered."""

@@ -34,7 +34,7 @@ _COMMAND_NAMES = frozenset(
 
 
 @dataclass(frozen=True)
-class Damage:
+class LogDamage:
     """`offset` is None where the file is of no use as a whole."""
 
     file: Path
@@ -77,7 +77,7 @@ def listed(folder: Path) -> list[tuple[str, str]]:
     return [each for each in found if each[1] != "h"]
 
 
-def check_files(folder: Path) -> Damage | None:
+def check_files(folder: Path) -> LogDamage | None:
     """What Valkey would not notice, or only by ending: a manifest or a part of the log that is missing. Cheap. A
     manifest that can be derived from the files without doubt is written anew."""
     manifest = manifest_path(folder)
@@ -89,10 +89,12 @@ def check_files(folder: Path) -> Damage | None:
             return None  # a new log
         if _rebuild_manifest(folder, files):
             return None
-        return Damage(manifest, None, "it is missing" if isinstance(wrong, FileNotFoundError) else "it cannot be read")
+        return LogDamage(
+            manifest, None, "it is missing" if isinstance(wrong, FileNotFoundError) else "it cannot be read"
+        )
     for path in wanted:
         if not path.is_file():
-            return Damage(path, None, "it is missing")
+            return LogDamage(path, None, "it is missing")
     return None
 
 
@@ -119,7 +121,7 @@ def _rebuild_manifest(folder: Path, files: list[tuple[int, str, str]]) -> bool:
 
 
 # ---- where it is damaged --------------------------------------------------------------------------------------------
-def find_damage(folder: Path) -> Damage | None:
+def find_damage(folder: Path) -> LogDamage | None:
     """The first fault of the log; None where all of it can be read. Reads every file: a second or two per 100 MB."""
     if damage := check_files(folder):
         return damage
@@ -130,14 +132,14 @@ def find_damage(folder: Path) -> Damage | None:
         path = manifest_path(folder).parent / name
         if kind == "b" and name.endswith(".rdb"):
             if not _is_sound_snapshot(path):
-                return Damage(path, None, "the snapshot at the beginning of the log cannot be read")
+                return LogDamage(path, None, "the snapshot at the beginning of the log cannot be read")
             continue
         with path.open("rb") as file, _mapped(file.fileno()) as data:
             end = sound_until(data)
             if end < len(data):
                 is_last = (name, kind) == parts[-1]
                 is_end = is_last and len(data) - end <= TORN_LIMIT_BYTES and not _commands_after(data, end)
-                return Damage(path, end, "what stands there is no command", is_end)
+                return LogDamage(path, end, "what stands there is no command", is_end)
     return None
 
 
@@ -231,7 +233,7 @@ def _number(data: "mmap.mmap | bytes", at: int, sign: bytes) -> tuple[int, int] 
 
 
 # ---- repair ---------------------------------------------------------------------------------------------------------
-def cut(folder: Path, damage: Damage) -> Path:
+def cut(folder: Path, damage: LogDamage) -> Path:
     """Keep what is before the damage; answers where the copy of the whole is. A log that is of no use is set aside as a
     whole: Valkey then starts with an empty one."""
     log = folder / FOLDER

@@ -35,7 +35,7 @@ Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Damage:
+class DatabaseDamage:
     file: Path
     reason: str
 
@@ -44,7 +44,7 @@ class Damage:
 
 
 # ---- where it is damaged --------------------------------------------------------------------------------------------
-def find_damage(database: Path) -> Damage | None:
+def find_damage(database: Path) -> DatabaseDamage | None:
     """The first fault; None where everything that was written can be read, or nothing was written yet. Changes nothing
     but that a WAL without fault is taken into the file."""
     if not database.exists() or database.stat().st_size == 0:
@@ -58,18 +58,18 @@ def find_damage(database: Path) -> Damage | None:
         with contextlib.closing(sqlite3.connect(database)) as connection:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
-                return Damage(database, found.splitlines()[-1])
+                return DatabaseDamage(database, found.splitlines()[-1])
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if "objects" in tables:
                 for row in connection.execute("SELECT resource, namespace, name, object FROM objects"):
                     if not is_sound(row):
-                        return Damage(database, f"the object {'/'.join(map(str, row[:3]))} cannot be read")
+                        return DatabaseDamage(database, f"the object {'/'.join(map(str, row[:3]))} cannot be read")
     except sqlite3.OperationalError as wrong:
         if wrong.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
             raise  # of the disk, which may have room again
-        return Damage(database, str(wrong))
+        return DatabaseDamage(database, str(wrong))
     except sqlite3.DatabaseError as wrong:
-        return Damage(database, str(wrong))
+        return DatabaseDamage(database, str(wrong))
     return None
 
 
@@ -89,7 +89,7 @@ def wal_path(database: Path) -> Path:
     return database.with_name(f"{database.name}-wal")
 
 
-def find_wal_damage(wal: Path) -> Damage | None:
+def find_wal_damage(wal: Path) -> DatabaseDamage | None:
     """A fault in the WAL that is followed by more of the same run of it: SQLite would leave that out. An unreadable end
     is nothing: it was not yet written when the power failed, and SQLite drops it."""
     data = wal.read_bytes() if wal.exists() else b""
@@ -99,17 +99,17 @@ def find_wal_damage(wal: Path) -> Damage | None:
     if not any(data[WAL_HEADER:]):
         return None  # space that the file system gave, and nothing was written into it
     if magic not in WAL_MAGIC or page_size < 512 or page_size & (page_size - 1) or page_size > 65536:
-        return Damage(wal, "the head of the write-ahead log cannot be read")
+        return DatabaseDamage(wal, "the head of the write-ahead log cannot be read")
     order: bool = bool(magic & 1)
     if _checksum(data[:24], order, (0, 0)) != (first, second):
-        return Damage(wal, "the head of the write-ahead log cannot be read")
+        return DatabaseDamage(wal, "the head of the write-ahead log cannot be read")
     running, length, is_broken = (first, second), FRAME_HEADER + page_size, False
     for at in range(WAL_HEADER, len(data) - length + 1, length):
         head = struct.unpack(">6I", data[at : at + FRAME_HEADER])
         is_of_this_run = list(head[2:4]) == salts
         if is_broken:
             if is_of_this_run:
-                return Damage(wal, f"the write-ahead log cannot be read before byte {at}, and goes on after it")
+                return DatabaseDamage(wal, f"the write-ahead log cannot be read before byte {at}, and goes on after it")
             continue
         running = _checksum(data[at : at + 8], order, running)
         running = _checksum(data[at + FRAME_HEADER : at + length], order, running)

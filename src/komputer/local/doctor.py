@@ -15,7 +15,7 @@ import httpx
 
 from komputer import __version__
 from komputer.domain.errors import KomputerError
-from komputer.gateway import Credential, always
+from komputer.gateway import ModelCredential, always
 from komputer.local import credential
 from komputer.local.datadir import FORMAT
 from komputer.local.kubelet.sandbox import why_no_sandbox
@@ -119,7 +119,7 @@ class LaptopDoctor:
 
     async def _model(self) -> Finding:
         if access := credential.from_environment(os.environ):
-            given = Credential(kind=access.kind, value=access.value)
+            given = ModelCredential(kind=access.kind, value=access.value)
             found = await probe.model(access.base_url, None, always(given))
             if found["state"] == "ok":
                 return ok("model", found["said"])

@@ -38,7 +38,7 @@ LAST_LINES = 12
 """Of a part's log, shown where it fails again and again."""
 
 
-class LogFile(logging.handlers.RotatingFileHandler):
+class PartLogFile(logging.handlers.RotatingFileHandler):
     """Rotated at `LOG_LIMIT_BYTES`; made anew where somebody removed it."""
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +111,7 @@ def log_to_file(platform: Platform, part: str) -> None:
     with contextlib.suppress(OSError):  # a full disk: the part may do without
         platform.restore()
     path = platform.data.logs / f"{part}.log"
-    logs.to(LogFile(path), platform.log_level, platform.log_format)
+    logs.to(PartLogFile(path), platform.log_level, platform.log_format)
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log, 2)
     os.close(log)
@@ -165,7 +165,7 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
                 partial(_begin, background, install_ours),
                 server.stop_watches,
                 refusal=as_status,
-                protocol=connect.Protocol,
+                protocol=connect.ConnectProtocol,
             )
 
     uvloop.run(main())
@@ -212,7 +212,7 @@ def run_api(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
-        settings = api.Settings(
+        settings = api.ApiSettings(
             also_ready=all_parts, addresses=_addresses(platform), create_status=platform.create_status
         )
         app = api.app(settings, cluster, log)
@@ -237,13 +237,13 @@ def run_gateway(platform: Platform, ready: Ready) -> None:
     uvloop.run(main())
 
 
-def _gateway_settings(platform: Platform) -> gateway.Settings:
+def _gateway_settings(platform: Platform) -> gateway.GatewaySettings:
     descriptor = credential.handle()
     base_url, given = platform.sockets.url(platform.sockets.model), None
     if not platform.is_offline and descriptor is not None:
         access = credential.read(descriptor)
-        base_url, given = access.base_url, gateway.Credential(kind=access.kind, value=access.value)
-    return gateway.Settings(
+        base_url, given = access.base_url, gateway.ModelCredential(kind=access.kind, value=access.value)
+    return gateway.GatewaySettings(
         model_base_url=base_url, model_credential=gateway.always(given), addresses=_addresses(platform)
     )
 
@@ -261,7 +261,7 @@ def run_operator(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         log = Log.connect(valkey.url(platform.data.valkey))
-        await operator.run(operator.Settings(), cluster, log, ready=_settled(ready), stop=stop_signal())
+        await operator.run(operator.OperatorSettings(), cluster, log, ready=_settled(ready), stop=stop_signal())
         await cluster.close()
         await log.close()
 

@@ -33,7 +33,7 @@ SOCKET_PATH_LIMIT = 100
 class Damaged(Fatal):
     """The event log cannot be read, and what was answered to somebody would be lost by going on."""
 
-    def __init__(self, damage: aof.Damage) -> None:
+    def __init__(self, damage: aof.LogDamage) -> None:
         super().__init__(
             f"the event log is damaged: {damage}. Lost are events; agents, their files, conversations and costs are "
             "not in it. Nothing was changed. To go on with what can be read (a copy is kept): "

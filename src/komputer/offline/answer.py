@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from komputer.offline import conversation as talk
 from komputer.offline import script as play
-from komputer.offline.conversation import BadRequest, Entry, Text, ToolUse
+from komputer.offline.conversation import BadRequest, HistoryEntry, Text, ToolUse
 from komputer.offline.script import Fail, Hang, Say, Step, Think, Tool, Usage, Use, Wait
 
 QUOTED_CHARACTERS = 300
@@ -29,7 +29,7 @@ class Move:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ModelReply:
     """One turn of the model. `id` is a digest of the conversation, `origin` of its first prompt: equal conversations
     have equal ones."""
 
@@ -42,7 +42,7 @@ class Answer:
     cache_creation_input_tokens: int
 
 
-def answer(messages: object, tools: Sequence[object] = (), schema: object = None) -> Answer:
+def answer(messages: object, tools: Sequence[object] = (), schema: object = None) -> ModelReply:
     """The next turn. `messages` and `tools` are a request's; `schema` is the JSON schema of `output_config.format`.
 
     BadRequest where the messages have the wrong shape, or where the newest prompt's script is wrong.
@@ -121,7 +121,7 @@ class _Script:
     ordinal: int
 
 
-def _script(entries: Sequence[Entry]) -> _Script | None:
+def _script(entries: Sequence[HistoryEntry]) -> _Script | None:
     """The script of the newest user text that has one. A wrong one is refused while it is the newest of all user
     texts; later it is a script without steps, so that the next task is not refused for the sake of the last."""
     texts = [(at, text) for at, entry in enumerate(entries) if entry.role == "user" for text in entry.texts]
@@ -149,8 +149,12 @@ def _usage(steps: Iterable[Step]) -> Usage:
 
 
 def _turn(
-    entries: tuple[Entry, ...], steps: Sequence[Step], *, script: _Script | None = None, usage: Usage | None = None
-) -> Answer:
+    entries: tuple[HistoryEntry, ...],
+    steps: Sequence[Step],
+    *,
+    script: _Script | None = None,
+    usage: Usage | None = None,
+) -> ModelReply:
     usage = usage or Usage()
     at, ordinal = (script.at, script.ordinal) if script else (0, 0)
     moves = tuple(
@@ -159,7 +163,7 @@ def _turn(
         if not isinstance(step, Use)
     )
     counted = usage.input_tokens, usage.output_tokens
-    return Answer(
+    return ModelReply(
         id=play.digest([[entry.role, *(_material(block) for block in entry.blocks)] for entry in entries]),
         origin=play.digest(next((entry.texts for entry in entries if entry.role == "user"), ())),
         moves=moves,

@@ -40,7 +40,7 @@ class ToolUse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class HistoryEntry:
     """One user or assistant message: its texts without `<system-reminder>` passages, and its tool calls, in order.
     Thinking, images and tool results are left out: clients drop or change them, so nothing may depend on them."""
 
@@ -52,13 +52,15 @@ class Entry:
         return tuple(block.text for block in self.blocks if isinstance(block, Text))
 
 
-def read(messages: object) -> tuple[Entry, ...]:
+def read(messages: object) -> tuple[HistoryEntry, ...]:
     """The user and assistant messages of a request; `system` messages, which newer models get among them, are
     skipped."""
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages: a list with at least one message is required")
     return tuple(
-        Entry(role=message["role"], blocks=_blocks(message.get("content"), message["role"], f"messages.{at}.content"))
+        HistoryEntry(
+            role=message["role"], blocks=_blocks(message.get("content"), message["role"], f"messages.{at}.content")
+        )
         for at, message in enumerate(messages)
         if _role(message, at) != "system"
     )
@@ -109,7 +111,7 @@ def _contents(content: object, where: str) -> list[dict[str, Any]]:
     return content
 
 
-def size_tokens(conversation: tuple[Entry, ...]) -> int:
+def size_tokens(conversation: tuple[HistoryEntry, ...]) -> int:
     """A made-up, repeatable number of input tokens: a quarter of the characters people and model have said. What
     tools answered is not counted, nor what the client adds, so that paths and dates do not change a task's cost."""
     blocks = [block for entry in conversation for block in entry.blocks]

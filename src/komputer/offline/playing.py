@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from komputer.offline import wire
-from komputer.offline.answer import Answer
+from komputer.offline.answer import ModelReply
 from komputer.offline.script import Fail, Hang, Wait
 
 PING_SECONDS = 5.0
@@ -37,7 +37,7 @@ class Counters:
 class Playing(Response):
     """The response that plays `answer`. `session` keeps the counters of two clients with equal conversations apart."""
 
-    def __init__(self, answer: Answer, model: str, counters: Counters, *, stream: bool, session: str) -> None:
+    def __init__(self, answer: ModelReply, model: str, counters: Counters, *, stream: bool, session: str) -> None:
         self.answer = answer
         self.model = model
         self.counters = counters

@@ -118,7 +118,7 @@ class Bookmark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class ContentBlock:
     """A fenced block that opens with ```offline, not yet read. `end` is where what follows the opening begins."""
 
     text: str
@@ -127,16 +127,16 @@ class Block:
     bookmark: Bookmark | None
 
 
-def find(text: str) -> Block | None:
+def find(text: str) -> ContentBlock | None:
     """The last such block in `text`."""
     *_, opening = [None, *_OPENING.finditer(text)]
     if opening is None:
         return None
     bookmark = Bookmark(step=int(opening[2]), ordinal=int(opening[3])) if opening[2] else None
-    return Block(text=text, fence=opening[1], end=opening.end(), bookmark=bookmark)
+    return ContentBlock(text=text, fence=opening[1], end=opening.end(), bookmark=bookmark)
 
 
-def parse(block: Block) -> tuple[Step, ...]:
+def parse(block: ContentBlock) -> tuple[Step, ...]:
     """The block's steps. BadRequest says what is wrong with it."""
     array = block.text[block.end :].lstrip()
     try:

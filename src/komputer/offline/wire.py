@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, assert_never
 
-from komputer.offline.answer import Answer
+from komputer.offline.answer import ModelReply
 from komputer.offline.script import Say, Think, Tool
 
 _ERROR_TYPES = {
@@ -41,19 +41,19 @@ def encode(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-def message(answer: Answer, model: str) -> dict[str, Any]:
+def message(answer: ModelReply, model: str) -> dict[str, Any]:
     """The whole answer, as to a request without `stream`."""
     content = [_block(move.step, answer) for move in answer.moves if isinstance(move.step, Say | Think | Tool)]
     return {**_head(answer, model), "content": content, "stop_reason": _stop_reason(answer), "usage": _usage(answer)}
 
 
-def opening(answer: Answer, model: str) -> bytes:
+def opening(answer: ModelReply, model: str) -> bytes:
     """The events before the first block."""
     head = {**_head(answer, model), "content": [], "stop_reason": None, "usage": {**_usage(answer), "output_tokens": 1}}
     return event("message_start", message=head) + PING
 
 
-def block(answer: Answer, step: Say | Think | Tool, index: int) -> bytes:
+def block(answer: ModelReply, step: Say | Think | Tool, index: int) -> bytes:
     """The events of one content block."""
     whole = _block(step, answer)
     empty: dict[str, Any]
@@ -78,7 +78,7 @@ def block(answer: Answer, step: Say | Think | Tool, index: int) -> bytes:
     )
 
 
-def closing(answer: Answer) -> bytes:
+def closing(answer: ModelReply) -> bytes:
     """The events behind the last block."""
     stop = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
     return event("message_delta", delta=stop, usage=_usage(answer)) + event("message_stop")
@@ -94,7 +94,7 @@ def pieces(text: str) -> Iterator[str]:
     return (text[at : at + size] for at in range(0, len(text), size))
 
 
-def _head(answer: Answer, model: str) -> dict[str, Any]:
+def _head(answer: ModelReply, model: str) -> dict[str, Any]:
     return {
         "id": f"msg_offline_{answer.id}",
         "type": "message",
@@ -104,7 +104,7 @@ def _head(answer: Answer, model: str) -> dict[str, Any]:
     }
 
 
-def _block(step: Say | Think | Tool, answer: Answer) -> dict[str, Any]:
+def _block(step: Say | Think | Tool, answer: ModelReply) -> dict[str, Any]:
     match step:
         case Say(say=text):
             return {"type": "text", "text": text}
@@ -116,12 +116,12 @@ def _block(step: Say | Think | Tool, answer: Answer) -> dict[str, Any]:
             assert_never(step)
 
 
-def _stop_reason(answer: Answer) -> str:
+def _stop_reason(answer: ModelReply) -> str:
     asked = [move.step.stop for move in answer.moves if isinstance(move.step, Say) and move.step.stop]
     return asked[-1] if asked else "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
 
 
-def _usage(answer: Answer) -> dict[str, int]:
+def _usage(answer: ModelReply) -> dict[str, int]:
     return {
         "input_tokens": answer.input_tokens,
         "cache_creation_input_tokens": answer.cache_creation_input_tokens,

@@ -6,6 +6,6 @@ Nothing here is remembered that a restart must not lose: what counts stands in t
 """
 
 from komputer.operator.running import run
-from komputer.operator.settings import Settings
+from komputer.operator.settings import OperatorSettings
 
-__all__ = ["Settings", "run"]
+__all__ = ["OperatorSettings", "run"]

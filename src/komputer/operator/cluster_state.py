@@ -17,7 +17,7 @@ from komputer.kube import (
     PVCS,
     TEMPLATES,
     Cache,
-    Change,
+    CacheChange,
     Cluster,
     Kind,
     Manifest,
@@ -40,7 +40,7 @@ class ConnectorKey(NamedTuple):
     name: str
 
 
-class Store:
+class ClusterState:
     """A cache of each kind that agents are made from and into, in all namespaces (None) or in some. `wake` is called
     with each agent that a change may concern, unless we made it ourselves, and `wake_connector` with each connector."""
 
@@ -121,7 +121,7 @@ class Store:
         """We have deleted it, and it is no more."""
         self._caches[kind].forget(manifest)
 
-    def _changed(self, kind: Kind, change: Change) -> None:
+    def _changed(self, kind: Kind, change: CacheChange) -> None:
         if kind is AGENTS:
             self._agent_changed(change)
         if kind is CONNECTORS and change.type != "DELETED" and not _is_status_only(change):
@@ -130,7 +130,7 @@ class Store:
             for key in self._concerned(kind, change.manifest):
                 self._wake(key)
 
-    def _agent_changed(self, change: Change) -> None:
+    def _agent_changed(self, change: CacheChange) -> None:
         """The connectors that it names now or did before have a turn, unless that is the same."""
         now = frozenset(attached([change.manifest])) if change.type != "DELETED" else frozenset()
         before = frozenset(attached([change.old])) if change.old else frozenset()
@@ -161,7 +161,7 @@ def _agent(manifest: Manifest) -> AgentKey:
     return AgentKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
-def _is_status_only(change: Change) -> bool:
+def _is_status_only(change: CacheChange) -> bool:
     """Whether no more than the status changed, which is ours."""
     return (
         change.type == "MODIFIED" and change.old is not None and change.old.get("spec") == change.manifest.get("spec")

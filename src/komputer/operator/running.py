@@ -18,10 +18,10 @@ from komputer.operator import metrics
 from komputer.operator.agent.blockers import SILENCE, pod_is_running
 from komputer.operator.agent.reconcile import Reconciler
 from komputer.operator.agent.status import CHATTY_EVERY, is_chatter
-from komputer.operator.cluster_state import AgentKey, ConnectorKey, Store
+from komputer.operator.cluster_state import AgentKey, ClusterState, ConnectorKey
 from komputer.operator.controllers import connector
 from komputer.operator.queue import Queue
-from komputer.operator.settings import Settings
+from komputer.operator.settings import OperatorSettings
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 async def run(
-    settings: Settings,
+    settings: OperatorSettings,
     cluster: Cluster,
     events: Log,
     *,
@@ -44,13 +44,13 @@ async def run(
 
 
 class _Operator:
-    def __init__(self, settings: Settings, cluster: Cluster, events: Log) -> None:
+    def __init__(self, settings: OperatorSettings, cluster: Cluster, events: Log) -> None:
         self._settings = settings
         self._cluster = cluster
         self._log = events
         self._queue: Queue[AgentKey] = Queue("komputeragent", at_once=settings.at_once)
         self._connectors: Queue[ConnectorKey] = Queue("komputerconnector", at_once=CONNECTORS_AT_ONCE)
-        self._store = Store(
+        self._store = ClusterState(
             cluster,
             settings.namespaces,
             wake=self._queue.wake,
@@ -139,13 +139,13 @@ class _Operator:
     async def _bury_orphans(self) -> None:
         """An agent that is merely unknown was not deleted: the Kubernetes API may have been set back, and may know it
         again. Such a log stays until it expires."""
-        for namespace, name, uid in await self._log.buried_candidates():
+        for namespace, name, uid in await self._log.all_logs():
             known = self._store.get(AGENTS, namespace, name)
             if known is None or known["metadata"]["uid"] == uid:
                 continue
             if await self._exists(namespace, name, uid):
                 continue
-            await self._log.bury(LogKey(namespace, name, uid))
+            await self._log.purge(LogKey(namespace, name, uid))
             log.info("log buried", agent=f"{namespace}/{name}", uid=uid)
 
     async def _exists(self, namespace: str, name: str, uid: str) -> bool:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class OperatorSettings:
     namespaces: tuple[str, ...] | None = None
     """Whose agents are seen to; None: all."""
     at_once: int = 32

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from komputer.domain.agent import Effort, Model, Role, TaskKind
-from komputer.domain.base import Part
+from komputer.domain.base import WireModel
 
 FORMAT_VERSION = 1
 HEARTBEAT_S = 10.0
@@ -40,7 +40,7 @@ Term = Annotated[int, Field(ge=0, description="Given by the log at each hello, a
 TaskIds = Annotated[list[str], Field(max_length=4096)]
 
 
-class Hello(Part):
+class Hello(WireModel):
     """A runtime introduces itself, and says which tasks its ledger knows."""
 
     format_version: int = FORMAT_VERSION
@@ -48,7 +48,7 @@ class Hello(Part):
     tasks: TaskIds = Field(default_factory=list)
 
 
-class Welcome(Part):
+class Welcome(WireModel):
     """What the log knows. From here on the runtime numbers its events from 1, under the new term."""
 
     uid: str
@@ -59,13 +59,13 @@ class Welcome(Part):
     open: Annotated[TaskIds, Field(description="Every task that the log shows started and not ended.")]
 
 
-class AssignedTask(Part):
+class AssignedTask(WireModel):
     id: str
     instructions: str
     kind: TaskKind | None = None
 
 
-class TaskSettings(Part):
+class TaskSettings(WireModel):
     """How a task is run. A task keeps what it began with, also when it is resumed: a change acts at the next one."""
 
     model: Model
@@ -77,7 +77,7 @@ class TaskSettings(Part):
     effort: Effort | None = None
 
 
-class Assignment(Part):
+class Assignment(WireModel):
     """The whole desired state of an agent. Level-triggered: a lost or repeated one changes nothing."""
 
     type: Literal["assignment"] = "assignment"
@@ -99,7 +99,7 @@ class Assignment(Part):
     max_attempts: int = 5
 
 
-class Message(Part):
+class TaskMessage(WireModel):
     """What somebody said to the running task: a `user_message` of the agent's log. Sent at least once on each stream,
     in the order of their ids."""
 
@@ -109,7 +109,7 @@ class Message(Part):
     content: str
 
 
-class Pulse(Part):
+class Pulse(WireModel):
     """What the log holds of this runtime, so that it sees what the log lacks."""
 
     type: Literal["pulse"] = "pulse"
@@ -120,12 +120,12 @@ class Pulse(Part):
     )
 
 
-class Heartbeat(Part):
+class Heartbeat(WireModel):
     term: Term
     tasks: Annotated[TaskIds, Field(description="Tasks whose ends the runtime owes.")] = Field(default_factory=list)
 
 
-class NumberedEvent(Part):
+class NumberedEvent(WireModel):
     """An event of one of the agent's tasks. `n` counts from 1 under the present term, without a hole."""
 
     n: Annotated[int, Field(ge=1)]
@@ -144,15 +144,15 @@ class NumberedEvent(Part):
     ] = None
 
 
-class Post(Part):
+class Post(WireModel):
     term: Term
     events: Annotated[list[NumberedEvent], Field(min_length=1, max_length=500)]
 
 
-Answer = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale", "unheard"]
+AppendResult = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale", "unheard"]
 
 
-class Posted(Part):
+class Posted(WireModel):
     """One answer per event, in order; after the first refusal no more are tried, so there may be fewer."""
 
-    answers: list[Answer]
+    answers: list[AppendResult]

@@ -39,7 +39,7 @@ class Script:
         self.sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
 
 
-class Server:
+class RedisConnection:
     """A connection to one Redis or Valkey server."""
 
     def __init__(self, address: Address) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from komputer.domain.event_ids import id_of, timestamp_of
 from komputer.domain.ref import Place
-from komputer.redis.connection import Server, is_damaged
+from komputer.redis.connection import RedisConnection, is_damaged
 
 KEPT: Final = timedelta(days=7)
 SAME_EVERY_S: Final = 30.0
@@ -20,7 +20,7 @@ SAME_EVERY_S: Final = 30.0
 State = Literal["ok", "failed"]
 
 
-class Seen(NamedTuple):
+class HealthRecord(NamedTuple):
     """`code` and `reason` are those of the failure; both are empty for one that works."""
 
     state: State
@@ -29,10 +29,10 @@ class Seen(NamedTuple):
     reason: str = ""
 
 
-class Health:
+class ConnectorHealth:
     """Of the connectors of one platform. `uid` is the connector's: an earlier one of its name says nothing."""
 
-    def __init__(self, server: Server, prefix: str) -> None:
+    def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._prefix = prefix
         self._written: dict[Place, tuple[str, str, float]] = {}
@@ -67,7 +67,7 @@ class Health:
         self._written.pop(place, None)
         await self._server.translated(lambda: self._server.redis.delete(self._key(place)))
 
-    async def read(self, connectors: Sequence[tuple[Place, str]]) -> dict[Place, Seen]:
+    async def read(self, connectors: Sequence[tuple[Place, str]]) -> dict[Place, HealthRecord]:
         """By place, of those of these uids about which something is known. One round trip. Raises `Unavailable`."""
         if not connectors:
             return {}
@@ -85,7 +85,7 @@ class Health:
                 continue
             seen_uid, state, at, code, reason = ((text or b"").decode(errors="replace") for text in answer)
             if seen_uid == uid and state in ("ok", "failed"):
-                found[place] = Seen("ok" if state == "ok" else "failed", at, code, reason)
+                found[place] = HealthRecord("ok" if state == "ok" else "failed", at, code, reason)
         return found
 
     def _key(self, place: Place) -> str:

@@ -11,7 +11,7 @@ import orjson
 from ulid import ULID
 
 from komputer.domain.errors import Conflict, KomputerError
-from komputer.redis.connection import Server
+from komputer.redis.connection import RedisConnection
 
 KEPT_S: Final = 24 * 3600
 LOCK_MS: Final = 5000
@@ -44,7 +44,7 @@ class Unreadable(Conflict):
     code = "idempotency_unreadable"
 
 
-class Answer(NamedTuple):
+class StoredResponse(NamedTuple):
     """What was answered, to be answered again."""
 
     status: int
@@ -57,13 +57,13 @@ class Record(NamedTuple):
 
     digest: str
     id: str
-    answer: Answer | None = None
+    answer: StoredResponse | None = None
 
 
 class Idempotency:
     """`key` names caller, namespace, route and the client's key; all raise `Unavailable`."""
 
-    def __init__(self, server: Server, prefix: str) -> None:
+    def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._prefix = f"{prefix}-once"
 
@@ -89,7 +89,7 @@ class Idempotency:
     async def unlock(self, key: str, holder: str) -> None:
         await self._redis("EVAL", _UNLOCK, 1, self._lock(key), holder)
 
-    async def answered(self, key: str, record: Record, answer: Answer) -> None:
+    async def answered(self, key: str, record: Record, answer: StoredResponse) -> None:
         await self._redis("SET", self._name(key), _wire(record._replace(answer=answer)), "EX", KEPT_S)
 
     async def forget(self, key: str) -> None:
@@ -119,7 +119,7 @@ def _record(raw: bytes) -> Record:
             case [str() as digest, str() as request_id, [int() as status, list() as headers, str() as body]] if (
                 _ULID.fullmatch(request_id) and not isinstance(status, bool) and 200 <= status <= 599
             ):
-                return Record(digest, request_id, Answer(status, [_header(header) for header in headers], body))
+                return Record(digest, request_id, StoredResponse(status, [_header(header) for header in headers], body))
     except ValueError:
         pass
     raise Unreadable(

@@ -6,7 +6,7 @@ Runtimes' signs of life are written by gateways. While no gateway is alive no si
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from komputer.redis.connection import Server
+from komputer.redis.connection import RedisConnection
 
 BEAT_EVERY: Final = timedelta(seconds=5)
 """How often each gateway says that it is alive."""
@@ -25,7 +25,7 @@ class Alive(NamedTuple):
 class Presence:
     """The gateways of one platform. All methods raise `Unavailable` while the server does not answer."""
 
-    def __init__(self, server: Server, prefix: str) -> None:
+    def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._key = f"{prefix}-gateways"
 

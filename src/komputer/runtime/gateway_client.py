@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from komputer.domain.base import Part
+from komputer.domain.base import WireModel
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, Unavailable
 from komputer.http import keepalive
 from komputer.protocol import wire
@@ -37,12 +37,12 @@ LINE_LIMIT_BYTES: Final = 32 * 2**20
 """Of one line of the assignment stream. The largest is an assignment: 1 MiB of instructions and a system prompt, each
 character up to six bytes as ASCII JSON."""
 
-Body = TypeVar("Body", bound=Part)
-Line = wire.Assignment | wire.Message | wire.Pulse
-_KINDS: Final[dict[Any, type[Line]]] = {"pulse": wire.Pulse, "message": wire.Message}
+Body = TypeVar("Body", bound=WireModel)
+Line = wire.Assignment | wire.TaskMessage | wire.Pulse
+_KINDS: Final[dict[Any, type[Line]]] = {"pulse": wire.Pulse, "message": wire.TaskMessage}
 
 
-class Gone(KomputerError):
+class PodDismissed(KomputerError):
     """The agent is deleted: this runtime stops for good."""
 
     code = "gone"
@@ -56,9 +56,12 @@ def pauses(first_s: float = BACK_OFF_S[0], longest_s: float = BACK_OFF_S[1]) -> 
         step = min(2 * step, longest_s)
 
 
-class Door:
-    """Raises `Gone` for an agent that is deleted, `Forbidden` for a pod that is not the agent's present one, `Invalid`
-    for what the gateway will never accept, `Unavailable` for all that may pass."""
+class GatewayClient:
+    """The runtime's HTTP client of the gateway.
+
+    Its methods raise `PodDismissed` if the agent is deleted, `Forbidden` if this pod is not the agent's current pod,
+    `Invalid` for what the gateway never accepts, and `Unavailable` for what may pass.
+    """
 
     def __init__(self, gateway_url: str, token_file: Path) -> None:
         self._token_file = token_file
@@ -81,7 +84,7 @@ class Door:
         return await self._call("/v1/events", json.dumps(body), wire.Posted)
 
     async def assignments(self) -> AsyncIterator[Line]:
-        """All that the gateway sends, over as many connections as it takes. Ends only by `Gone`."""
+        """All that the gateway sends, over as many connections as it takes. Ends only by `PodDismissed`."""
         pause = pauses()
         while True:
             try:
@@ -155,7 +158,7 @@ def refusal(response: httpx.Response) -> KomputerError:
     message = f"The gateway answered {response.status_code} to {response.request.url.path}: {response.text[:300]}"
     match response.status_code:
         case 410:
-            return Gone(message)
+            return PodDismissed(message)
         case 403:
             return Forbidden(message)
         case 400 | 413 | 422:

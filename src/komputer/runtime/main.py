@@ -19,9 +19,9 @@ from komputer.runtime import logs, processes, workspace
 from komputer.runtime.changes import Changes
 from komputer.runtime.claude import sdk
 from komputer.runtime.claude.options import executable
-from komputer.runtime.gateway_client import Door, Gone
-from komputer.runtime.ledger.store import Held, Store
-from komputer.runtime.settings import STOP_GRACE_S, Settings, kept
+from komputer.runtime.gateway_client import GatewayClient, PodDismissed
+from komputer.runtime.ledger.store import Held, LedgerStore
+from komputer.runtime.settings import STOP_GRACE_S, RuntimeSettings, kept
 from komputer.runtime.task.relay import Relay, Superseded
 from komputer.runtime.task.worker import Worker
 
@@ -40,7 +40,7 @@ ledger."""
 def main() -> int:
     """Exit code 0: told to stop, or the agent is deleted. 1: cannot run here; the reason is among the last lines."""
     try:
-        settings = Settings.from_environment(os.environ)
+        settings = RuntimeSettings.from_environment(os.environ)
         logs.set_up(settings.log_level)
         temporary = prepare(settings)
     except (Invalid, OSError) as error:
@@ -61,7 +61,7 @@ def last_words(reason: str) -> None:
         os.write(sys.stderr.fileno(), f"komputer.runtime: {reason}\n".encode("utf-8", "backslashreplace"))
 
 
-def prepare(settings: Settings) -> Path:
+def prepare(settings: RuntimeSettings) -> Path:
     """Folders of the workspace, and an environment that the agent's commands may see. The answer is TMPDIR.
 
     A workspace that cannot be used is no reason to leave: each task is then ended with that reason."""
@@ -80,17 +80,17 @@ def prepare(settings: Settings) -> Path:
     return temporary
 
 
-async def serve(settings: Settings, temporary: Path) -> int:
+async def serve(settings: RuntimeSettings, temporary: Path) -> int:
     """Run the agent until SIGTERM, SIGINT or its deletion."""
     loop = asyncio.get_running_loop()
     changes = Changes()
     cli = executable()
     processes.close_memory()
     processes.adopt_orphans()
-    store = Store(settings.ledger, changes.ring)
+    store = LedgerStore(settings.ledger, changes.ring)
     if store.was_unreadable:
         log.error("the ledger could not be read and was set aside", extra={"path": str(settings.ledger)})
-    gateway = Door(settings.gateway_url, settings.token_file)
+    gateway = GatewayClient(settings.gateway_url, settings.token_file)
     relay = Relay(store, gateway, changes)
     forwarding = loop.create_task(_forwarder(gateway))
     worker = Worker(settings, store, relay, changes, forwarding, cli, temporary, gateway.token)
@@ -119,7 +119,7 @@ async def serve(settings: Settings, temporary: Path) -> int:
         store.close()
 
 
-async def _catch_up(store: Store) -> None:
+async def _catch_up(store: LedgerStore) -> None:
     """Write the ledger as soon as the disk takes it again, and anew where its file was removed."""
     while True:
         await asyncio.sleep(CATCH_UP_S)
@@ -130,7 +130,7 @@ async def _let_go(relaying: asyncio.Task[None], worker: Worker, working: asyncio
     """The gateway has dismissed this runtime. A task that a newer pod may go on with is kept for it."""
     try:
         relaying.result()
-    except Gone:
+    except PodDismissed:
         log.info("the agent is deleted")
         return 0
     except Superseded as error:
@@ -140,7 +140,7 @@ async def _let_go(relaying: asyncio.Task[None], worker: Worker, working: asyncio
     return 1
 
 
-async def _forwarder(gateway: Door) -> Forwarder:
+async def _forwarder(gateway: GatewayClient) -> Forwarder:
     """Import what is slow to import beside the hello, then open the model's loopback address."""
 
     def load() -> None:

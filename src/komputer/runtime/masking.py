@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from komputer.events.schema import Happening
+from komputer.events.schema import EventBase
 
 SHORTEST: Final = 6
 """Characters; shorter values stand in too many other words."""
@@ -20,7 +20,7 @@ SHORTEST_LINE: Final = 16
 FIELDS: Final = ("content", "tool", "input", "output", "result", "error", "reason")
 """Of events, those that say what a model, a tool or a program said."""
 
-E = TypeVar("E", bound=Happening)
+E = TypeVar("E", bound=EventBase)
 
 
 class Mask:

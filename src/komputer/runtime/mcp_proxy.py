@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from komputer.domain.errors import Unavailable
-from komputer.runtime.gateway_client import CONNECT_S, Door, pauses
+from komputer.runtime.gateway_client import CONNECT_S, GatewayClient, pauses
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def _is_response(event: bytes) -> bool:
 class Passing:
     """One call of Claude's, answered by as many attempts as it takes."""
 
-    def __init__(self, gateway: Door, headers: list[tuple[bytes, bytes]], body: bytes, send: Any) -> None:
+    def __init__(self, gateway: GatewayClient, headers: list[tuple[bytes, bytes]], body: bytes, send: Any) -> None:
         self._door = gateway
         self._headers = {
             name.decode(): value.decode("latin-1") for name, value in headers if name.decode() not in _OURS

@@ -26,7 +26,7 @@ from komputer.http import server as http
 from komputer.http.limits import Limits
 from komputer.http.refusals import as_messages_api
 from komputer.runtime import mcp_proxy
-from komputer.runtime.gateway_client import CONNECT_S, Door
+from komputer.runtime.gateway_client import CONNECT_S, GatewayClient
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Forwarder:
     """`url` and `key` are Claude's ANTHROPIC_BASE_URL and credential. `heard_at` is the loop's time of the last byte
     that the model sent, for the watchdog."""
 
-    def __init__(self, gateway: Door, limits: Limits = LIMITS) -> None:
+    def __init__(self, gateway: GatewayClient, limits: Limits = LIMITS) -> None:
         self._door = gateway
         self._limits = limits
         self._key = ""

@@ -22,7 +22,7 @@ _KEPT_PREFIXES: Final = ("SECRET_", "SSL_CERT_")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class RuntimeSettings:
     gateway_url: str
     token_file: Path
     workspace: Path
@@ -34,7 +34,7 @@ class Settings:
     minutes, as the CLI itself waits for them; then they are ended with the task, which says so."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str]) -> RuntimeSettings:
         """From the `KOMPUTER_*` variables. Raises `Invalid` for one that is missing."""
 
         def required(name: str) -> str:

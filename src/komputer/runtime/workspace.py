@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from komputer.runtime.settings import Settings
+from komputer.runtime.settings import RuntimeSettings
 
 SMALL_FILE_BYTES: Final = 64 * 1024
 """At most so much is read of a file of one line."""
@@ -33,7 +33,7 @@ _TRANSCRIPT: Final = re.compile(r"[0-9A-Za-z-]{1,64}\.jsonl")
 _SESSION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
-def prepare(settings: Settings) -> None:
+def prepare(settings: RuntimeSettings) -> None:
     """Make the runtime's folders where they are missing, are no folders, or may not be written. Raises `OSError` where
     that cannot be done."""
     if not settings.workspace.exists():
@@ -43,7 +43,7 @@ def prepare(settings: Settings) -> None:
         own_folder(folder)
 
 
-def rebuild(settings: Settings, temporary: Path) -> None:
+def rebuild(settings: RuntimeSettings, temporary: Path) -> None:
     """Before each start of Claude: a new home, a new folder for temporary files, and a configuration folder with
     nothing in it but transcripts and our `.claude.json`. Raises `OSError` where that cannot be done."""
     prepare(settings)
@@ -73,7 +73,7 @@ def make_temporary(folder: Path) -> None:
     folder.mkdir(mode=0o700)
 
 
-def configuration(settings: Settings) -> dict[str, Any]:
+def configuration(settings: RuntimeSettings) -> dict[str, Any]:
     """What the Claude CLI would write into `.claude.json` at its first start, which takes it a tenth of a second of CPU
     time. It allows nothing, and names no person: the ids are those of the agent's name."""
     identity = hashlib.sha256(f"{settings.namespace}/{settings.agent}".encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Literal
 import structlog
 
 from komputer.domain.errors import Invalid
-from komputer.gateway import Credential
+from komputer.gateway import ModelCredential
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ class CredentialFile:
     path: Path
     kind: Literal["api_key", "bearer"]
     _seen: tuple[int, int, int] | None = None
-    _credential: Credential | None = field(default=None, repr=False)
+    _credential: ModelCredential | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -31,7 +31,7 @@ class CredentialFile:
                 f"the model's credential cannot be read from {self.path}: {wrong}", code="model-credential"
             ) from wrong
 
-    async def __call__(self) -> Credential | None:
+    async def __call__(self) -> ModelCredential | None:
         try:
             self._look()
         except (OSError, ValueError) as wrong:
@@ -46,4 +46,4 @@ class CredentialFile:
         value = self.path.read_text("utf-8").strip()
         if not value or not value.isascii() or not value.isprintable():
             raise ValueError("it holds no credential: one line of printable ASCII is expected")
-        self._seen, self._credential = now, Credential(kind=self.kind, value=value)
+        self._seen, self._credential = now, ModelCredential(kind=self.kind, value=value)

@@ -12,7 +12,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
-from komputer.gateway import Credential, Unreachable
+from komputer.gateway import ModelCredential, UpstreamUnreachable
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 WITHIN_S = 10.0
@@ -32,13 +32,13 @@ class GoogleToken:
         self._one_at_a_time = asyncio.Lock()
         self._tried = -AGAIN_S
 
-    async def __call__(self) -> Credential:
-        """Raises `Unreachable` where Google gives none."""
+    async def __call__(self) -> ModelCredential:
+        """Raises `UpstreamUnreachable` where Google gives none."""
         async with self._one_at_a_time:
             is_due = time.monotonic() - self._tried > AGAIN_S
             if self._state is TokenState.INVALID or (self._state is TokenState.STALE and is_due):
                 await self._renew()
-        return Credential(kind="bearer", value=self._credentials.token)
+        return ModelCredential(kind="bearer", value=self._credentials.token)
 
     @property
     def _state(self) -> TokenState:
@@ -52,7 +52,7 @@ class GoogleToken:
         except (GoogleAuthError, OSError, ValueError) as error:
             if self._state is TokenState.INVALID:
                 log.warning("no access token of Google's", error=type(error).__name__)
-                raise Unreachable(
+                raise UpstreamUnreachable(
                     f"Google gives the platform no access token ({type(error).__name__}); its operator can see why."
                 ) from None
             log.warning("access token of Google's not renewed yet", error=type(error).__name__)

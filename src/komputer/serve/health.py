@@ -8,7 +8,7 @@ from aiohttp import web
 from komputer.serve.http import Ready
 
 
-class Health:
+class HealthState:
     """Answers from entering to leaving; `/readyz` is 503 until `set_ready`."""
 
     def __init__(self, listening: socket.socket, ready: Ready) -> None:
@@ -24,7 +24,7 @@ class Health:
             self._is_ready = True
             self._ready()
 
-    async def __aenter__(self) -> "Health":
+    async def __aenter__(self) -> "HealthState":
         await self._runner.setup()
         await web.SockSite(self._runner, self._listening).start()
         return self

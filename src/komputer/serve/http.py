@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from komputer.http import descriptors, keepalive
 from komputer.http import server as http
 from komputer.http.limits import Limits
-from komputer.http.protocol import Protocol as HttpProtocol
+from komputer.http.protocol import HttpProtocol as HttpProtocol
 from komputer.http.refusals import Refusal, as_error
 from komputer.http.websocket import WebSocketProtocol
 from komputer.serve import heap

@@ -10,11 +10,11 @@ from pydantic_settings import CliApp, SettingsError
 
 from komputer.domain.errors import KomputerError
 from komputer.http import descriptors
-from komputer.serve.processes import Api, Gateway, OfflineModel, Operator, Probe
+from komputer.serve.processes import Api, GatewayCommand, OfflineModel, Operator, Probe
 
 PARTS: dict[str, Any] = {
     "api": Api,
-    "gateway": Gateway,
+    "gateway": GatewayCommand,
     "operator": Operator,
     "offline-model": OfflineModel,
     "probe": Probe,

@@ -8,7 +8,7 @@ import orjson
 from komputer.domain import names
 from komputer.domain.errors import KomputerError
 from komputer.events.log import Log
-from komputer.gateway import Credentials, Unreachable, Vertex
+from komputer.gateway import Credentials, UpstreamUnreachable, Vertex
 
 WITHIN_S = 20.0
 HELLO = {"model": names.DEFAULT_MODEL, "messages": [{"role": "user", "content": "Hello"}]}
@@ -64,7 +64,7 @@ async def model(base_url: str, vertex: Vertex | None, credential: Credentials) -
             http.post(f"{base_url.rstrip('/')}{path}", data=body, headers=headers, allow_redirects=False) as answer,
         ):
             status = answer.status
-    except Unreachable as error:
+    except UpstreamUnreachable as error:
         return {"state": "refused", "said": error.message}
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return {"state": "unreachable", "said": f"{base_url} cannot be reached ({type(error).__name__})"}

@@ -15,7 +15,7 @@ from komputer.domain.addresses import AddressRules
 from komputer.kube.lease import Lease
 from komputer.serve import heap, probe
 from komputer.serve.credential import CredentialFile
-from komputer.serve.health import Health
+from komputer.serve.health import HealthState
 from komputer.serve.http import announce, serve
 from komputer.serve.settings import Common, Listed, Network, Process, stop_signal
 
@@ -66,7 +66,7 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
         return self
 
     async def run(self) -> None:
-        settings = api.Settings(
+        settings = api.ApiSettings(
             default_namespace=self.default_namespace,
             create_status=self.compat_create_status,
             addresses=self.addresses,
@@ -93,7 +93,7 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
                 )
 
 
-class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
+class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
     """What agents' pods talk to: assignments, events, the model and MCP servers with the credential added."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8081
@@ -116,7 +116,7 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
     auth_token_file: Path | None = Field(None, description="of the model: sent as Authorization: Bearer")
 
     @model_validator(mode="after")
-    def _knows_the_model(self) -> "Gateway":
+    def _knows_the_model(self) -> "GatewayCommand":
         if self.bedrock_region and self.vertex_project:
             raise ValueError("give --bedrock-region or --vertex-project, not both")
         if self.api_key_file and self.auth_token_file:
@@ -157,7 +157,7 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
 
     async def run(self) -> None:
         """Raises `Invalid` (`model-credential`)."""
-        settings = gateway.Settings(
+        settings = gateway.GatewaySettings(
             model_base_url=self.address,
             model_credential=self.credential(),
             vertex=self.vertex,
@@ -174,7 +174,7 @@ class Gateway(_WithConnectors, cli_prog_name="komputer serve gateway"):
 LEADING = Gauge("komputer_operator_leading", "1 where this operator leads.")
 
 
-class Probe(Gateway, cli_prog_name="komputer serve probe"):
+class Probe(GatewayCommand, cli_prog_name="komputer serve probe"):
     """Says as JSON what can be reached from here, and ends."""
 
     async def run(self) -> None:
@@ -196,7 +196,7 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
     )
 
     async def run(self) -> None:
-        settings = operator.Settings(namespaces=self.scope)
+        settings = operator.OperatorSettings(namespaces=self.scope)
         stop = stop_signal()
         async with self.connected() as (cluster, log), self.scraped(generate_latest), self._health() as health:
             if not self.lease:
@@ -210,7 +210,7 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
                 async with lease.kept():
                     await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
 
-    def _health(self) -> Health:
+    def _health(self) -> HealthState:
         listening = self.listen()
         announced = announce(listening)
 
@@ -218,7 +218,7 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
             heap.freeze()
             announced()
 
-        return Health(listening, ready)
+        return HealthState(listening, ready)
 
 
 class OfflineModel(Process, cli_prog_name="komputer serve offline-model"):

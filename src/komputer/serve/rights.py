@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 GROUP: Final = "komputer.komputer.ai"
 
 
-class Right(NamedTuple):
+class RbacRule(NamedTuple):
     """`verbs` on `resources` (with their subresource) of API group `group`."""
 
     group: str
@@ -15,41 +15,41 @@ class Right(NamedTuple):
 
 
 READ: Final = ("get", "list", "watch")
-IN_NAMESPACES: Final[dict[str, tuple[Right, ...]]] = {
+IN_NAMESPACES: Final[dict[str, tuple[RbacRule, ...]]] = {
     "api": (
-        Right(GROUP, ("komputeragents", "komputerconnectors"), (*READ, "create", "patch", "delete")),
-        Right(GROUP, ("komputeragenttemplates",), ("list",)),
-        Right("", ("secrets",), ("get", "list", "create", "patch", "delete")),
+        RbacRule(GROUP, ("komputeragents", "komputerconnectors"), (*READ, "create", "patch", "delete")),
+        RbacRule(GROUP, ("komputeragenttemplates",), ("list",)),
+        RbacRule("", ("secrets",), ("get", "list", "create", "patch", "delete")),
     ),
     "gateway": (
-        Right(GROUP, ("komputeragents",), (*READ, "create", "patch", "delete")),
-        Right(GROUP, ("komputerconnectors",), READ),
-        Right("", ("pods",), READ),
-        Right("", ("secrets",), ("get",)),
+        RbacRule(GROUP, ("komputeragents",), (*READ, "create", "patch", "delete")),
+        RbacRule(GROUP, ("komputerconnectors",), READ),
+        RbacRule("", ("pods",), READ),
+        RbacRule("", ("secrets",), ("get",)),
     ),
     "operator": (
-        Right(GROUP, ("komputeragents",), READ),
-        Right(GROUP, ("komputeragents/status", "komputerconnectors/status"), ("patch",)),
-        Right(GROUP, ("komputeragents/finalizers",), ("update",)),
-        Right(GROUP, ("komputerconnectors", "komputeragenttemplates"), ("list", "watch")),
-        Right("", ("pods",), (*READ, "create", "delete")),
-        Right("", ("persistentvolumeclaims", "configmaps"), (*READ, "create", "patch", "delete")),
-        Right("", ("serviceaccounts",), ("create",)),
-        Right("", ("events",), ("create",)),
-        Right("networking.k8s.io", ("networkpolicies",), ("create", "patch")),
+        RbacRule(GROUP, ("komputeragents",), READ),
+        RbacRule(GROUP, ("komputeragents/status", "komputerconnectors/status"), ("patch",)),
+        RbacRule(GROUP, ("komputeragents/finalizers",), ("update",)),
+        RbacRule(GROUP, ("komputerconnectors", "komputeragenttemplates"), ("list", "watch")),
+        RbacRule("", ("pods",), (*READ, "create", "delete")),
+        RbacRule("", ("persistentvolumeclaims", "configmaps"), (*READ, "create", "patch", "delete")),
+        RbacRule("", ("serviceaccounts",), ("create",)),
+        RbacRule("", ("events",), ("create",)),
+        RbacRule("networking.k8s.io", ("networkpolicies",), ("create", "patch")),
     ),
 }
-OF_THE_CLUSTER: Final[dict[str, tuple[Right, ...]]] = {
+OF_THE_CLUSTER: Final[dict[str, tuple[RbacRule, ...]]] = {
     "api": (
-        Right(GROUP, ("komputerconfigs",), ("list", "watch")),
-        Right(GROUP, ("komputeragentclustertemplates",), ("list",)),
-        Right("", ("namespaces",), ("list",)),
-        Right("authentication.k8s.io", ("tokenreviews",), ("create",)),
-        Right("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
+        RbacRule(GROUP, ("komputerconfigs",), ("list", "watch")),
+        RbacRule(GROUP, ("komputeragentclustertemplates",), ("list",)),
+        RbacRule("", ("namespaces",), ("list",)),
+        RbacRule("authentication.k8s.io", ("tokenreviews",), ("create",)),
+        RbacRule("authorization.k8s.io", ("subjectaccessreviews",), ("create",)),
     ),
     "gateway": (
-        Right(GROUP, ("komputerconfigs",), ("list", "watch")),
-        Right("authentication.k8s.io", ("tokenreviews",), ("create",)),
+        RbacRule(GROUP, ("komputerconfigs",), ("list", "watch")),
+        RbacRule("authentication.k8s.io", ("tokenreviews",), ("create",)),
     ),
-    "operator": (Right(GROUP, ("komputerconfigs", "komputeragentclustertemplates"), ("list", "watch")),),
+    "operator": (RbacRule(GROUP, ("komputerconfigs", "komputeragentclustertemplates"), ("list", "watch")),),
 }

@@ -33,7 +33,9 @@ async def world(cluster: Cluster, log: Log, operator: Operator, model: Model) ->
     from komputer import gateway
 
     async with serving(model, lifespan="off") as model_url:
-        settings = gateway.Settings(model_base_url=model_url, model_credential=gateway.always(None), addresses=LOOPBACK)
+        settings = gateway.GatewaySettings(
+            model_base_url=model_url, model_credential=gateway.always(None), addresses=LOOPBACK
+        )
         app = gateway.app(settings, cluster, log)
         async with serving(app) as url, httpx.AsyncClient(timeout=30) as http:
             world = World(cluster, log, app, url, model, http)
@@ -48,7 +50,7 @@ async def served(
     cluster: Cluster, log: Log, world: World, namespaces: tuple[str, ...] | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A REST API that is ready; calls without a namespace go to the test's."""
-    settings = api.Settings(default_namespace=world.namespace, addresses=LOOPBACK, namespaces=namespaces)
+    settings = api.ApiSettings(default_namespace=world.namespace, addresses=LOOPBACK, namespaces=namespaces)
     async with (
         serving(api.app(settings, cluster, log)) as url,
         httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30) as client,

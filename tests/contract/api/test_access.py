@@ -104,7 +104,7 @@ async def people(cluster: Cluster, log: Log, world: World, request: pytest.Fixtu
             else:
                 await cluster.create(BINDINGS, binding)
         tokens[who] = (await cluster.create_token(who, here, AUDIENCE, 3600)).token
-    settings = api.Settings(
+    settings = api.ApiSettings(
         default_namespace=here,
         addresses=LOOPBACK,
         auth="kubernetes",

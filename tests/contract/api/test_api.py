@@ -183,7 +183,7 @@ class Slow(Log):
 async def test_a_server_is_ready_when_it_knows_what_every_agent_does(cluster: Cluster, log: Log, prefix: str) -> None:
     slow = Slow(log, prefix)
     async with (
-        serving(api.app(api.Settings(addresses=LOOPBACK), cluster, slow)) as url,
+        serving(api.app(api.ApiSettings(addresses=LOOPBACK), cluster, slow)) as url,
         httpx.AsyncClient(base_url=url, timeout=30) as client,
     ):
         await asyncio.wait_for(slow.is_read.wait(), WITHIN_S)

@@ -10,7 +10,7 @@ import pytest
 from komputer.api.idempotency import OncePerKey
 from komputer.events.log import Log
 from komputer.kube import AGENTS, CONNECTORS, SECRETS, Cluster
-from komputer.redis.idempotency import Answer, Record
+from komputer.redis.idempotency import Record, StoredResponse
 from tests.contract.api.test_api import runtime, take
 from tests.contract.gateway.world import World
 
@@ -89,7 +89,7 @@ def dying(step: tuple[Any, Any, bool], patched: pytest.MonkeyPatch) -> None:
     else:
         carried_out = OncePerKey._carried_out
 
-        async def around(self: OncePerKey, scope: Any, body: bytes, record: Record) -> Answer:
+        async def around(self: OncePerKey, scope: Any, body: bytes, record: Record) -> StoredResponse:
             if after:
                 await carried_out(self, scope, body, record)
             raise Killed
@@ -147,7 +147,7 @@ async def test_a_task_that_was_assigned_and_has_ended_is_not_run_again(
     two = {"name": "ada", "instructions": "Two."}
     carried_out = OncePerKey._carried_out
 
-    async def dead(self: OncePerKey, scope: Any, body: bytes, record: Record) -> Answer:
+    async def dead(self: OncePerKey, scope: Any, body: bytes, record: Record) -> StoredResponse:
         await carried_out(self, scope, body, record)
         raise Killed
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from komputer.api.idempotency import OncePerKey
-from komputer.redis.idempotency import Answer, Record
+from komputer.redis.idempotency import Record, StoredResponse
 from tests.contract.api.test_api import created, runtime, settled, take
 from tests.contract.gateway.world import World
 
@@ -24,7 +24,7 @@ async def die_after(monkeypatch: pytest.MonkeyPatch, rest: httpx.AsyncClient, pa
     """Send a request whose API is killed when it has carried it out."""
     carried_out = OncePerKey._carried_out
 
-    async def dead(self: OncePerKey, scope: Any, raw: bytes, record: Record) -> Answer:
+    async def dead(self: OncePerKey, scope: Any, raw: bytes, record: Record) -> StoredResponse:
         await carried_out(self, scope, raw, record)
         raise Killed
 

@@ -79,7 +79,7 @@ async def two(kubernetes: Path, cluster: Cluster, log: Log) -> AsyncIterator[Two
         made = await cluster.create(AGENTS, {"metadata": {"name": "ada", "namespace": namespace}, "spec": SPEC})
         writers[namespace] = Producer(log, LogKey(namespace, "ada", made["metadata"]["uid"]))
         await writers[namespace].hello()
-    settings = api.Settings(auth="kubernetes", token_audiences=(AUDIENCE,), loopback_only=False)
+    settings = api.ApiSettings(auth="kubernetes", token_audiences=(AUDIENCE,), loopback_only=False)
     async with serving(api.app(settings, ruled, log)) as url:
         found = Two(here, there, url, log, writers)
         for who in sees:

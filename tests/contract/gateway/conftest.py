@@ -71,9 +71,9 @@ async def world(
 ) -> AsyncIterator[World]:
     """Reviewed tokens are trusted for as long as the product does."""
     async with serving(model, lifespan="off") as model_url:
-        settings = gateway.Settings(
+        settings = gateway.GatewaySettings(
             model_base_url=model_url,
-            model_credential=gateway.always(gateway.Credential(kind="api_key", value=CREDENTIAL)),
+            model_credential=gateway.always(gateway.ModelCredential(kind="api_key", value=CREDENTIAL)),
             vertex=vertex,
             heartbeat_s=heartbeat_s,
             token_refused_for=timedelta(0),

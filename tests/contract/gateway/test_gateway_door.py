@@ -7,7 +7,7 @@ import pytest
 from ulid import ULID
 
 from komputer.domain.agent import digest_of
-from komputer.gateway.agents.identity import STRANGERS_AT_ONCE
+from komputer.gateway.agents.identity import MAX_UNKNOWN_TOKEN_REVIEWS
 from komputer.kube import AGENTS, TokenIdentity
 from tests.contract.gateway.world import MODEL, World
 from tests.waiting import eventually
@@ -107,7 +107,7 @@ async def test_made_up_tokens_are_looked_at_a_few_at_once_and_push_no_good_one_o
     refused = await asyncio.gather(*(world.http.post(f"{world.url}/v1/hello", headers=each) for each in headers))
     assert {each.status_code for each in refused} == {401}
     assert (await ada.post("/v1/heartbeat", {"term": 0})).status_code != 401
-    assert (most, good) == (STRANGERS_AT_ONCE, 0)
+    assert (most, good) == (MAX_UNKNOWN_TOKEN_REVIEWS, 0)
 
 
 async def test_a_pod_that_was_deleted_or_superseded_is_refused_though_its_token_was_good(world: World) -> None:
@@ -238,7 +238,7 @@ async def test_an_agent_that_is_being_deleted_or_gone_is_told_as_gone(world: Wor
 async def test_a_runtime_of_an_agent_that_the_log_has_buried_is_told_as_gone(world: World) -> None:
     ada = await world.agent()
     await ada.hello()
-    await world.log.bury(ada.key)
+    await world.log.purge(ada.key)
     answered = await ada.post("/v1/hello", {})
     assert (answered.status_code, answered.json()["code"]) == (410, "agent-gone")
 

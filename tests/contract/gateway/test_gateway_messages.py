@@ -15,7 +15,7 @@ async def next_message(lines: Lines) -> tuple[str, str, str]:
         line = await lines.next()
         assert line is not None, "the stream has ended"
         if line["type"] == "message":
-            message = wire.Message.model_validate(line)
+            message = wire.TaskMessage.model_validate(line)
             return message.id, message.task_id, message.content
 
 

@@ -104,6 +104,6 @@ async def test_a_defect_of_ours_is_an_internal_error_to_the_pod(
 def test_settings_and_the_credential_show_no_value() -> None:
     from komputer import gateway
 
-    credential = gateway.Credential(kind="bearer", value=CREDENTIAL)
-    settings = gateway.Settings(model_base_url="http://model", model_credential=gateway.always(credential))
+    credential = gateway.ModelCredential(kind="bearer", value=CREDENTIAL)
+    settings = gateway.GatewaySettings(model_base_url="http://model", model_credential=gateway.always(credential))
     assert CREDENTIAL not in f"{credential!r} {credential} {settings!r} {settings}"

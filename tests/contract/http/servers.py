@@ -17,7 +17,7 @@ from komputer.http.limits import Limits
 from komputer.http.refusals import as_error
 from komputer.kube import Cluster
 from komputer.local.apiserver import ApiServer, as_status
-from komputer.runtime.gateway_client import Door
+from komputer.runtime.gateway_client import GatewayClient
 from komputer.runtime.proxy import Forwarder
 from komputer.serve.http import Announcing
 
@@ -124,7 +124,7 @@ def served(name: str, kubeconfig: Path, redis: str, folder: Path) -> Iterator[Se
 @asynccontextmanager
 async def _api(kubeconfig: Path, redis: str, folder: Path) -> Served:
     async with _parts(kubeconfig, redis) as (cluster, log):
-        made = api.app(api.Settings(), cluster, log)
+        made = api.app(api.ApiSettings(), cluster, log)
         async with _running(made, as_error, made.state.streams.drain, ws=api.WebSocketProtocol) as port:
             yield port
 
@@ -132,7 +132,7 @@ async def _api(kubeconfig: Path, redis: str, folder: Path) -> Served:
 @asynccontextmanager
 async def _gateway(kubeconfig: Path, redis: str, folder: Path) -> Served:
     async with _parts(kubeconfig, redis) as (cluster, log):
-        settings = gateway.Settings(model_base_url="http://127.0.0.1:1", model_credential=gateway.always(None))
+        settings = gateway.GatewaySettings(model_base_url="http://127.0.0.1:1", model_credential=gateway.always(None))
         made = gateway.app(settings, cluster, log)
         async with _running(made, as_error, made.drain) as port:
             yield port
@@ -147,7 +147,7 @@ async def _kubernetes(kubeconfig: Path, redis: str, folder: Path) -> Served:
 
 @asynccontextmanager
 async def _forwarder(kubeconfig: Path, redis: str, folder: Path) -> Served:
-    door = Door("http://127.0.0.1:1", folder / "token")
+    door = GatewayClient("http://127.0.0.1:1", folder / "token")
     forwarder = Forwarder(door, LIMITS)
     await forwarder.start()
     try:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from komputer.domain.errors import Conflict, NotFound
-from komputer.kube import AGENTS, PODS, Cache, Change, Cluster, Kind, Manifest
+from komputer.kube import AGENTS, PODS, Cache, CacheChange, Cluster, Kind, Manifest
 from tests.contract.kube.manifests import agent, pod, version
 
 DEADLINE_S = 20
@@ -27,11 +27,11 @@ async def following(cluster: Cluster, kind: Kind, **options: Any) -> AsyncIterat
             await task
 
 
-async def until_told(cache: Cache, type: str, name: str) -> Change:
+async def until_told(cache: Cache, type: str, name: str) -> CacheChange:
     """The next change of that type."""
-    told: asyncio.Future[Change] = asyncio.get_running_loop().create_future()
+    told: asyncio.Future[CacheChange] = asyncio.get_running_loop().create_future()
 
-    def see(change: Change) -> None:
+    def see(change: CacheChange) -> None:
         if (change.type, change.manifest["metadata"]["name"]) == (type, name) and not told.done():
             told.set_result(change)
 
@@ -95,7 +95,7 @@ async def test_after_many_writers_the_cache_equals_the_server(cluster: Cluster, 
     async with following(cluster, AGENTS, namespaces=[team]) as cache, following(cluster, AGENTS) as other:
         mirror: dict[str, Manifest] = {}
 
-        def follow(change: Change) -> None:
+        def follow(change: CacheChange) -> None:
             name = change.manifest["metadata"]["name"]
             assert mirror.get(name) == change.old
             if change.type == "DELETED":

@@ -17,8 +17,8 @@ from komputer.kube import (
     PODS,
     SERVICE_ACCOUNTS,
     Cluster,
-    Gone,
     Kind,
+    ResourceExpired,
     WatchEvent,
 )
 from tests.contract.kube.manifests import agent, pod, version
@@ -215,7 +215,7 @@ async def test_a_watch_of_a_kind_that_is_not_there_is_refused(cluster: Cluster) 
 
 async def test_history_from_before_the_server_s_memory_is_gone(cluster: Cluster, team: str) -> None:
     await cluster.create(AGENTS, agent(team))
-    with pytest.raises(Gone):
+    with pytest.raises(ResourceExpired):
         await told(cluster, "1")
 
 

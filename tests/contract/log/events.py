@@ -6,7 +6,7 @@ from typing import Any
 
 from komputer.events import schema
 from komputer.events.log import Log, LogKey, Numbered, Page
-from komputer.protocol.wire import Answer, Welcome
+from komputer.protocol.wire import AppendResult, Welcome
 
 KEY = LogKey("team", "ada", "uid-1")
 
@@ -15,8 +15,8 @@ def started(task: str) -> schema.TaskStarted:
     return schema.TaskStarted(task_id=task, instructions=f"do {task}", resuming_session=False, model="m")
 
 
-def said(task: str, text: str = "hello") -> schema.Said:
-    return schema.Said(task_id=task, content=text)
+def said(task: str, text: str = "hello") -> schema.AgentText:
+    return schema.AgentText(task_id=task, content=text)
 
 
 def completed(task: str, cost: float = 0.25) -> schema.TaskCompleted:
@@ -45,7 +45,7 @@ class Producer:
         self.term, self.n = welcome.term, 0
         return welcome
 
-    async def post(self, *events: schema.Event, generation: int | None = None) -> list[Answer]:
+    async def post(self, *events: schema.Event, generation: int | None = None) -> list[AppendResult]:
         """Numbers go on behind what was taken."""
         batch = [
             Numbered(self.n + i, event, generation if isinstance(event, schema.TaskStarted) else None)

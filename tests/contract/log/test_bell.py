@@ -39,7 +39,7 @@ async def test_each_kind_of_change_rings(log: Log) -> None:
     await heard(bell, ada)
     await log.end(KEY, completed("t1"), generation=1, floor=None)
     await heard(bell, ada)
-    await log.bury(KEY)
+    await log.purge(KEY)
     await heard(bell, ada)
     await bell.aclose()  # type: ignore[attr-defined]
 

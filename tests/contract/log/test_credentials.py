@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from komputer.domain.errors import Unavailable
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from tests.contract.log.events import KEY, everything, producer, started
 from tests.fixtures.valkey import LogServer, engines, running
@@ -24,7 +24,7 @@ async def test_log_bell_and_script_work_with_a_password_in_another_database(own_
     async with Redis.from_url(own_server.url) as admin:
         await admin.config_set("requirepass", PASSWORD)
     log = Log.connect(f"unix://:{PASSWORD}@{own_server.socket}?db=3")
-    bell, rung = Bell(log.bell()), asyncio.Event()
+    bell, rung = Notifier(log.bell()), asyncio.Event()
     bell.on((KEY.namespace, KEY.name), rung.set)
     listening = asyncio.create_task(bell.run())
     try:

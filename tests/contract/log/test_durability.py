@@ -72,7 +72,7 @@ async def test_a_server_that_is_away_is_unavailable_and_repeating_is_safe() -> N
     with TemporaryDirectory(dir="/tmp") as folder:
         server = server_of("valkey", Path(folder) / "data")
         log = Log.connect(server.url)
-        for call in (log.ping(), log.live("team", "ada"), log.page("team", "ada", limit=1), log.bury(KEY)):
+        for call in (log.ping(), log.live("team", "ada"), log.page("team", "ada", limit=1), log.purge(KEY)):
             with pytest.raises(Unavailable) as refused:
                 await call
             assert refused.value.code == "log-unavailable"

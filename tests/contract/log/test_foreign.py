@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from komputer.domain.errors import Unavailable
-from komputer.events.follow.cursors import Mark
+from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.sources import AllAgents, OneAgent
 from komputer.events.log import Log, LogKey
-from komputer.redis.connector_health import Seen
+from komputer.redis.connector_health import HealthRecord
 from komputer.redis.idempotency import Unreadable
 from tests.contract.log.events import KEY, Producer, completed, producer, read, said, started, texts
 
@@ -43,7 +43,7 @@ async def test_every_separator_comes_back_as_it_was_said(log: Log) -> None:
     assert texts(page) == [SEPARATORS, "half \ufffd a pair"]
     assert read(page)[-1]["payload"]["content"] == SEPARATORS
     assert [each.payload["content"] for each in await log.messages(KEY, None)] == [SEPARATORS]
-    told = await OneAgent(log, PLACE, KEY.uid, Mark(0)).more()
+    told = await OneAgent(log, PLACE, KEY.uid, Cursor(0)).more()
     assert [each.text.encode() for each in told] == page.entries
     live = await log.live(*PLACE)
     assert live is not None
@@ -63,7 +63,7 @@ async def test_entries_that_are_not_ours_are_told_in_their_place(log: Log) -> No
     assert kinds == ["task_started", "text", *unreadable, "text", "task_completed", "text"]
     assert texts(page) == ["before", "ours after all", "after"]
     assert [event["type"] for event in read(await log.page(*PLACE, limit=9, types={"unreadable"}))] == unreadable
-    for source in (OneAgent(log, PLACE, KEY.uid, Mark(0)), AllAgents(log, Mark(0))):
+    for source in (OneAgent(log, PLACE, KEY.uid, Cursor(0)), AllAgents(log, Cursor(0))):
         told = await source.more()
         assert [each.type for each in told] == kinds
         assert all("\n" not in each.text and "\r" not in each.text for each in told)
@@ -85,11 +85,11 @@ async def test_ids_that_are_not_ours_hold_up_no_reader(log: Log) -> None:
         found += texts(page)
         after = page.last_id or ""
     assert (found[0], found[-1]) == ("before", "after")
-    source, told = OneAgent(log, PLACE, KEY.uid, Mark(0)), list[str]()
+    source, told = OneAgent(log, PLACE, KEY.uid, Cursor(0)), list[str]()
     while not source.is_current:
         told += [each.type for each in await source.more()]
     assert await source.more() == []
-    member = Member(log, Bell(log.bell()), PLACE, KEY.uid, "workers", Mark(0))
+    member = Member(log, Notifier(log.bell()), PLACE, KEY.uid, "workers", Cursor(0))
     await member.begin()
     got = await member.take()
     assert len(got) == 5
@@ -129,7 +129,7 @@ async def test_nonsense_in_a_live_hash_stops_neither_readers_nor_writers(log: Lo
     await log.server.redis.hset(key_of(log, "-live"), field, value)
     assert await log.live(*PLACE)
     assert texts(await log.page(*PLACE, limit=9)) == ["one"]
-    await OneAgent(log, PLACE, KEY.uid, Mark(0)).more()
+    await OneAgent(log, PLACE, KEY.uid, Cursor(0)).more()
     again = Producer(log)
     welcome = await again.hello(["t1"])
     assert welcome.started == ["t1"]
@@ -146,7 +146,7 @@ async def test_a_key_of_another_type_is_named_and_only_its_agent_suffers(log: Lo
     await redis.delete(key_of(log, kind))
     await redis.set(key_of(log, kind), "not ours")
     if kind in ("", "-live"):
-        for call in (log.page(*PLACE, limit=1), OneAgent(log, PLACE, KEY.uid, Mark(0)).more()):
+        for call in (log.page(*PLACE, limit=1), OneAgent(log, PLACE, KEY.uid, Cursor(0)).more()):
             with pytest.raises(Unavailable) as damaged:
                 await call
             assert (damaged.value.code, key_of(log, kind) in damaged.value.message) == ("log_damaged", True)
@@ -161,7 +161,7 @@ async def test_a_key_of_another_type_is_named_and_only_its_agent_suffers(log: Lo
             await log.state(PLACE)
     assert BOB.name in [name for _, name in await log.live_many([PLACE, ("team", "bob")])]
     assert ("team", "bob") in await log.places()
-    source, told = AllAgents(log, Mark(0)), list[str]()
+    source, told = AllAgents(log, Cursor(0)), list[str]()
     while not source.is_current:
         told += [each.place[1] for each in await source.more()]
     assert "bob" in told
@@ -190,7 +190,7 @@ async def test_rings_and_keys_that_name_no_agent_are_passed_by(log: Log) -> None
             assert rung
     assert [each.type for each in await source.more()] == ["text"]
     assert await log.places() == {PLACE}
-    assert [name for _, name, _ in await log.buried_candidates()] == ["ada"]
+    assert [name for _, name, _ in await log.all_logs()] == ["ada"]
     await bell.aclose()  # type: ignore[attr-defined]
 
 
@@ -211,4 +211,4 @@ async def test_what_was_seen_of_one_connector_is_not_hidden_by_another_s_nonsens
     found = await health.read([(place, "u") for place in places])
     assert found[places[0]].state == "ok"
     assert places[1] not in found
-    assert found[places[2]] == Seen("failed", "", "", "\ufffd")
+    assert found[places[2]] == HealthRecord("failed", "", "", "\ufffd")

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 
 from komputer.domain.ref import Place
-from komputer.events.follow.cursors import Mark
+from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.sources import AllAgents, OneAgent
 from komputer.events.log import EXPIRY, RETENTION, Live, Log
 from komputer.services.agents.overlay import Overlay
@@ -49,7 +49,7 @@ async def test_a_task_that_ends_while_all_agents_are_read_is_seen_to_have_ended(
     eventful = Eventful(log.server, prefix=server.prefix(), retention=RETENTION, expiry=EXPIRY)
     eventful.writer, eventful.rang = await producer(eventful), asyncio.Event()
     await eventful.writer.post(started("t"))
-    bell = Bell(eventful.bell())
+    bell = Notifier(eventful.bell())
     bell.on_any(lambda _: eventful.rang.set())
     overlay = Overlay(eventful, bell, lambda: [PLACE])
 
@@ -68,7 +68,7 @@ async def test_a_task_that_ends_while_all_agents_are_read_is_seen_to_have_ended(
 async def test_a_list_is_never_older_than_events_that_were_read(log: Log) -> None:
     """Nobody listens to the bell: all that is known comes from the reads themselves."""
     runtime = await producer(log)
-    overlay = Overlay(log, Bell(log.bell()), lambda: [PLACE])
+    overlay = Overlay(log, Notifier(log.bell()), lambda: [PLACE])
     await runtime.post(started("t"))
     await overlay.current(PLACE)
 
@@ -82,11 +82,11 @@ async def test_a_list_is_never_older_than_events_that_were_read(log: Log) -> Non
         if reading == "page":
             await log.page(*PLACE, limit=1)
         elif reading == "follow":
-            await OneAgent(log, PLACE, KEY.uid, Mark(0)).more()
+            await OneAgent(log, PLACE, KEY.uid, Cursor(0)).more()
         elif reading == "follow all":
-            await AllAgents(log, Mark(0)).more()
+            await AllAgents(log, Cursor(0)).more()
         else:
-            member = Member(log, Bell(log.bell()), PLACE, KEY.uid, "workers", Mark(0))
+            member = Member(log, Notifier(log.bell()), PLACE, KEY.uid, "workers", Cursor(0))
             await member.begin()
             await member.take()
             await member.close()
@@ -99,7 +99,7 @@ async def test_a_read_that_was_overtaken_changes_nothing(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t"))
     slow = Slow(log)
-    overlay = Overlay(slow, Bell(log.bell()), lambda: [PLACE])
+    overlay = Overlay(slow, Notifier(log.bell()), lambda: [PLACE])
     slow.holds = asyncio.Event()
     before = asyncio.create_task(overlay.current(PLACE))
     await slow.has_read.wait()

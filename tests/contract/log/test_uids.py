@@ -54,16 +54,16 @@ async def test_an_append_of_another_uid_takes_nothing_over(log: Log) -> None:
 async def test_a_buried_agent_leaves_no_key_but_its_tombstone(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), completed("t1"))
-    assert await log.buried_candidates() == [("team", "ada", "uid-1")]
-    await log.bury(KEY)
+    assert await log.all_logs() == [("team", "ada", "uid-1")]
+    await log.purge(KEY)
     left = {key.decode() for key in await log._server.redis.keys(f"{log._prefix}*")}
     assert left == {f"{log._prefix}-bell", f"{log._prefix}-dead"}
-    assert await log.buried_candidates() == []
+    assert await log.all_logs() == []
     assert await runtime.post(said("t1")) == ["fenced"]
     with pytest.raises(Conflict):
         await runtime.hello()
     assert await log.end(KEY, failed("t1"), generation=1, floor=None) == "fenced"
-    await log.bury(KEY)
+    await log.purge(KEY)
     assert await log.live("team", "ada") is None
 
 
@@ -71,14 +71,14 @@ async def test_burying_an_agent_leaves_the_next_of_its_name_alone(log: Log) -> N
     await producer(log)
     new = await producer(log, NEXT)
     await new.post(started("t1"))
-    await log.bury(KEY)
+    await log.purge(KEY)
     assert len(await everything(log)) == 1
     assert await new.post(said("t1")) == ["ok"]
 
 
 async def test_an_agent_that_is_buried_before_its_first_word_never_gets_one(log: Log) -> None:
     new = await producer(log, NEXT)
-    await log.bury(KEY)
+    await log.purge(KEY)
     with pytest.raises(Conflict):
         await Producer(log).hello()
     assert await new.post(started("t1")) == ["ok"]
@@ -90,7 +90,7 @@ async def test_ids_go_on_increasing_over_a_burial_though_the_clock_went_back(log
     await old.hello()
     await old.post(started("t1"))
     last = (await everything(log))[-1]["id"]
-    await log.bury(KEY)
+    await log.purge(KEY)
     new = await producer(log, NEXT)
     await new.post(started("t1"))
     first = (await everything(log))[0]["id"]
@@ -101,7 +101,7 @@ async def test_agents_of_one_name_in_two_namespaces_share_nothing(log: Log) -> N
     here, there = await producer(log), await producer(log, LogKey("other", "ada", "uid-9"))
     await here.post(started("t1"), completed("t1"))
     assert await there.post(started("t1")) == ["ok"]
-    await log.bury(KEY)
+    await log.purge(KEY)
     assert len(await everything(log, there.key)) == 1
 
 

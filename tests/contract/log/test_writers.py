@@ -53,7 +53,7 @@ async def test_twenty_agents_write_at_once_and_each_log_is_its_own(log: Log) -> 
     live = await log.live_many([("team", f"agent-{i}") for i in range(21)])
     assert len(live) == 20
     assert all(one.has_ended and one.task_id == "t4" for one in live.values())
-    assert len(await log.buried_candidates()) == 20
+    assert len(await log.all_logs()) == 20
 
 
 async def test_foreign_data_under_our_names_is_an_error_of_the_log(log: Log) -> None:

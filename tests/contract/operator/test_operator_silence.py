@@ -15,11 +15,11 @@ from komputer.domain.base import Manifest
 from komputer.domain.errors import NotFound
 from komputer.events.log import Log
 from komputer.kube import AGENTS, PODS
-from komputer.operator import Settings
+from komputer.operator import OperatorSettings
 from komputer.operator.agent import blockers, steps
 from komputer.operator.agent.reconcile import Reconciler
 from komputer.operator.agent.steps import SILENT_PODS
-from komputer.operator.cluster_state import AgentKey, Store
+from komputer.operator.cluster_state import AgentKey, ClusterState
 from tests.contract.operator.world import WITHIN_S, Operator, World, running
 from tests.fixtures.valkey import LogServer
 
@@ -29,7 +29,7 @@ class Turns:
     """The operator's turns, one after the other, in this process."""
 
     world: World
-    store: Store
+    store: ClusterState
     reconciler: Reconciler
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -72,11 +72,11 @@ async def turns(operator_process: Operator, world: World, monkeypatch: pytest.Mo
     operator_process.output.touch()
     monkeypatch.setattr(blockers, "SILENCE", timedelta(0))
     monkeypatch.setattr(steps, "SILENCE_LIMIT", timedelta(0))
-    store = Store(world.cluster, (world.namespace,), wake=lambda _: None, wake_connector=lambda _: None)
+    store = ClusterState(world.cluster, (world.namespace,), wake=lambda _: None, wake_connector=lambda _: None)
     async with Background() as background:
         store.run(background)
         await store.synced()
-        yield Turns(world, store, Reconciler(Settings(), world.cluster, world.log, store))
+        yield Turns(world, store, Reconciler(OperatorSettings(), world.cluster, world.log, store))
 
 
 async def test_a_silent_runtime_loses_its_pod_and_after_the_third_its_task(turns: Turns, world: World) -> None:

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 from komputer.domain.agent import digest_of
 from komputer.events.schema import TaskCancelled
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, PODS
-from komputer.operator import Settings
+from komputer.operator import OperatorSettings
 from komputer.operator.agent.reconcile import Reconciler
-from komputer.operator.cluster_state import AgentKey, Store
+from komputer.operator.cluster_state import AgentKey, ClusterState
 from tests.contract.operator.world import (
     Operator,
     World,
@@ -307,9 +307,9 @@ async def test_rule_guard_a_status_computed_from_an_old_copy_is_not_written(
         operator_process.kill()
     old = await world.apply()
     await world.change({"instructions": "B"})
-    store = Store(world.cluster, None, wake=lambda _: None, wake_connector=lambda _: None)
+    store = ClusterState(world.cluster, None, wake=lambda _: None, wake_connector=lambda _: None)
     store.read(AGENTS, old)
-    slow = Reconciler(Settings(), world.cluster, world.log, store)
+    slow = Reconciler(OperatorSettings(), world.cluster, world.log, store)
     await slow.reconcile(AgentKey(world.namespace, "ada"))
     assert (await world.agent()).status.manifest_task is None
     await slow.reconcile(AgentKey(world.namespace, "ada"))

@@ -226,7 +226,9 @@ class Platform:
             while not self.is_gone:
                 for said in [] if self.holds_messages or last is None else await self.log.messages(self.key, message):
                     message = said.id
-                    line = wire.Message(id=said.id, task_id=said.payload["task_id"], content=said.payload["content"])
+                    line = wire.TaskMessage(
+                        id=said.id, task_id=said.payload["task_id"], content=said.payload["content"]
+                    )
                     yield line.model_dump_json().encode() + b"\n"
                 if self.assignment is not last:
                     last = self.assignment

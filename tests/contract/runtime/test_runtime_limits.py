@@ -13,7 +13,7 @@ import pytest
 from komputer import offline
 from komputer.protocol import wire
 from komputer.runtime.claude import options
-from komputer.runtime.settings import Settings
+from komputer.runtime.settings import RuntimeSettings
 from tests.contract.gateway.serving import serving
 from tests.contract.runtime.platform import script
 from tests.fixtures.mcp_servers import McpServer
@@ -32,7 +32,7 @@ def server(tmp_path: Path) -> Iterator[McpServer]:
 async def answered(folder: Path, server: McpServer, seconds: float, **changes: str | None) -> dict[str, Any]:
     """What a tool that reports nothing for `seconds` gives to Claude, as the runtime starts it but for `changes`."""
     folder.mkdir(parents=True)
-    settings = Settings(
+    settings = RuntimeSettings(
         gateway_url="http://unused", token_file=folder / "token", workspace=folder, agent="ada", namespace="team"
     )
     assignment = wire.Assignment(uid="u", name="ada", namespace="team", generation=1, settings=TASK)

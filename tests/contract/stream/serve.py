@@ -17,7 +17,7 @@ def main(kubeconfig: str, url: str, prefix: str, port: str) -> None:
     async def run() -> None:
         listening = socket.create_server(("127.0.0.1", int(port)), backlog=256)
         cluster, log = Cluster.connect(Path(kubeconfig)), Log.connect(url, prefix=prefix)
-        settings = api.Settings(readers=int(os.environ.get("READERS", "200")))
+        settings = api.ApiSettings(readers=int(os.environ.get("READERS", "200")))
         app = api.app(settings, cluster, log)
         await serve(
             app,

@@ -104,7 +104,7 @@ async def test_groups_vanish_with_the_agent(world: World, log: Log) -> None:
     async with world.ws(group="workers", after="0-0") as ws:
         assert numbers(await ws.take(1)) == [0]
         await world.http.delete(f"{world.api.url}/agents/ada", params={"namespace": world.namespace})
-        await log.bury(ada.key)
+        await log.purge(ada.key)
         assert await ws.code() == 4410
     assert await log.server.redis.keys(f"*:{world.namespace}:*") == []
 

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from komputer.domain.ref import Place
-from komputer.events.follow.cursors import Mark, mark_of
-from komputer.events.follow.notifier import Bell
-from komputer.events.follow.sources import COUNT, AllAgents, Told
-from komputer.events.follow.tail import Ended, Reader, Tail
+from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.events.follow.notifier import Notifier
+from komputer.events.follow.sources import COUNT, AllAgents, Delivery
+from komputer.events.follow.tail import LiveReader, StreamEnded, Tail
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
 from komputer.events.reading import PAGE_BYTES, Read
 from tests.contract.log.events import KEY, producer, said, started
@@ -21,7 +21,7 @@ PLACE = (KEY.namespace, KEY.name)
 
 @asynccontextmanager
 async def tailing(log: Log) -> AsyncIterator[Tail]:
-    bell = Bell(log.bell())
+    bell = Notifier(log.bell())
     ringing, tail = asyncio.create_task(bell.run()), Tail(log, bell)
     try:
         yield tail
@@ -31,8 +31,8 @@ async def tailing(log: Log) -> AsyncIterator[Tail]:
         await asyncio.gather(ringing, return_exceptions=True)
 
 
-async def take(reader: Reader, count: int) -> list[Told]:
-    found: list[Told] = []
+async def take(reader: LiveReader, count: int) -> list[Delivery]:
+    found: list[Delivery] = []
     async with asyncio.timeout(WITHIN_S):
         while len(found) < count:
             found += await reader.take()
@@ -99,16 +99,16 @@ async def test_a_log_that_was_lost_is_a_gap_and_what_comes_then_is_told(log: Log
 async def test_another_agent_of_the_name_ends_the_readers_of_the_former(log: Log) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
-        reader = tail.follow(PLACE, KEY.uid, Mark(0))
+        reader = tail.follow(PLACE, KEY.uid, Cursor(0))
         await ada.post(said("t", "1"))
         assert len(await take(reader, 1)) == 1
         await producer(log, KEY.__class__(KEY.namespace, KEY.name, "uid-2"))
-        with pytest.raises(Ended):
+        with pytest.raises(StreamEnded):
             await take(reader, 1)
 
 
-@pytest.mark.parametrize("mark", [Mark(9_000_000_000_000_000), Mark(5, {PLACE: 9_000_000_000_000_000})])
-async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, mark: Mark) -> None:
+@pytest.mark.parametrize("mark", [Cursor(9_000_000_000_000_000), Cursor(5, {PLACE: 9_000_000_000_000_000})])
+async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, mark: Cursor) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
         forged = tail.follow_all(mark)
@@ -140,7 +140,7 @@ async def test_who_reads_many_logs_from_their_beginning_holds_little_of_them_at_
     for n in range(logs):  # each log's events lie behind all of the one before
         await publish(await producer(log, LogKey("team", f"a{n}", f"uid-{n}")), 0, events, batch=500)
     counted, got = Counted(log, prefix), list[tuple[str, int]]()
-    source = AllAgents(counted, Mark(0))
+    source = AllAgents(counted, Cursor(0))
     while not source.is_current:
         told = await source.more()
         assert len(told) <= COUNT
@@ -158,7 +158,7 @@ async def test_what_retention_takes_of_a_log_while_it_waits_for_its_turn_is_a_ga
     first, second = [await producer(short, LogKey("team", name, f"uid-{name}")) for name in ("first", "second")]
     await publish(first, 0, 1000, batch=500)
     await publish(second, 0, 1000, batch=500)
-    source = AllAgents(short, Mark(0))
+    source = AllAgents(short, Cursor(0))
     told = await source.more()
     await publish(second, 1000, 1000, batch=500)
     while not source.is_current:

@@ -7,7 +7,7 @@ import orjson
 from komputer.services.agents import listing
 
 
-def rows(*bodies: dict[str, Any]) -> list[listing.Row]:
+def rows(*bodies: dict[str, Any]) -> list[listing.AgentRow]:
     common = {
         "namespace": "default",
         "status": "Running",
@@ -17,7 +17,7 @@ def rows(*bodies: dict[str, Any]) -> list[listing.Row]:
     return listing.newest_first(listing.row({**common, **body}, {}) for body in bodies)
 
 
-def names(found: list[listing.Row]) -> list[str]:
+def names(found: list[listing.AgentRow]) -> list[str]:
     return [row.name for row in found]
 
 

@@ -16,7 +16,7 @@ from komputer.kube import Cluster
 @cache
 def app() -> FastAPI:
     """It asks nobody before it has read the agents, which it never does."""
-    return api.app(api.Settings(), Cluster(httpx2.AsyncClient()), Log.connect("redis://127.0.0.1:1"))
+    return api.app(api.ApiSettings(), Cluster(httpx2.AsyncClient()), Log.connect("redis://127.0.0.1:1"))
 
 
 def client() -> httpx.AsyncClient:

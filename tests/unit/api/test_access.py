@@ -136,12 +136,12 @@ async def test_a_few_unknown_tokens_are_looked_at_at_once_some_wait_and_more_are
         assert {(status, headers[b"retry-after"]) for status, headers in told} == {(503, b"1")}
 
         async def are_looked_at() -> bool:
-            return len(there.reviewed) > access.STRANGERS_AT_ONCE
+            return len(there.reviewed) > access.MAX_UNKNOWN_TOKEN_REVIEWS
 
         await eventually(are_looked_at)
         assert (await asked(app, "good-ann"))[0] == 200, "who is known waits for none of them"
         assert there.reviewed.count("good-ann") == 2
-        assert len(there.reviewed) == access.STRANGERS_AT_ONCE + 2
+        assert len(there.reviewed) == access.MAX_UNKNOWN_TOKEN_REVIEWS + 2
         there.is_open.set()
         answers = await asyncio.gather(*many)
         assert sum(status == 401 for status, _ in answers) == access.STRANGERS_WAITING

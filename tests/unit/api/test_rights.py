@@ -2,7 +2,7 @@
 
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
-from komputer.api.access import Right
+from komputer.api.access import AccessRequest
 from komputer.api.app import ROUTERS
 from komputer.api.rights import NEEDS
 from komputer.api.routes import health, streams
@@ -36,5 +36,8 @@ def test_rights_are_those_that_rbac_knows() -> None:
 
 
 def test_a_missing_right_is_told_as_rbac_writes_it() -> None:
-    assert Right("create", AGENTS, "team", "ada", "cancel").text == "create komputeragents/cancel in namespace team"
-    assert Right("list", AGENTS).text == "list komputeragents in all namespaces"
+    assert (
+        AccessRequest("create", AGENTS, "team", "ada", "cancel").text
+        == "create komputeragents/cancel in namespace team"
+    )
+    assert AccessRequest("list", AGENTS).text == "list komputeragents in all namespaces"

@@ -4,9 +4,9 @@ import pytest
 
 from komputer.api.stream import Draining, TooSlow, close_code, close_reason, sse
 from komputer.domain.errors import Invalid, KomputerError, NotFound, Unavailable
-from komputer.events.follow.cursors import Mark
-from komputer.events.follow.sources import Told, gap
-from komputer.events.follow.tail import Ended
+from komputer.events.follow.cursors import Cursor
+from komputer.events.follow.sources import Delivery, gap
+from komputer.events.follow.tail import StreamEnded
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from komputer.events.follow.tail import Ended
         (Invalid("x"), 4400),
         (NotFound("x"), 4404),
         (TooSlow(), 4408),
-        (Ended("x"), 4410),
+        (StreamEnded("x"), 4410),
         (Unavailable("x", code="too-many-streams"), 4429),
         (Draining(), 1012),
         (Unavailable("x", code="log-unavailable"), 1013),
@@ -33,7 +33,7 @@ def test_a_reason_fits_into_a_close_frame_and_tells_nothing_internal() -> None:
 
 def test_an_event_is_one_message_and_a_gap_has_a_name() -> None:
     place = ("team", "ada")
-    assert sse(Told(place, 1, "text", '{"a":1}', Mark(1), "0-1")) == 'id: 0-1\ndata: {"a":1}\n\n'
+    assert sse(Delivery(place, 1, "text", '{"a":1}', Cursor(1), "0-1")) == 'id: 0-1\ndata: {"a":1}\n\n'
     assert sse(gap(place, 5, 1_000_007)).startswith(
         'id: 1000-7\nevent: gap\ndata: {"agentName":"ada","namespace":"team"'
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core._pydantic_core import list_all_errors
 
 from komputer.api.schemas import agents, connectors, secrets
-from komputer.api.schemas.agents import Body, CreateAgent, Message
+from komputer.api.schemas.agents import Body, CreateAgent, MessageRequest
 from komputer.api.schemas.connectors import CreateConnector
 from komputer.api.typos import declared
 from komputer.api.validation import PATTERNS, explain
@@ -109,8 +109,8 @@ CONNECTOR = {"name": "a", "service": "x", "url": "https://a.example"}
         (CreateAgent, AGENT | {"role": "b\xf6ss"}, r"role must be one of manager, worker, and is 'b\xf6ss'"),
         (CreateAgent, AGENT | {"role": "x" * 200}, f"role must be one of manager, worker, and is '{'x' * 100}'"),
         (CreateAgent, AGENT | {"instructions": ""}, "instructions must not be empty"),
-        (Message, {"content": ""}, "content must not be empty"),
-        (Message, {"content": "x" * 20_000}, "content is longer than 16384 characters"),
+        (MessageRequest, {"content": ""}, "content must not be empty"),
+        (MessageRequest, {"content": "x" * 20_000}, "content is longer than 16384 characters"),
         (CreateAgent, AGENT | {"connectors": ["a"] * 65}, "connectors has more than 64 entries"),
         (CreateAgent, AGENT | {"connectors": "a"}, "connectors must be a list, and is a text"),
         (CreateAgent, AGENT | {"connectors": [1]}, "connectors[0] must be a text, and is a number"),

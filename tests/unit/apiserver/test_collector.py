@@ -10,14 +10,14 @@ from komputer.background import Background
 from komputer.local.apiserver.collector import Collector
 from komputer.local.apiserver.kinds import Registry
 from komputer.local.apiserver.objects import DeleteOptions, Objects, WriteOptions
-from komputer.local.apiserver.store import Store
+from komputer.local.apiserver.store import ObjectDatabase
 from tests.waiting import eventually
 
 
 async def test_what_could_not_be_collected_on_a_full_disk_is_collected_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(tmp_path / "objects.db", history_length=10)
+    store = ObjectDatabase(tmp_path / "objects.db", history_length=10)
     registry = Registry()
     objects = Objects(store, registry)
     config_map = registry.of_resource("configmaps")

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komputer.local.apiserver import protobuf
-from komputer.local.apiserver.errors import ApiError
-from komputer.local.apiserver.store import Store
+from komputer.local.apiserver.errors import StatusError
+from komputer.local.apiserver.store import ObjectDatabase
 from komputer.local.apiserver.tokens import ISSUER, Tokens, User
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def world(folder: Path) -> tuple[Store, Tokens]:
+def world(folder: Path) -> tuple[ObjectDatabase, Tokens]:
     """A namespace with the ServiceAccount `runner` and its Pod `ada`."""
-    store = Store(folder / "objects.db", history_length=10)
+    store = ObjectDatabase(folder / "objects.db", history_length=10)
     store.put("serviceaccounts", {"metadata": {"name": "runner", "namespace": "team", "uid": "sa-1"}})
     pod = {"metadata": {"name": "ada", "namespace": "team", "uid": "pod-1"}, "spec": {"serviceAccountName": "runner"}}
     store.put("pods", pod)
@@ -98,7 +98,7 @@ def test_tokens_outlive_the_server_and_are_proper_jwts(tmp_path: Path) -> None:
     claims = jwt.decode(token, key, algorithms=["HS256"], audience=ISSUER, options={"verify_exp": False})
     assert claims["exp"] - claims["iat"] == 3600
     store.close()
-    again = Store(tmp_path / "objects.db", history_length=10)
+    again = ObjectDatabase(tmp_path / "objects.db", history_length=10)
     assert isinstance(Tokens(again).verify(token, [], NOW), tuple)
     again.close()
 
@@ -125,7 +125,7 @@ def test_a_token_with_another_header_is_refused(tmp_path: Path, header: dict[str
 )
 def test_a_token_that_cannot_be_is_refused(tmp_path: Path, spec: dict[str, Any], code: int) -> None:
     store, tokens = world(tmp_path)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         issued(tokens, **spec)
     assert refused.value.code == code
     store.close()
@@ -161,7 +161,7 @@ def test_a_secret_is_read_from_protobuf() -> None:
 
 
 def test_a_kind_that_is_not_read_from_protobuf_is_415() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         protobuf.decoded(enveloped("Pod", b""))
     assert refused.value.code == 415
 
@@ -182,6 +182,6 @@ def test_broken_protobuf_is_400(raw: bytes) -> None:
 def answer_to(body: bytes) -> int:
     try:
         protobuf.decoded(body)
-    except ApiError as refused:
+    except StatusError as refused:
         return refused.code
     return 200

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komputer.local.apiserver.builtin_schema import MERGE_KEYS
-from komputer.local.apiserver.errors import ApiError
+from komputer.local.apiserver.errors import StatusError
 from komputer.local.apiserver.patch import is_same, json_patch, merge_patch, strategic_merge_patch
 
 json_values = st.recursive(
@@ -18,7 +18,7 @@ json_values = st.recursive(
 
 
 def refusal(document: Any, *operations: Any) -> int:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         json_patch(document, list(operations))
     return refused.value.code
 
@@ -107,7 +107,7 @@ def test_an_operation_that_does_not_apply_is_422(wrong: Any) -> None:
 
 
 def test_what_is_no_patch_is_400() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         json_patch({}, {"op": "add"})
     assert refused.value.code == 400
 
@@ -154,6 +154,6 @@ def test_a_strategic_patch_replaces_a_map_when_told() -> None:
 
 
 def test_a_list_item_without_its_key_is_400() -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         strategic({"env": []}, {"env": [{"value": "1"}]})
     assert refused.value.code == 400

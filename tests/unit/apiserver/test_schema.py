@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from komputer.local.apiserver.builtin_schema import schema_of
-from komputer.local.apiserver.kinds import BUILT_IN, POD, Kind
+from komputer.local.apiserver.kinds import BUILT_IN, POD, ResourceKind
 from komputer.local.apiserver.schema import Schema, compiled, conform, faults
 
 TEXT: Schema = {"type": "string"}
@@ -122,7 +122,7 @@ def test_the_dollar_of_a_pattern_is_the_end_and_nothing_before_it() -> None:
 
 
 @pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.kind)
-def test_every_built_in_kind_has_a_schema_with_texts(kind: Kind) -> None:
+def test_every_built_in_kind_has_a_schema_with_texts(kind: ResourceKind) -> None:
     schema = schema_of(kind)
     assert schema["description"]
     assert {"kind", "apiVersion", "metadata"} <= set(schema["properties"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from komputer.local.apiserver.errors import ApiError
+from komputer.local.apiserver.errors import StatusError
 from komputer.local.apiserver.selectors import both, fields, labels
 
 ADA = {"metadata": {"name": "ada", "namespace": "team", "labels": {"a": "1", "x.io/b": "two", "n": "5"}}}
@@ -38,7 +38,7 @@ def test_an_empty_selector_restricts_nothing() -> None:
 
 @pytest.mark.parametrize("selector", ["a=b=c", "in (a)", "a in", "a in (b", "!!a", "a,,b", "/a", "a=ä", "a in ((b))"])
 def test_what_is_no_label_selector_is_400(selector: str) -> None:
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(StatusError) as refused:
         labels(selector)
     assert refused.value.code == 400
 
@@ -55,7 +55,7 @@ def test_pods_are_selected_by_phase_and_others_are_not() -> None:
     assert running
     assert running({"metadata": {}, "status": {"phase": "Running"}})
     assert not running({"metadata": {}})
-    with pytest.raises(ApiError):
+    with pytest.raises(StatusError):
         fields("status.phase=Running", "widgets")
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from komputer.local.apiserver.store import FIRST_REVISION, Store, Stored
+from komputer.local.apiserver.store import FIRST_REVISION, ObjectDatabase, Stored
 
 WRITER = """
 import sys
@@ -39,16 +39,16 @@ def written(count: int) -> dict[str, int]:
     return there
 
 
-def opened(folder: Path, history_length: int = 10) -> Store:
-    return Store(folder / "objects.db", history_length=history_length)
+def opened(folder: Path, history_length: int = 10) -> ObjectDatabase:
+    return ObjectDatabase(folder / "objects.db", history_length=history_length)
 
 
-def put(store: Store, name: str, **more: Any) -> Stored:
+def put(store: ObjectDatabase, name: str, **more: Any) -> Stored:
     metadata = {"name": name, "namespace": "team", "uid": f"uid-{name}", **more}
     return store.put("widgets", {"metadata": metadata})
 
 
-def names(store: Store, namespace: str | None = None) -> list[str]:
+def names(store: ObjectDatabase, namespace: str | None = None) -> list[str]:
     return [stored.address[2] for stored in store.all("widgets", namespace)]
 
 

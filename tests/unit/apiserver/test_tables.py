@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from komputer.local.apiserver.kinds import POD, Column, Kind
+from komputer.local.apiserver.kinds import POD, ResourceKind, TableColumn
 from komputer.local.apiserver.table import age, rendered, values_at
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,8 +59,8 @@ def test_an_age_is_short(seconds: int, shown: str) -> None:
 
 
 def test_a_row_has_a_cell_for_each_column_and_null_for_what_is_missing() -> None:
-    columns = (Column("Size", "integer", ".spec.size"), Column("Phase", "string", ".status.phase"))
-    kind = Kind("x.io", "v1", "Widget", "widgets", custom=True, columns=columns)
+    columns = (TableColumn("Size", "integer", ".spec.size"), TableColumn("Phase", "string", ".status.phase"))
+    kind = ResourceKind("x.io", "v1", "Widget", "widgets", custom=True, columns=columns)
     table = rendered(kind, [BODY], {"resourceVersion": "7"}, "Metadata")
     assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Size", "Phase"]
     assert table["rows"][0]["cells"] == ["ada", 3, None]

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komputer.client.sse import Message, lines, messages
+from komputer.client.sse import ServerSentEvent, lines, messages
 
 SEPARATORS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 TEXTS = st.lists(st.sampled_from(SEPARATORS + "\0 :a\ud800\U0001f600é") | st.characters()).map("".join)
@@ -22,10 +22,10 @@ def cut(stream: bytes, at: list[int]) -> list[bytes]:
 def test_each_message_has_its_cursor_and_its_data() -> None:
     stream = b'retry: 1000\nid: 1-0\n\nid: 2-0\ndata: {"a": 1}\n\n:\n\ndata: {"b": 2}\n\n'
     assert list(messages([stream])) == [
-        Message("1-0", "", None),
-        Message("2-0", "", '{"a": 1}'),
-        Message("2-0", "", None),
-        Message("2-0", "", '{"b": 2}'),
+        ServerSentEvent("1-0", "", None),
+        ServerSentEvent("2-0", "", '{"a": 1}'),
+        ServerSentEvent("2-0", "", None),
+        ServerSentEvent("2-0", "", '{"b": 2}'),
     ]
 
 
@@ -54,7 +54,7 @@ def test_an_event_arrives_as_it_was_sent_whatever_is_in_it_and_wherever_chunks_e
     encoded = json.dumps({"content": text}, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
     stream = b"id: 1-0\ndata: " + encoded + b"\n\nid: 2-0\ndata: {}\n\n"
     first, second = messages(cut(stream, at))
-    assert (first.event, second) == ("", Message("2-0", "", "{}"))
+    assert (first.event, second) == ("", ServerSentEvent("2-0", "", "{}"))
     assert json.loads(first.data or "")["content"] == (
         text if is_ascii else json.loads(encoded.decode("utf-8", "replace"))["content"]
     )

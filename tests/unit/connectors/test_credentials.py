@@ -9,7 +9,7 @@ from komputer.domain import names
 from komputer.domain.config import Config
 from komputer.domain.connector import Connector, attached, is_connector_name, may_be_set, missing
 from komputer.domain.errors import Forbidden, Invalid, ServerFailed
-from komputer.services.connectors.credentials import Credential, admit, clean, header, value_in
+from komputer.services.connectors.credentials import ConnectorCredential, admit, clean, header, value_in
 from komputer.services.connectors.failures import of_status, unreachable
 
 UID = "11111111-0000-4000-8000-000000000001"
@@ -77,7 +77,7 @@ def test_a_credential_is_a_header_and_shows_its_value_to_nobody() -> None:
     own = header(connector(authType="header", headerName="X-Api-Key"), "secret-1")
     assert (own.name, own.value) == ("x-api-key", "secret-1")
     assert "secret-1" not in f"{bearer!r} {bearer} {own!r}"
-    assert isinstance(bearer, Credential)
+    assert isinstance(bearer, ConnectorCredential)
 
 
 def test_a_value_is_read_without_the_line_break_that_editors_leave() -> None:

@@ -9,38 +9,38 @@ from hypothesis import strategies as st
 from komputer.domain.errors import Invalid
 from komputer.domain.event_ids import id_of, micros_of
 from komputer.domain.ref import Place
-from komputer.events.entries import Row
-from komputer.events.follow.cursors import Mark, mark_of, merge, settled
+from komputer.events.entries import EventRow
+from komputer.events.follow.cursors import Cursor, mark_of, merge, settled
 
 A, B, C = ("team", "ada"), ("team", "bob"), ("other", "ada")
 
 
-def row(micros: int) -> Row:
-    return Row(id_of(micros), "text", b"{}")
+def row(micros: int) -> EventRow:
+    return EventRow(id_of(micros), "text", b"{}")
 
 
 def test_a_mark_covers_all_up_to_its_base_and_of_some_agents_more() -> None:
-    mark = Mark(10, {A: 15})
+    mark = Cursor(10, {A: 15})
     assert [mark.covers(A, 15), mark.covers(A, 16), mark.covers(B, 10), mark.covers(B, 11)] == [
         True,
         False,
         True,
         False,
     ]
-    assert mark.includes(Mark(9, {B: 10}))
-    assert not mark.includes(Mark(9, {B: 11}))
-    assert mark.joined(Mark(12, {B: 20})) == Mark(12, {A: 15, B: 20})
+    assert mark.includes(Cursor(9, {B: 10}))
+    assert not mark.includes(Cursor(9, {B: 11}))
+    assert mark.joined(Cursor(12, {B: 20})) == Cursor(12, {A: 15, B: 20})
 
 
 def test_a_mark_for_some_namespaces_names_no_agent_of_others() -> None:
-    mark = Mark(10, {A: 15, C: 20})
-    assert mark.only({"team"}) == Mark(10, {A: 15})
+    mark = Cursor(10, {A: 15, C: 20})
+    assert mark.only({"team"}) == Cursor(10, {A: 15})
     assert mark.only({"other", "team"}) is mark
-    assert mark.only(set()) == Mark(10)
+    assert mark.only(set()) == Cursor(10)
 
 
-@pytest.mark.parametrize("mark", [Mark(0), Mark(1795575071908179), Mark(5, {A: 7, C: 1795575071908179})])
-def test_a_mark_survives_its_text(mark: Mark) -> None:
+@pytest.mark.parametrize("mark", [Cursor(0), Cursor(1795575071908179), Cursor(5, {A: 7, C: 1795575071908179})])
+def test_a_mark_survives_its_text(mark: Cursor) -> None:
     assert mark_of(mark.to_text()) == mark
 
 
@@ -51,28 +51,28 @@ def test_nonsense_is_no_mark(text: str) -> None:
 
 
 def test_a_mark_from_outside_is_cut_to_what_can_be_true() -> None:
-    assert Mark(99, {A: 200, B: 150, C: 120}).within(50, {A: 60, B: 300}) == Mark(50, {A: 60, B: 150})
+    assert Cursor(99, {A: 200, B: 150, C: 120}).within(50, {A: 60, B: 300}) == Cursor(50, {A: 60, B: 150})
 
 
 def test_events_of_one_microsecond_are_each_told_once() -> None:
-    first = merge(Mark(0), {A: [row(5)], B: [row(5)]}, set(), 10, 9).told[0]
-    assert (first[0], first[2]) == (B if first[0] == B else A, Mark(4, {first[0]: 5}))
+    first = merge(Cursor(0), {A: [row(5)], B: [row(5)]}, set(), 10, 9).told[0]
+    assert (first[0], first[2]) == (B if first[0] == B else A, Cursor(4, {first[0]: 5}))
 
 
 def test_what_lies_beyond_an_unfinished_log_waits() -> None:
-    merged = merge(Mark(0), {A: [row(5)], B: [row(7)]}, {A}, 10, 9)
+    merged = merge(Cursor(0), {A: [row(5)], B: [row(7)]}, {A}, 10, 9)
     assert [place for place, _, _ in merged.told] == [A]
-    assert (merged.left, merged.mark) == ({B: [row(7)]}, Mark(5))
+    assert (merged.left, merged.mark) == ({B: [row(7)]}, Cursor(5))
 
 
 def test_no_more_is_told_at_once_than_is_to_be_and_the_mark_stays_below_what_waits() -> None:
     pages = {A: [row(5), row(7), row(9)], B: [row(7)]}
-    first = merge(Mark(0), pages, set(), 20, 2)
+    first = merge(Cursor(0), pages, set(), 20, 2)
     assert [(place, micros_of(each.id)) for place, each, _ in first.told] == [(A, 5), (A, 7)]
-    assert (first.left, first.mark) == ({A: [row(9)], B: [row(7)]}, Mark(6, {A: 7}))
+    assert (first.left, first.mark) == ({A: [row(9)], B: [row(7)]}, Cursor(6, {A: 7}))
     rest = merge(first.mark, first.left, set(), 20, 2)
     assert [(place, micros_of(each.id)) for place, each, _ in rest.told] == [(B, 7), (A, 9)]
-    assert (rest.left, rest.mark) == ({}, Mark(20))
+    assert (rest.left, rest.mark) == ({}, Cursor(20))
 
 
 @dataclass
@@ -93,12 +93,14 @@ class World:
         self.rings.append((f"{ms}-{len(self.rings)}", place))
 
 
-def one_round(world: World, mark: Mark, seen: int, page: int, told: list[tuple[Place, int, Mark]]) -> tuple[Mark, int]:
+def one_round(
+    world: World, mark: Cursor, seen: int, page: int, told: list[tuple[Place, int, Cursor]]
+) -> tuple[Cursor, int]:
     """As `AllAgents` reads: what rang since `seen`, page by page, and on where one log holds up the others."""
     upto = len(world.rings)
     safe = settled(world.rings[-1][0] if world.rings else None)
     unfinished = {place for _, place in world.rings[seen:upto]}
-    pages: dict[Place, list[Row]] = {}
+    pages: dict[Place, list[EventRow]] = {}
     while True:
         for place in sorted(unfinished if unfinished - pages.keys() else ()):
             held = pages.get(place, [])
@@ -136,7 +138,7 @@ STEPS = st.lists(
 def test_no_event_is_lost_or_told_twice_whenever_a_reader_is_cut_off(
     sees: set[str], steps: list[tuple[str, Place, int]]
 ) -> None:
-    world, mark, seen = World(), Mark(0), 0
+    world, mark, seen = World(), Cursor(0), 0
     got: list[tuple[Place, int]] = []
     for kind, place, number in [*steps, ("read", A, 2)]:
         if kind == "append":
@@ -144,7 +146,7 @@ def test_no_event_is_lost_or_told_twice_whenever_a_reader_is_cut_off(
         elif kind == "clock":
             world.now = max(1, world.now + number)
         else:
-            told: list[tuple[Place, int, Mark]] = []
+            told: list[tuple[Place, int, Cursor]] = []
             before = mark
             mark, seen = one_round(world, mark, seen, max(1, number), told)
             told = [each for each in told if each[0][0] in sees]

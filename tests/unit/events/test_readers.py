@@ -14,9 +14,9 @@ from komputer.api.stream import end_message, sse
 from komputer.domain.errors import KomputerError
 from komputer.domain.event_ids import micros_of, timestamp_of
 from komputer.events import schema
-from komputer.events.entries import LIVE_FIELDS, READ_FIELDS, UNREADABLE, Row, live_of, rows_of, state_of
-from komputer.events.follow.cursors import Mark, mark_of
-from komputer.events.follow.sources import Told, gap, one
+from komputer.events.entries import LIVE_FIELDS, READ_FIELDS, UNREADABLE, EventRow, live_of, rows_of, state_of
+from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.events.follow.sources import Delivery, gap, one
 from komputer.events.follow.tail import deleted
 from komputer.redis.idempotency import Mismatch, Record, Unreadable, _record, _wire
 
@@ -58,7 +58,7 @@ def messages(stream: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def told(kind: str, payload: bytes) -> Told:
+def told(kind: str, payload: bytes) -> Delivery:
     (row,) = rows_of([(b"1795496372978-308", {b"t": kind.encode(), b"p": payload})])
     return one(PLACE, row)
 
@@ -111,7 +111,7 @@ def test_what_is_wrong_with_an_entry_is_told_in_its_place() -> None:
         (row,) = rows_of([(b"5-1", fields)])
         assert (row.id, row.type) == ("5-1", UNREADABLE)
         assert why in orjson.loads(row.payload)["error"]
-    assert rows_of([(b"5-1", {b"t": b"text", b"p": b'{\n"a": 1\r\n}'})]) == [Row("5-1", "text", b'{"a":1}')]
+    assert rows_of([(b"5-1", {b"t": b"text", b"p": b'{\n"a": 1\r\n}'})]) == [EventRow("5-1", "text", b'{"a":1}')]
 
 
 @given(st.lists(st.none() | BYTES | st.sampled_from([b"9" * 17, b"-1", b"1"]), min_size=12, max_size=12))
@@ -154,5 +154,5 @@ def test_a_cursor_from_outside_is_one_word_or_refused(text: str) -> None:
         mark = mark_of(text)
     except KomputerError:
         return
-    assert isinstance(mark, Mark)
+    assert isinstance(mark, Cursor)
     assert re.fullmatch(r"[!-~]+", mark.to_text())

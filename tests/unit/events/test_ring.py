@@ -1,21 +1,21 @@
 """What the readers of one log share."""
 
 from komputer.events.follow import tail
-from komputer.events.follow.cursors import Mark
-from komputer.events.follow.sources import Told
+from komputer.events.follow.cursors import Cursor
+from komputer.events.follow.sources import Delivery
 from komputer.events.follow.tail import RING_LIMIT, RING_REST, Ring
 
 
-def told(micros: int, size: int = 1) -> Told:
-    return Told(("team", "ada"), micros, "text", "x" * size, Mark(micros), str(micros))
+def told(micros: int, size: int = 1) -> Delivery:
+    return Delivery(("team", "ada"), micros, "text", "x" * size, Cursor(micros), str(micros))
 
 
-def micros(found: list[Told] | None) -> list[int] | None:
+def micros(found: list[Delivery] | None) -> list[int] | None:
     return None if found is None else [each.micros for each in found]
 
 
 def test_a_reader_takes_from_its_number_on() -> None:
-    ring = Ring(Mark(0))
+    ring = Ring(Cursor(0))
     ring.add([told(n) for n in range(1, 6)])
     assert micros(ring.after(0, 2)) == [1, 2]
     assert micros(ring.after(3, 10)) == [4, 5]
@@ -23,21 +23,21 @@ def test_a_reader_takes_from_its_number_on() -> None:
 
 
 def test_what_a_slow_reader_did_not_take_is_dropped_and_it_learns_that() -> None:
-    ring = Ring(Mark(0))
+    ring = Ring(Cursor(0))
     ring.add([told(n) for n in range(1, RING_LIMIT + 11)])
-    assert (ring.first, ring.next, ring.start) == (10, RING_LIMIT + 10, Mark(10))
+    assert (ring.first, ring.next, ring.start) == (10, RING_LIMIT + 10, Cursor(10))
     assert ring.after(9, 1) is None
     assert micros(ring.after(10, 1)) == [11]
 
 
 def test_large_events_count_by_their_size() -> None:
-    ring = Ring(Mark(0))
+    ring = Ring(Cursor(0))
     ring.add([told(n, tail.RING_LIMIT_BYTES // 3) for n in range(1, 5)])
     assert ring.next - ring.first == 2
 
 
 def test_what_everybody_took_is_dropped_but_for_a_rest() -> None:
-    ring = Ring(Mark(0))
+    ring = Ring(Cursor(0))
     ring.add([told(n) for n in range(1, 1001)])
     ring.drop_before(1000)
-    assert (ring.first, ring.start) == (1000 - RING_REST, Mark(1000 - RING_REST))
+    assert (ring.first, ring.start) == (1000 - RING_REST, Cursor(1000 - RING_REST))

@@ -15,7 +15,7 @@ SAMPLES: list[Event] = [
     schema.TaskResumed(task_id="t", attempt=2, cause="a restart"),
     schema.UserMessage(task_id="t", content="please", steer=True),
     schema.Thinking(task_id="t", content="hm"),
-    schema.Said(task_id="t", content="\n\n  hello  \nworld"),
+    schema.AgentText(task_id="t", content="\n\n  hello  \nworld"),
     schema.ToolCall(task_id="t", id="c", tool="Bash", input={"command": "python analyze.py"}),
     schema.ToolResult(task_id="t", id="c", tool="Bash", input={}, output="done", is_error=False, duration_ms=3),
     schema.Compaction(task_id="t", trigger="auto", tokens_before=9, tokens_after=3),
@@ -66,7 +66,7 @@ def test_a_reason_that_says_cancelled_is_not_introduced_as_such() -> None:
 
 
 def test_a_long_line_is_cut_and_a_failed_tool_is_told() -> None:
-    assert line(schema.Said(task_id="t", content="x" * 999)) == "x" * 199 + "…"
+    assert line(schema.AgentText(task_id="t", content="x" * 999)) == "x" * 199 + "…"
     assert line(schema.ToolCall(task_id="t", id="c", tool="Other", input={})) == "Calling Other"
     wrong = schema.ToolResult(task_id="t", id="c", tool="Bash", input={}, output="no", is_error=True, duration_ms=3)
     assert line(wrong) == "Bash failed: no"
@@ -96,14 +96,14 @@ def test_a_malformed_event_is_refused_with_its_field(kind: str, payload: dict[st
 
 
 def test_long_texts_are_cut_and_marked() -> None:
-    event = clipped(schema.Said(task_id="t", content="x" * 20_000))
-    assert isinstance(event, schema.Said)
+    event = clipped(schema.AgentText(task_id="t", content="x" * 20_000))
+    assert isinstance(event, schema.AgentText)
     assert (len(event.content), event.truncated) == (schema.TEXT_LIMIT, True)
     nested = clipped(schema.ToolCall(task_id="t", id="c", tool="W", input={"edits": [{"new": "y" * 20_000}]}))
     assert isinstance(nested, schema.ToolCall)
     assert len(nested.input["edits"][0]["new"]) == schema.TEXT_LIMIT
     assert to_wire(nested)[1]["truncated"] is True
-    short = schema.Said(task_id="t", content="x")
+    short = schema.AgentText(task_id="t", content="x")
     assert clipped(short) is short
 
 

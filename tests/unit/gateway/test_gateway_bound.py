@@ -6,7 +6,7 @@ import pytest
 
 from komputer.domain.errors import TooManyRequests
 from komputer.gateway.errors import Overloaded
-from komputer.gateway.quota import Bound, Take
+from komputer.gateway.quota import Quota, Take
 
 
 def filled(take: Take) -> int:
@@ -21,7 +21,7 @@ def filled(take: Take) -> int:
 
 
 def test_an_agent_gets_its_share_and_what_it_gave_back_again() -> None:
-    bound = Bound("requests", in_all=100, of_one=2)
+    bound = Quota("requests", in_all=100, of_one=2)
     with bound.held("ada", 1):
         with bound.held("ada", 1):
             with pytest.raises(TooManyRequests), bound.held("ada", 1):
@@ -34,7 +34,7 @@ def test_an_agent_gets_its_share_and_what_it_gave_back_again() -> None:
 
 
 def test_what_is_taken_bit_by_bit_is_given_back_at_the_end_also_where_it_was_too_much() -> None:
-    bound = Bound("bytes", in_all=100, of_one=10)
+    bound = Quota("bytes", in_all=100, of_one=10)
     for _ in range(3):
         with bound.held("ada") as take:
             assert filled(take) == 10
@@ -43,7 +43,7 @@ def test_what_is_taken_bit_by_bit_is_given_back_at_the_end_also_where_it_was_too
 
 
 def test_agents_that_take_all_they_can_leave_something_to_the_next() -> None:
-    bound = Bound("bytes", in_all=1000, of_one=300)
+    bound = Quota("bytes", in_all=1000, of_one=300)
     taken = []
     with ExitStack() as held:
         for n in range(20):
@@ -55,6 +55,6 @@ def test_agents_that_take_all_they_can_leave_something_to_the_next() -> None:
 
 
 def test_a_full_process_is_no_fault_of_the_agent() -> None:
-    bound = Bound("requests", in_all=10, of_one=9)
+    bound = Quota("requests", in_all=10, of_one=9)
     with bound.held("bob", 5), pytest.raises(Overloaded), bound.held("ada", 3):
         raise AssertionError("more than is left")

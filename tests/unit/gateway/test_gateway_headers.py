@@ -3,20 +3,20 @@
 import pytest
 
 from komputer.gateway.headers import takes_gzip, to_model, to_pod, to_server
-from komputer.gateway.settings import Credential
-from komputer.services.connectors.credentials import Credential as ServerCredential
+from komputer.gateway.settings import ModelCredential
+from komputer.services.connectors.credentials import ModelCredential as ServerCredential
 
-KEY = Credential(kind="api_key", value="sk-platform")
+KEY = ModelCredential(kind="api_key", value="sk-platform")
 
 
-def sent(*headers: tuple[str, str], credential: Credential | None = KEY) -> dict[str, str]:
+def sent(*headers: tuple[str, str], credential: ModelCredential | None = KEY) -> dict[str, str]:
     return dict(to_model([(name.encode(), value.encode()) for name, value in headers], credential))
 
 
 def test_the_pods_token_and_key_give_way_to_the_platforms_credential() -> None:
     passed = sent(("authorization", "Bearer pod-token"), ("x-api-key", "task-key"))
     assert passed == {"accept-encoding": "identity", "x-api-key": "sk-platform"}
-    bearer = sent(("authorization", "Bearer pod-token"), credential=Credential(kind="bearer", value="oauth"))
+    bearer = sent(("authorization", "Bearer pod-token"), credential=ModelCredential(kind="bearer", value="oauth"))
     assert bearer == {"accept-encoding": "identity", "authorization": "Bearer oauth"}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from komputer.domain.errors import Forbidden, KomputerError, Unauthorized
 from komputer.gateway.agents.identity import PARTING, PodRef, bearer, judge, pod_of
-from komputer.gateway.errors import Gone
+from komputer.gateway.errors import AgentGone
 from komputer.kube import TokenIdentity
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -84,10 +84,10 @@ def test_a_pod_of_another_name_is_no_agents() -> None:
 
 
 def test_an_agent_that_is_gone_going_or_another_is_told_as_gone() -> None:
-    assert isinstance(refusal(pod(), None), Gone)
-    assert isinstance(refusal(None, None), Gone)
-    assert isinstance(refusal(pod(), agent(deletionTimestamp="2026-01-02T03:04:05Z")), Gone)
-    assert isinstance(refusal(pod(), agent(uid="agent-2")), Gone)
+    assert isinstance(refusal(pod(), None), AgentGone)
+    assert isinstance(refusal(None, None), AgentGone)
+    assert isinstance(refusal(pod(), agent(deletionTimestamp="2026-01-02T03:04:05Z")), AgentGone)
+    assert isinstance(refusal(pod(), agent(uid="agent-2")), AgentGone)
 
 
 def test_only_tokens_of_our_service_account_that_are_bound_to_a_pod_count() -> None:

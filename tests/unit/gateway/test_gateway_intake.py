@@ -34,7 +34,7 @@ def call(tool_input: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_known_event_is_taken_as_it_is() -> None:
-    assert taken("text", {"content": "Hello"}) == schema.Said(task_id=TASK, content="Hello")
+    assert taken("text", {"content": "Hello"}) == schema.AgentText(task_id=TASK, content="Hello")
 
 
 @pytest.mark.parametrize("task", ["", "t1", "01japj0000000000000000000a", TASK + "A", f"{TASK}\n"])
@@ -57,7 +57,7 @@ def test_a_cost_that_is_none_is_refused(cost: object) -> None:
 
 def test_long_texts_are_cut_and_say_so() -> None:
     event = taken("text", {"content": "x" * (schema.TEXT_LIMIT + 1)})
-    assert isinstance(event, schema.Said)
+    assert isinstance(event, schema.AgentText)
     assert len(event.content) == schema.TEXT_LIMIT
     assert event.truncated
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from komputer.background import Background
-from komputer.kube import PODS, Cache, Change, Manifest
+from komputer.kube import PODS, Cache, CacheChange, Manifest
 from tests.unit.kube.server import answer_json, answering, begin_stream, stream
 
 DEADLINE_S = 10
@@ -70,11 +70,11 @@ class Seen:
     """The changes that a subscriber was told."""
 
     def __init__(self, cache: Cache) -> None:
-        self.all: list[Change] = []
+        self.all: list[CacheChange] = []
         self._more = asyncio.Event()
         cache.subscribe(self._see)
 
-    def _see(self, change: Change) -> None:
+    def _see(self, change: CacheChange) -> None:
         self.all.append(change)
         self._more.set()
 
@@ -110,7 +110,7 @@ async def test_a_cache_lists_and_then_follows(tmp_path: Path) -> None:
         watch = await server.watch()
         await watch.tell("MODIFIED", pod(7))
         await seen.until(lambda: len(seen.all) == 2)
-        assert seen.all[1] == Change("MODIFIED", pod(7), pod(3))
+        assert seen.all[1] == CacheChange("MODIFIED", pod(7), pod(3))
         assert cache.stale_s == 0
         assert cache.version == 2
     assert server.asked[0] == "/api/v1/pods?limit=500"
@@ -248,7 +248,7 @@ async def unconnected(folder: Path) -> Cache:
 async def test_a_subscriber_s_defect_is_its_own(tmp_path: Path) -> None:
     cache = await unconnected(tmp_path)
 
-    def fails(change: Change) -> None:
+    def fails(change: CacheChange) -> None:
         raise ZeroDivisionError
 
     cache.subscribe(fails)
@@ -267,7 +267,7 @@ async def test_what_a_subscriber_writes_is_told_after_what_it_was_told(tmp_path:
 
 async def test_who_has_left_is_told_no_more(tmp_path: Path) -> None:
     cache = await unconnected(tmp_path)
-    told: list[Change] = []
+    told: list[CacheChange] = []
     leave = cache.subscribe(told.append)
     leave()
     leave()

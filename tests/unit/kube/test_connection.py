@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from komputer.domain.errors import Forbidden, Invalid, Unavailable
-from komputer.kube import AGENTS, PODS, Cluster, Gone, WatchEvent
+from komputer.kube import AGENTS, PODS, Cluster, ResourceExpired, WatchEvent
 from tests.unit.kube.server import answer_json, answering, begin_stream, config, stream
 
 POD = {"metadata": {"name": "ada-pod", "namespace": "team", "uid": "u1", "resourceVersion": "7"}}
@@ -174,7 +174,7 @@ async def test_a_watch_of_a_forgotten_version_is_gone(tmp_path: Path, as_event: 
         return None
 
     async with answering(answer, tmp_path) as cluster:
-        with pytest.raises(Gone, match="too old resource version"):
+        with pytest.raises(ResourceExpired, match="too old resource version"):
             await watched(cluster)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from komputer.domain.errors import Conflict, Forbidden, Invalid, KomputerError, NotFound, Unavailable
-from komputer.kube import AGENTS, Gone
+from komputer.kube import AGENTS, ResourceExpired
 from komputer.kube.errors import is_failed_test, refusal, status_of
 
 WHAT = "get KomputerAgent team/ada"
@@ -34,7 +34,7 @@ def refused(code: int, status: dict[str, Any], **more: Any) -> KomputerError:
         (405, status("MethodNotAllowed"), Invalid, "invalid"),
         (409, status("AlreadyExists", **DETAILS), Conflict, "exists"),
         (409, status("Conflict", **DETAILS), Conflict, "conflict"),
-        (410, status("Expired"), Gone, "gone"),
+        (410, status("Expired"), ResourceExpired, "gone"),
         (413, status("RequestEntityTooLarge"), Invalid, "too-large"),
         (422, status("Invalid", **DETAILS), Invalid, "invalid"),
         (429, status("TooManyRequests"), Unavailable, "unavailable"),

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from komputer.kube import Manifest
-from komputer.kube.store import Change, Store, is_terminating
+from komputer.kube.store import CacheChange, ObjectStore, is_terminating
 
 NAMES = st.sampled_from(["ada", "bob"])
 
@@ -17,7 +17,7 @@ class Overtaking(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Store()
+        self.store = ObjectStore()
         self.version = 10
         self.truth: dict[str, Manifest] = {}
         self.history: list[tuple[int, str, Manifest]] = []
@@ -117,7 +117,7 @@ class Overtaking(RuleBasedStateMachine):
 
     # What must hold
 
-    def follow(self, changes: list[Change]) -> None:
+    def follow(self, changes: list[CacheChange]) -> None:
         """A subscriber that only sees changes ends up with the same objects, each change fitting the one before."""
         for change in changes:
             name = change.manifest["metadata"]["name"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from komputer.local.kubelet.container import Command, Run
-from komputer.local.kubelet.logs import LogFile
+from komputer.local.kubelet.logs import ContainerLogFile
 from komputer.local.kubelet.sandbox import Mount, Sandbox, bubblewrap_command, rewritten
 from komputer.local.kubelet.status import ContainerState, Exit, back_off, pod_status, starts_again
 from komputer.local.kubelet.volumes import NotMounted, inside
@@ -60,7 +60,7 @@ async def test_the_image_s_program_is_found_though_a_mount_of_the_pod_has_its_pa
         own_folder=tmp_path / "own",
         etc=tmp_path / "etc",
     )
-    log = LogFile(tmp_path / "log")
+    log = ContainerLogFile(tmp_path / "log")
     run = await Run.start(command, Sandbox.NONE, log)
     done = await run.exit()
     log.close()
@@ -105,13 +105,13 @@ async def test_an_agent_is_the_first_to_be_killed_when_memory_runs_out(tmp_path:
         own_folder=tmp_path / "own",
         etc=tmp_path / "etc",
     )
-    run = await Run.start(command, Sandbox.NONE, LogFile(tmp_path / "log"))
+    run = await Run.start(command, Sandbox.NONE, ContainerLogFile(tmp_path / "log"))
     await run.exit()
     assert int((tmp_path / "log").read_text()) >= 800
 
 
 def test_a_log_that_was_deleted_is_made_again(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "logs" / "main.log")
+    log = ContainerLogFile(tmp_path / "logs" / "main.log")
     log.write(b"first")
     shutil.rmtree(tmp_path / "logs")
     log.write(b"second")

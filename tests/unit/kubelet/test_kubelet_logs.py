@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from komputer.local.apiserver.logs import LogRequest
-from komputer.local.kubelet.logs import LogFile, log_source
+from komputer.local.kubelet.logs import ContainerLogFile, log_source
 
 
 async def _tail(folder: Path, lines: int) -> bytes:
@@ -27,7 +27,7 @@ LINE = st.lists(st.one_of(st.sampled_from(SEPARATORS), st.binary(max_size=4)), m
 @example([b"10%\r20%\r100%", b"done"], 1, True)
 def test_a_line_of_a_log_ends_at_the_line_feed_only(lines: list[bytes], wanted: int, is_ended: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
-        log = LogFile(Path(name, "team_ada_uid", "agent.log"))
+        log = ContainerLogFile(Path(name, "team_ada_uid", "agent.log"))
         log.write(b"\n".join(lines) + (b"\n" if is_ended else b""))
         log.close()
         whole = [line + b"\n" for line in lines] if is_ended else [*(line + b"\n" for line in lines[:-1]), lines[-1]]

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from komputer.local import database
-from komputer.local.apiserver.store import Store
+from komputer.local.apiserver.store import ObjectDatabase
 
 OBJECTS = 120
 ROUNDS = 25
@@ -28,12 +28,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     for name in ("clean", "killed"):
         (folder / name).mkdir()
-    store = Store(folder / "clean" / "objects.db", history_length=10)
+    store = ObjectDatabase(folder / "clean" / "objects.db", history_length=10)
     for n in range(OBJECTS):
         store.put("komputeragents", manifest(n))
     store.close()
     shutil.copy2(folder / "clean" / "objects.db", folder / "objects.db")
-    store = Store(folder / "objects.db", history_length=10)
+    store = ObjectDatabase(folder / "objects.db", history_length=10)
     for n in range(OBJECTS, OBJECTS + 20):
         store.put("komputeragents", manifest(n))
     for name in ("objects.db", "objects.db-wal"):
@@ -43,7 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(path: Path) -> set[str]:
-    store = Store(path, history_length=10)
+    store = ObjectDatabase(path, history_length=10)
     found = {stored.address[2] for stored in store.everything()}
     store.close()
     return found

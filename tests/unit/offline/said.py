@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from komputer.offline import wire
-from komputer.offline.answer import Answer, answer
+from komputer.offline.answer import ModelReply, answer
 from komputer.offline.script import Say, Tool
 
 Message = dict[str, Any]
@@ -36,18 +36,18 @@ def scripted(*steps: object) -> str:
     return "Do it.\n```offline\n" + json.dumps(steps) + "\n```"
 
 
-def turn(answered: Answer) -> Message:
+def turn(answered: ModelReply) -> Message:
     """The answer as the client keeps it."""
     return {"role": "assistant", "content": wire.message(answered, "claude-test")["content"]}
 
 
-def result(answered: Answer, content: str = "ok") -> Message:
+def result(answered: ModelReply, content: str = "ok") -> Message:
     """The client's next message after a turn that called a tool."""
     call = turn(answered)["content"][-1]
     return user({"type": "tool_result", "tool_use_id": call["id"], "content": content})
 
 
-def outputs(answered: Answer) -> list[str]:
+def outputs(answered: ModelReply) -> list[str]:
     """What the answer says and calls."""
     steps = [move.step for move in answered.moves]
     return [step.say if isinstance(step, Say) else step.tool for step in steps if isinstance(step, Say | Tool)]

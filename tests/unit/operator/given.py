@@ -9,9 +9,9 @@ from komputer.domain.agent import Agent, digest_of
 from komputer.domain.base import Condition, Manifest
 from komputer.domain.config import ConfigSpec
 from komputer.domain.template import TemplateSpec
-from komputer.events.log import Entry, Live
+from komputer.events.log import Live, LogEntry
 from komputer.operator.agent.desired import Children, children
-from komputer.operator.agent.observed import Fault, Seen, desired
+from komputer.operator.agent.observed import Fault, Observed, desired
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 UID = "7f0c9a52-0000-4000-8000-000000000001"
@@ -130,17 +130,17 @@ def live(task: str | None, *, ended: bool = False, seen: datetime = NOW, **field
     return Live(uid=UID, task_id=task, has_ended=ended, seen_us=int(seen.timestamp() * 1e6), term=1, **(given | fields))
 
 
-def end(n: int, kind: str, task: str, **payload: Any) -> Entry:
+def end(n: int, kind: str, task: str, **payload: Any) -> LogEntry:
     """The n-th end."""
-    return Entry(f"{1000 + n}-0", kind, f"2026-01-31T11:00:{n:02d}.000000Z", {"task_id": task, **payload})
+    return LogEntry(f"{1000 + n}-0", kind, f"2026-01-31T11:00:{n:02d}.000000Z", {"task_id": task, **payload})
 
 
-def completed(n: int, task: str, cost: float = 0.5, **payload: Any) -> Entry:
+def completed(n: int, task: str, cost: float = 0.5, **payload: Any) -> LogEntry:
     told = {"result": "done", "duration_ms": 10, "turns": 1, "session_id": "s-1", **payload}
     return end(n, "task_completed", task, cost_usd=cost, **told)
 
 
-def seen(which: Agent | None = None, **changes: Any) -> Seen:
+def seen(which: Agent | None = None, **changes: Any) -> Observed:
     """By default: an agent of whose children all exist, whose pod runs, and whose runtime has just been heard."""
     who = which or agent()
     given: dict[str, Any] = {
@@ -154,7 +154,7 @@ def seen(which: Agent | None = None, **changes: Any) -> Seen:
         "gateway_since": NOW - timedelta(hours=1),
         "now": NOW,
     }
-    return Seen(**(given | changes))
+    return Observed(**(given | changes))
 
 
 def without_template(who: Agent) -> Children | Fault:

@@ -9,10 +9,10 @@ import pytest
 from komputer.events.schema import TaskFailed
 from komputer.operator.agent.blockers import SILENCE_LIMIT
 from komputer.operator.agent.decide import decide
-from komputer.operator.agent.observe import Heard, look
-from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.observe import LogState, observe
+from komputer.operator.agent.observed import Observed
 from komputer.operator.agent.steps import FORGIVEN_AFTER, SILENT_PODS, Earlier, steps
-from komputer.operator.cluster_state import Store
+from komputer.operator.cluster_state import ClusterState
 from komputer.redis.presence import Alive
 from tests.unit.operator.given import NOW, agent, live, manifest_task, pod, seen, settings, task_id
 
@@ -20,7 +20,7 @@ FRESH = task_id(99)
 QUIET = NOW - SILENCE_LIMIT
 
 
-def silent(*, silent_before: int = 0, has_task: bool = True, **changes: Any) -> Seen:
+def silent(*, silent_before: int = 0, has_task: bool = True, **changes: Any) -> Observed:
     status = {"manifestTask": manifest_task(1), "endedTasks": [] if has_task else [task_id(1)]}
     given = {"live": live(task_id(1), ended=not has_task, seen=QUIET), "pod": pod(silent=silent_before)}
     return seen(agent(status=status), **(given | changes))
@@ -76,11 +76,11 @@ def test_a_pod_that_lived_long_counts_as_the_first_that_is_silent() -> None:
 @pytest.mark.parametrize("skew", [timedelta(hours=-1), timedelta(hours=1)])
 def test_clocks_that_differ_make_nobody_silent(skew: timedelta) -> None:
     """The log's server has a clock of its own: only what lies between two of its times counts."""
-    store = Store(None, None, wake=lambda _: None, wake_connector=lambda _: None)  # type: ignore[arg-type]
+    store = ClusterState(None, None, wake=lambda _: None, wake_connector=lambda _: None)  # type: ignore[arg-type]
     there_us = int((NOW + skew).timestamp() * 1e6)
     heard = live(task_id(1), seen=NOW + skew - timedelta(seconds=5))
     alive = Alive(there_us, there_us - 3_600_000_000)
-    around = look(store, agent(), Heard(heard, (), alive), None, NOW)
+    around = observe(store, agent(), LogState(heard, (), alive), None, NOW)
     assert around.live
     assert around.live.seen_us == int((NOW - timedelta(seconds=5)).timestamp() * 1e6)
     assert around.gateway_since == NOW - timedelta(hours=1)

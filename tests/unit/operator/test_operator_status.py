@@ -4,7 +4,7 @@ from komputer.domain.agent import AgentStatus, digest_of
 from komputer.domain.base import Condition
 from komputer.domain.connector import Connector
 from komputer.operator.agent.decide import decide
-from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.observed import Observed
 from komputer.operator.agent.status import CHATTY_EVERY, is_chatter, merge_patch, paced, recorded
 from tests.unit.operator.given import (
     NOW,
@@ -25,7 +25,7 @@ from tests.unit.operator.given import (
 FRESH = task_id(99)
 
 
-def after(value: Seen) -> AgentStatus:
+def after(value: Observed) -> AgentStatus:
     return decide(value, FRESH).status
 
 

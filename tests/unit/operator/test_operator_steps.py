@@ -3,14 +3,14 @@ from datetime import timedelta
 import pytest
 
 from komputer.domain import names
-from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.observed import Observed
 from komputer.operator.agent.steps import BACK_OFF, BACK_OFF_LIMIT, FORGIVEN_AFTER, Earlier, back_off, failures, steps
 from tests.unit.operator.given import NOW, OLD_UID, agent, made, owned, pod, pvc, seen, settings, without_template
 
 NONE = Earlier()
 
 
-def told(value: Seen, earlier: Earlier = NONE) -> list[tuple[str, str]]:
+def told(value: Observed, earlier: Earlier = NONE) -> list[tuple[str, str]]:
     plan = steps(value, earlier)
     return [(step.verb, step.name) for step in (*plan.first, *plan.then)]
 

@@ -2,7 +2,7 @@ import httpx2
 
 from komputer.domain.base import Manifest
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES, Cluster
-from komputer.operator.cluster_state import AgentKey, ConnectorKey, Store
+from komputer.operator.cluster_state import AgentKey, ClusterState, ConnectorKey
 
 ADA, EVE = AgentKey("team", "ada"), AgentKey("crew", "eve")
 
@@ -27,11 +27,11 @@ class Woken(list[AgentKey]):
         return found
 
 
-def store_that_wakes(agents: list[AgentKey], connectors: list[ConnectorKey]) -> Store:
-    return Store(Cluster(httpx2.AsyncClient()), None, wake=agents.append, wake_connector=connectors.append)
+def store_that_wakes(agents: list[AgentKey], connectors: list[ConnectorKey]) -> ClusterState:
+    return ClusterState(Cluster(httpx2.AsyncClient()), None, wake=agents.append, wake_connector=connectors.append)
 
 
-def two_agents() -> tuple[Store, Woken]:
+def two_agents() -> tuple[ClusterState, Woken]:
     woken = Woken()
     store = store_that_wakes(woken, [])
     store.read(AGENTS, manifest("ada", 1, spec={"templateRef": "mine"}))

@@ -10,10 +10,10 @@ from komputer.domain.base import Manifest
 from komputer.operator.agent import blockers as trouble_module
 from komputer.operator.agent import observe as look_module
 from komputer.operator.agent import observed as seen_module
-from komputer.operator.agent.blockers import GOING_LIMIT, SILENCE, SILENCE_LIMIT, STEADY, Trouble, trouble
+from komputer.operator.agent.blockers import GOING_LIMIT, SILENCE, SILENCE_LIMIT, STEADY, Blocker, trouble
 from komputer.operator.agent.decide import decide
 from komputer.operator.agent.endings import CODES
-from komputer.operator.agent.observed import Fault, Seen
+from komputer.operator.agent.observed import Fault, Observed
 from tests.unit.operator.given import (
     NOW,
     OLD_UID,
@@ -35,7 +35,7 @@ from tests.unit.operator.given import (
 FRESH = task_id(99)
 
 
-def reason(value: Seen) -> str | None:
+def reason(value: Observed) -> str | None:
     found = trouble(value, None)
     return found.reason if found else None
 
@@ -77,7 +77,7 @@ def test_a_pods_state_is_one_reason(found: Manifest, expected: str | None) -> No
 def test_an_unschedulable_pod_says_what_the_scheduler_says() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
     found = trouble(seen(pod=pod(phase="Pending", state={}, conditions=[condition])), None)
-    assert found == Trouble("Unschedulable", "0/3 nodes")
+    assert found == Blocker("Unschedulable", "0/3 nodes")
 
 
 def test_what_kubelet_says_of_containers_counts_more_than_what_the_scheduler_said_before() -> None:
@@ -95,7 +95,7 @@ def test_an_init_container_without_an_image_is_trouble_too() -> None:
 def test_a_container_that_waits_says_for_what() -> None:
     waiting = {"waiting": {"reason": "ContainerCreating", "message": "No space left on device"}}
     found = trouble(seen(pod=pod(phase="Pending", state=waiting)), None)
-    assert found == Trouble("PodStarting", "the pod is starting: No space left on device")
+    assert found == Blocker("PodStarting", "the pod is starting: No space left on device")
     full = {"waiting": {"reason": "DiskPressure", "message": "the disk is full"}}
     assert reason(seen(pod=pod(phase="Pending", state=full))) == "DiskFull"
 
@@ -175,7 +175,7 @@ def test_a_platform_without_a_gateway_ends_no_task_however_long_that_lasts() -> 
     assert (decision.endings, decision.status.phase) == ([], "Running")
 
 
-def after_deadline(reason_now: str, *, since: timedelta, given: timedelta, **changes: Any) -> Seen:
+def after_deadline(reason_now: str, *, since: timedelta, given: timedelta, **changes: Any) -> Observed:
     """An agent with a task, given a while ago, that was not ready for a while."""
     status = {
         "manifestTask": manifest_task(1, moment=NOW - given),
@@ -211,7 +211,7 @@ def test_a_started_task_is_ended_by_the_same_rule() -> None:
     assert {one.event.task_id, two.event.task_id} == {task, task_id(1, NOW - LONG)}
 
 
-def seen_with(value: Seen, heard: Any) -> Seen:
+def seen_with(value: Observed, heard: Any) -> Observed:
     return dataclasses.replace(value, live=heard)
 
 
@@ -224,7 +224,7 @@ def test_an_end_that_stands_in_the_log_is_not_written_again() -> None:
 def test_a_task_without_a_recorded_id_is_not_ended_before_it_has_one() -> None:
     """A write that fails would leave another id behind, and the end of a task that never was."""
 
-    def nameless(status: Manifest | None = None) -> Seen:
+    def nameless(status: Manifest | None = None) -> Observed:
         return seen(agent(name="ada.b", status=status), pod=None, pvc=None, settings=None)
 
     first = decide(nameless(), FRESH)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
-from komputer.events.schema import Said, TaskCancelled, TaskCompleted
+from komputer.events.schema import AgentText, TaskCancelled, TaskCompleted
 from komputer.protocol import wire
 from komputer.runtime.ledger import ledger as decide
 from komputer.runtime.ledger.ledger import Ledger, OpenTask, Outgoing
@@ -47,15 +47,15 @@ class ReferenceLog:
     def message(self, task: str, n: int) -> None:
         self.entries.append((task, f"user_message {n}"))
 
-    def messages(self) -> list[wire.Message]:
+    def messages(self) -> list[wire.TaskMessage]:
         """Those to the open task."""
         return [
-            wire.Message(id=f"{kind.split()[1]}-0", task_id=task, content="x")
+            wire.TaskMessage(id=f"{kind.split()[1]}-0", task_id=task, content="x")
             for task, kind in self.entries
             if kind.startswith("user_message") and task not in self.ended
         ]
 
-    def append(self, term: int, entry: Outgoing, heard: str | None) -> wire.Answer:
+    def append(self, term: int, entry: Outgoing, heard: str | None) -> wire.AppendResult:
         taken = self.taken.get(term, 0)
         if term != self.term or term not in self.taken:
             return "fenced"
@@ -185,7 +185,7 @@ class World:
         task = self.ledger.task
         if task and task.phase == "acted":
             self.said += 1
-            self.ledger = decide.noted(self.ledger, Said(task_id=task.id, content=f"{self.said}"))
+            self.ledger = decide.noted(self.ledger, AgentText(task_id=task.id, content=f"{self.said}"))
 
     def hear(self) -> None:
         if self.is_introduced:

@@ -12,7 +12,7 @@ from komputer.protocol import wire
 from komputer.runtime.claude.process import checked
 from komputer.runtime.ledger.ledger import OpenTask
 from komputer.runtime.task import ending, plan
-from komputer.runtime.task.ending import Asked, Outcome, Verdict, judged
+from komputer.runtime.task.ending import AttemptVerdict, Outcome, StopReason, judged
 
 TASK = OpenTask(
     id="t1",
@@ -59,7 +59,7 @@ ABORTED = result(
 )
 
 
-def judge(result: ResultMessage | None, asked: Asked | None = None, **outcome: Any) -> Any:
+def judge(result: ResultMessage | None, asked: StopReason | None = None, **outcome: Any) -> Any:
     return judged(TASK, Outcome(result=result, **outcome), asked, 300, 101.5)
 
 
@@ -87,27 +87,27 @@ def test_a_completed_task_tells_what_it_took() -> None:
     )
 
 
-@pytest.mark.parametrize("asked", [Asked.CANCEL, Asked.STALL, Asked.STOP])
-def test_a_task_that_was_done_when_it_was_to_stop_is_completed(asked: Asked) -> None:
+@pytest.mark.parametrize("asked", [StopReason.CANCEL, StopReason.STALL, StopReason.STOP])
+def test_a_task_that_was_done_when_it_was_to_stop_is_completed(asked: StopReason) -> None:
     assert isinstance(judge(result(), asked), TaskCompleted)
 
 
 @pytest.mark.parametrize("facts", [ABORTED, None, failed(500)])
 def test_what_was_asked_for_explains_what_did_not_get_done(facts: ResultMessage | None) -> None:
-    assert judge(facts, Asked.CANCEL) == TaskCancelled(
+    assert judge(facts, StopReason.CANCEL) == TaskCancelled(
         task_id="t1", reason="cancelled by request", cost_usd=0.75, session_id="s1"
     )
-    assert judge(facts, Asked.STALL).code == "stalled"
-    assert judge(facts, Asked.STOP) is Verdict.KEEP
+    assert judge(facts, StopReason.STALL).code == "stalled"
+    assert judge(facts, StopReason.STOP) is AttemptVerdict.KEEP
 
 
 def test_without_a_reason_an_abort_or_a_death_means_again() -> None:
-    assert judge(ABORTED) is Verdict.AGAIN
-    assert judge(None) is Verdict.AGAIN
+    assert judge(ABORTED) is AttemptVerdict.AGAIN
+    assert judge(None) is AttemptVerdict.AGAIN
 
 
 def test_a_task_that_has_ended_elsewhere_gets_no_second_end() -> None:
-    assert judge(result(), Asked.DROP) is Verdict.KEEP
+    assert judge(result(), StopReason.DROP) is AttemptVerdict.KEEP
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from komputer.events.schema import Said, TaskCancelled, TaskCompleted, TaskFailed
+from komputer.events.schema import AgentText, TaskCancelled, TaskCompleted, TaskFailed
 from komputer.protocol import wire
 from komputer.runtime.ledger import ledger as decide
 from komputer.runtime.ledger.ledger import Ledger, OpenTask, Outgoing
@@ -105,7 +105,7 @@ def test_owe_an_end_that_the_log_lost_is_told_again_with_its_cost() -> None:
 
 
 def test_owe_also_what_another_has_ended() -> None:
-    said = decide.noted(running(), Said(task_id="t1", content="x"))
+    said = decide.noted(running(), AgentText(task_id="t1", content="x"))
     left = introduced(said, term=8, taken=1, started=["t1"], ended=["t1"])
     assert (left.task, left.outbox) == (None, ())
     assert left.owed["t1"].payload["code"] == "runtime_lost"
@@ -114,7 +114,9 @@ def test_owe_also_what_another_has_ended() -> None:
 
 
 def test_fresh_what_the_log_took_is_not_told_again_and_the_rest_is_numbered_anew() -> None:
-    ledger = decide.noted(decide.noted(opened(), Said(task_id="t1", content="a")), Said(task_id="t1", content="b"))
+    ledger = decide.noted(
+        decide.noted(opened(), AgentText(task_id="t1", content="a")), AgentText(task_id="t1", content="b")
+    )
     after = introduced(ledger, term=8, taken=2, started=["t1"])
     assert [(entry.n, entry.payload["content"]) for entry in after.outbox] == [(1, "b")]
     assert (after.term, after.n) == (8, 1)
@@ -127,7 +129,7 @@ def test_fresh_an_end_whose_answer_was_lost_is_owed() -> None:
 
 
 def test_fresh_a_start_that_the_log_forgot_is_repeated_first_and_without_a_generation() -> None:
-    said = decide.noted(running(), Said(task_id="t1", content="x"))
+    said = decide.noted(running(), AgentText(task_id="t1", content="x"))
     after = introduced(said, term=8, taken=0)
     assert kinds(after) == [(1, "t1", "task_started"), (2, "t1", "text")]
     assert after.outbox[0].generation is None
@@ -171,7 +173,7 @@ def test_a_begun_task_whose_repeated_start_is_stale_is_ended() -> None:
 
 
 @pytest.mark.parametrize("answer", sorted(decide.SAYS_HELLO_AGAIN - {"stale"}))
-def test_other_refusals_change_nothing_before_the_next_hello(answer: wire.Answer) -> None:
+def test_other_refusals_change_nothing_before_the_next_hello(answer: wire.AppendResult) -> None:
     assert decide.after_post(opened(), answer) == opened()
 
 
@@ -205,7 +207,7 @@ def test_a_conversation_that_cannot_go_on_is_not_continued_by_the_next_task() ->
 
 
 def test_a_malformed_event_is_left_out_and_a_malformed_end_becomes_a_plain_one() -> None:
-    said = decide.noted(running(), Said(task_id="t1", content="x"))
+    said = decide.noted(running(), AgentText(task_id="t1", content="x"))
     assert decide.without_first(said, "too wide").outbox == ()
     end = decide.without_first(decide.ended(running(), DONE), "too wide").outbox
     assert [(entry.type, entry.payload["code"], entry.payload["cost_usd"]) for entry in end] == [

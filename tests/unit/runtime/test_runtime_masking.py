@@ -1,6 +1,6 @@
 """Secrets that a tool printed do not get into events."""
 
-from komputer.events.schema import Said, TaskCompleted, ToolCall, ToolResult
+from komputer.events.schema import AgentText, TaskCompleted, ToolCall, ToolResult
 from komputer.runtime.masking import Mask, forms
 
 PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0\nabc\n-----END KEY-----\n"
@@ -33,7 +33,7 @@ def test_a_value_is_replaced_in_all_that_is_said_called_and_answered() -> None:
 
 def test_the_longer_of_two_values_wins() -> None:
     known = mask(SECRET_A="secret", SECRET_B="secret-longer")
-    assert known.masked(Said(task_id="t", content="secret-longer secret")).content == (
+    assert known.masked(AgentText(task_id="t", content="secret-longer secret")).content == (
         "[secret SECRET_B] [secret SECRET_A]"
     )
 
@@ -41,22 +41,22 @@ def test_the_longer_of_two_values_wins() -> None:
 def test_short_values_are_not_masked() -> None:
     assert forms("abcde") == set()
     assert forms(" abcde\n") == set()
-    assert mask(SECRET_A="abcde").masked(Said(task_id="t", content="abcde")).content == "abcde"
+    assert mask(SECRET_A="abcde").masked(AgentText(task_id="t", content="abcde")).content == "abcde"
 
 
 def test_a_value_of_several_lines_is_known_by_its_lines_and_as_json_writes_it() -> None:
     known = mask(SECRET_KEY=PEM)
     numbered = "1\tMIIEvQIBADANBgkqhkiG9w0"
-    assert known.masked(Said(task_id="t", content=numbered)).content == "1\t[secret SECRET_KEY]"
+    assert known.masked(AgentText(task_id="t", content=numbered)).content == "1\t[secret SECRET_KEY]"
     call = ToolCall(task_id="t", id="1", tool="Write", input={"content": PEM})
     assert "MIIE" not in str(known.masked(call).input)
-    assert mask(SECRET_A='with "quotes"').masked(Said(task_id="t", content='{"a": "with \\"quotes\\""}')).content == (
-        '{"a": "[secret SECRET_A]"}'
-    )
+    assert mask(SECRET_A='with "quotes"').masked(
+        AgentText(task_id="t", content='{"a": "with \\"quotes\\""}')
+    ).content == ('{"a": "[secret SECRET_A]"}')
 
 
 def test_what_was_known_once_stays_known() -> None:
     known = mask(SECRET_A="before-rotation")
     known.learn({"SECRET_A": "after-rotation"})
-    said = known.masked(Said(task_id="t", content="before-rotation after-rotation"))
+    said = known.masked(AgentText(task_id="t", content="before-rotation after-rotation"))
     assert said.content == "[secret SECRET_A] [secret SECRET_A]"

@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from komputer.domain.errors import Unavailable
-from komputer.events.schema import Happening, Said, from_wire, to_wire
+from komputer.events.schema import AgentText, EventBase, from_wire, to_wire
 from komputer.gateway.agents.streams import _line as gateway_line
 from komputer.protocol import wire
 from komputer.runtime.claude import transcript
@@ -30,7 +30,7 @@ from komputer.runtime.claude.process import checked
 from komputer.runtime.claude.translate import Telling, tell
 from komputer.runtime.gateway_client import _line, split_lines
 from komputer.runtime.ledger.ledger import Ledger, noted
-from komputer.runtime.ledger.store import Store
+from komputer.runtime.ledger.store import LedgerStore
 from komputer.runtime.masking import Mask
 from komputer.runtime.task.ending import Outcome, judged
 from tests.unit.runtime.test_runtime_ledger import TASK
@@ -84,7 +84,7 @@ def test_whatever_a_model_calls_and_a_tool_answers_becomes_events_of_the_log(
     for message in messages:
         telling, more = tell(telling, message, 1.0)
         events += more
-    assert [event.content for event in events if isinstance(event, Said)][-1] == "and the rest of it"
+    assert [event.content for event in events if isinstance(event, AgentText)][-1] == "and the rest of it"
     assert not telling.calls
     mask = Mask()
     mask.learn({"SECRET_A": "hunter22"})
@@ -108,7 +108,7 @@ def test_whatever_claude_says_at_the_end_ends_the_task(fields: dict[str, Any]) -
     }
     result = checked(ResultMessage(**(plain | fields)))
     end = judged(TASK, Outcome(result=result), None, 300, TASK.started_at + 1)
-    if isinstance(end, Happening):
+    if isinstance(end, EventBase):
         to_wire(end)
 
 
@@ -136,7 +136,7 @@ def test_an_assignment_arrives_as_it_was_sent(instructions: str, name: str, size
         settings=wire.TaskSettings(model="claude-sonnet-4-6", role="worker", disallowed_tools=["Bash"]),
         environment={"SECRET_A": "x\u2028y"},
     )
-    line = gateway_line(sent) + gateway_line(wire.Message.model_construct(id="1-0", task_id="t1", content=name))
+    line = gateway_line(sent) + gateway_line(wire.TaskMessage.model_construct(id="1-0", task_id="t1", content=name))
     assert line.isascii()
     lines = asyncio.run(_read(*(line[at : at + size] for at in range(0, len(line), size))))
     assert len(lines) == 2
@@ -144,7 +144,7 @@ def test_an_assignment_arrives_as_it_was_sent(instructions: str, name: str, size
     if instructions == whole and name == name.encode("utf-16", "surrogatepass").decode("utf-16", "replace"):
         assignment, message = map(_line, lines)
         assert isinstance(assignment, wire.Assignment)
-        assert isinstance(message, wire.Message)
+        assert isinstance(message, wire.TaskMessage)
         assert assignment.task
         assert (assignment.task.instructions, message.content) == (instructions, name)
 
@@ -219,15 +219,15 @@ def test_any_transcript_is_read(entries: list[Any], session: str) -> None:
 def test_any_ledger_is_read_or_set_aside(facts: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.db")
-        store = Store(path)
+        store = LedgerStore(path)
         store.save(Ledger(uid="uid-1", term=3, task=TASK))
         for name, value in facts.items():
             assert store._db
             store._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
         store.close()
-        again = Store(path)
+        again = LedgerStore(path)
         if not again.was_unreadable:
-            again.save(noted(again.ledger, Said(task_id="t1", content="\u2028")))
+            again.save(noted(again.ledger, AgentText(task_id="t1", content="\u2028")))
             assert 0 <= (again.ledger.task or TASK).cost_usd < 1e9
         again.close()
 
@@ -237,9 +237,9 @@ def test_any_ledger_is_read_or_set_aside(facts: dict[str, Any]) -> None:
 def test_texts_come_out_of_the_ledger_as_they_went_in(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.db")
-        store = Store(path)
-        store.save(noted(Ledger(uid="u"), Said(task_id="t1", content=text)))
+        store = LedgerStore(path)
+        store.save(noted(Ledger(uid="u"), AgentText(task_id="t1", content=text)))
         store.close()
-        again = Store(path)
+        again = LedgerStore(path)
         assert (again.was_unreadable, again.ledger) == (False, store.ledger)
         again.close()

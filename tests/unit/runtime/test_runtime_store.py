@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from komputer.events.schema import Said, TaskCompleted
+from komputer.events.schema import AgentText, TaskCompleted
 from komputer.protocol import wire
 from komputer.runtime.ledger import ledger as decide
 from komputer.runtime.ledger import store as stores
 from komputer.runtime.ledger.ledger import Ledger
-from komputer.runtime.ledger.store import Held, Store
+from komputer.runtime.ledger.store import Held, LedgerStore
 from tests.unit.runtime.reference import World
 from tests.unit.runtime.test_runtime_ledger import HAPPENINGS, PROGRESS, TASK
 
@@ -22,7 +22,7 @@ WELCOME = wire.Welcome(uid="uid-1", term=7, taken=0, started=[], ended=[], open=
 
 
 def reopened(path: Path) -> Ledger:
-    store = Store(path)
+    store = LedgerStore(path)
     ledger = store.ledger
     store.close()
     return ledger
@@ -36,10 +36,10 @@ def test_a_new_ledger_is_empty(tmp_path: Path) -> None:
 
 def test_all_of_a_ledger_is_read_again(tmp_path: Path) -> None:
     ledger = decide.opened(decide.after_hello(Ledger(), WELCOME, ()), replace(TASK, baseline_usd=0.1, cause="x"))
-    ledger = decide.noted(ledger, Said(task_id="t1", content="ä\ud83d"))
+    ledger = decide.noted(ledger, AgentText(task_id="t1", content="ä\ud83d"))
     end = TaskCompleted(task_id="t0", result="r", cost_usd=0.1, duration_ms=1, turns=1)
     ledger = replace(ledger, owed={"t0": decide.noted(ledger, end).outbox[-1]}, closed=("t0",))
-    store = Store(tmp_path / "ledger.db")
+    store = LedgerStore(tmp_path / "ledger.db")
     store.save(ledger, durable=True)
     store.update_task(phase="acted")
     store.close()
@@ -51,7 +51,7 @@ def test_all_of_a_ledger_is_read_again(tmp_path: Path) -> None:
 @given(steps=st.lists(st.one_of(PROGRESS, PROGRESS, PROGRESS, st.sampled_from(HAPPENINGS)), max_size=50))
 def test_every_change_is_written_as_it_is(tmp_path_factory: pytest.TempPathFactory, steps: list[int | str]) -> None:
     path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    store, world = Store(path), World()
+    store, world = LedgerStore(path), World()
     world.assign()
     for step in steps:
         if isinstance(step, int):
@@ -65,7 +65,7 @@ def test_every_change_is_written_as_it_is(tmp_path_factory: pytest.TempPathFacto
 
 def test_who_waits_for_changes_is_told(tmp_path: Path) -> None:
     rings: list[int] = []
-    store = Store(tmp_path / "ledger.db", lambda: rings.append(1))
+    store = LedgerStore(tmp_path / "ledger.db", lambda: rings.append(1))
     store.save(Ledger(n=1))
     store.close()
     assert rings == [1]
@@ -73,22 +73,22 @@ def test_who_waits_for_changes_is_told(tmp_path: Path) -> None:
 
 def test_a_second_runtime_does_not_get_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "LOCK_WAIT_S", 0.1)
-    store = Store(tmp_path / "ledger.db")
+    store = LedgerStore(tmp_path / "ledger.db")
     with pytest.raises(Held, match="locked"):
-        Store(tmp_path / "ledger.db")
+        LedgerStore(tmp_path / "ledger.db")
     store.close()
 
 
 def test_a_newer_release_s_ledger_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Store(tmp_path / "ledger.db").close()
+    LedgerStore(tmp_path / "ledger.db").close()
     monkeypatch.setattr(stores, "FORMAT_VERSION", 0)
     with pytest.raises(Held, match="format 1"):
-        Store(tmp_path / "ledger.db")
+        LedgerStore(tmp_path / "ledger.db")
 
 
 def test_what_is_no_ledger_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"nonsense" * 1000)
-    store = Store(tmp_path / "ledger.db")
+    store = LedgerStore(tmp_path / "ledger.db")
     assert store.was_unreadable
     assert store.ledger == Ledger()
     store.close()
@@ -96,7 +96,7 @@ def test_what_is_no_ledger_is_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_field_of_an_older_or_newer_release_does_not_lose_the_rest(tmp_path: Path) -> None:
-    store = Store(tmp_path / "ledger.db")
+    store = LedgerStore(tmp_path / "ledger.db")
     store.save(replace(Ledger(uid="uid-1", n=4), task=TASK))
     assert store._db
     store._db.execute("""INSERT INTO facts VALUES ('task.colour', '"red"'), ('mood', '1')""")
@@ -106,13 +106,13 @@ def test_a_field_of_an_older_or_newer_release_does_not_lose_the_rest(tmp_path: P
 
 
 def test_a_full_disk_loses_nothing_and_is_caught_up_with(tmp_path: Path) -> None:
-    store = Store(tmp_path / "ledger.db")
+    store = LedgerStore(tmp_path / "ledger.db")
     store.save(decide.after_hello(Ledger(), WELCOME, ()))
     assert store._db
     store._db.execute("PRAGMA max_page_count = 5")
     before = store.ledger
     for n in range(40):
-        store.save(decide.noted(store.ledger, Said(task_id="t1", content=f"{n}" * 1000)))
+        store.save(decide.noted(store.ledger, AgentText(task_id="t1", content=f"{n}" * 1000)))
     assert store.is_behind
     assert "full" in store.trouble
     assert len(store.ledger.outbox) == 40
@@ -120,7 +120,7 @@ def test_a_full_disk_loses_nothing_and_is_caught_up_with(tmp_path: Path) -> None
     store._db.execute("PRAGMA max_page_count = 100000")
     assert store.catch_up()
     assert not store.is_behind
-    store.save(decide.noted(store.ledger, Said(task_id="t1", content="after")))
+    store.save(decide.noted(store.ledger, AgentText(task_id="t1", content="after")))
     store.close()
     assert reopened(tmp_path / "ledger.db") == store.ledger != before
 
@@ -129,7 +129,7 @@ def test_a_full_disk_loses_nothing_and_is_caught_up_with(tmp_path: Path) -> None
 def test_a_ledger_that_the_agent_damages_is_written_anew(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / ".komputer"
     path = folder / "ledger.db"
-    store = Store(path)
+    store = LedgerStore(path)
     store.save(decide.opened(decide.after_hello(Ledger(), WELCOME, ()), TASK))
     match damage:
         case "removed":
@@ -156,24 +156,24 @@ def test_a_ledger_that_the_agent_damages_is_written_anew(tmp_path: Path, damage:
     for _ in range(2):  # the first try may find damage, which it sets aside
         store.catch_up()
     assert not store.is_behind
-    store.save(decide.noted(store.ledger, Said(task_id="t1", content="after")))
+    store.save(decide.noted(store.ledger, AgentText(task_id="t1", content="after")))
     store.close()
     assert reopened(path) == store.ledger
 
 
 def test_a_ledger_with_a_trigger_is_set_aside(tmp_path: Path) -> None:
-    store = Store(tmp_path / "ledger.db")
+    store = LedgerStore(tmp_path / "ledger.db")
     assert store._db
     store._db.execute("CREATE TRIGGER t AFTER INSERT ON facts BEGIN DELETE FROM facts; END")
     store.close()
-    again = Store(tmp_path / "ledger.db")
+    again = LedgerStore(tmp_path / "ledger.db")
     assert again.was_unreadable
     again.close()
 
 
 def test_a_workspace_that_cannot_be_used_begins_an_empty_ledger_in_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way of the workspace")
-    store = Store(tmp_path / "file" / ".komputer" / "ledger.db")
+    store = LedgerStore(tmp_path / "file" / ".komputer" / "ledger.db")
     assert store.is_behind
     assert "Not a directory" in store.trouble
     store.save(replace(Ledger(uid="uid-1"), task=TASK))

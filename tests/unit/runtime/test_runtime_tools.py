@@ -3,11 +3,13 @@
 import json
 
 from komputer.protocol.wire import BUILT_IN_TOOLS, TaskSettings
-from komputer.runtime.claude.tools import Tools, settings_json
+from komputer.runtime.claude.tools import ToolPolicy, settings_json
 
 
-def tools(allowed: list[str] | None = None, disallowed: list[str] | None = None) -> Tools:
-    return Tools.of(TaskSettings(model="m", role="worker", allowed_tools=allowed, disallowed_tools=disallowed or []))
+def tools(allowed: list[str] | None = None, disallowed: list[str] | None = None) -> ToolPolicy:
+    return ToolPolicy.of(
+        TaskSettings(model="m", role="worker", allowed_tools=allowed, disallowed_tools=disallowed or [])
+    )
 
 
 def test_without_lists_everything_exists() -> None:

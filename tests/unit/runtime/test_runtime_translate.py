@@ -12,7 +12,7 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from komputer.events.schema import Compaction, Event, Retry, Said, Thinking, ToolCall, ToolResult, clipped, to_wire
+from komputer.events.schema import AgentText, Compaction, Event, Retry, Thinking, ToolCall, ToolResult, clipped, to_wire
 from komputer.runtime.claude.translate import INPUT_LIMIT_BYTES, Telling, tell
 
 NEW = Telling(task_id="t1")
@@ -38,7 +38,7 @@ def test_what_the_model_says_thinks_and_calls_are_events_in_order() -> None:
     message = said(ThinkingBlock("hm", "sig"), TextBlock("hello"), ToolUseBlock("c1", "Bash", {"command": "ls"}))
     assert told(message) == [
         Thinking(task_id="t1", content="hm"),
-        Said(task_id="t1", content="hello"),
+        AgentText(task_id="t1", content="hello"),
         ToolCall(task_id="t1", id="c1", tool="Bash", input={"command": "ls"}),
     ]
 

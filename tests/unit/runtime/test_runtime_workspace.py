@@ -12,9 +12,9 @@ from komputer.domain.errors import Invalid
 from komputer.protocol import wire
 from komputer.runtime import workspace
 from komputer.runtime.claude import transcript
-from komputer.runtime.claude.tools import NOTHING, Tools, both_allow
+from komputer.runtime.claude.tools import NOTHING, ToolPolicy, both_allow
 from komputer.runtime.logs import Dropping
-from komputer.runtime.settings import Settings
+from komputer.runtime.settings import RuntimeSettings
 from komputer.runtime.task.plan import permitted
 from tests.unit.runtime.test_runtime_ledger import TASK
 
@@ -22,11 +22,11 @@ ENVIRONMENT = {"KOMPUTER_GATEWAY_URL": "http://g", "KOMPUTER_AGENT": "ada"}
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings.from_environment({**ENVIRONMENT, "KOMPUTER_WORKSPACE": str(tmp_path / "workspace")})
+def settings(tmp_path: Path) -> RuntimeSettings:
+    return RuntimeSettings.from_environment({**ENVIRONMENT, "KOMPUTER_WORKSPACE": str(tmp_path / "workspace")})
 
 
-def test_nothing_but_transcripts_is_kept(settings: Settings, tmp_path: Path) -> None:
+def test_nothing_but_transcripts_is_kept(settings: RuntimeSettings, tmp_path: Path) -> None:
     project = settings.claude / "projects" / "-workspace"
     kept = [project / "s1.jsonl", project / "s1" / "tool-results" / "1.txt", project / "s1" / "subagents" / "a.jsonl"]
     lost = [
@@ -51,7 +51,7 @@ def test_nothing_but_transcripts_is_kept(settings: Settings, tmp_path: Path) -> 
     assert json.loads(written.read_text()) == workspace.configuration(settings)
 
 
-def test_rights_that_were_taken_away_are_given_back(settings: Settings, tmp_path: Path) -> None:
+def test_rights_that_were_taken_away_are_given_back(settings: RuntimeSettings, tmp_path: Path) -> None:
     transcript = settings.claude / "projects" / "p" / "s1.jsonl"
     transcript.parent.mkdir(parents=True)
     transcript.write_text("x")
@@ -94,7 +94,7 @@ def test_the_folder_for_temporary_files_is_made_whatever_stands_in_its_place(tmp
 
 
 def test_a_transcript_that_the_agent_has_locked_is_lost_and_no_error(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: RuntimeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Root, who may run the tests, is refused by nobody; so the system's answer is made up."""
 
@@ -156,7 +156,7 @@ def test_a_resumed_task_gets_no_tool_that_the_agent_may_not_use_now(
     ledgers: list[str] | None, now: list[str] | None, may: set[str]
 ) -> None:
     rules = both_allow(ledgers, now)
-    tools = Tools.of(wire.TaskSettings(model="m", role="worker", allowed_tools=rules))
+    tools = ToolPolicy.of(wire.TaskSettings(model="m", role="worker", allowed_tools=rules))
     assert {name for name in ("Bash", "Read", "mcp__git__push") if tools.may_call(name)} == may
     assert rules != []
     if ledgers == ["Bash"] and now == ["Bash(git:*)"]:
@@ -216,4 +216,4 @@ def test_a_log_that_nobody_reads_holds_nobody() -> None:
 @pytest.mark.parametrize("value", ["-1", "1.5", "soon", "86401"])
 def test_a_wait_for_background_commands_is_a_number_of_seconds(value: str) -> None:
     with pytest.raises(Invalid, match="KOMPUTER_BACKGROUND_SECONDS"):
-        Settings.from_environment({**ENVIRONMENT, "KOMPUTER_BACKGROUND_SECONDS": value})
+        RuntimeSettings.from_environment({**ENVIRONMENT, "KOMPUTER_BACKGROUND_SECONDS": value})

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from komputer.gateway import Unreachable
+from komputer.gateway import UpstreamUnreachable
 from komputer.serve.google import GoogleToken
 
 AUDIENCE = "https://oauth2.googleapis.com/token"
@@ -99,14 +99,14 @@ async def test_while_google_is_away_a_token_that_is_still_good_counts(
 @pytest.mark.parametrize("content", ["", "{}", '{"type": "service_account"}', "no JSON"])
 async def test_a_key_that_is_none_is_said_without_its_contents(tmp_path: Path, content: str) -> None:
     (tmp_path / "key.json").write_text(content)
-    with pytest.raises(Unreachable, match="Google gives the platform no access token"):
+    with pytest.raises(UpstreamUnreachable, match="Google gives the platform no access token"):
         await GoogleToken(tmp_path / "key.json")()
 
 
 async def test_a_refused_key_is_unreachable_and_tried_again(google: TokenServer, tmp_path: Path) -> None:
     key = google.write_key(tmp_path / "key.json", rsa.generate_private_key(public_exponent=65537, key_size=2048))
     token = GoogleToken(key)
-    with pytest.raises(Unreachable):
+    with pytest.raises(UpstreamUnreachable):
         await token()
     google.write_key(key)
     assert (await token()).value == "token-1"

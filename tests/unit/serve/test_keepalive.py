@@ -13,12 +13,12 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from komputer.domain.addresses import AddressRules
-from komputer.gateway import Settings, always
+from komputer.gateway import GatewaySettings, always
 from komputer.gateway.model.upstream import Upstream
 from komputer.kube.connection import open_connection
-from komputer.runtime.gateway_client import Door
+from komputer.runtime.gateway_client import GatewayClient
 from komputer.serve.http import serve
-from komputer.services.connectors.egress import Outward
+from komputer.services.connectors.egress import EgressClient
 from tests.unit.kube.server import config
 
 OPTIONS = (
@@ -81,14 +81,14 @@ def options(one: socket.socket) -> list[int]:
 
 
 async def a_runtime_asks(port: int, meanwhile: Meanwhile, folder: Path) -> None:
-    door = Door(f"http://127.0.0.1:{port}", folder / "token")
+    door = GatewayClient(f"http://127.0.0.1:{port}", folder / "token")
     async with door.http.stream("GET", "/"):
         meanwhile()
     await door.close()
 
 
 async def a_connector_is_called(port: int, meanwhile: Meanwhile, _: Path) -> None:
-    outward = Outward(AddressRules(loopback=True))
+    outward = EgressClient(AddressRules(loopback=True))
     await outward.start()
     async with outward.request("GET", f"http://127.0.0.1:{port}/", [], None):
         meanwhile()
@@ -96,7 +96,7 @@ async def a_connector_is_called(port: int, meanwhile: Meanwhile, _: Path) -> Non
 
 
 async def the_model_is_asked(port: int, meanwhile: Meanwhile, _: Path) -> None:
-    settings = Settings(model_base_url=f"http://127.0.0.1:{port}", model_credential=always(None))
+    settings = GatewaySettings(model_base_url=f"http://127.0.0.1:{port}", model_credential=always(None))
     upstream = Upstream(settings)
     await upstream.start()
     async with upstream.post("/", "", [], b""):

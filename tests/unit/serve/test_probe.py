@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from komputer.gateway import Credential, always
+from komputer.gateway import ModelCredential, always
 from komputer.serve import probe
 
-KEY = Credential(kind="api_key", value="sk-probe-0123456789")
+KEY = ModelCredential(kind="api_key", value="sk-probe-0123456789")
 
 
 @asynccontextmanager

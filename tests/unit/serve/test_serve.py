@@ -12,7 +12,7 @@ from komputer.domain.errors import Invalid
 from komputer.gateway import Credentials
 from komputer.serve.credential import CredentialFile
 from komputer.serve.main import main
-from komputer.serve.processes import Api, Gateway
+from komputer.serve.processes import Api, GatewayCommand
 
 REDIS = ("--redis-url", "redis://127.0.0.1:1")
 
@@ -84,7 +84,7 @@ def test_each_flag_is_a_variable_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gateway_of_ones_own_needs_no_credential() -> None:
-    told = Gateway(redis_url="redis://redis", model_base_url="http://llm.internal")
+    told = GatewayCommand(redis_url="redis://redis", model_base_url="http://llm.internal")
     assert told.scope is None
 
 
@@ -97,12 +97,12 @@ async def header(given: Credentials) -> tuple[str, str]:
 async def test_each_cloud_has_its_address(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("bedrock-api-key")
     common: dict[str, Any] = {"redis_url": "redis://redis"}
-    bedrock = Gateway(**common, bedrock_region="eu-west-1", api_key_file=tmp_path / "key")
+    bedrock = GatewayCommand(**common, bedrock_region="eu-west-1", api_key_file=tmp_path / "key")
     assert bedrock.address == "https://bedrock-mantle.eu-west-1.api.aws/anthropic"
     assert await header(bedrock.credential()) == ("authorization", "Bearer bedrock-api-key")
-    vertex = Gateway(**common, vertex_project="acme-ai", vertex_region="europe-west1")
+    vertex = GatewayCommand(**common, vertex_project="acme-ai", vertex_region="europe-west1")
     assert vertex.address == "https://europe-west1-aiplatform.googleapis.com/v1"
-    private = Gateway(**common, vertex_project="acme-ai", model_base_url="https://vertex.internal/v1")
+    private = GatewayCommand(**common, vertex_project="acme-ai", model_base_url="https://vertex.internal/v1")
     assert private.address == "https://vertex.internal/v1"
     assert private.vertex
 

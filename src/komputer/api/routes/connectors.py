@@ -22,7 +22,7 @@ from komputer.kube import CONNECTORS, SECRETS
 from komputer.services.agents.view import encoded
 from komputer.services.connectors.connectors import Connectors
 from komputer.services.connectors.templates import TEMPLATES
-from komputer.services.connectors.tools import Tools
+from komputer.services.connectors.tools import ToolListings
 
 GONE = refusal(404, "There is no such connector.")
 TAKEN = refusal(409, "The connector's state forbids it.")
@@ -107,7 +107,7 @@ async def delete_connector(request: Request, name: str, namespace: Namespace) ->
 )
 async def list_connector_tools(request: Request, name: str, namespace: Namespace) -> Json:
     """What the connector's server offers, asked now."""
-    tools: Tools = request.app.state.tools
+    tools: ToolListings = request.app.state.tools
     return Json(encoded({"tools": await tools.of(await connectors(request).one(namespace, name))}))
 
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import BUSY, ERRORS, LARGE, NO_AGENT, Json, Namespace, agents
-from komputer.api.schemas.agents import Compact, Done, Message, MessageAccepted
+from komputer.api.schemas.agents import Compact, Done, MessageAccepted, MessageRequest
 from komputer.api.typos import warned
 from komputer.services.agents.view import encoded
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/v1/agents/{name}", tags=["agents"], responses=ER
     response_model=MessageAccepted,
     responses={**NO_AGENT, **BUSY, **LARGE},
 )
-async def send_agent_message(request: Request, name: str, body: Message, namespace: Namespace) -> Json:
+async def send_agent_message(request: Request, name: str, body: MessageRequest, namespace: Namespace) -> Json:
     """Say something to the running task. It is in the agent's log now, and the task does not complete before the model
     has answered. 409 where no task runs."""
     said = await agents(request).message(namespace, name, body.content, request_id(request))

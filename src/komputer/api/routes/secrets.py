@@ -26,13 +26,15 @@ router = APIRouter(prefix="/api/v1/secrets", tags=["secrets"], responses=ERRORS)
 async def list_secrets(
     request: Request,
     namespace: NamespaceOrAll,
-    everyones: Annotated[str | None, Query(alias="all", description="`true`: also those made otherwise.")] = None,
+    include_unmanaged: Annotated[
+        str | None, Query(alias="all", description="`true`: also those made otherwise.")
+    ] = None,
 ) -> Json:
     """Names and keys of the Secrets that this API made, and which agents use them."""
-    if (everyones or "false").lower() not in ("true", "false", "1", "0"):
+    if (include_unmanaged or "false").lower() not in ("true", "false", "1", "0"):
         raise Invalid("all must be true or false", field="all")
-    has_all = (everyones or "").lower() in ("true", "1")
-    found = await agents(request).secrets.list(namespace, agents(request).manifests(), everyones=has_all)
+    has_all = (include_unmanaged or "").lower() in ("true", "1")
+    found = await agents(request).secrets.list(namespace, agents(request).manifests(), include_unmanaged=has_all)
     if not namespace:
         seen = await Sight(request, "list", SECRETS).among(lambda: (each["namespace"] for each in found))
         found = [each for each in found if seen is None or each["namespace"] in seen]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Query, Request, Response
 
-from komputer.api.access import Right
+from komputer.api.access import AccessRequest
 from komputer.api.auth import named_namespace, require
 from komputer.api.schemas.agents import ErrorBody
 from komputer.domain.errors import Conflict, Invalid
@@ -66,7 +66,7 @@ async def in_namespace(request: Request, namespace: str, act: Callable[[], Await
     except Invalid as missing:
         if missing.code != NAMESPACE_NOT_FOUND or not request.app.state.settings.makes_namespaces:
             raise
-    await require(request, Right("create", NAMESPACES))
+    await require(request, AccessRequest("create", NAMESPACES))
     cluster: Cluster = request.app.state.cluster
     with contextlib.suppress(Conflict):
         await cluster.create(NAMESPACES, {"metadata": {"name": namespace}})

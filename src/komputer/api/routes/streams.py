@@ -6,17 +6,17 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
 from starlette.requests import HTTPConnection
 
-from komputer.api.access import Right
+from komputer.api.access import AccessRequest
 from komputer.api.auth import Sight, access_of, checked_namespace, require, while_allowed
 from komputer.api.routes.shared import ERRORS, NO_AGENT, Answers, Namespace, agents
-from komputer.api.stream import EventStream, Follower, Guard, Streams, websocket
+from komputer.api.stream import EventStream, EventStreams, Follower, Guard, websocket
 from komputer.api.typos import refuse_unknown_parameters, wanted_types
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Forbidden, Invalid, NotFound
 from komputer.domain.event_ids import cursor
 from komputer.domain.ref import Place
-from komputer.events.follow.cursors import Mark, mark_of
-from komputer.events.follow.sources import GAP, Told
+from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.events.follow.sources import GAP, Delivery
 from komputer.kube import AGENTS
 from komputer.services.agents.agents import Agents
 
@@ -34,8 +34,8 @@ WEBSOCKET_PARAMETERS: Final = frozenset({"namespace", "after", "group"})
 LastEventID = Annotated[str | None, Header(description="As `after`; what a browser sends when it comes back.")]
 
 
-def streams_of(connection: Request | WebSocket) -> Streams:
-    found: Streams = connection.app.state.streams
+def streams_of(connection: Request | WebSocket) -> EventStreams:
+    found: EventStreams = connection.app.state.streams
     return found
 
 
@@ -77,7 +77,7 @@ async def follow_agent(
     return EventStream(
         streams,
         lambda: follower(streams, agents(request).known(namespace, name), chosen),
-        Wanted(wanted_types(types)),
+        StreamRequest(wanted_types(types)),
         guard(request, to_watch(manifest)),
     )
 
@@ -94,17 +94,17 @@ async def follow_all(
     where, streams = checked_namespace(namespace), streams_of(request)
     mark = mark_from(last_event_id or after)
     sight = Sight(request, "watch", AGENTS, "events") if access_of(request) else None
-    right = Right("watch", AGENTS, where, None, "events") if where else None
+    right = AccessRequest("watch", AGENTS, where, None, "events") if where else None
     return EventStream(
         streams,
         lambda: streams.tail.follow_all(mark),
-        Wanted(wanted_types(types), where, sight),
+        StreamRequest(wanted_types(types), where, sight),
         guard(request, right),
         has_cursor=mark is not None,
     )
 
 
-class Wanted:
+class StreamRequest:
     """Which events a reader asked for, and may see. A gap is always told.
 
     A cursor leaves out where agents of other namespaces are: what is read again of them is filtered again."""
@@ -112,14 +112,14 @@ class Wanted:
     def __init__(self, types: frozenset[str] | None, namespace: str | None = None, sight: Sight | None = None) -> None:
         self._types, self._namespace, self._sight = types, namespace, sight
 
-    async def of(self, taken: list[Told]) -> list[Told]:
+    async def of(self, taken: list[Delivery]) -> list[Delivery]:
         told = [each for each in taken if self._types is None or each.type in self._types or each.type == GAP]
         if self._namespace is None and self._sight is None:
             return told
         seen = await self._seen(place[0] for each in told for place in (each.place, *each.mark.ahead))
         return [_named(each, seen) for each in told if each.place[0] in seen]
 
-    async def cursor(self, mark: Mark) -> str:
+    async def cursor(self, mark: Cursor) -> str:
         if self._namespace is not None or self._sight is not None:
             mark = mark.only(await self._seen(namespace for namespace, _ in mark.ahead))
         return mark.to_text()
@@ -129,34 +129,34 @@ class Wanted:
         return {each for each in asked if self._sight is None or await self._sight.includes(each)}
 
 
-def _named(told: Told, seen: Set[str]) -> Told:
+def _named(told: Delivery, seen: Set[str]) -> Delivery:
     """With a cursor that names none but those."""
     mark = told.mark.only(seen)
     return told if mark is told.mark else told._replace(mark=mark, cursor=mark.to_text())
 
 
-def to_watch(manifest: Manifest) -> Right:
-    return Right("watch", AGENTS, manifest["metadata"]["namespace"], manifest["metadata"]["name"], "events")
+def to_watch(manifest: Manifest) -> AccessRequest:
+    return AccessRequest("watch", AGENTS, manifest["metadata"]["namespace"], manifest["metadata"]["name"], "events")
 
 
-def guard(connection: HTTPConnection, right: Right | None) -> Guard:
+def guard(connection: HTTPConnection, right: AccessRequest | None) -> Guard:
     """Ends a stream whose reader may follow no longer."""
     return lambda: while_allowed(connection, right)
 
 
-def mark_from(text: str | None) -> Mark | None:
+def mark_from(text: str | None) -> Cursor | None:
     """Of the stream of all agents: its own cursors, an event id or a time. Raises `Invalid`."""
     if text is None:
         return None
-    return mark_of(text) if "~" in text else Mark(cursor(text).low)
+    return mark_of(text) if "~" in text else Cursor(cursor(text).low)
 
 
-def follower(streams: Streams, manifest: Manifest, after: str | None, group: str | None = None) -> Follower:
+def follower(streams: EventStreams, manifest: Manifest, after: str | None, group: str | None = None) -> Follower:
     """Of one agent; raises `Invalid` for a cursor or a group's name that is none."""
     metadata = manifest["metadata"]
     place: Place = (metadata["namespace"], metadata["name"])
     where = cursor(after) if after is not None else None
-    mark = Mark(where.low) if where else None
+    mark = Cursor(where.low) if where else None
     if group:
         return streams.tail.join(place, metadata["uid"], group, mark)
     return streams.tail.follow(place, metadata["uid"], mark, is_id=where is None or where.is_id)
@@ -168,7 +168,7 @@ async def found(socket: WebSocket, name: str, namespace: str | None, default: st
     agents: Agents = socket.app.state.agents
     where = checked_namespace(namespace)
     try:
-        await require(socket, Right("watch", AGENTS, where or default, name, "events"))
+        await require(socket, AccessRequest("watch", AGENTS, where or default, name, "events"))
         return await agents.one(where or default, name)
     except (NotFound, Forbidden):
         if where:

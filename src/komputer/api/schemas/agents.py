@@ -206,7 +206,7 @@ def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
     return given | ({"labels": labels} if labels else {})
 
 
-class Message(Body):
+class MessageRequest(Body):
     """`POST /agents/{name}/messages`."""
 
     content: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=TEXT_LIMIT, pattern=r"\S")]
@@ -218,13 +218,13 @@ class Compact(Body):
     instructions: Annotated[str, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] | None = None
 
 
-class Answer(BaseModel):
+class ResponseBase(BaseModel):
     """What answers to a body have in common."""
 
     warnings: Annotated[list[str] | None, Field(description="What of the body has no effect, such as a typo.")] = None
 
 
-class MessageAccepted(Answer):
+class MessageAccepted(ResponseBase):
     """The message's event id, and the task to which it was said."""
 
     status: str
@@ -233,7 +233,7 @@ class MessageAccepted(Answer):
     taskID: str
 
 
-class AgentCreated(Answer):
+class AgentCreated(ResponseBase):
     """The answer to `POST /agents`."""
 
     name: str
@@ -243,7 +243,7 @@ class AgentCreated(Answer):
     createdAt: str
 
 
-class AgentResponse(Answer):
+class AgentResponse(ResponseBase):
     """An agent, as of now: `taskStatus` and `lastTaskMessage` are newer than the resource's status."""
 
     model_config = ConfigDict(extra="allow")
@@ -298,7 +298,7 @@ class EventPage(BaseModel):
     cut: bool | None = None
 
 
-class Done(Answer):
+class Done(ResponseBase):
     status: str
     name: str
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from komputer.api.schemas.agents import Answer, Body, Name
+from komputer.api.schemas.agents import Body, Name, ResponseBase
 from komputer.api.validation import SECRET_KEY, SECRET_NAME
 from komputer.domain.connector import CLAUDE_NAMES, RESERVED_NAMES, SERVICE, URL_LIMIT, AuthType, Connector, may_be_set
 from komputer.domain.errors import Invalid
@@ -134,7 +134,7 @@ class HealthBody(BaseModel):
     reason: str | None = None
 
 
-class ConnectorResponse(Answer):
+class ConnectorResponse(ResponseBase):
     """A connector as of now. `attachedAgents` and `agentNames` are counted at each answer."""
 
     model_config = ConfigDict(extra="allow")

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from komputer.api.schemas.agents import Answer, Body, Name, ObjectName, SecretData
+from komputer.api.schemas.agents import Body, Name, ObjectName, ResponseBase, SecretData
 
 
 class CreateSecret(Body):
@@ -18,7 +18,7 @@ class UpdateSecret(Body):
     namespace: Name | None = None
 
 
-class SecretResponse(Answer):
+class SecretResponse(ResponseBase):
     """Never a value. `agentName`: whose own it is; `agentNames`: who uses it now."""
 
     name: str
@@ -35,6 +35,6 @@ class SecretList(BaseModel):
     secrets: list[SecretResponse]
 
 
-class SecretNamed(Answer):
+class SecretNamed(ResponseBase):
     name: str
     namespace: str

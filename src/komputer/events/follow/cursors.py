@@ -1,7 +1,7 @@
 """Cursors over several logs, and the order in which their events are told. Pure.
 
 Ids grow within one agent's log only: a batch of one agent runs ahead of the clock while another's event, written
-later, gets a lower id. So a highest id alone would lose events. A `Mark` says exactly which events were told: all up
+later, gets a lower id. So a highest id alone would lose events. A `Cursor` says exactly which events were told: all up
 to `base`, and of the agents in `ahead` all up to there.
 
 What lets `base` rise: `append.lua` rings in the same step in which it writes, and gives no id below the millisecond of
@@ -17,14 +17,14 @@ from komputer.domain import names
 from komputer.domain.errors import Invalid
 from komputer.domain.event_ids import id_of, micros_of
 from komputer.domain.ref import Place
-from komputer.events.entries import Row
+from komputer.events.entries import EventRow
 
 AHEAD_LIMIT: Final = 10_000
 """Agents in a mark that a client sends."""
 ENDLESS: Final = 2**63
 
 
-class Mark(NamedTuple):
+class Cursor(NamedTuple):
     """Which events were told: those with at most `base` microseconds, and those of an agent up to its `ahead`."""
 
     base: int
@@ -36,26 +36,26 @@ class Mark(NamedTuple):
     def covers(self, place: Place, micros: int) -> bool:
         return micros <= self.reached(place)
 
-    def includes(self, other: "Mark") -> bool:
+    def includes(self, other: "Cursor") -> bool:
         """Whether all that `other` covers is covered."""
         return other.base <= self.base and all(self.covers(place, micros) for place, micros in other.ahead.items())
 
-    def joined(self, other: "Mark") -> "Mark":
+    def joined(self, other: "Cursor") -> "Cursor":
         """Covers what either covers."""
         places = {**self.ahead, **other.ahead}
         return _mark(
             max(self.base, other.base), {place: max(self.reached(place), other.reached(place)) for place in places}
         )
 
-    def within(self, base: int, last: Mapping[Place, int]) -> "Mark":
+    def within(self, base: int, last: Mapping[Place, int]) -> "Cursor":
         """Of a mark from outside what can be true: at most `base`, and of each agent at most its `last`."""
         ahead = {place: min(micros, last[place]) for place, micros in self.ahead.items() if place in last}
         return _mark(min(self.base, base), ahead)
 
-    def only(self, namespaces: Set[str]) -> "Mark":
+    def only(self, namespaces: Set[str]) -> "Cursor":
         """Without the agents of other namespaces: what was told of them above `base` is not covered any more."""
         ahead = {place: micros for place, micros in self.ahead.items() if place[0] in namespaces}
-        return self if len(ahead) == len(self.ahead) else Mark(self.base, ahead)
+        return self if len(ahead) == len(self.ahead) else Cursor(self.base, ahead)
 
     def to_text(self) -> str:
         """As clients get it: one word that a URL, a header and an SSE line can hold."""
@@ -63,7 +63,7 @@ class Mark(NamedTuple):
         return id_of(self.base) + ahead
 
 
-def mark_of(text: str) -> Mark:
+def mark_of(text: str) -> Cursor:
     """Raises `Invalid` (`invalid-cursor`)."""
     base, *ahead = text.split("~")
     if len(ahead) > AHEAD_LIMIT:
@@ -84,19 +84,19 @@ def settled(ring: str | None) -> int:
 
 
 class Merged(NamedTuple):
-    told: list[tuple[Place, Row, Mark]]
+    told: list[tuple[Place, EventRow, Cursor]]
     """In order; with each what is told after it."""
-    mark: Mark
-    left: dict[Place, list[Row]]
+    mark: Cursor
+    left: dict[Place, list[EventRow]]
     """Read, but not to be told yet: before the unfinished logs were read on, or beyond what may be told at once."""
 
 
-def merge(mark: Mark, pages: Mapping[Place, list[Row]], unfinished: Set[Place], safe: int, most: int) -> Merged:
+def merge(mark: Cursor, pages: Mapping[Place, list[EventRow]], unfinished: Set[Place], safe: int, most: int) -> Merged:
     """The events of `pages`, by id, at most so many. Of the `unfinished` logs more is to be read, `safe` is `settled`.
 
     It looks at what it tells and at one more event of each log, so many pages that wait cost little."""
     limit = min((micros_of(pages[place][-1].id) for place in unfinished), default=ENDLESS)
-    told: list[tuple[Place, Row, Mark]] = []
+    told: list[tuple[Place, EventRow, Cursor]] = []
     taken: Counter[Place] = Counter()
     for micros, place, row in heapq.merge(*(_timed(place, rows) for place, rows in pages.items())):
         if micros > limit or len(told) == most:
@@ -109,9 +109,9 @@ def merge(mark: Mark, pages: Mapping[Place, list[Row]], unfinished: Set[Place], 
     return Merged(told, _mark(max(mark.base, min(safe, limit)), mark.ahead), left)
 
 
-def _timed(place: Place, rows: Iterable[Row]) -> Iterator[tuple[int, Place, Row]]:
+def _timed(place: Place, rows: Iterable[EventRow]) -> Iterator[tuple[int, Place, EventRow]]:
     return ((micros_of(row.id), place, row) for row in rows)
 
 
-def _mark(base: int, ahead: Mapping[Place, int]) -> Mark:
-    return Mark(base, {place: micros for place, micros in ahead.items() if micros > base})
+def _mark(base: int, ahead: Mapping[Place, int]) -> Cursor:
+    return Cursor(base, {place: micros for place, micros in ahead.items() if micros > base})

@@ -18,9 +18,9 @@ from komputer.domain.errors import Invalid, KomputerError, Unavailable
 from komputer.domain.event_ids import id_of, micros_near
 from komputer.domain.ref import Place
 from komputer.events.entries import READ_FIELDS, State, rows_of
-from komputer.events.follow.cursors import Mark
-from komputer.events.follow.notifier import Bell
-from komputer.events.follow.sources import Told, gap, one
+from komputer.events.follow.cursors import Cursor
+from komputer.events.follow.notifier import Notifier
+from komputer.events.follow.sources import Delivery, gap, one
 from komputer.events.log import Log
 from komputer.redis.connection import unavailable
 
@@ -65,11 +65,11 @@ class Member:
     def __init__(
         self,
         log: Log,
-        bell: Bell,
+        bell: Notifier,
         place: Place,
         uid: str,
         group: str,
-        mark: Mark | None,
+        mark: Cursor | None,
         *,
         left: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,18 +80,18 @@ class Member:
         self._start = mark
         """Of a group that is new; None: now."""
         self._has_joined = False
-        self._gaps: list[Told] = []
+        self._gaps: list[Delivery] = []
         self._held: list[str] = []
         self._confirmed: list[str] = []
         self._claim_from = "0-0"
-        self._reached = mark or Mark(0)
+        self._reached = mark or Cursor(0)
         self._end: KomputerError | None = None
         self._rung = asyncio.Event()
         self._stop_listening = bell.on(place, self._rung.set)
         self._left = left
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> Cursor:
         return self._reached
 
     def end_with(self, reason: KomputerError) -> None:
@@ -102,10 +102,10 @@ class Member:
         """The group exists from here on, also for an agent that has no log yet."""
         state = await self._log.state(self._place)
         if self._start is None:
-            self._start = Mark(state.last if state.uid == self._uid else 0)
+            self._start = Cursor(state.last if state.uid == self._uid else 0)
         await self._join(state)
 
-    async def take(self) -> list[Told]:
+    async def take(self) -> list[Delivery]:
         """What this member is to handle; waits for it. Raises `Ended`."""
         while True:
             try:
@@ -127,7 +127,7 @@ class Member:
                 continue
             self._rung.clear()
 
-    async def confirm(self, told: list[Told], ponged: Callable[[], Awaitable[None]] | None) -> None:
+    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
         """The client has got them when it has answered a ping that was sent behind them. Raises `TimeoutError`."""
         if ponged and self._held:
             async with asyncio.timeout(CONFIRM_WITHIN_S):
@@ -161,7 +161,7 @@ class Member:
         """Makes the group where it is new. Not before the stream has an event: it would not be the log's then."""
         if state.uid != self._uid:
             return
-        start = self._start or Mark(0)
+        start = self._start or Cursor(0)
         try:
             groups = {
                 group["name"].decode(errors="replace"): group for group in await self._call(self._redis.xinfo_groups)
@@ -182,7 +182,7 @@ class Member:
         await self._forget_the_dead()
         self._has_joined = True
 
-    async def _create(self, start: Mark) -> None:
+    async def _create(self, start: Cursor) -> None:
         try:
             await self._call(lambda stream: self._redis.xgroup_create(stream, self._group, id_of(start.base)))
         except ResponseError as exists:
@@ -211,7 +211,7 @@ class Member:
             raise refused[0]
         return answer
 
-    async def _given(self) -> list[Told]:
+    async def _given(self) -> list[Delivery]:
         """First what others left behind, then what is new; in the same step what was confirmed is acknowledged."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hmget(self._live, READ_FIELDS)
@@ -228,7 +228,7 @@ class Member:
             or isinstance(claimed, ResponseError)
             or isinstance(read, ResponseError)
         ):
-            self._has_joined, self._start, self._confirmed = False, Mark(0), []
+            self._has_joined, self._start, self._confirmed = False, Cursor(0), []
             return []
         self._confirmed = []
         self._claim_from = claimed[0].decode()
@@ -238,7 +238,7 @@ class Member:
         if not told:
             self._held, self._confirmed = [], self._held
         else:
-            self._reached = Mark(max(self._reached.base, told[-1].micros))
+            self._reached = Cursor(max(self._reached.base, told[-1].micros))
         return told
 
     def _acknowledge(self, pipe: Any) -> None:

@@ -25,7 +25,7 @@ PAUSE_S: Final = (0.05, 5.0)
 logger = structlog.get_logger(__name__)
 
 
-class Bell:
+class Notifier:
     """One listener of a process, and all who wait for a change of some log. A ring is a hint: look again."""
 
     def __init__(self, rings: AsyncIterator[frozenset[Place]]) -> None:

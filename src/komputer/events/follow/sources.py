@@ -7,8 +7,8 @@ import orjson
 
 from komputer.domain.event_ids import id_of, micros_of, timestamp_of
 from komputer.domain.ref import Place
-from komputer.events.entries import Row, State, is_gone, to_json
-from komputer.events.follow.cursors import Mark, merge, settled
+from komputer.events.entries import EventRow, State, is_gone, to_json
+from komputer.events.follow.cursors import Cursor, merge, settled
 from komputer.events.log import Log
 
 COUNT: Final = 500
@@ -24,19 +24,19 @@ GAP: Final = "gap"
 """The type of a notice that retention took events which this reader was owed. It is no event of the log."""
 
 
-class Told(NamedTuple):
+class Delivery(NamedTuple):
     """One event as readers get it. `mark` is what was told with it, `cursor` the same as text."""
 
     place: Place
     micros: int
     type: str
     text: str
-    mark: Mark
+    mark: Cursor
     cursor: str
 
 
 class Source(Protocol):
-    mark: Mark
+    mark: Cursor
     """What was read."""
     is_current: bool
     """Whether the last `more` found all that there was."""
@@ -44,7 +44,7 @@ class Source(Protocol):
     async def begin(self) -> None:
         """Where no mark was given: take what there is as told. Raises `Unavailable`."""
 
-    async def more(self) -> list[Told]:
+    async def more(self) -> list[Delivery]:
         """What comes next, in order. Raises `Unavailable`; nothing is lost by that, nor by being cancelled."""
 
 
@@ -54,9 +54,9 @@ class OneAgent:
     `is_id`: the mark is an event's, not a time, so what lay below it did exist.
     """
 
-    def __init__(self, log: Log, place: Place, uid: str, mark: Mark | None, *, is_id: bool = True) -> None:
+    def __init__(self, log: Log, place: Place, uid: str, mark: Cursor | None, *, is_id: bool = True) -> None:
         self.place, self.uid, self.is_id = place, uid, is_id
-        self.mark = mark or Mark(0)
+        self.mark = mark or Cursor(0)
         self.is_current = False
         self.was_seen = False
         """Whether the log was this uid's at the last look."""
@@ -68,10 +68,10 @@ class OneAgent:
     async def begin(self) -> None:
         if self._is_from_now:
             state = await self._log.state(self.place)
-            self.mark = Mark(state.last if state.uid == self.uid else 0)
+            self.mark = Cursor(state.last if state.uid == self.uid else 0)
             self._is_from_now, self.is_current = False, True
 
-    async def more(self) -> list[Told]:
+    async def more(self) -> list[Delivery]:
         await self.begin()
         rows, state, has_more, _ = (await self._log.since({self.place: self.mark.base}, COUNT, READ_BYTES))[self.place]
         if state.uid != self.uid:
@@ -81,33 +81,33 @@ class OneAgent:
         told = self._gap(state) + [one(self.place, row) for row in rows]
         self.is_current = not (has_more and rows)
         # Nothing lies between the newest event and `last`; nor has a cursor from the future, or of a lost log, any use.
-        self.mark = Mark(state.last) if self.is_current else told[-1].mark
+        self.mark = Cursor(state.last) if self.is_current else told[-1].mark
         self.is_id = True
         return told
 
-    def _gap(self, state: State) -> list[Told]:
+    def _gap(self, state: State) -> list[Delivery]:
         is_id = self.is_id and self.mark.base > 0
         if not is_gone(state, self.mark.base + 1, is_id):
             return []
         return [gap(self.place, self.mark.base, max(self.mark.base, state.lost, state.born if is_id else 0))]
 
 
-def one(place: Place, row: Row) -> Told:
+def one(place: Place, row: EventRow) -> Delivery:
     micros = micros_of(row.id)
-    return Told(place, micros, row.type, _text(place, row), Mark(micros), row.id)
+    return Delivery(place, micros, row.type, _text(place, row), Cursor(micros), row.id)
 
 
-def _text(place: Place, row: Row) -> str:
+def _text(place: Place, row: EventRow) -> str:
     return to_json(*place, row.id, row.type, row.payload).decode()
 
 
-def gap(place: Place, after: int, upto: int, mark: Mark | None = None) -> Told:
+def gap(place: Place, after: int, upto: int, mark: Cursor | None = None) -> Delivery:
     """The notice: what lay above `after` and not above `upto` is not there any more, or some of it."""
     namespace, name = place
     payload = {"after": id_of(after), "upto": id_of(upto)}
     notice = {"agentName": name, "namespace": namespace, "type": GAP, "timestamp": timestamp_of(id_of(upto))}
-    now = mark or Mark(upto)
-    return Told(place, upto, GAP, orjson.dumps({**notice, "payload": payload}).decode(), now, now.to_text())
+    now = mark or Cursor(upto)
+    return Delivery(place, upto, GAP, orjson.dumps({**notice, "payload": payload}).decode(), now, now.to_text())
 
 
 class AllAgents:
@@ -116,30 +116,30 @@ class AllAgents:
     It reads in rounds: the logs that rang since the last ring it knows, then it tells them by id (`marks.merge`).
     """
 
-    def __init__(self, log: Log, mark: Mark | None) -> None:
-        self.mark = mark or Mark(0)
+    def __init__(self, log: Log, mark: Cursor | None) -> None:
+        self.mark = mark or Cursor(0)
         self.is_current = False
         self.ring: str | None = None
         """All that rang up to this one was read; None: look at every log."""
         self._log = log
         self._is_foreign = mark is not None
         self._is_from_now = mark is None
-        self._pages: dict[Place, list[Row]] = {}
+        self._pages: dict[Place, list[EventRow]] = {}
         self._unfinished: set[Place] = set()
         self._next_ring: str | None = None
 
     async def begin(self) -> None:
         if self._is_from_now:
-            self.mark = Mark(settled((await self._log.rings(None)).last))
+            self.mark = Cursor(settled((await self._log.rings(None)).last))
             while not self.is_current:  # what was told in that very millisecond, or runs ahead of the clock
                 await self._more()
             self._is_from_now = False
 
-    async def more(self) -> list[Told]:
+    async def more(self) -> list[Delivery]:
         await self.begin()
         return await self._more()
 
-    async def _more(self) -> list[Told]:
+    async def _more(self) -> list[Delivery]:
         if not self._unfinished and not self._pages:
             rings = await self._log.rings(self.ring)
             self._unfinished = set(await self._log.places() if rings.places is None else rings.places)
@@ -152,12 +152,12 @@ class AllAgents:
         if self.is_current:
             self.ring = self._next_ring
         told += [
-            Told(place, micros_of(row.id), row.type, _text(place, row), mark, mark.to_text())
+            Delivery(place, micros_of(row.id), row.type, _text(place, row), mark, mark.to_text())
             for place, row, mark in merged.told
         ]
         return told
 
-    async def _read_on(self, safe: int) -> list[Told]:
+    async def _read_on(self, safe: int) -> list[Delivery]:
         """Fills `_pages`, and tells which logs have more. Answers the gaps.
 
         It waits until a log holds up the others, and reads on only those of which little is held: of a log whose turn
@@ -187,9 +187,9 @@ class AllAgents:
         return gaps
 
 
-def _size(rows: list[Row]) -> int:
+def _size(rows: list[EventRow]) -> int:
     return sum(len(row.payload) for row in rows)
 
 
-Fresh = Callable[[Mark], Source]
+Fresh = Callable[[Cursor], Source]
 """A source of the same that begins at a mark."""

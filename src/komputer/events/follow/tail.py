@@ -1,6 +1,6 @@
 """The tail of a process: each watched log is read once and fanned out to all who follow it.
 
-A `Feed` reads on from one place and keeps the newest events in a ring that all its readers share; a `Reader` is a
+A `Feed` reads on from one place and keeps the newest events in a ring that all its readers share; a `LiveReader` is a
 place in that ring. The quickest reader sets the pace: a feed reads no further while nobody has taken what it has. A
 reader that lies behind the ring reads for itself until it has caught up, so it slows nobody; how long one may take
 nothing at all is decided where it is served.
@@ -17,10 +17,10 @@ import structlog
 
 from komputer.domain.errors import KomputerError, Unavailable
 from komputer.domain.ref import Place
-from komputer.events.follow.cursors import Mark
+from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
-from komputer.events.follow.notifier import Bell
-from komputer.events.follow.sources import AllAgents, Fresh, OneAgent, Source, Told
+from komputer.events.follow.notifier import Notifier
+from komputer.events.follow.sources import AllAgents, Delivery, Fresh, OneAgent, Source
 from komputer.events.log import Log
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ PAUSE_S: Final = (0.05, 2.0)
 """Between attempts to reach a server that is away: doubled from the first to the second."""
 
 
-class Ended(KomputerError):
+class StreamEnded(KomputerError):
     """Nothing follows: the agent was deleted, or its name belongs to another now."""
 
     code = "agent-deleted"
@@ -48,14 +48,14 @@ class Ended(KomputerError):
 class Ring:
     """The newest events of one feed, numbered. `start` is what was told before the oldest of them."""
 
-    def __init__(self, start: Mark) -> None:
+    def __init__(self, start: Cursor) -> None:
         self.start = start
         self.first = 0
         self.next = 0
-        self._kept: deque[Told] = deque()
+        self._kept: deque[Delivery] = deque()
         self._bytes = 0
 
-    def add(self, told: Sequence[Told]) -> None:
+    def add(self, told: Sequence[Delivery]) -> None:
         self._kept.extend(told)
         self.next += len(told)
         self._bytes += sum(map(_size, told))
@@ -71,11 +71,11 @@ class Ring:
         self.start, self.first = oldest.mark, self.first + 1
         self._bytes -= _size(oldest)
 
-    def after(self, number: int, count: int) -> list[Told] | None:
+    def after(self, number: int, count: int) -> list[Delivery] | None:
         """The first `count` from this number on, within `TAKEN_BYTES`; None where they are no longer here."""
         if number < self.first:
             return None
-        found: list[Told] = []
+        found: list[Delivery] = []
         room = TAKEN_BYTES
         for each in islice(self._kept, number - self.first, number - self.first + count):
             room -= _size(each)
@@ -85,7 +85,7 @@ class Ring:
         return found
 
 
-def _size(told: Told) -> int:
+def _size(told: Delivery) -> int:
     return sys.getsizeof(told.text) + sys.getsizeof(told.cursor)
 
 
@@ -94,7 +94,7 @@ class Feed:
 
     def __init__(self, source: Source, fresh: Fresh) -> None:
         self.ring = Ring(source.mark)
-        self.readers: set[Reader] = set()
+        self.readers: set[LiveReader] = set()
         self.fresh = fresh
         self.is_broken = False
         """The log was lost: each reader is to look for itself what it misses."""
@@ -152,7 +152,7 @@ class Feed:
             reader.wake()
 
 
-class Reader:
+class LiveReader:
     """One who follows. `take` gives what is new."""
 
     def __init__(self, tail: "Tail", key: object, source: Source) -> None:
@@ -166,7 +166,7 @@ class Reader:
         self._rung = asyncio.Event()
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> Cursor:
         """Of all that `take` has given, and of what was there before."""
         return self._mark
 
@@ -184,9 +184,9 @@ class Reader:
             await self._source.begin()
             self._mark = self._source.mark
 
-    async def take(self) -> list[Told]:
+    async def take(self) -> list[Delivery]:
         """At least one event, at most some; waits for it, also while the log is away. May be cancelled and repeated.
-        Raises `Ended`."""
+        Raises `StreamEnded`."""
         pause = PAUSE_S[0]
         while True:
             if self._source:
@@ -208,7 +208,7 @@ class Reader:
                     await self._rung.wait()
                     self._rung.clear()
 
-    async def confirm(self, told: list[Told], ponged: Callable[[], Awaitable[None]] | None) -> None:
+    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
         """Nothing is kept for it: what it missed it asks for."""
 
     async def close(self) -> None:
@@ -216,7 +216,7 @@ class Reader:
         self._leave()
         self._tail.forget(self._key, self)
 
-    async def _replayed(self, source: Source) -> list[Told]:
+    async def _replayed(self, source: Source) -> list[Delivery]:
         """Reads for itself, and joins the others where they are as soon as nothing lies between."""
         if self._end and source.is_current:
             raise self._end
@@ -229,7 +229,7 @@ class Reader:
                 feed.readers.add(self)
         return told
 
-    def _shared(self, feed: Feed) -> list[Told]:
+    def _shared(self, feed: Feed) -> list[Delivery]:
         found = feed.ring.after(self.number, TAKEN)
         if feed.is_broken and not found and self._end:
             raise self._end
@@ -257,8 +257,8 @@ class Reader:
             self._tail.left(self._key, feed)
 
 
-def deleted(place: Place) -> Ended:
-    return Ended(f"agent {place[1]!r} in namespace {place[0]!r} was deleted")
+def deleted(place: Place) -> StreamEnded:
+    return StreamEnded(f"agent {place[1]!r} in namespace {place[0]!r} was deleted")
 
 
 ALL: Final = "all"
@@ -267,37 +267,37 @@ ALL: Final = "all"
 class Tail:
     """All feeds of a process. Close it: the feeds are tasks of its own."""
 
-    def __init__(self, log: Log, bell: Bell) -> None:
+    def __init__(self, log: Log, bell: Notifier) -> None:
         self._log = log
         self._bell = bell
         self._feeds: dict[object, Feed] = {}
         self._running: dict[Feed, tuple[asyncio.Task[None], Callable[[], None]]] = {}
-        self._readers: dict[object, set[Reader | Member]] = {}
+        self._readers: dict[object, set[LiveReader | Member]] = {}
 
     def __len__(self) -> int:
         """How many logs are read."""
         return len(self._running)
 
-    def follow(self, place: Place, uid: str, mark: Mark | None, *, is_id: bool = True) -> Reader:
+    def follow(self, place: Place, uid: str, mark: Cursor | None, *, is_id: bool = True) -> LiveReader:
         """Of one agent; `mark` None: from now on. `is_id`: the mark is an event's, not a time."""
         return self._reader((place, uid), OneAgent(self._log, place, uid, mark, is_id=is_id))
 
-    def follow_all(self, mark: Mark | None) -> Reader:
+    def follow_all(self, mark: Cursor | None) -> LiveReader:
         return self._reader(ALL, AllAgents(self._log, mark))
 
-    def join(self, place: Place, uid: str, group: str, mark: Mark | None) -> Member:
+    def join(self, place: Place, uid: str, group: str, mark: Cursor | None) -> Member:
         """Of a group of one agent; `mark` is where a new group begins, None: now."""
         key = (place, uid)
         member = Member(self._log, self._bell, place, uid, group, mark, left=lambda: self.forget(key, member))
         self._readers.setdefault(key, set()).add(member)
         return member
 
-    def _reader(self, key: object, source: Source) -> Reader:
-        reader = Reader(self, key, source)
+    def _reader(self, key: object, source: Source) -> LiveReader:
+        reader = LiveReader(self, key, source)
         self._readers.setdefault(key, set()).add(reader)
         return reader
 
-    def forget(self, key: object, reader: Reader | Member) -> None:
+    def forget(self, key: object, reader: LiveReader | Member) -> None:
         readers = self._readers.get(key, set())
         readers.discard(reader)
         if not readers:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from komputer.domain.agent import Agent, Unrecorded, Wanted, wanted
+from komputer.domain.agent import Agent, Unrecorded, WantedTask, wanted
 from komputer.domain.config import Config
 from komputer.domain.errors import Forbidden, Unavailable
 from komputer.events.entries import Live
@@ -77,7 +77,7 @@ def open_task(agent: Agent, live: Live | None) -> str:
             raise Unavailable(f"The task of agent {agent.key} is being cancelled.", code="task-cancelling")
         return own.task_id
     over = [own.task_id] if own and own.task_id and own.has_ended else []
-    if isinstance(wanted(agent.spec, agent.status, over), Wanted):
+    if isinstance(wanted(agent.spec, agent.status, over), WantedTask):
         raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no-open-task")
     raise Forbidden(
         f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no-open-task"

@@ -16,15 +16,15 @@ from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Forbidden, NotFound, Unauthorized, Unavailable
 from komputer.events.log import LogKey
-from komputer.gateway.errors import Gone
-from komputer.gateway.settings import Settings
+from komputer.gateway.errors import AgentGone
+from komputer.gateway.settings import GatewaySettings
 from komputer.kube import AGENTS, PODS, Cache, Cluster, Kind, TokenIdentity
-from komputer.kube.ttl_cache import Remembered
+from komputer.kube.ttl_cache import TTLCache
 
 TOKEN_LIMIT_BYTES: Final = 16 * 1024
 REVIEWS_KEPT: Final = 20_000
 """Of tokens that were recognised, and as many of others: a pod that makes tokens up pushes nobody out."""
-STRANGERS_AT_ONCE: Final = 8
+MAX_UNKNOWN_TOKEN_REVIEWS: Final = 8
 """Reviews of tokens that were not recognised before; our other requests to the Kubernetes API (32) do not wait for
 them."""
 PARTING: Final = timedelta(seconds=30)
@@ -50,7 +50,7 @@ class PodRef(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Caller:
+class PodIdentity:
     """An agent's current pod."""
 
     pod: PodRef
@@ -98,20 +98,20 @@ def is_the_pod(ref: PodRef, pod: Manifest | None) -> bool:
 def judge(ref: PodRef, pod: Manifest | None, agent: Manifest | None, now: datetime) -> Manifest:
     """The agent whose current pod this is. `pod` and `agent` are what is there now under those names.
 
-    Raises `Gone` when the agent is deleted or being deleted, `Forbidden` (`not-current-pod`) for every other pod.
+    Raises `AgentGone` when the agent is deleted or being deleted, `Forbidden` (`not-current-pod`) for every other pod.
     """
     stranger = Forbidden(f"Pod {ref.namespace}/{ref.name} is not an agent's current pod.", code="not-current-pod")
     if not ref.agent:
         raise stranger
     if agent is None or agent["metadata"].get("deletionTimestamp"):
-        raise Gone(f"Agent {ref.namespace}/{ref.agent} is deleted; its runtime ends.")
+        raise AgentGone(f"Agent {ref.namespace}/{ref.agent} is deleted; its runtime ends.")
     if pod is None or not is_the_pod(ref, pod):
         raise stranger
     owner = owner_uid(ref, pod)
     if owner is None:
         raise stranger
     if owner != agent["metadata"]["uid"]:
-        raise Gone(f"The agent of pod {ref.namespace}/{ref.name} is deleted; its runtime ends.")
+        raise AgentGone(f"The agent of pod {ref.namespace}/{ref.name} is deleted; its runtime ends.")
     going_at = pod["metadata"].get("deletionTimestamp")
     if going_at and now > datetime.fromisoformat(going_at) + PARTING:
         raise stranger
@@ -123,20 +123,20 @@ def judge(ref: PodRef, pod: Manifest | None, agent: Manifest | None, now: dateti
 class Identity:
     """Who calls. Tokens are known by their digest only."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, agents: Cache, pods: Cache) -> None:
+    def __init__(self, settings: GatewaySettings, cluster: Cluster, agents: Cache, pods: Cache) -> None:
         self._settings = settings
         self._cluster = cluster
         self._agents = agents
         self._pods = pods
         trusted, refused = settings.token_trusted_for.total_seconds(), settings.token_refused_for.total_seconds()
-        self._reviews: Remembered[bytes, PodRef | None] = Remembered(
+        self._reviews: TTLCache[bytes, PodRef | None] = TTLCache(
             lambda pod: trusted if pod else refused, REVIEWS_KEPT, kind=lambda pod: pod is not None
         )
-        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
+        self._strangers = asyncio.Semaphore(MAX_UNKNOWN_TOKEN_REVIEWS)
         self._typed: dict[tuple[str, str], Agent] = {}
 
-    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """Raises `Unauthorized` for a bad token, `Forbidden` for a pod that is no agent's current one, `Gone`, and
+    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> PodIdentity:
+        """Raises `Unauthorized` for a bad token, `Forbidden` for a pod that is no agent's current one, `AgentGone`, and
         `Unavailable` while the Kubernetes API does not answer and the caches do not know."""
         token = bearer(headers)
         ref = await self._reviewed(token)
@@ -144,7 +144,7 @@ class Identity:
             raise Unauthorized("The token is not that of an agent's pod, or no longer valid.")
         return await self.current(ref)
 
-    async def current(self, ref: PodRef) -> Caller:
+    async def current(self, ref: PodRef) -> PodIdentity:
         """The caller that `ref` is now. What the caches lack is asked for, since they may lag."""
         pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
         if not is_the_pod(ref, pod):
@@ -152,18 +152,18 @@ class Identity:
         owner = owner_uid(ref, pod) if pod else None
         if ref.agent and (agent is None or (owner and agent["metadata"]["uid"] != owner)):
             agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
-        return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
+        return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
-    async def anew(self, ref: PodRef) -> Caller:
+    async def anew(self, ref: PodRef) -> PodIdentity:
         """As `current`, with the agent as the Kubernetes API has it now: the cache may lag."""
         pod = self._pods.get(ref.namespace, ref.name)
         agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
-        return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
+        return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
-    def known(self, ref: PodRef) -> Caller:
+    def known(self, ref: PodRef) -> PodIdentity:
         """As `current`, by the caches alone."""
         pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
-        return Caller(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
+        return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
     async def _reviewed(self, token: str) -> PodRef | None:
         key = hashlib.sha256(token.encode()).digest()

@@ -11,8 +11,8 @@ from komputer.domain.agent import TASK_ID, Agent, may_start
 from komputer.domain.errors import Conflict, Invalid, Unavailable
 from komputer.events import schema
 from komputer.events.log import Live, Log, Numbered
-from komputer.gateway.agents.identity import Caller, Identity
-from komputer.gateway.errors import Gone
+from komputer.gateway.agents.identity import Identity, PodIdentity
+from komputer.gateway.errors import AgentGone
 from komputer.gateway.model.requests import serves
 from komputer.gateway.task_metrics import TaskMetrics
 from komputer.protocol import wire
@@ -99,8 +99,8 @@ class Intake:
         self._identity = identity
         self._due: dict[str, float] = {}
 
-    async def hello(self, caller: Caller, body: wire.Hello) -> wire.Welcome:
-        """Raises `Gone` for an agent that the log knows to be deleted, `Invalid` for a runtime newer than we are."""
+    async def hello(self, caller: PodIdentity, body: wire.Hello) -> wire.Welcome:
+        """Introduce a runtime. Raises `AgentGone` for a deleted agent, `Invalid` for a newer runtime."""
         if body.format_version > wire.FORMAT_VERSION:
             raise Invalid(
                 f"This gateway speaks format {wire.FORMAT_VERSION}; the runtime is newer. Update the gateway first.",
@@ -113,11 +113,11 @@ class Intake:
             # A runtime ends the open tasks that it does not know; what is no task's id it could never end.
             return welcome.model_copy(update={"open": [task for task in welcome.open if TASK_ID.fullmatch(task)]})
         except Conflict as dead:
-            raise Gone(f"Agent {caller.agent.key} is deleted; its runtime ends.") from dead
+            raise AgentGone(f"Agent {caller.agent.key} is deleted; its runtime ends.") from dead
 
-    async def post(self, caller: Caller, body: wire.Post) -> wire.Posted:
+    async def post(self, caller: PodIdentity, body: wire.Post) -> wire.Posted:
         events, is_cut = await self._admitted(caller, events_of(body, caller.agent))
-        answers: list[wire.Answer] = []
+        answers: list[wire.AppendResult] = []
         if events:
             answers = await self._log.append(caller.key, body.term, events, floor=caller.agent.status.last_event_id)
         if is_cut and all(answer in ("ok", "duplicate") for answer in answers):
@@ -127,7 +127,7 @@ class Intake:
                 self._metrics.accepted(caller.key.namespace, caller.agent.spec.model, numbered.event)
         return wire.Posted(answers=answers)
 
-    async def _admitted(self, caller: Caller, events: list[Numbered]) -> Admitted:
+    async def _admitted(self, caller: PodIdentity, events: list[Numbered]) -> Admitted:
         """Judged by the cache, and, before anything is refused, by what the Kubernetes API and the log say now."""
         if all(is_known(numbered, caller.agent) for numbered in events):
             return Admitted(events, False)
@@ -152,5 +152,5 @@ class Intake:
         """The agent is gone."""
         self._due.pop(uid, None)
 
-    async def heartbeat(self, caller: Caller, body: wire.Heartbeat) -> wire.Pulse:
+    async def heartbeat(self, caller: PodIdentity, body: wire.Heartbeat) -> wire.Pulse:
         return await self._log.pulse(caller.key, body.term, body.tasks)

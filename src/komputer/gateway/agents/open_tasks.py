@@ -6,7 +6,7 @@ from typing import Final
 from komputer.domain.errors import Unavailable
 from komputer.events.log import Live, Log
 from komputer.gateway.agents.assignment import open_task
-from komputer.gateway.agents.identity import Caller
+from komputer.gateway.agents.identity import PodIdentity
 
 LOOK_S: Final = 1.0
 """How long a log is waited for that does not answer, where it was seen before."""
@@ -19,7 +19,7 @@ class OpenTasks:
         self._log = log
         self._seen: dict[str, Live] = {}
 
-    async def of(self, caller: Caller) -> str:
+    async def of(self, caller: PodIdentity) -> str:
         """Raises `Forbidden` (`no-open-task`), `Unavailable`."""
         key = caller.key
         seen = self._seen.get(key.uid)

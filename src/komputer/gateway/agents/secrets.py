@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from komputer.domain import names, secret
-from komputer.domain.agent import Agent, Wanted, wanted
+from komputer.domain.agent import Agent, WantedTask, wanted
 from komputer.domain.base import Manifest
 from komputer.domain.config import Config
 from komputer.domain.errors import Forbidden, Invalid, NotFound, Unavailable
@@ -19,7 +19,7 @@ AGAIN_S: Final = 1.0
 """Before Secrets that could not be read are asked for again; the task waits for them meanwhile."""
 
 
-class Secrets:
+class TaskSecrets:
     """Of one assignment stream: read once for each task, and again where the agent names others."""
 
     def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
@@ -34,7 +34,7 @@ class Secrets:
         if not spec.secrets and spec.secrets_uid is None:
             return {}
         task = wanted(spec, agent.status)
-        reading = (task.id if isinstance(task, Wanted) else None, spec.secrets, spec.secrets_uid)
+        reading = (task.id if isinstance(task, WantedTask) else None, spec.secrets, spec.secrets_uid)
         if reading != self._read_for:
             try:
                 self._environment = await self._read(agent)

@@ -13,17 +13,17 @@ import structlog
 from starlette.types import Receive, Send
 
 from komputer.domain import names
-from komputer.domain.base import Part
+from komputer.domain.base import WireModel
 from komputer.domain.config import Config
 from komputer.domain.errors import KomputerError, Unavailable
 from komputer.domain.ref import Place
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway.agents.assignment import assignment
-from komputer.gateway.agents.identity import Caller, Identity, PodRef
-from komputer.gateway.agents.secrets import AGAIN_S, Secrets
-from komputer.kube import Change
-from komputer.protocol.wire import HEARTBEAT_S, Message
+from komputer.gateway.agents.identity import Identity, PodIdentity, PodRef
+from komputer.gateway.agents.secrets import AGAIN_S, TaskSecrets
+from komputer.kube import CacheChange
+from komputer.protocol.wire import HEARTBEAT_S, TaskMessage
 
 log = structlog.get_logger(__name__)
 
@@ -63,16 +63,16 @@ class Stream:
         return True
 
 
-class Streams:
+class AssignmentStreams:
     """All open streams. Of an agent the newest connection has the stream; the one before it ends."""
 
     def __init__(
         self,
         identity: Identity,
         log: Log,
-        bell: Bell,
+        bell: Notifier,
         config: Callable[[], Config | None],
-        secrets: Callable[[], Secrets],
+        secrets: Callable[[], TaskSecrets],
         limit: int,
         heartbeat_s: float,
     ) -> None:
@@ -89,18 +89,18 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def agent_changed(self, change: Change) -> None:
+    def agent_changed(self, change: CacheChange) -> None:
         """Of an agent: wake its stream."""
         metadata = change.manifest["metadata"]
         self._wake([(metadata["namespace"], metadata["name"])])
 
-    def pod_changed(self, change: Change) -> None:
+    def pod_changed(self, change: CacheChange) -> None:
         """Of a pod: another one under the name, or none, ends the stream of the one before."""
         metadata = change.manifest["metadata"]
         place = (metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)
         self._wake([place])
 
-    def config_changed(self, change: Change) -> None:
+    def config_changed(self, change: CacheChange) -> None:
         if change.manifest["metadata"]["name"] == names.CONFIG_NAME:
             self._wake(list(self._open))
 
@@ -115,7 +115,7 @@ class Streams:
             if stream := self._open.get(place):
                 stream.wake()
 
-    async def answer(self, caller: Caller, receive: Receive, send: Send) -> None:
+    async def answer(self, caller: PodIdentity, receive: Receive, send: Send) -> None:
         """Serve GET /v1/assignment until the reader leaves or the stream ends. `Unavailable` for one too many."""
         stream, place = Stream(caller.pod), (caller.pod.namespace, caller.agent.metadata.name)
         before = self._open.get(place)
@@ -143,7 +143,7 @@ class Streams:
             if self._open.get(place) is stream:
                 del self._open[place]
 
-    async def _feed(self, stream: Stream, caller: Caller, send: Send) -> None:
+    async def _feed(self, stream: Stream, caller: PodIdentity, send: Send) -> None:
         said, last_message = b"", None
         secrets = self._secrets()
         now = asyncio.get_running_loop().time
@@ -173,17 +173,18 @@ class Streams:
                 log.info("assignment stream ended", agent=caller.agent.key, pod=stream.pod.name, code=error.code)
                 return
 
-    async def _messages(self, caller: Caller, after: str | None) -> list[Message]:
+    async def _messages(self, caller: PodIdentity, after: str | None) -> list[TaskMessage]:
         """What was said to the open task since. None while the log does not answer: it rings when it is back."""
         try:
             entries = await self._log.messages(caller.key, after)
         except Unavailable:
             return []
         return [
-            Message(id=each.id, task_id=each.payload["task_id"], content=each.payload["content"]) for each in entries
+            TaskMessage(id=each.id, task_id=each.payload["task_id"], content=each.payload["content"])
+            for each in entries
         ]
 
-    async def _pulse(self, caller: Caller) -> bytes:
+    async def _pulse(self, caller: PodIdentity) -> bytes:
         """What the log holds of the newest term; that does not count as a sign of the runtime's life. An empty line,
         which keeps the stream alive all the same, while the log does not answer."""
         try:
@@ -202,6 +203,6 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def _line(part: Part) -> bytes:
+def _line(part: WireModel) -> bytes:
     """One line of NDJSON, in ASCII: no reader finds another line separator in it than the `\\n` at its end."""
     return json.dumps(part.to_wire(), separators=(",", ":")).encode() + b"\n"

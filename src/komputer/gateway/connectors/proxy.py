@@ -15,18 +15,18 @@ from komputer.domain.config import Config
 from komputer.domain.connector import Connector, is_connector_name
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, NotFound, ServerFailed, Unavailable
 from komputer.gateway import bodies, headers
-from komputer.gateway.agents.identity import Caller, Identity
+from komputer.gateway.agents.identity import Identity, PodIdentity
 from komputer.gateway.agents.open_tasks import OpenTasks
 from komputer.gateway.connectors.redaction import Redaction
 from komputer.gateway.errors import door_answer, door_error, status_of
-from komputer.gateway.quota import Bound, Take
-from komputer.gateway.settings import Settings
+from komputer.gateway.quota import Quota, Take
+from komputer.gateway.settings import GatewaySettings
 from komputer.http.json_values import has_more_values
 from komputer.kube import Cache, Cluster
-from komputer.redis.connector_health import Health
+from komputer.redis.connector_health import ConnectorHealth
 from komputer.services.connectors.connectors import typed
-from komputer.services.connectors.credentials import Credential, Credentials
-from komputer.services.connectors.egress import Outward
+from komputer.services.connectors.credentials import ConnectorCredential, Credentials
+from komputer.services.connectors.egress import EgressClient
 from komputer.services.connectors.failures import of_status
 
 log = structlog.get_logger(__name__)
@@ -45,15 +45,15 @@ class ConnectorProxy:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GatewaySettings,
         cluster: Cluster,
         identity: Identity,
-        health: Health,
+        health: ConnectorHealth,
         open_tasks: OpenTasks,
         connectors: Cache,
-        outward: Outward,
+        outward: EgressClient,
         configs: Callable[[], Sequence[Config]],
-        held_bytes: Bound,
+        held_bytes: Quota,
     ) -> None:
         self._identity = identity
         self._health = health
@@ -62,7 +62,7 @@ class ConnectorProxy:
         self._outward = outward
         self._credentials = Credentials(cluster)
         self._configs = configs
-        self._under_way = Bound(
+        self._under_way = Quota(
             "connector requests", settings.max_connector_requests, settings.max_connector_requests_of_agent
         )
         self._held_bytes = held_bytes
@@ -92,7 +92,9 @@ class ConnectorProxy:
             return None
         return await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES, take)
 
-    async def _answer(self, caller: Caller, scope: Scope, receive: Receive, send: Send, body: bytes | None) -> None:
+    async def _answer(
+        self, caller: PodIdentity, scope: Scope, receive: Receive, send: Send, body: bytes | None
+    ) -> None:
         """Pass it on, or say in MCP's shape why not. An answer that has begun and breaks off is cut, so that the
         agent's client sees it."""
         connector: Connector | None = None
@@ -114,7 +116,7 @@ class ConnectorProxy:
             told = ServerFailed(f"Connector {scope['path_params']['name']!r}: {failure.message}", code=failure.code)
             await _refusal(told, body)(scope, receive, send)
 
-    async def _admitted(self, caller: Caller, name: str) -> Connector:
+    async def _admitted(self, caller: PodIdentity, name: str) -> Connector:
         """The connector, where the agent has an open task and its spec names the connector now."""
         await self._open_tasks.of(caller)
         if name not in (caller.agent.spec.connectors or ()) or not is_connector_name(name):
@@ -131,7 +133,7 @@ class ConnectorProxy:
         return connector
 
     async def _pass_on(
-        self, connector: Connector, credential: Credential | None, scope: Scope, send: Send, body: bytes | None
+        self, connector: Connector, credential: ConnectorCredential | None, scope: Scope, send: Send, body: bytes | None
     ) -> ServerFailed | None:
         """None where the server's own answer was passed on, be it an error. Raises `ServerFailed` where it is not
         reached."""

@@ -24,14 +24,14 @@ from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest, fields_of, texts_in
 from komputer.domain.config import Config
 from komputer.domain.errors import Conflict, Forbidden, KomputerError, NotFound
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway import bodies
-from komputer.gateway.agents.identity import Caller, Identity
+from komputer.gateway.agents.identity import Identity, PodIdentity
 from komputer.gateway.agents.open_tasks import OpenTasks
 from komputer.gateway.managers import ownership, tools, waiting
-from komputer.gateway.quota import Bound
-from komputer.kube import Cache, Change
+from komputer.gateway.quota import Quota
+from komputer.kube import Cache, CacheChange
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.claim import NewTask
 from komputer.services.agents.view import agent_body
@@ -51,7 +51,7 @@ Context = ServerRequestContext[Any]
 class Turn(NamedTuple):
     """A call's manager, and the task in which it calls."""
 
-    caller: Caller
+    caller: PodIdentity
     task: str
 
     @property
@@ -74,9 +74,9 @@ class Managers:
         connectors: Cache,
         event_log: Log,
         open_tasks: OpenTasks,
-        bell: Bell,
+        bell: Notifier,
         config: Callable[[], Config | None],
-        held_bytes: Bound,
+        held_bytes: Quota,
     ) -> None:
         self._identity = identity
         self._agents = agents
@@ -123,7 +123,7 @@ class Managers:
             bodies.require_few_values(raw, VALUES_LIMIT)
             await self._sessions.handle_request({**scope, SCOPE_KEY: turn}, bodies.again(raw, receive), send)
 
-    async def _turn(self, caller: Caller) -> Turn:
+    async def _turn(self, caller: PodIdentity) -> Turn:
         if caller.agent.spec.role != "manager":
             raise Forbidden(f"Agent {caller.agent.key} is a worker: it has no agents.", code="not-a-manager")
         return Turn(caller, await self._open_tasks.of(caller))
@@ -152,7 +152,7 @@ class Managers:
         return _said(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
 
     # ---- tools ----------------------------------------------------------------------------------------------------
-    async def _create_agent(self, context: Context, turn: Turn, asked: tools.CreateAgent) -> Any:
+    async def _create_agent(self, context: Context, turn: Turn, asked: tools.CreateAgentArguments) -> Any:
         manager, look = turn.manager, self._look(turn)
         task = self._task(context, turn, asked.instructions)
         async with self._making.setdefault(manager.metadata.uid, asyncio.Lock()):
@@ -198,7 +198,7 @@ class Managers:
             wait = tools.Awaited(agent=each) if isinstance(each, str) else each
             manifest = await self._agents.one(turn.namespace, wait.agent)
             task_id = wait.task_id or waiting.newest_task(manifest)
-            tasks.append(waiting.Asked(wait.agent, manifest["metadata"]["uid"], task_id))
+            tasks.append(waiting.WaitRequest(wait.agent, manifest["metadata"]["uid"], task_id))
         if turn.manager.metadata.name in {task.name for task in tasks}:
             raise Conflict("an agent does not wait for itself: it would never end", code="own-task")
 
@@ -261,7 +261,7 @@ class Managers:
         if manager and fields_of(manager, "spec").get("cancelTaskID") == turn.task:
             await self._cancel(turn.namespace, child["metadata"]["name"], task_id)
 
-    def agent_changed(self, change: Change) -> None:
+    def agent_changed(self, change: CacheChange) -> None:
         """Where a manager's task is cancelled, the tasks that it gave are. Level-triggered: whichever of the two is
         seen last, and again after a restart."""
         manifest = change.manifest

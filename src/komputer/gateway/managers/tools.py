@@ -43,7 +43,7 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CreateAgent(Arguments):
+class CreateAgentArguments(Arguments):
     """Make an agent of your own and give it its first task, on which it starts at once. It has a workspace of its own,
     keeps its conversation for later tasks, and sees neither your files nor your conversation. Answers with the task's
     id. It never has more than you: your connectors at most, your tools, no secrets."""
@@ -121,7 +121,7 @@ class ListConnectors(Arguments):
 
 
 TOOLS: Final[dict[str, type[Arguments]]] = {
-    "create_agent": CreateAgent,
+    "create_agent": CreateAgentArguments,
     "assign_task": AssignTask,
     "get_agent": GetAgent,
     "list_agents": ListAgents,

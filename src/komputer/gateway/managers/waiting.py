@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from komputer.domain import money
-from komputer.domain.agent import Wanted, wanted
+from komputer.domain.agent import WantedTask, wanted
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Invalid, NotFound, Unavailable
-from komputer.events.follow.notifier import Bell
+from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.events.schema import END_TYPES
 from komputer.services.agents.agents import Agents
@@ -24,7 +24,7 @@ OUTCOMES: Final = {"task_completed": "completed", "task_cancelled": "cancelled",
 Report = dict[str, Any]
 
 
-class Asked(NamedTuple):
+class WaitRequest(NamedTuple):
     """One agent's one task, of the very agent that was there when it was asked about."""
 
     name: str
@@ -36,7 +36,7 @@ def newest_task(manifest: Manifest) -> str:
     """The task that the agent was given last. Raises `Invalid` where it never had one."""
     agent = typed(manifest)
     found = wanted(agent.spec, agent.status)
-    if isinstance(found, Wanted):
+    if isinstance(found, WantedTask):
         return found.id
     task = agent.status.last_task_id or (agent.spec.task.id if agent.spec.task else None)
     if task is None:
@@ -44,7 +44,7 @@ def newest_task(manifest: Manifest) -> str:
     return task
 
 
-async def report(agents: Agents, log: Log, namespace: str, asked: Asked) -> Report | None:
+async def report(agents: Agents, log: Log, namespace: str, asked: WaitRequest) -> Report | None:
     """How the task ended, or None while it has not. Raises `Invalid` for a task that the agent never had."""
     try:
         manifest = await agents.one(namespace, asked.name)
@@ -65,12 +65,12 @@ async def report(agents: Agents, log: Log, namespace: str, asked: Asked) -> Repo
     if asked.task_id in agent.status.ended_tasks:
         return _told(asked, "ended", error="the log no longer holds how; read the agent's events")
     task = wanted(agent.spec, agent.status)
-    if (isinstance(task, Wanted) and task.id == asked.task_id) or (own and own.task_id == asked.task_id):
+    if (isinstance(task, WantedTask) and task.id == asked.task_id) or (own and own.task_id == asked.task_id):
         return None
     raise Invalid(f"agent {asked.name!r} has no task {asked.task_id[:64]!r}", code="no-such-task")
 
 
-async def _end(log: Log, namespace: str, asked: Asked) -> dict[str, Any] | None:
+async def _end(log: Log, namespace: str, asked: WaitRequest) -> dict[str, Any] | None:
     before: str | None = None
     while True:
         page = await log.page(namespace, asked.name, limit=PAGE, before=before, types=END_TYPES, uid=asked.uid)
@@ -83,22 +83,22 @@ async def _end(log: Log, namespace: str, asked: Asked) -> dict[str, Any] | None:
         before = events[0]["id"]
 
 
-def _told(asked: Asked, outcome: str, **more: Any) -> Report:
+def _told(asked: WaitRequest, outcome: str, **more: Any) -> Report:
     return {"agent": asked.name, "task_id": asked.task_id, "outcome": outcome, **more}
 
 
 async def until_ended(
     agents: Agents,
     log: Log,
-    bell: Bell,
+    bell: Notifier,
     namespace: str,
-    tasks: list[Asked],
+    tasks: list[WaitRequest],
     still: Callable[[], Awaitable[None]],
     progress: Callable[[int, str], Awaitable[None]],
 ) -> list[Report]:
     """Each task's report, in the order asked, when all have ended. No limit of time: `still` raises where the wait has
     lost its reason. While the log does not answer it waits on."""
-    found: dict[Asked, Report] = {}
+    found: dict[WaitRequest, Report] = {}
     rung = asyncio.Event()
     with ExitStack() as listening:
         for name in {task.name for task in tasks}:

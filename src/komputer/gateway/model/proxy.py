@@ -16,14 +16,14 @@ from starlette.types import Message, Receive, Scope, Send
 from komputer.domain.errors import Invalid, KomputerError
 from komputer.events.log import Log
 from komputer.gateway import bodies, headers
-from komputer.gateway.agents.identity import Caller, Identity
+from komputer.gateway.agents.identity import Identity, PodIdentity
 from komputer.gateway.agents.open_tasks import OpenTasks
-from komputer.gateway.errors import Unreachable, model_error
-from komputer.gateway.metrics import Metrics
+from komputer.gateway.errors import UpstreamUnreachable, model_error
+from komputer.gateway.metrics import GatewayMetrics
 from komputer.gateway.model import requests
 from komputer.gateway.model.upstream import ERROR_LIMIT_BYTES, Upstream, cleaned
-from komputer.gateway.quota import Bound
-from komputer.gateway.settings import Credential, Settings
+from komputer.gateway.quota import Quota
+from komputer.gateway.settings import GatewaySettings, ModelCredential
 
 log = structlog.get_logger(__name__)
 
@@ -42,14 +42,14 @@ class ModelProxy:
     def __init__(
         self,
         path: str,
-        settings: Settings,
+        settings: GatewaySettings,
         identity: Identity,
         log: Log,
         open_tasks: OpenTasks,
         upstream: Upstream,
-        metrics: Metrics,
-        under_way: Bound,
-        held_bytes: Bound,
+        metrics: GatewayMetrics,
+        under_way: Quota,
+        held_bytes: Quota,
     ) -> None:
         self._path = path
         self._settings = settings
@@ -109,7 +109,7 @@ class ModelProxy:
         async with turn:
             return await _run(raw, requests.model_of, raw)
 
-    async def _assigned(self, caller: Caller, task: str, asked: Any) -> set[str]:
+    async def _assigned(self, caller: PodIdentity, task: str, asked: Any) -> set[str]:
         """The agent's model; where another is asked for, also the one that the open task was started with, since a
         model that is changed meanwhile is the next task's."""
         models = {caller.agent.spec.model}
@@ -119,7 +119,7 @@ class ModelProxy:
             models.update({self._starts[task]} if task in self._starts else ())
         return models
 
-    async def _started_with(self, caller: Caller, task: str) -> str | None:
+    async def _started_with(self, caller: PodIdentity, task: str) -> str | None:
         key = caller.key
         page = await self._log.page(key.namespace, key.name, limit=1, types={"task_started"}, uid=key.uid)
         for entry in page.entries:
@@ -154,9 +154,9 @@ class ModelProxy:
             log.warning("model broke off its answer", error=type(error).__name__, has_begun=has_begun)
             if has_begun:
                 return "broken"  # without a last chunk: the server cuts the connection, so that Claude sees it
-            failure = Unreachable("The model's address broke off its answer.")
+            failure = UpstreamUnreachable("The model's address broke off its answer.")
             return await _answer(model_error(failure), scope, receive, send)
-        except Unreachable as error:
+        except UpstreamUnreachable as error:
             log.warning("model not reached", error=error.message)
             return await _answer(model_error(error), scope, receive, send)
 
@@ -167,11 +167,11 @@ async def _run(raw: bytes, work: Callable[..., T], *arguments: Any) -> T:
     return work(*arguments) if requests.is_quick(raw) else await asyncio.to_thread(work, *arguments)
 
 
-async def _refused(answer: aiohttp.ClientResponse, credential: Credential | None) -> Response:
+async def _refused(answer: aiohttp.ClientResponse, credential: ModelCredential | None) -> Response:
     """An error as it came, but for the credential; a redirect, which would lead the pod elsewhere, as an error."""
     log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
     if answer.status < 400:
-        redirect = Unreachable("The model's address answers with a redirect; the platform follows none.")
+        redirect = UpstreamUnreachable("The model's address answers with a redirect; the platform follows none.")
         return _final(model_error(redirect))
     body = bytearray()
     async for chunk in answer.content.iter_any():
@@ -190,7 +190,7 @@ def _final(response: Response) -> Response:
     return response
 
 
-def _head(answer: aiohttp.ClientResponse, credential: Credential | None) -> Message:
+def _head(answer: aiohttp.ClientResponse, credential: ModelCredential | None) -> Message:
     passed = headers.to_pod(answer.headers.items(), credential.value if credential else None)
     return {"type": "http.response.start", "status": answer.status, "headers": passed}
 

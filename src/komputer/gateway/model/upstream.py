@@ -11,8 +11,8 @@ from zlib import error as ZlibError
 import aiohttp
 from yarl import URL
 
-from komputer.gateway.errors import Unreachable
-from komputer.gateway.settings import Credential, Settings
+from komputer.gateway.errors import UpstreamUnreachable
+from komputer.gateway.settings import GatewaySettings, ModelCredential
 from komputer.services.connectors.egress import session
 
 ERROR_LIMIT_BYTES = 1024 * 1024
@@ -23,7 +23,7 @@ REDACTED = b"[redacted]"
 class Upstream:
     """Open between `start` and `close`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: GatewaySettings) -> None:
         self._base = settings.model_base_url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(
             total=None,
@@ -44,8 +44,10 @@ class Upstream:
     async def post(
         self, path: str, query: str, headers: Sequence[tuple[str, str]], body: bytes
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer's head; its body is read within. Leaving early cuts the connection. Raises `Unreachable` until
-        the head is there; after that, what aiohttp raises."""
+        """Yield the response after its head; read the body inside. Leaving early closes the connection.
+
+        Raises `UpstreamUnreachable` before the head has come, and aiohttp's errors after it.
+        """
         assert self._session is not None
         url = URL(f"{self._base}{path}" + (f"?{query}" if query else ""), encoded=True)
         try:
@@ -54,7 +56,7 @@ class Upstream:
                 url, data=BytesIO(body), headers=headers, allow_redirects=False, proxy=self._proxy
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unreachable(
+            raise UpstreamUnreachable(
                 f"The model's address cannot be reached ({type(error).__name__}); the platform's operator can see why."
             ) from None
         try:
@@ -71,7 +73,7 @@ def proxy_for(base_url: str) -> str | None:
     return getproxies().get(parts.scheme)
 
 
-def cleaned(body: bytes, coding: str, credential: Credential | None) -> bytes:
+def cleaned(body: bytes, coding: str, credential: ModelCredential | None) -> bytes:
     """An error's body without its coding and without the credential, which some servers quote. Nothing of one in a
     coding that was not asked for, since what it holds is not known."""
     match coding.strip().lower():

@@ -49,7 +49,7 @@ def main() -> None:
     write_kubeconfig(arguments.kubeconfig, address, token)
     print(address, flush=True)
     logging.basicConfig(level=logging.WARNING)
-    config = http.config(api.app(), refusal=as_status, protocol=connect.Protocol, timeout_graceful_shutdown=5)
+    config = http.config(api.app(), refusal=as_status, protocol=connect.ConnectProtocol, timeout_graceful_shutdown=5)
     Server(config, api).run(sockets=[listener])
 
 

@@ -5,7 +5,7 @@ import re
 from functools import cache
 from typing import Any
 
-from komputer.local.apiserver.kinds import Kind
+from komputer.local.apiserver.kinds import ResourceKind
 from komputer.local.apiserver.schema import Schema
 
 TYPE_NAME = "x-type-name"
@@ -62,7 +62,7 @@ _QUANTITIES = {"limits", "requests", "capacity", "allocatedResources", "overhead
 _FIELD_TEXT = re.compile(r"^ {2}\* \*\*(\w+)\*\* ``[^`]*`` - (.*?)(?=^ {2}\* \*\*|\Z)", re.M | re.S)
 
 
-def schema_of(kind: Kind) -> Schema:
+def schema_of(kind: ResourceKind) -> Schema:
     """The schema of a built-in kind's objects."""
     return _model(_MODULES[kind.group], kind.kind)
 

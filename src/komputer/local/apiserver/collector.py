@@ -4,10 +4,10 @@ import asyncio
 import logging
 
 from komputer.local.apiserver.crd import FINALIZER
-from komputer.local.apiserver.errors import ApiError
-from komputer.local.apiserver.kinds import CRD, NAMESPACE, Kind
+from komputer.local.apiserver.errors import StatusError
+from komputer.local.apiserver.kinds import CRD, NAMESPACE, ResourceKind
 from komputer.local.apiserver.objects import FOREGROUND, ORPHAN, DeleteOptions, Objects, Policy, WriteOptions
-from komputer.local.apiserver.store import Address, Change, Object, Stored, owner_uids
+from komputer.local.apiserver.store import Address, Object, ObjectChange, Stored, owner_uids
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Collector:
         self._dirty: dict[Address, None] = {}
         self._wake = asyncio.Event()
 
-    def note(self, change: Change) -> None:
+    def note(self, change: ObjectChange) -> None:
         """Remember what a change may have made due."""
         body = change.stored.object
         meta = body["metadata"]
@@ -57,7 +57,7 @@ class Collector:
                 del self._dirty[address]
                 try:
                     self._look(address)
-                except ApiError as error:
+                except StatusError as error:
                     log.warning("%s could not be collected: %s", "/".join(address), error)
                 except Exception:
                     self._dirty[address] = None
@@ -92,7 +92,7 @@ class Collector:
         elif "ownerReferences" in meta:
             self._judge_owners(kind, stored)
 
-    def _judge_owners(self, kind: Kind, stored: Stored) -> None:
+    def _judge_owners(self, kind: ResourceKind, stored: Stored) -> None:
         """Delete what has no owner left, or only such that wait for it; otherwise forget those owners."""
         meta = stored.object["metadata"]
         references = meta["ownerReferences"]
@@ -119,13 +119,13 @@ class Collector:
         owner = self._store.of_uid(reference["uid"])
         return bool(owner and reference.get("blockOwnerDeletion") and _is_waiting(owner))
 
-    def _owner(self, reference: Object, kind: Kind, dependent: Stored) -> Stored | None:
+    def _owner(self, reference: Object, kind: ResourceKind, dependent: Stored) -> Stored | None:
         owner = self._store.of_uid(reference["uid"])
         if owner is None or owner.address[0] != kind.resource or owner.address[2] != reference["name"]:
             return None
         return owner if not kind.namespaced or owner.address[1] == dependent.address[1] else None
 
-    def _orphan(self, kind: Kind, owner: Stored) -> None:
+    def _orphan(self, kind: ResourceKind, owner: Stored) -> None:
         uid = owner.object["metadata"]["uid"]
         for dependent in self._store.dependents(uid):
             kept = [one for one in dependent.object["metadata"]["ownerReferences"] if one["uid"] != uid]
@@ -133,7 +133,7 @@ class Collector:
                 self._change_metadata(dependent_kind, dependent, {"ownerReferences": kept})
         self._drop_finalizer(kind, owner, ORPHAN)
 
-    def _delete_dependents_first(self, kind: Kind, owner: Stored) -> None:
+    def _delete_dependents_first(self, kind: ResourceKind, owner: Stored) -> None:
         uid = owner.object["metadata"]["uid"]
         blocking = [dependent for dependent in self._store.dependents(uid) if _blocks(dependent, uid)]
         for dependent in blocking:
@@ -162,17 +162,17 @@ class Collector:
         if not self._store.all(resource):
             self._drop_finalizer(CRD, stored, FINALIZER)
 
-    def _drop_finalizer(self, kind: Kind, stored: Stored, finalizer: str) -> None:
+    def _drop_finalizer(self, kind: ResourceKind, stored: Stored, finalizer: str) -> None:
         kept = [one for one in stored.object["metadata"].get("finalizers", ()) if one != finalizer]
         self._change_metadata(kind, stored, {"finalizers": kept})
 
-    def _change_metadata(self, kind: Kind, stored: Stored, change: Object) -> None:
+    def _change_metadata(self, kind: ResourceKind, stored: Stored, change: Object) -> None:
         _, namespace, name = stored.address
         self._objects.patch(
             kind, namespace, name, "", "merge", {"metadata": change}, WriteOptions(field_validation="Ignore")
         )
 
-    def _delete(self, kind: Kind, stored: Stored, options: DeleteOptions) -> None:
+    def _delete(self, kind: ResourceKind, stored: Stored, options: DeleteOptions) -> None:
         _, namespace, name = stored.address
         if self._store.get(*stored.address):
             self._objects.delete(kind, namespace, name, options)

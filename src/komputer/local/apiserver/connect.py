@@ -39,5 +39,5 @@ class AnswersConnect:
             super().data_received(data)  # type: ignore[misc]
 
 
-class Protocol(AnswersConnect, protocol.Protocol):
+class ConnectProtocol(AnswersConnect, protocol.HttpProtocol):
     """The protocol of every HTTP server here, with tunnels."""

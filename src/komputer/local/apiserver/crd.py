@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from komputer.local.apiserver.errors import FieldError, forbidden_field, invalid_value, required, unsupported
-from komputer.local.apiserver.kinds import Column, Kind
+from komputer.local.apiserver.kinds import ResourceKind, TableColumn
 from komputer.local.apiserver.metadata import name_fault
 from komputer.local.apiserver.schema import Schema, compiled, conform, is_typed
 from komputer.local.apiserver.schema import faults as schema_faults
@@ -12,7 +12,7 @@ from komputer.local.apiserver.schema import faults as schema_faults
 Object = dict[str, Any]
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
-_AGE = Column("Age", "date", ".metadata.creationTimestamp")
+_AGE = TableColumn("Age", "date", ".metadata.creationTimestamp")
 
 
 def with_defaults(crd: Object) -> Object:
@@ -143,14 +143,14 @@ def accepted_status(crd: Object, now: str, before: Object) -> Object:
     return {"conditions": conditions, "acceptedNames": crd["spec"]["names"], "storedVersions": stored}
 
 
-def defined_kind(crd: Object) -> Kind:
+def defined_kind(crd: Object) -> ResourceKind:
     """The kind that a valid definition makes."""
     spec = crd["spec"]
     names = spec["names"]
     version = next(version for version in spec["versions"] if version.get("served"))
     schema: Schema = version["schema"]["openAPIV3Schema"]
     columns = tuple(
-        Column(
+        TableColumn(
             one["name"],
             one.get("type", "string"),
             one["jsonPath"],
@@ -160,7 +160,7 @@ def defined_kind(crd: Object) -> Kind:
         )
         for one in version.get("additionalPrinterColumns") or ()
     )
-    return Kind(
+    return ResourceKind(
         group=spec["group"],
         version=version["name"],
         kind=names["kind"],

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from komputer.local.apiserver.kinds import Kind, Registry
+from komputer.local.apiserver.kinds import Registry, ResourceKind
 
 Object = dict[str, Any]
 
@@ -59,7 +59,7 @@ def resources(registry: Registry, name: str, version: str) -> Object | None:
     }
 
 
-def _entries(kind: Kind) -> list[Object]:
+def _entries(kind: ResourceKind) -> list[Object]:
     main: Object = {
         "name": kind.plural,
         "singularName": kind.singular or kind.kind.lower(),

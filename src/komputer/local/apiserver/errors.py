@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class ApiError(Exception):
+class StatusError(Exception):
     """A request that is refused; `status()` is the body of the answer and `code` its HTTP status."""
 
     def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
@@ -71,34 +71,34 @@ _REASONS = {400: "BadRequest", 408: "Timeout", 429: "TooManyRequests", 500: "Int
 def as_status(status: int, sentence: str, code: str) -> bytes:
     """The `Status` of an error that the HTTP server answers below the application; `code` is its cause."""
     details = {"causes": [{"reason": code, "message": sentence}]}
-    error = ApiError(status, _REASONS.get(status, "BadRequest"), sentence, details)
+    error = StatusError(status, _REASONS.get(status, "BadRequest"), sentence, details)
     return json.dumps(error.status()).encode()
 
 
-def bad_request(message: str) -> ApiError:
-    return ApiError(400, "BadRequest", message)
+def bad_request(message: str) -> StatusError:
+    return StatusError(400, "BadRequest", message)
 
 
-def unauthorized() -> ApiError:
-    return ApiError(401, "Unauthorized", "Unauthorized")
+def unauthorized() -> StatusError:
+    return StatusError(401, "Unauthorized", "Unauthorized")
 
 
-def forbidden(resource: str, name: str, why: str, causes: list[dict[str, str]] | None = None) -> ApiError:
+def forbidden(resource: str, name: str, why: str, causes: list[dict[str, str]] | None = None) -> StatusError:
     details = _details(resource, name)
     if causes:
         details["causes"] = causes
-    return ApiError(403, "Forbidden", f"{_title(resource, name)} is forbidden: {why}", details)
+    return StatusError(403, "Forbidden", f"{_title(resource, name)} is forbidden: {why}", details)
 
 
-def not_found(resource: str, name: str) -> ApiError:
-    return ApiError(404, "NotFound", f"{_title(resource, name)} not found", _details(resource, name))
+def not_found(resource: str, name: str) -> StatusError:
+    return StatusError(404, "NotFound", f"{_title(resource, name)} not found", _details(resource, name))
 
 
-def no_such_path() -> ApiError:
-    return ApiError(404, "NotFound", "the server could not find the requested resource")
+def no_such_path() -> StatusError:
+    return StatusError(404, "NotFound", "the server could not find the requested resource")
 
 
-class NotAllowed(ApiError):
+class NotAllowed(StatusError):
     """405; `allow` are the methods that the address has."""
 
     def __init__(self, message: str, allow: Sequence[str]) -> None:
@@ -106,13 +106,13 @@ class NotAllowed(ApiError):
         self.allow = ", ".join(["HEAD", *allow] if "GET" in allow else allow)
 
 
-def not_allowed(message: str, allow: Sequence[str] = ()) -> ApiError:
+def not_allowed(message: str, allow: Sequence[str] = ()) -> StatusError:
     return NotAllowed(message, allow)
 
 
-def not_offered(subresource: str) -> ApiError:
+def not_offered(subresource: str) -> StatusError:
     """What `kubectl exec`, `cp`, `attach` and `port-forward` print."""
-    return ApiError(501, "NotImplemented", f"pods/{subresource} is not offered on one machine: {_INSTEAD}")
+    return StatusError(501, "NotImplemented", f"pods/{subresource} is not offered on one machine: {_INSTEAD}")
 
 
 _INSTEAD = (
@@ -121,32 +121,32 @@ _INSTEAD = (
 )
 
 
-def already_exists(resource: str, name: str) -> ApiError:
-    return ApiError(409, "AlreadyExists", f"{_title(resource, name)} already exists", _details(resource, name))
+def already_exists(resource: str, name: str) -> StatusError:
+    return StatusError(409, "AlreadyExists", f"{_title(resource, name)} already exists", _details(resource, name))
 
 
-def conflict(resource: str, name: str, why: str) -> ApiError:
+def conflict(resource: str, name: str, why: str) -> StatusError:
     message = f"Operation cannot be fulfilled on {_title(resource, name)}: {why}"
-    return ApiError(409, "Conflict", message, _details(resource, name))
+    return StatusError(409, "Conflict", message, _details(resource, name))
 
 
 STALE = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def not_acceptable() -> ApiError:
+def not_acceptable() -> StatusError:
     message = "only the following media types are accepted: application/json"
-    return ApiError(406, "NotAcceptable", message)
+    return StatusError(406, "NotAcceptable", message)
 
 
-def expired(message: str) -> ApiError:
-    return ApiError(410, "Expired", message)
+def expired(message: str) -> StatusError:
+    return StatusError(410, "Expired", message)
 
 
-def unsupported_media(message: str) -> ApiError:
-    return ApiError(415, "UnsupportedMediaType", message)
+def unsupported_media(message: str) -> StatusError:
+    return StatusError(415, "UnsupportedMediaType", message)
 
 
-def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> ApiError:
+def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> StatusError:
     """422 with every wrong field in `details.causes`; `kind` without its group, as the real server words it."""
     texts = [f"{error.field}: {error.message}" if error.field else error.message for error in errors]
     listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
@@ -154,7 +154,7 @@ def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> A
     details: dict[str, Any] = {"name": name, "kind": kind, "causes": causes}
     if group:
         details["group"] = group
-    return ApiError(
+    return StatusError(
         422, "Invalid", f"{_title(f'{kind}.{group}' if group else kind, name)} is invalid: {listed}", details
     )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from komputer.local.apiserver.kinds import EVENT, NEW_EVENT, Kind
+from komputer.local.apiserver.kinds import EVENT, NEW_EVENT, ResourceKind
 
 Object = dict[str, Any]
 
@@ -18,19 +18,19 @@ _NEW_NAMES = {
 _OLD_NAMES = {new: old for old, new in _NEW_NAMES.items()}
 
 
-def stored_as(kind: Kind) -> Kind:
+def stored_as(kind: ResourceKind) -> ResourceKind:
     """The kind under which objects of `kind` are stored."""
     return EVENT if kind is NEW_EVENT else kind
 
 
-def to_served(kind: Kind, body: Object) -> Object:
+def to_served(kind: ResourceKind, body: Object) -> Object:
     """A stored object as its API shows it."""
     if kind is not NEW_EVENT:
         return body
     return {_NEW_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": NEW_EVENT.api_version}
 
 
-def to_stored(kind: Kind, body: Object) -> Object:
+def to_stored(kind: ResourceKind, body: Object) -> Object:
     """The reverse of `to_served`."""
     if kind is not NEW_EVENT:
         return body

@@ -10,7 +10,7 @@ EVERY_VERB = ("create", "delete", "deletecollection", "get", "list", "patch", "u
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column of `kubectl get`: `type` as in CRDs, `priority` above 0 only with `-o wide`."""
 
     name: str
@@ -22,7 +22,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ResourceKind:
     """A resource one can ask for. `schema` is that of a custom one; built-in ones have theirs in `builtin_schema`."""
 
     group: str
@@ -39,7 +39,7 @@ class Kind:
     """Others than status: (name, group, version, kind) of what is exchanged; group and version '' are the parent's."""
     custom: bool = False
     schema: dict[str, Any] = field(default_factory=dict)
-    columns: tuple[Column, ...] = ()
+    columns: tuple[TableColumn, ...] = ()
     list_kind: str = ""
     is_terminating: bool = False
 
@@ -57,7 +57,7 @@ class Kind:
         return self.list_kind or f"{self.kind}List"
 
 
-POD = Kind(
+POD = ResourceKind(
     "",
     "v1",
     "Pod",
@@ -67,8 +67,8 @@ POD = Kind(
     has_status=True,
     subresources=(("log", "", "", "Pod"),),
 )
-NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False, short_names=("ns",), has_status=True)
-SERVICE_ACCOUNT = Kind(
+NAMESPACE = ResourceKind("", "v1", "Namespace", "namespaces", namespaced=False, short_names=("ns",), has_status=True)
+SERVICE_ACCOUNT = ResourceKind(
     "",
     "v1",
     "ServiceAccount",
@@ -76,7 +76,7 @@ SERVICE_ACCOUNT = Kind(
     short_names=("sa",),
     subresources=(("token", "authentication.k8s.io", "v1", "TokenRequest"),),
 )
-CRD = Kind(
+CRD = ResourceKind(
     "apiextensions.k8s.io",
     "v1",
     "CustomResourceDefinition",
@@ -86,25 +86,27 @@ CRD = Kind(
     categories=("api-extensions",),
     has_status=True,
 )
-EVENT = Kind("", "v1", "Event", "events", short_names=("ev",))
-NEW_EVENT = Kind("events.k8s.io", "v1", "Event", "events", short_names=("ev",))
+EVENT = ResourceKind("", "v1", "Event", "events", short_names=("ev",))
+NEW_EVENT = ResourceKind("events.k8s.io", "v1", "Event", "events", short_names=("ev",))
 BUILT_IN = (
     NAMESPACE,
     POD,
-    Kind("", "v1", "ConfigMap", "configmaps", short_names=("cm",)),
-    Kind("", "v1", "Secret", "secrets"),
-    Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",), has_status=True),
+    ResourceKind("", "v1", "ConfigMap", "configmaps", short_names=("cm",)),
+    ResourceKind("", "v1", "Secret", "secrets"),
+    ResourceKind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",), has_status=True),
     SERVICE_ACCOUNT,
     EVENT,
     NEW_EVENT,
-    Kind("coordination.k8s.io", "v1", "Lease", "leases"),
+    ResourceKind("coordination.k8s.io", "v1", "Lease", "leases"),
     CRD,
-    Kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False, verbs=("create",)),
-    Kind("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False, verbs=("create",)),
-    Kind(
+    ResourceKind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False, verbs=("create",)),
+    ResourceKind(
+        "authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False, verbs=("create",)
+    ),
+    ResourceKind(
         "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", namespaced=False, verbs=("create",)
     ),
-    Kind(
+    ResourceKind(
         "authorization.k8s.io",
         "v1",
         "SelfSubjectAccessReview",
@@ -112,7 +114,7 @@ BUILT_IN = (
         namespaced=False,
         verbs=("create",),
     ),
-    Kind(
+    ResourceKind(
         "authorization.k8s.io",
         "v1",
         "SelfSubjectRulesReview",
@@ -120,36 +122,38 @@ BUILT_IN = (
         namespaced=False,
         verbs=("create",),
     ),
-    Kind("authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", verbs=("create",)),
+    ResourceKind(
+        "authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", verbs=("create",)
+    ),
 )
 
 
 class Registry:
     """The kinds that are served now, by (group, version, plural). `generation` moves with every change."""
 
-    def __init__(self, kinds: Iterable[Kind] = BUILT_IN) -> None:
+    def __init__(self, kinds: Iterable[ResourceKind] = BUILT_IN) -> None:
         self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in kinds}
         self.generation = 0
 
-    def __iter__(self) -> Iterator[Kind]:
+    def __iter__(self) -> Iterator[ResourceKind]:
         return iter(self._kinds.values())
 
-    def find(self, group: str, version: str, plural: str) -> Kind:
+    def find(self, group: str, version: str, plural: str) -> ResourceKind:
         """The kind at that address; ApiError 404 where there is none."""
         kind = self._kinds.get((group, version, plural))
         if kind is None:
             raise no_such_path()
         return kind
 
-    def of_resource(self, resource: str) -> Kind | None:
+    def of_resource(self, resource: str) -> ResourceKind | None:
         """The kind stored under `plural.group`."""
         return next((kind for kind in self if kind.resource == resource), None)
 
-    def of_object(self, api_version: str, kind_name: str) -> Kind | None:
+    def of_object(self, api_version: str, kind_name: str) -> ResourceKind | None:
         """The kind that an ownerReference means."""
         return next((kind for kind in self if kind.kind == kind_name and kind.api_version == api_version), None)
 
-    def add(self, kind: Kind) -> None:
+    def add(self, kind: ResourceKind) -> None:
         self._kinds[kind.group, kind.version, kind.plural] = kind
         self.generation += 1
 

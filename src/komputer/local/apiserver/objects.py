@@ -9,10 +9,10 @@ from typing import Any, Literal
 from komputer.local.apiserver import crd, errors, events, metadata, patch, strategies
 from komputer.local.apiserver.builtin_schema import MERGE_KEYS, schema_of
 from komputer.local.apiserver.errors import FieldError, bad_request
-from komputer.local.apiserver.kinds import CRD, NAMESPACE, SERVICE_ACCOUNT, Kind, Registry
+from komputer.local.apiserver.kinds import CRD, NAMESPACE, SERVICE_ACCOUNT, Registry, ResourceKind
 from komputer.local.apiserver.schema import conform
 from komputer.local.apiserver.schema import faults as schema_faults
-from komputer.local.apiserver.store import Object, Store, Stored
+from komputer.local.apiserver.store import Object, ObjectDatabase, Stored
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _UNCONDITIONAL_UPDATE_REFUSED = ("leases.coordination.k8s.io", "customresourcedefinitions.apiextensions.k8s.io")
@@ -50,18 +50,18 @@ def now() -> str:
 class Objects:
     """Writes to the store by the rules of the API; reads go to the store itself."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: ObjectDatabase, registry: Registry) -> None:
         self.store = store
         self.registry = registry
 
-    def get(self, kind: Kind, namespace: str, name: str) -> Stored:
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Stored:
         """ApiError 404 when there is none."""
         stored = self.store.get(events.stored_as(kind).resource, namespace, name)
         if stored is None:
             raise errors.not_found(kind.resource, name)
         return stored
 
-    def create(self, kind: Kind, namespace: str, body: Any, options: WriteOptions) -> Stored:
+    def create(self, kind: ResourceKind, namespace: str, body: Any, options: WriteOptions) -> Stored:
         """The new object. ApiError 400, 403, 409 or 422."""
         body = self._decoded(kind, body, options)
         meta = body["metadata"]
@@ -98,7 +98,14 @@ class Objects:
         return stored
 
     def patch(
-        self, kind: Kind, namespace: str, name: str, subresource: str, form: str, change: Any, options: WriteOptions
+        self,
+        kind: ResourceKind,
+        namespace: str,
+        name: str,
+        subresource: str,
+        form: str,
+        change: Any,
+        options: WriteOptions,
     ) -> Stored:
         """Apply a patch of `form` (json, merge or strategic) to the object as it is now."""
         before = self.get(kind, namespace, name)
@@ -120,7 +127,7 @@ class Objects:
 
     def update(
         self,
-        kind: Kind,
+        kind: ResourceKind,
         namespace: str,
         name: str,
         subresource: str,
@@ -174,7 +181,7 @@ class Objects:
             return self.store.remove(before, body)
         return self._put(stored_kind, body, options)
 
-    def delete(self, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> Object:
+    def delete(self, kind: ResourceKind, namespace: str, name: str, options: DeleteOptions) -> Object:
         """What DELETE answers: the object while it lives on, or what its kind says goes back when it is gone."""
         before = self.get(kind, namespace, name)
         kind = events.stored_as(kind)
@@ -211,7 +218,7 @@ class Objects:
             return before.object
         return self._put(kind, body, WriteOptions(dry_run=options.dry_run)).object
 
-    def _check_deletion(self, kind: Kind, before: Stored, options: DeleteOptions) -> None:
+    def _check_deletion(self, kind: ResourceKind, before: Stored, options: DeleteOptions) -> None:
         name, meta = before.address[2], before.object["metadata"]
         if options.uid is not None and options.uid != meta["uid"]:
             why = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {meta['uid']}"
@@ -234,7 +241,7 @@ class Objects:
             return [*kept, FOREGROUND]
         return [*kept, ORPHAN] if options.policy == "Orphan" else kept
 
-    def _deleted_status(self, kind: Kind, before: Stored) -> Object:
+    def _deleted_status(self, kind: ResourceKind, before: Stored) -> Object:
         details = {
             "name": before.address[2],
             "group": kind.group,
@@ -244,7 +251,7 @@ class Objects:
         details = {key: value for key, value in details.items() if value}
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
-    def _decoded(self, kind: Kind, body: Any, options: WriteOptions) -> Object:
+    def _decoded(self, kind: ResourceKind, body: Any, options: WriteOptions) -> Object:
         """A new object with checked types, without unknown fields, and with the defaults of its schema."""
         if not isinstance(body, dict):
             raise bad_request("the object provided is unrecognized (must be of type Object)")
@@ -274,14 +281,14 @@ class Objects:
                 )
         return result
 
-    def _match_namespace(self, kind: Kind, namespace: str, meta: Object) -> None:
+    def _match_namespace(self, kind: ResourceKind, namespace: str, meta: Object) -> None:
         if not kind.namespaced:
             meta.pop("namespace", None)
             return
         if meta.setdefault("namespace", namespace) != namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
-    def _validate(self, kind: Kind, body: Object, before: Object | None) -> None:
+    def _validate(self, kind: ResourceKind, body: Object, before: Object | None) -> None:
         found = metadata.faults(body["metadata"], name_as_label=kind is NAMESPACE)
         if kind.custom:
             found += schema_faults(body, kind.schema)
@@ -299,10 +306,10 @@ class Objects:
         if found:
             raise self._invalid(kind, body["metadata"].get("name", ""), found)
 
-    def _invalid(self, kind: Kind, name: str, found: list[FieldError]) -> errors.ApiError:
+    def _invalid(self, kind: ResourceKind, name: str, found: list[FieldError]) -> errors.StatusError:
         return errors.invalid(kind.kind, kind.group, name, found)
 
-    def _check_preconditions(self, kind: Kind, meta: Object, before: Stored, is_patch: bool) -> None:
+    def _check_preconditions(self, kind: ResourceKind, meta: Object, before: Stored, is_patch: bool) -> None:
         old, name = before.object["metadata"], before.address[2]
         if meta.get("uid", old["uid"]) != old["uid"]:
             if is_patch:
@@ -320,7 +327,7 @@ class Objects:
                 raise self._invalid(kind, name, found)
             raise errors.conflict(kind.resource, name, errors.STALE)
 
-    def _isolated(self, kind: Kind, subresource: str, body: Object, before: Object) -> Object:
+    def _isolated(self, kind: ResourceKind, subresource: str, body: Object, before: Object) -> Object:
         """The status from a write of the status, everything else from a write of the rest."""
         if not kind.has_status:
             return body
@@ -337,7 +344,7 @@ class Objects:
         status = {"status": body["status"]} if "status" in body else {}
         return {**copy.deepcopy(rest), "metadata": body["metadata"], **status}
 
-    def _put(self, kind: Kind, body: Object, options: WriteOptions) -> Stored:
+    def _put(self, kind: ResourceKind, body: Object, options: WriteOptions) -> Stored:
         if options.dry_run:
             address = (kind.resource, body["metadata"].get("namespace", ""), body["metadata"]["name"])
             return Stored(address, self.store.revision, body, b"")
@@ -352,7 +359,7 @@ class Objects:
             and body["kind"] != "Namespace"
         )
 
-    def _enter_namespace(self, kind: Kind, namespace: str, name: str, options: WriteOptions) -> None:
+    def _enter_namespace(self, kind: ResourceKind, namespace: str, name: str, options: WriteOptions) -> None:
         """Make the namespace on first use; refuse one that is being deleted."""
         found = self.store.get(NAMESPACE.resource, "", namespace)
         if found is None:
@@ -403,11 +410,11 @@ class Objects:
         self.store.rewrite(kind.resource, served)
 
 
-def _clashes(one: Kind, other: Kind) -> bool:
+def _clashes(one: ResourceKind, other: ResourceKind) -> bool:
     return one.group == other.group and (one.kind == other.kind or one.plural == other.plural)
 
 
-def _content(body: Object, kind: Kind) -> Object:
+def _content(body: Object, kind: ResourceKind) -> Object:
     """What moves the generation when it changes."""
     left_out = ("metadata", "status") if kind.has_status else ("metadata",)
     return {key: value for key, value in body.items() if key not in left_out}

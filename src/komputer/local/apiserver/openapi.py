@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from komputer.local.apiserver.builtin_schema import TYPE_NAME, schema_of
-from komputer.local.apiserver.kinds import POD, Kind, Registry
+from komputer.local.apiserver.kinds import POD, Registry, ResourceKind
 from komputer.local.apiserver.schema import Schema
 
 Object = dict[str, Any]
@@ -58,7 +58,7 @@ def second(registry: Registry, accept: str) -> Response:
     return Response(orjson.dumps(body), media_type="application/json")
 
 
-def _define(kind: Kind, schemas: dict[str, Schema], prefix: str) -> str:
+def _define(kind: ResourceKind, schemas: dict[str, Schema], prefix: str) -> str:
     if kind.custom:
         name = f"{'.'.join(reversed(kind.group.split('.')))}.{kind.version}.{kind.kind}"
         schema = copy.copy(kind.schema)
@@ -115,7 +115,7 @@ def _referring(schema: Schema, schemas: dict[str, Schema], prefix: str) -> Schem
     return {"description": schema.get("description", ""), "allOf": [reference]}
 
 
-def _operations(kind: Kind, name: str) -> Object:
+def _operations(kind: ResourceKind, name: str) -> Object:
     base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     collection = f"{base}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{base}/{kind.plural}"
     mark = {"x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from komputer.local.apiserver.errors import ApiError, bad_request
+from komputer.local.apiserver.errors import StatusError, bad_request
 
 MERGED_AS_SET = {"finalizers"}
 """Lists of plain values that a strategic merge patch adds to instead of replacing."""
@@ -35,7 +35,7 @@ def json_patch(document: Any, operations: Any) -> Any:
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
     if len(operations) > _OPERATIONS_LIMIT:
-        raise ApiError(
+        raise StatusError(
             413, "RequestEntityTooLarge", f"The allowed maximum operations in a JSON patch is {_OPERATIONS_LIMIT}"
         )
     holder = {"": copy.deepcopy(document)}
@@ -46,7 +46,7 @@ def json_patch(document: Any, operations: Any) -> Any:
                 raise ValueError("the whole document cannot be removed")
         except (LookupError, ValueError, TypeError) as error:
             message = f"the server rejected our request due to an error in our request: {operation.get('op')}: {error}"
-            raise ApiError(422, "Invalid", message) from error
+            raise StatusError(422, "Invalid", message) from error
     return holder[""]
 
 

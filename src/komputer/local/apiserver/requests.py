@@ -10,7 +10,7 @@ from starlette.requests import Request
 from komputer.http.json_values import has_more_values
 from komputer.local.apiserver import protobuf
 from komputer.local.apiserver.errors import (
-    ApiError,
+    StatusError,
     bad_request,
     invalid,
     not_acceptable,
@@ -18,7 +18,7 @@ from komputer.local.apiserver.errors import (
     unsupported,
     unsupported_media,
 )
-from komputer.local.apiserver.kinds import Kind, Registry
+from komputer.local.apiserver.kinds import Registry, ResourceKind
 from komputer.local.apiserver.objects import DeleteOptions, WriteOptions
 from komputer.local.apiserver.tokens import User
 
@@ -37,7 +37,7 @@ PATCH_FORMS = {
 class Target:
     """What a path under /api or /apis names. `namespace` is None across all; `name` is empty for the collection."""
 
-    kind: Kind
+    kind: ResourceKind
     namespace: str | None
     name: str
     subresource: str
@@ -83,8 +83,8 @@ def parse_target(parts: list[str], registry: Registry) -> Target | None:
     return Target(kind, namespace, name, "/".join(rest[2:]))
 
 
-def registry_mismatch() -> ApiError:
-    return ApiError(404, "NotFound", "the server could not find the requested resource")
+def registry_mismatch() -> StatusError:
+    return StatusError(404, "NotFound", "the server could not find the requested resource")
 
 
 async def read_body(request: Request) -> bytes:
@@ -95,12 +95,12 @@ async def read_body(request: Request) -> bytes:
         size += len(chunk)
         if size > BODY_LIMIT_BYTES:
             message = f"Request entity too large: limit is {BODY_LIMIT_BYTES}"
-            raise ApiError(413, "RequestEntityTooLarge", message)
+            raise StatusError(413, "RequestEntityTooLarge", message)
         chunks.append(chunk)
     raw = b"".join(chunks)
     if has_more_values(raw, VALUES_LIMIT):
         message = f"Request entity too large: limit is {VALUES_LIMIT} JSON values"
-        raise ApiError(413, "RequestEntityTooLarge", message)
+        raise StatusError(413, "RequestEntityTooLarge", message)
     return raw
 
 
@@ -171,7 +171,7 @@ async def _delete_body(request: Request) -> Any:
     return decode_json(raw)
 
 
-def _unreadable(media: str) -> ApiError:
+def _unreadable(media: str) -> StatusError:
     return unsupported_media(
         f"the body of the request was in an unknown format ({media}) - accepted media types include: application/json"
     )
@@ -232,7 +232,7 @@ def check_accept(request: Request) -> None:
         raise not_acceptable()
 
 
-def refuse_method(kind: Kind, method: str, allow: Sequence[str]) -> ApiError:
+def refuse_method(kind: ResourceKind, method: str, allow: Sequence[str]) -> StatusError:
     """ApiError 405; `allow` are the methods that the address has."""
     return not_allowed(
         f"the server does not allow this method on the requested resource: {method} {kind.resource}", allow

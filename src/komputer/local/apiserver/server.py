@@ -22,7 +22,7 @@ from komputer.background import Background
 from komputer.local.apiserver import discovery, errors, openapi
 from komputer.local.apiserver.builtin_schema import schema_of
 from komputer.local.apiserver.collector import Collector
-from komputer.local.apiserver.errors import ApiError
+from komputer.local.apiserver.errors import StatusError
 from komputer.local.apiserver.kinds import CRD, NAMESPACE, POD, Registry
 from komputer.local.apiserver.logs import LogSource
 from komputer.local.apiserver.objects import Objects
@@ -30,7 +30,7 @@ from komputer.local.apiserver.requests import Call, Target, check_accept, parse_
 from komputer.local.apiserver.routes.pod_logs import pod_log
 from komputer.local.apiserver.routes.resources import Resources, json_response
 from komputer.local.apiserver.routes.reviews import OWN, VIRTUAL, Reviews
-from komputer.local.apiserver.store import Change, Store
+from komputer.local.apiserver.store import ObjectChange, ObjectDatabase
 from komputer.local.apiserver.tokens import Tokens, User
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class ApiServer:
         self._full_disk = full_disk
         self.registry = Registry()
         database.touch(mode=0o600)
-        self.store = Store(database, history_length=history_length)
+        self.store = ObjectDatabase(database, history_length=history_length)
         self.objects = Objects(self.store, self.registry)
         self._stopping = asyncio.Event()
         self._collector = Collector(self.objects)
@@ -101,7 +101,7 @@ class ApiServer:
             await models
         self.store.close()
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: ObjectChange) -> None:
         resource, _, name = change.stored.address
         if resource == CRD.resource:
             if change.type == "DELETED":
@@ -115,7 +115,7 @@ class ApiServer:
         """Every request; refusals become their Status."""
         try:
             return await self._answer(request)
-        except ApiError as error:
+        except StatusError as error:
             response = json_response(error.status(), error.code)
             if error.code == 401:
                 response.headers["WWW-Authenticate"] = "Bearer"
@@ -127,13 +127,13 @@ class ApiServer:
         except sqlite3.Error as error:
             log.exception("the database refused a write")
             return json_response(
-                ApiError(500, "InternalError", f"Internal error occurred: database: {error}").status(), 500
+                StatusError(500, "InternalError", f"Internal error occurred: database: {error}").status(), 500
             )
         except ClientDisconnect:
             raise  # nobody waits for an answer, and nothing of ours has failed
         except Exception:  # the border of HTTP: a fault of ours is a Status, too
             log.exception("a request failed", extra={"method": request.method, "path": request.url.path})
-            return json_response(ApiError(500, "InternalError", "Internal error occurred").status(), 500)
+            return json_response(StatusError(500, "InternalError", "Internal error occurred").status(), 500)
 
     async def _answer(self, request: Request) -> Response:
         path = request.scope["path"]
@@ -208,7 +208,7 @@ class ApiServer:
             case "pods", ("proxy" | "binding" | "eviction") as name:
                 raise errors.not_offered(name)
         if call.request.method == "POST" and target.kind.custom and (full := self._full_disk()):
-            raise errors.ApiError(507, "InsufficientStorage", full)
+            raise errors.StatusError(507, "InsufficientStorage", full)
         if target.subresource and not (target.subresource == "status" and target.kind.has_status):
             raise errors.no_such_path()
         return await self._resources.answer(call)

@@ -33,7 +33,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ObjectChange:
     """What a watcher learns. `before` is what it replaced or deleted."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
@@ -47,17 +47,17 @@ class History:
     def __init__(self, compacted: int, length: int) -> None:
         self.compacted = compacted
         self.length = length
-        self.changes: deque[Change] = deque()
+        self.changes: deque[ObjectChange] = deque()
         self.waiting: set[asyncio.Event] = set()
 
-    def append(self, change: Change) -> None:
+    def append(self, change: ObjectChange) -> None:
         self.changes.append(change)
         while len(self.changes) > self.length:
             self.compacted = self.changes.popleft().stored.revision
         for event in self.waiting:
             event.set()
 
-    def since(self, revision: int) -> list[Change] | None:
+    def since(self, revision: int) -> list[ObjectChange] | None:
         """The changes after `revision`, oldest first; None when they are no longer known."""
         if revision < self.compacted:
             return None
@@ -70,7 +70,7 @@ class History:
         return newer
 
 
-class Store:
+class ObjectDatabase:
     """One database file, opened by one process. Every method is synchronous and takes well under a millisecond."""
 
     def __init__(self, database: Path, *, history_length: int) -> None:
@@ -79,7 +79,7 @@ class Store:
         self._objects: dict[str, dict[str, dict[str, Stored]]] = {}
         self._by_uid: dict[str, Address] = {}
         self._dependents: dict[str, set[Address]] = {}
-        self.on_change: Callable[[Change], None] = lambda change: None
+        self.on_change: Callable[[ObjectChange], None] = lambda change: None
         self._database = sqlite3.connect(database, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
@@ -139,7 +139,7 @@ class Store:
         if before:
             self._forget(before)
         self._remember(stored)
-        self._tell(Change("MODIFIED" if before else "ADDED", stored, before))
+        self._tell(ObjectChange("MODIFIED" if before else "ADDED", stored, before))
         return stored
 
     def remove(self, before: Stored, last: Object | None = None) -> Stored:
@@ -149,7 +149,7 @@ class Store:
         stored = _stored(before.address, body)
         self._commit("DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?", before.address)
         self._forget(before)
-        self._tell(Change("DELETED", stored, before))
+        self._tell(ObjectChange("DELETED", stored, before))
         return stored
 
     def history(self, resource: str) -> History:
@@ -194,7 +194,7 @@ class Store:
             raise
         self.revision += 1
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: ObjectChange) -> None:
         resource = change.stored.address[0]
         if resource not in self._histories:
             self._histories[resource] = History(self.revision - 1, self._history_length)

@@ -5,51 +5,55 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from komputer.local.apiserver.kinds import Column, Kind
+from komputer.local.apiserver.kinds import ResourceKind, TableColumn
 
 Object = dict[str, Any]
 
-_NAME = Column("Name", "string", ".metadata.name", format="name")
-_AGE = Column("Age", "string", ".metadata.creationTimestamp", format="age")
-_COLUMNS: dict[str, tuple[Column, ...]] = {
+_NAME = TableColumn("Name", "string", ".metadata.name", format="name")
+_AGE = TableColumn("Age", "string", ".metadata.creationTimestamp", format="age")
+_COLUMNS: dict[str, tuple[TableColumn, ...]] = {
     "pods": (
-        Column("Ready", "string", "ready"),
-        Column("Status", "string", "status"),
-        Column("Restarts", "string", "restarts"),
+        TableColumn("Ready", "string", "ready"),
+        TableColumn("Status", "string", "status"),
+        TableColumn("Restarts", "string", "restarts"),
         _AGE,
-        Column("IP", "string", ".status.podIP", 1),
-        Column("Node", "string", ".spec.nodeName", 1),
-        Column("Nominated Node", "string", ".status.nominatedNodeName", 1),
-        Column("Readiness Gates", "string", ".spec.readinessGates", 1),
+        TableColumn("IP", "string", ".status.podIP", 1),
+        TableColumn("Node", "string", ".spec.nodeName", 1),
+        TableColumn("Nominated Node", "string", ".status.nominatedNodeName", 1),
+        TableColumn("Readiness Gates", "string", ".spec.readinessGates", 1),
     ),
-    "namespaces": (Column("Status", "string", ".status.phase"), _AGE),
-    "configmaps": (Column("Data", "integer", "data"), _AGE),
-    "secrets": (Column("Type", "string", ".type"), Column("Data", "integer", "data"), _AGE),
+    "namespaces": (TableColumn("Status", "string", ".status.phase"), _AGE),
+    "configmaps": (TableColumn("Data", "integer", "data"), _AGE),
+    "secrets": (TableColumn("Type", "string", ".type"), TableColumn("Data", "integer", "data"), _AGE),
     "persistentvolumeclaims": (
-        Column("Status", "string", ".status.phase"),
-        Column("Volume", "string", ".spec.volumeName"),
-        Column("Capacity", "string", ".status.capacity.storage"),
-        Column("Access Modes", "string", "modes"),
-        Column("StorageClass", "string", ".spec.storageClassName"),
-        Column("VolumeAttributesClass", "string", ".spec.volumeAttributesClassName"),
+        TableColumn("Status", "string", ".status.phase"),
+        TableColumn("Volume", "string", ".spec.volumeName"),
+        TableColumn("Capacity", "string", ".status.capacity.storage"),
+        TableColumn("Access Modes", "string", "modes"),
+        TableColumn("StorageClass", "string", ".spec.storageClassName"),
+        TableColumn("VolumeAttributesClass", "string", ".spec.volumeAttributesClassName"),
         _AGE,
-        Column("VolumeMode", "string", ".spec.volumeMode", 1),
+        TableColumn("VolumeMode", "string", ".spec.volumeMode", 1),
     ),
-    "serviceaccounts": (Column("Secrets", "integer", "secrets"), _AGE),
+    "serviceaccounts": (TableColumn("Secrets", "integer", "secrets"), _AGE),
     "events": (
-        Column("Last Seen", "string", "seen"),
-        Column("Type", "string", ".type"),
-        Column("Reason", "string", ".reason"),
-        Column("Object", "string", "involved"),
-        Column("Message", "string", "message"),
+        TableColumn("Last Seen", "string", "seen"),
+        TableColumn("Type", "string", ".type"),
+        TableColumn("Reason", "string", ".reason"),
+        TableColumn("Object", "string", "involved"),
+        TableColumn("Message", "string", "message"),
     ),
-    "leases.coordination.k8s.io": (Column("Holder", "string", ".spec.holderIdentity"), _AGE),
-    "customresourcedefinitions.apiextensions.k8s.io": (Column("Created At", "date", ".metadata.creationTimestamp"),),
+    "leases.coordination.k8s.io": (TableColumn("Holder", "string", ".spec.holderIdentity"), _AGE),
+    "customresourcedefinitions.apiextensions.k8s.io": (
+        TableColumn("Created At", "date", ".metadata.creationTimestamp"),
+    ),
 }
 _ACCESS_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
 
-def rendered(kind: Kind, objects: Sequence[Object], metadata: Object, include: str, *, header: bool = True) -> Object:
+def rendered(
+    kind: ResourceKind, objects: Sequence[Object], metadata: Object, include: str, *, header: bool = True
+) -> Object:
     """A `Table` (meta.k8s.io/v1); each row brings its object as `include` says: None, Metadata or Object."""
     columns = [_NAME, *(kind.columns if kind.custom else _COLUMNS.get(kind.resource, (_AGE,)))]
     now = datetime.now(UTC)
@@ -84,7 +88,7 @@ def rendered(kind: Kind, objects: Sequence[Object], metadata: Object, include: s
     }
 
 
-def _cell(column: Column, kind: Kind, body: Object, now: datetime) -> Any:
+def _cell(column: TableColumn, kind: ResourceKind, body: Object, now: datetime) -> Any:
     if not column.path.startswith("."):
         return _computed(column.path, body, now)
     found = values_at(body, column.path)

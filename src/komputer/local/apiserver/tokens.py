@@ -15,7 +15,7 @@ import orjson
 
 from komputer.local.apiserver.errors import bad_request, conflict, invalid, invalid_value, not_found
 from komputer.local.apiserver.kinds import POD, SERVICE_ACCOUNT
-from komputer.local.apiserver.store import Object, Store, Stored
+from komputer.local.apiserver.store import Object, ObjectDatabase, Stored
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 SHORTEST = timedelta(minutes=10)
@@ -45,7 +45,7 @@ class Tokens:
     """Issues and verifies; the key lives in the store. Each `installation` has a key of its own, so that one with a
     copy of the store cannot speak for the original."""
 
-    def __init__(self, store: Store, installation: str = "") -> None:
+    def __init__(self, store: ObjectDatabase, installation: str = "") -> None:
         self._store = store
         key = store.state("token-key")
         if key is None:

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import orjson
 
-from komputer.local.apiserver.errors import ApiError, expired
+from komputer.local.apiserver.errors import StatusError, expired
 from komputer.local.apiserver.selectors import Selector
-from komputer.local.apiserver.store import Change, History, Object, Store, Stored
+from komputer.local.apiserver.store import History, Object, ObjectChange, ObjectDatabase, Stored
 
 Encode = Callable[[Stored], bytes]
 
@@ -34,7 +34,12 @@ class Watch:
 
 
 async def follow(
-    watch: Watch, store: Store, history: History, encode: Encode, bookmark_interval: timedelta, stopping: asyncio.Event
+    watch: Watch,
+    store: ObjectDatabase,
+    history: History,
+    encode: Encode,
+    bookmark_interval: timedelta,
+    stopping: asyncio.Event,
 ) -> AsyncIterator[bytes]:
     """The watch as lines of JSON, until its time is over, its history is compacted, or `stopping` is set."""
     loop = asyncio.get_running_loop()
@@ -88,12 +93,12 @@ async def follow(
         history.waiting.discard(wake)
 
 
-def too_old(revision: int, history: History) -> ApiError:
+def too_old(revision: int, history: History) -> StatusError:
     """What a client is told that asks for more history than is kept."""
     return expired(f"too old resource version: {revision} ({history.compacted})")
 
 
-def _change(watch: Watch, change: Change, encode: Encode) -> bytes | None:
+def _change(watch: Watch, change: ObjectChange, encode: Encode) -> bytes | None:
     """The line of a change, with its type as the watch's selector sees it; None when it never concerned the watch."""
     was = change.before is not None and watch.concerns(change.before)
     if change.type == "DELETED":
@@ -108,7 +113,7 @@ def _change(watch: Watch, change: Change, encode: Encode) -> bytes | None:
     return None
 
 
-def _as_it_left(change: Change) -> Stored:
+def _as_it_left(change: ObjectChange) -> Stored:
     before = change.before or change.stored
     meta = {**before.object["metadata"], "resourceVersion": str(change.stored.revision)}
     body = {**before.object, "metadata": meta}

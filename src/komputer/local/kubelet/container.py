@@ -12,7 +12,7 @@ from pathlib import Path
 
 from komputer.background import retried
 from komputer.local.kubelet import processes
-from komputer.local.kubelet.logs import LogFile
+from komputer.local.kubelet.logs import ContainerLogFile
 from komputer.local.kubelet.sandbox import (
     Mount,
     Sandbox,
@@ -54,7 +54,12 @@ class Run:
     """A started container. `exit` is there when all of its processes are gone."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, command: Command, sandbox: Sandbox, init: int | None, log: LogFile
+        self,
+        process: asyncio.subprocess.Process,
+        command: Command,
+        sandbox: Sandbox,
+        init: int | None,
+        log: ContainerLogFile,
     ) -> None:
         self._process = process
         self._command = command
@@ -67,7 +72,7 @@ class Run:
         self.started = datetime.now(UTC)
 
     @classmethod
-    async def start(cls, command: Command, sandbox: Sandbox, log: LogFile) -> "Run":
+    async def start(cls, command: Command, sandbox: Sandbox, log: ContainerLogFile) -> "Run":
         """Raises `OSError` where the program cannot be started. `log` is closed when the container has ended."""
         if sandbox is Sandbox.BUBBLEWRAP:
             return await cls._in_bubblewrap(command, log)
@@ -91,7 +96,7 @@ class Run:
         return cls(process, command, sandbox, None, log)
 
     @classmethod
-    async def _in_bubblewrap(cls, command: Command, log: LogFile) -> "Run":
+    async def _in_bubblewrap(cls, command: Command, log: ContainerLogFile) -> "Run":
         told, tell = os.pipe()
         try:
             line = bubblewrap_command(

@@ -13,7 +13,7 @@ import structlog
 from komputer.background import Background
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Conflict, NotFound
-from komputer.kube import PODS, PVCS, Cache, Change, Cluster
+from komputer.kube import PODS, PVCS, Cache, CacheChange, Cluster
 from komputer.local import disk
 from komputer.local.kubelet import claims, processes, removal
 from komputer.local.kubelet.etc import follow_network, make_etc
@@ -146,7 +146,7 @@ class Kubelet:
         self._background.run(name, job).add_done_callback(settled)
 
     # ---- claims -----------------------------------------------------------------------------------------------
-    def _claim_changed(self, change: Change) -> None:
+    def _claim_changed(self, change: CacheChange) -> None:
         claim = change.manifest
         if not self._is_running or change.type == "DELETED":
             return
@@ -169,12 +169,12 @@ class Kubelet:
             return
 
     # ---- pods -------------------------------------------------------------------------------------------------
-    def _pod_changed(self, change: Change) -> None:
+    def _pod_changed(self, change: CacheChange) -> None:
         pod = change.manifest
         if self._is_running:
             self._settle(pod, f"pod {_name(pod)}", partial(self._settle_pod, change))
 
-    async def _settle_pod(self, change: Change) -> None:
+    async def _settle_pod(self, change: CacheChange) -> None:
         """Brings one pod to what the cluster says of it now."""
         meta = change.manifest["metadata"]
         uid = meta["uid"]

@@ -29,7 +29,7 @@ def pod_folder(folder: Path, pod: Manifest) -> Path:
     return folder / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
 
 
-class LogFile:
+class ContainerLogFile:
     """Appends, and starts a new file where the old one is full. A container never waits for it: what cannot be written
     is dropped, and a line says how much once there is space again. A file that was deleted is made anew."""
 

@@ -175,7 +175,7 @@ class PodRunner:
 
     async def _once(self, command: Command, state: ContainerState) -> Exit:
         self._folders[state.name] = {mount.source: identity(mount.source) for mount in command.mounts}
-        output = logs.LogFile(self._log_folder / f"{state.name}.log")
+        output = logs.ContainerLogFile(self._log_folder / f"{state.name}.log")
         starting = asyncio.ensure_future(Run.start(command, self._sandbox, output))
         try:
             run = await asyncio.shield(starting)

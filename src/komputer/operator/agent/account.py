@@ -7,7 +7,7 @@ from typing import Any, Final
 from komputer.domain import money
 from komputer.domain.agent import TASK_ID, AgentSpec, AgentStatus, Outcome, TaskStatus, tasks_named
 from komputer.domain.errors import Invalid
-from komputer.events.log import Entry
+from komputer.events.log import LogEntry
 from komputer.events.schema import TOKENS_LIMIT, TaskCancelled, TaskCompleted, TaskFailed, from_wire, line, plausible
 
 REMEMBERED: Final = 32
@@ -21,7 +21,7 @@ _OUTCOMES: Final[dict[str, tuple[TaskStatus, Outcome]]] = {
 }
 
 
-def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[Entry]) -> AgentStatus:
+def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[LogEntry]) -> AgentStatus:
     """The status with `ends`, which are oldest first and after `status.lastEventID`, counted, and the cursor moved."""
     for entry in ends:
         task = str(entry.payload.get("task_id"))
@@ -36,7 +36,7 @@ def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[Entry]) -> Agen
     return status if pruned == status.ended_tasks else status.model_copy(update={"ended_tasks": pruned})
 
 
-def _counted(status: AgentStatus, task: str, entry: Entry) -> dict[str, Any]:
+def _counted(status: AgentStatus, task: str, entry: LogEntry) -> dict[str, Any]:
     task_status, outcome = _OUTCOMES[entry.type]
     cost = money.amount(entry.payload.get("cost_usd"))
     changes: dict[str, Any] = {

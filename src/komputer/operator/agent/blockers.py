@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from komputer.domain import names
 from komputer.domain.base import Manifest
-from komputer.operator.agent.observed import Fault, Seen, is_going, is_of_old_agent, is_ours
+from komputer.operator.agent.observed import Fault, Observed, is_going, is_of_old_agent, is_ours
 
 IMAGE_REASONS: Final = frozenset(
     {
@@ -36,7 +36,7 @@ GOING_LIMIT: Final = timedelta(seconds=60)
 """How long after its deletion time a pod may still be there before its node counts as lost."""
 
 
-class Trouble(NamedTuple):
+class Blocker(NamedTuple):
     """A condition's reason and message; `look_again` is when time alone will have changed the answer."""
 
     reason: str
@@ -44,7 +44,7 @@ class Trouble(NamedTuple):
     look_again: datetime | None = None
 
 
-def trouble(seen: Seen, waiting_since: datetime | None) -> Trouble | None:
+def trouble(seen: Observed, waiting_since: datetime | None) -> Blocker | None:
     """The first thing in the way, or None. `waiting_since`: since when a task waits or runs, None where none does."""
     found = _without_pod(seen) if seen.pod is None else _with_pod(seen, seen.pod)
     if found or seen.pod is None:
@@ -78,81 +78,81 @@ def agent_container(pod: Manifest) -> Manifest:
     return next((status for status in statuses if status.get("name") == name), {})
 
 
-def _without_pod(seen: Seen) -> Trouble:
+def _without_pod(seen: Observed) -> Blocker:
     foreign = _foreign(seen)
     if isinstance(seen.desired, Fault):
-        return Trouble(*seen.desired)
+        return Blocker(*seen.desired)
     if foreign:
         return foreign
     if seen.refused is not None:
-        return Trouble("PodRefused", f"the API server refused what the template makes: {seen.refused}")
-    return Trouble("PodMissing", "the pod is being made")
+        return Blocker("PodRefused", f"the API server refused what the template makes: {seen.refused}")
+    return Blocker("PodMissing", "the pod is being made")
 
 
-def _foreign(seen: Seen) -> Trouble | None:
+def _foreign(seen: Observed) -> Blocker | None:
     """A child of the right name that is not this agent's to use."""
     for child in seen.children:
         kind, name = child.get("kind", "object"), child["metadata"]["name"]
         if is_ours(child, seen.agent) and not is_going(child):
             continue
         if is_ours(child, seen.agent) or is_of_old_agent(child, seen.agent):
-            return Trouble(
+            return Blocker(
                 "WaitingForOldPod" if kind == "Pod" else "WaitingForOldChildren", f"{kind} {name} is being deleted"
             )
-        return Trouble("ChildNotOurs", f"{kind} {name} exists and is not controlled by this agent: delete or rename it")
+        return Blocker("ChildNotOurs", f"{kind} {name} exists and is not controlled by this agent: delete or rename it")
     return None
 
 
-def _with_pod(seen: Seen, pod: Manifest) -> Trouble | None:
+def _with_pod(seen: Observed, pod: Manifest) -> Blocker | None:
     if not is_ours(pod, seen.agent):
         return _foreign(seen)
     if is_going(pod):
         gone_by = moment(pod["metadata"]["deletionTimestamp"]) + GOING_LIMIT
         if seen.now >= gone_by:
-            return Trouble("NodeLost", "the pod is being deleted and its node does not confirm it")
-        return Trouble("WaitingForOldPod", "the pod is being deleted", gone_by)
+            return Blocker("NodeLost", "the pod is being deleted and its node does not confirm it")
+        return Blocker("WaitingForOldPod", "the pod is being deleted", gone_by)
     status = _dict(pod, "status")
     phase, reason, message = (_text(status, field) for field in ("phase", "reason", "message"))
     if reason == "NodeLost" or phase == "Unknown":
-        return Trouble("NodeLost", message or "the pod's node does not answer")
+        return Blocker("NodeLost", message or "the pod's node does not answer")
     if phase in ("Failed", "Succeeded"):
-        return Trouble("PodFailed", f"the pod ended ({reason or phase}) and will be made again. {message}".strip())
+        return Blocker("PodFailed", f"the pod ended ({reason or phase}) and will be made again. {message}".strip())
     found = _containers(seen, pod)
     # What kubelet says of containers is newer than what the scheduler once said of the pod.
     return (_unscheduled(status) or found) if found and found.reason == "PodStarting" else found
 
 
-def _unscheduled(status: Manifest) -> Trouble | None:
+def _unscheduled(status: Manifest) -> Blocker | None:
     scheduled: Manifest = next((c for c in _list(status, "conditions") if c.get("type") == "PodScheduled"), {})
     if scheduled.get("status") != "False" or scheduled.get("reason") not in ("Unschedulable", "SchedulerError"):
         return None
-    return Trouble("Unschedulable", _text(scheduled, "message") or "no node takes the pod")
+    return Blocker("Unschedulable", _text(scheduled, "message") or "no node takes the pod")
 
 
-def _containers(seen: Seen, pod: Manifest) -> Trouble | None:
+def _containers(seen: Observed, pod: Manifest) -> Blocker | None:
     status, agent = _dict(pod, "status"), agent_container(pod)
     for container in (*_list(status, "initContainerStatuses"), *_list(status, "containerStatuses")):
         waiting = _dict(_state(container), "waiting")
         reason = str(waiting.get("reason"))
         told = f"container {container.get('name')}: {waiting.get('message') or reason}"
         if reason == DISK_PRESSURE:
-            return Trouble("DiskFull", told)
+            return Blocker("DiskFull", told)
         if reason in IMAGE_REASONS:
-            return Trouble("ImagePullFailed", told)
+            return Blocker("ImagePullFailed", told)
         if reason in CREATE_REASONS:
-            return Trouble("CreateContainerError", told)
+            return Blocker("CreateContainerError", told)
         if reason == "CrashLoopBackOff":
-            return Trouble("CrashLoopBackOff", _crashes(container))
+            return Blocker("CrashLoopBackOff", _crashes(container))
     running = _state(agent).get("running")
     if _restarts(agent) >= 2:
         started = running.get("startedAt") if isinstance(running, dict) else None
         steady_at = moment(started) + STEADY if started else None
         if steady_at is None or seen.now < steady_at:
-            return Trouble("CrashLoopBackOff", _crashes(agent), steady_at)
+            return Blocker("CrashLoopBackOff", _crashes(agent), steady_at)
     if running is not None:
         return None
     why = _dict(_state(agent), "waiting").get("message")
-    return Trouble("PodStarting", f"the pod is starting: {why}" if why else "the pod is starting")
+    return Blocker("PodStarting", f"the pod is starting: {why}" if why else "the pod is starting")
 
 
 def disk_pressure(pod: Manifest) -> str | None:
@@ -173,7 +173,7 @@ def _restarts(container: Manifest) -> int:
     return found if isinstance(found, int) else 0
 
 
-def silent_since(seen: Seen) -> datetime | None:
+def silent_since(seen: Observed) -> datetime | None:
     """Since when the runtime of a running pod could have been heard, and was not. None where that says nothing about
     it: there is no such pod, or no gateway is alive, or the log does not answer."""
     if seen.pod is None or not seen.log_answers or seen.gateway_since is None:
@@ -183,7 +183,7 @@ def silent_since(seen: Seen) -> datetime | None:
     return max(_heard_at(seen, seen.pod), seen.gateway_since)
 
 
-def _heard_at(seen: Seen, pod: Manifest) -> datetime:
+def _heard_at(seen: Observed, pod: Manifest) -> datetime:
     """The runtime's last sign of life, or when it began."""
     started = _dict(_state(agent_container(pod)), "running").get("startedAt")
     heard = [moment(pod["metadata"].get("creationTimestamp")), moment(started)]
@@ -192,7 +192,7 @@ def _heard_at(seen: Seen, pod: Manifest) -> datetime:
     return max(heard)
 
 
-def _silence(seen: Seen, *, has_task: bool) -> Trouble | None:
+def _silence(seen: Observed, *, has_task: bool) -> Blocker | None:
     """The pod runs, and nobody speaks."""
     since = silent_since(seen)
     if since is not None:
@@ -200,12 +200,12 @@ def _silence(seen: Seen, *, has_task: bool) -> Trouble | None:
         told = "the pod runs, but its runtime has not been heard of for 30 s; after 60 s the pod is replaced"
         if seen.now < since + SILENCE:
             return None
-        return Trouble("RuntimeSilent", told, limit if seen.now < limit else None)
+        return Blocker("RuntimeSilent", told, limit if seen.now < limit else None)
     if seen.pod is None or not has_task or not seen.log_answers or seen.gateway_since is not None:
         return None
     if seen.now < _heard_at(seen, seen.pod) + SILENCE:
         return None
-    return Trouble("GatewayAway", "no gateway is alive, so the runtime cannot be heard; the task waits for one")
+    return Blocker("GatewayAway", "no gateway is alive, so the runtime cannot be heard; the task waits for one")
 
 
 def moment(value: object) -> datetime:

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 from komputer.domain.agent import AgentStatus
 from komputer.operator.agent import endings
 from komputer.operator.agent.account import account
-from komputer.operator.agent.blockers import SILENCE, Trouble, moment, trouble
-from komputer.operator.agent.observed import Seen
+from komputer.operator.agent.blockers import SILENCE, Blocker, moment, trouble
+from komputer.operator.agent.observed import Observed
 from komputer.operator.agent.status import observed, recorded
 from komputer.operator.agent.steps import Earlier, Steps, steps
 
@@ -20,11 +20,11 @@ class Decision(NamedTuple):
     status: AgentStatus
     steps: Steps
     endings: list[endings.Ending]
-    in_the_way: Trouble | None
+    in_the_way: Blocker | None
     look_again: datetime | None
 
 
-def decide(seen: Seen, fresh_id: str, earlier: Earlier = NONE_EARLIER) -> Decision:
+def decide(seen: Observed, fresh_id: str, earlier: Earlier = NONE_EARLIER) -> Decision:
     """`fresh_id` is for the manifest's task, should it need one; `earlier` is of the pod that is to be made."""
     spec, before = seen.agent.spec, seen.agent.status
     status = account(recorded(before, spec, fresh_id), spec, seen.ends)
@@ -37,7 +37,7 @@ def decide(seen: Seen, fresh_id: str, earlier: Earlier = NONE_EARLIER) -> Decisi
     gives_up_at = since + patience if patience is not None else None
     has_given_up = gives_up_at is not None and seen.now >= gives_up_at
     late = endings.overdue(seen, waiting, in_the_way, since)
-    cancelled = endings.cancelled(seen, status) if seen.log_answers else endings.Verdict([], None)
+    cancelled = endings.cancelled(seen, status) if seen.log_answers else endings.Endings([], None)
     lost = endings.lost(seen, waiting)
     plan = steps(seen, earlier, has_lost_task=bool(lost))
     times = (
@@ -58,7 +58,7 @@ def decide(seen: Seen, fresh_id: str, earlier: Earlier = NONE_EARLIER) -> Decisi
     )
 
 
-def _asked_since(seen: Seen, waiting: dict[str, datetime]) -> datetime | None:
+def _asked_since(seen: Observed, waiting: dict[str, datetime]) -> datetime | None:
     """Since when a runtime should have been heard of: it has a task, or was silent before."""
     if not seen.log_answers:
         return None

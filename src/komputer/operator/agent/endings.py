@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 
 from ulid import ULID
 
-from komputer.domain.agent import AgentStatus, Wanted, wanted
+from komputer.domain.agent import AgentStatus, WantedTask, wanted
 from komputer.domain.config import ConfigSpec
 from komputer.events.schema import End, TaskCancelled, TaskFailed
-from komputer.operator.agent.blockers import SILENCE, SILENCE_LIMIT, Trouble, moment, moment_of_us
-from komputer.operator.agent.observed import Seen, is_ours
+from komputer.operator.agent.blockers import SILENCE, SILENCE_LIMIT, Blocker, moment, moment_of_us
+from komputer.operator.agent.observed import Observed, is_ours
 from komputer.operator.agent.steps import SILENT_PODS, is_lost, silent_pods
 
 CODES: Final = {
@@ -52,16 +52,16 @@ class Ending(NamedTuple):
     unless_started: bool = False
 
 
-class Verdict(NamedTuple):
+class Endings(NamedTuple):
     endings: list[Ending]
     look_again: datetime | None
     """When a task that still waits is due."""
 
 
-def waiting(seen: Seen, status: AgentStatus) -> dict[str, datetime]:
+def waiting(seen: Observed, status: AgentStatus) -> dict[str, datetime]:
     """Tasks that a runtime should hold now, and since when each may have been waited for."""
     found = wanted(seen.agent.spec, status)
-    tasks = {found.id} if isinstance(found, Wanted) else set()
+    tasks = {found.id} if isinstance(found, WantedTask) else set()
     if seen.open_task and seen.open_task not in status.ended_tasks:
         tasks.add(seen.open_task)
     return {task: given_at(task, seen.now) for task in sorted(tasks)}
@@ -84,13 +84,13 @@ def patience(config: ConfigSpec | None, reason: str) -> timedelta | None:
     return timedelta(seconds=config.start_deadline_seconds) if config else DEFAULT_DEADLINE
 
 
-def overdue(seen: Seen, tasks: dict[str, datetime], in_the_way: Trouble | None, since: datetime) -> Verdict:
+def overdue(seen: Observed, tasks: dict[str, datetime], in_the_way: Blocker | None, since: datetime) -> Endings:
     """Errors for tasks that have waited too long for what is in the way since `since`."""
     if in_the_way is None:
-        return Verdict([], None)
+        return Endings([], None)
     limit = patience(seen.config, in_the_way.reason)
     if limit is None:
-        return Verdict([], None)
+        return Endings([], None)
     due = {task: max(since, given) + limit for task, given in tasks.items()}
     late = [task for task, at in due.items() if at <= seen.now]
     session = seen.live.session_id if seen.live else None
@@ -105,10 +105,10 @@ def overdue(seen: Seen, tasks: dict[str, datetime], in_the_way: Trouble | None, 
         )
         for task in late
     ]
-    return Verdict(endings, min((at for task, at in due.items() if task not in late), default=None))
+    return Endings(endings, min((at for task, at in due.items() if task not in late), default=None))
 
 
-def lost(seen: Seen, tasks: dict[str, datetime]) -> list[Ending]:
+def lost(seen: Observed, tasks: dict[str, datetime]) -> list[Ending]:
     """Errors for the tasks of a runtime that is silent, as those of the pods before it were."""
     if seen.pod is None or not tasks or not is_lost(seen) or silent_pods(seen.pod, seen.now) < SILENT_PODS:
         return []
@@ -120,7 +120,7 @@ def lost(seen: Seen, tasks: dict[str, datetime]) -> list[Ending]:
     return [Ending(TaskFailed(task_id=task, error=text, code="runtime_lost", session_id=session)) for task in tasks]
 
 
-def cancelled(seen: Seen, status: AgentStatus, *, has_started: bool = False) -> Verdict:
+def cancelled(seen: Observed, status: AgentStatus, *, has_started: bool = False) -> Endings:
     """The end of the task that is to be cancelled, where no runtime will write it (rule 15).
 
     A task that nobody has started ends at once; one that was started is its runtime's to end, as long as that lives.
@@ -128,21 +128,21 @@ def cancelled(seen: Seen, status: AgentStatus, *, has_started: bool = False) -> 
     """
     task = seen.agent.spec.cancel_task_id
     if task is None or task in status.ended_tasks:
-        return Verdict([], None)
+        return Endings([], None)
     live, session = seen.live, seen.live.session_id if seen.live else None
 
     def event(reason: str) -> TaskCancelled:
         return TaskCancelled(task_id=task, reason=reason, session_id=session or status.session_id)
 
     if not has_started and (live is None or live.task_id != task):
-        return Verdict([Ending(event("before it had started"), unless_started=True)], None)
+        return Endings([Ending(event("before it had started"), unless_started=True)], None)
     if live and live.task_id == task and live.has_ended:
-        return Verdict([], None)
+        return Endings([], None)
     has_pod = seen.pod is not None and is_ours(seen.pod, seen.agent)
     silent_at = moment_of_us(live.seen_us) + SILENCE if live else seen.now
     if has_pod and seen.now < silent_at:
-        return Verdict([], silent_at)
-    return Verdict([Ending(event("its runtime was gone"))], None)
+        return Endings([], silent_at)
+    return Endings([Ending(event("its runtime was gone"))], None)
 
 
 def since_not_ready(status: AgentStatus, now: datetime) -> datetime:

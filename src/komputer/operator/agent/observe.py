@@ -11,29 +11,29 @@ from komputer.domain.base import Manifest
 from komputer.domain.config import Config, ConfigSpec
 from komputer.domain.connector import Connector, is_connector_name
 from komputer.domain.template import Template, TemplateSpec
-from komputer.events.log import Entry, Live
+from komputer.events.log import Live, LogEntry
 from komputer.kube.kinds import CLUSTER_TEMPLATES, CONFIG_MAPS, CONFIGS, CONNECTORS, PODS, PVCS, TEMPLATES
 from komputer.operator.agent.blockers import moment_of_us
-from komputer.operator.agent.observed import Fault, Seen, desired
-from komputer.operator.cluster_state import Store
+from komputer.operator.agent.observed import Fault, Observed, desired
+from komputer.operator.cluster_state import ClusterState
 from komputer.redis.presence import Alive
 
 R = TypeVar("R", bound=BaseModel)
 
 
-class Heard(NamedTuple):
+class LogState(NamedTuple):
     """What the log says of an agent. `answers` is False where it cannot be asked."""
 
     live: Live | None
-    ends: tuple[Entry, ...]
+    ends: tuple[LogEntry, ...]
     alive: Alive | None = None
     answers: bool = True
 
 
-NOTHING_HEARD = Heard(None, (), answers=False)
+NOTHING_HEARD = LogState(None, (), answers=False)
 
 
-def look(store: Store, agent: Agent, heard: Heard, refused: str | None, now: datetime) -> Seen:
+def observe(store: ClusterState, agent: Agent, heard: LogState, refused: str | None, now: datetime) -> Observed:
     """`heard.live` of another agent of this name counts for nothing. Times of the log's server are brought to the clock
     of `now`, so that clocks which differ make nobody silent."""
     now_us = int(now.timestamp() * 1e6)
@@ -46,7 +46,7 @@ def look(store: Store, agent: Agent, heard: Heard, refused: str | None, now: dat
     live = heard.live if heard.live and heard.live.uid == agent.metadata.uid else None
     namespace, name = agent.metadata.namespace, agent.metadata.name
     config = _config(store)
-    return Seen(
+    return Observed(
         agent=agent,
         desired=desired(agent, _template(store, agent), config),
         config=None if isinstance(config, Fault) else config,
@@ -63,7 +63,7 @@ def look(store: Store, agent: Agent, heard: Heard, refused: str | None, now: dat
     )
 
 
-def _connectors(store: Store, agent: Agent) -> dict[str, Connector | None]:
+def _connectors(store: ClusterState, agent: Agent) -> dict[str, Connector | None]:
     """Of those that the agent names; None for one that is not there, is going, or cannot be read."""
     found: dict[str, Connector | None] = {}
     for name in agent.spec.connectors or ():
@@ -73,7 +73,7 @@ def _connectors(store: Store, agent: Agent) -> dict[str, Connector | None]:
     return found
 
 
-def _template(store: Store, agent: Agent) -> TemplateSpec | Fault:
+def _template(store: ClusterState, agent: Agent) -> TemplateSpec | Fault:
     """A template of the agent's namespace wins over a cluster template of its name."""
     name = agent.spec.template_ref
     found = store.get(TEMPLATES, agent.metadata.namespace, name) or store.get(CLUSTER_TEMPLATES, None, name)
@@ -83,7 +83,7 @@ def _template(store: Store, agent: Agent) -> TemplateSpec | Fault:
     return Fault("TemplateInvalid", f"template {name!r}: {read}") if isinstance(read, str) else read.spec
 
 
-def _config(store: Store) -> ConfigSpec | Fault:
+def _config(store: ClusterState) -> ConfigSpec | Fault:
     found = store.get(CONFIGS, None, names.CONFIG_NAME)
     if found is None:
         return Fault("ConfigMissing", f"there is no KomputerConfig {names.CONFIG_NAME!r}")

@@ -11,7 +11,7 @@ from komputer.domain.base import Manifest
 from komputer.domain.config import ConfigSpec
 from komputer.domain.connector import Connector
 from komputer.domain.template import TemplateSpec
-from komputer.events.log import Entry, Live
+from komputer.events.log import Live, LogEntry
 from komputer.operator.agent.desired import Children, PodImpossible, children
 
 
@@ -23,7 +23,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Observed:
     """`desired` is what must exist, or why it cannot. `refused` is what the API server said to it, if it said no.
     Without an answering log `live`, `ends` and `gateway_since` mean nothing. All times are of the clock of `now`."""
 
@@ -34,7 +34,7 @@ class Seen:
     settings: Manifest | None = None
     pod: Manifest | None = None
     live: Live | None = None
-    ends: tuple[Entry, ...] = ()
+    ends: tuple[LogEntry, ...] = ()
     log_answers: bool = True
     gateway_since: datetime | None = None
     """Since when a gateway has been alive without a gap; None while there is none, so that nobody can be heard."""

@@ -19,12 +19,12 @@ from komputer.kube import AGENTS, CONFIG_MAPS, NETWORK_POLICIES, PODS, PVCS, SER
 from komputer.operator.agent import desired
 from komputer.operator.agent.decide import NONE_EARLIER, Decision, decide
 from komputer.operator.agent.endings import Ending, cancelled
-from komputer.operator.agent.observe import NOTHING_HEARD, Heard, first_error, look
-from komputer.operator.agent.observed import Seen, is_ours
+from komputer.operator.agent.observe import NOTHING_HEARD, LogState, first_error, observe
+from komputer.operator.agent.observed import Observed, is_ours
 from komputer.operator.agent.status import merge_patch, paced
 from komputer.operator.agent.steps import Earlier, Step, Steps
-from komputer.operator.cluster_state import AgentKey, Store
-from komputer.operator.settings import Settings
+from komputer.operator.cluster_state import AgentKey, ClusterState
+from komputer.operator.settings import OperatorSettings
 from komputer.redis.presence import Alive
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class _Remembered:
 class Reconciler:
     """One `reconcile` for each turn of an agent."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, log: Log, store: Store) -> None:
+    def __init__(self, settings: OperatorSettings, cluster: Cluster, log: Log, store: ClusterState) -> None:
         self._settings = settings
         self._cluster = cluster
         self._log = log
@@ -89,15 +89,15 @@ class Reconciler:
             raise Unavailable("the log does not answer; children and conditions were seen to", code="log-unavailable")
         return again
 
-    async def _advance(self, agent: Agent, manifest: Manifest, heard: Heard) -> timedelta | None:
+    async def _advance(self, agent: Agent, manifest: Manifest, heard: LogState) -> timedelta | None:
         memory = self._memory(agent)
-        seen = look(self._store, agent, heard, memory.refused, datetime.now(UTC))
+        seen = observe(self._store, agent, heard, memory.refused, datetime.now(UTC))
         fresh_id = str(ULID())
         decision = decide(seen, fresh_id, memory.earlier)
         in_the_way: dict[str, Manifest] = {}
         if decision.steps.first or decision.steps.then or not self._is_furnished(seen):
             in_the_way = await self._do(seen, decision.steps, memory)
-            around = look(self._store, agent, heard, memory.refused, datetime.now(UTC))
+            around = observe(self._store, agent, heard, memory.refused, datetime.now(UTC))
             seen = dataclasses.replace(
                 around,
                 pvc=in_the_way.get("PersistentVolumeClaim", around.pvc),
@@ -120,7 +120,7 @@ class Reconciler:
         return memory
 
     # ---- the log ---------------------------------------------------------------------------------------------------
-    async def _hear(self, agent: Agent) -> Heard:
+    async def _hear(self, agent: Agent) -> LogState:
         key = _log_key(agent)
         try:
             live, ends, alive = await asyncio.gather(
@@ -130,7 +130,7 @@ class Reconciler:
             )
         except Unavailable:
             return NOTHING_HEARD
-        return Heard(live, tuple(ends), alive)
+        return LogState(live, tuple(ends), alive)
 
     async def _gateways(self) -> Alive:
         """Whether a gateway is alive, as of a second ago or later."""
@@ -140,7 +140,7 @@ class Reconciler:
         read_at, alive = self._alive
         return alive._replace(now_us=alive.now_us + int((now - read_at) * 1e6))
 
-    async def _end(self, seen: Seen, decision: Decision) -> bool:
+    async def _end(self, seen: Observed, decision: Decision) -> bool:
         """Tell the log of the ends that no runtime will write. True if it took one, or may take it next time."""
         taken = False
         for ending in decision.endings:
@@ -151,7 +151,7 @@ class Reconciler:
             taken = taken or answer in ("ok", "ended")
         return taken
 
-    async def _append(self, seen: Seen, ending: Ending) -> str:
+    async def _append(self, seen: Observed, ending: Ending) -> str:
         agent = seen.agent
         answer = await self._log.end(
             _log_key(agent),
@@ -167,18 +167,18 @@ class Reconciler:
     async def _bury(self, key: AgentKey) -> None:
         """Agents of this name that are no more: their logs go, and their uids cannot speak again."""
         for uid in self._store.gone(key):
-            await self._log.bury(LogKey(key.namespace, key.name, uid))
+            await self._log.purge(LogKey(key.namespace, key.name, uid))
             self._store.forget_gone(key, uid)
             log.info("log buried", agent=f"{key.namespace}/{key.name}", uid=uid)
 
     # ---- children --------------------------------------------------------------------------------------------------
-    async def _do(self, seen: Seen, plan: Steps, memory: _Remembered) -> dict[str, Manifest]:
+    async def _do(self, seen: Observed, plan: Steps, memory: _Remembered) -> dict[str, Manifest]:
         """Take the steps. Answers, by kind, the objects that stand there already and are not watched."""
         memory.refused = None
         namespace = seen.agent.metadata.namespace or ""
         in_the_way: dict[str, Manifest] = {}
         try:
-            await self._furnish(seen)
+            await self.ensure_namespace(seen)
             for found in await asyncio.gather(*(self._step(seen.agent, step) for step in plan.first)):
                 in_the_way |= found
             if in_the_way:
@@ -240,14 +240,14 @@ class Reconciler:
         else:
             self._store.wrote(kind, rest)
 
-    def _is_furnished(self, seen: Seen) -> bool:
+    def _is_furnished(self, seen: Observed) -> bool:
         """Whether the agent's namespace is known to have what all agents share."""
         namespace = seen.agent.metadata.namespace or ""
         if seen.config is None:
             return True
         return self._furnished.get(namespace, ...) == desired.network_policy(namespace, seen.config)
 
-    async def _furnish(self, seen: Seen) -> None:
+    async def ensure_namespace(self, seen: Observed) -> None:
         if seen.config is None or self._is_furnished(seen):
             return
         namespace = seen.agent.metadata.namespace or ""

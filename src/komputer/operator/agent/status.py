@@ -19,8 +19,8 @@ from komputer.domain.agent import (
 from komputer.domain.base import Condition, Manifest, with_condition
 from komputer.domain.connector import missing
 from komputer.events.log import Live
-from komputer.operator.agent.blockers import Trouble, disk_pressure, pod_is_running, start_time_of
-from komputer.operator.agent.observed import Seen, is_ours
+from komputer.operator.agent.blockers import Blocker, disk_pressure, pod_is_running, start_time_of
+from komputer.operator.agent.observed import Observed, is_ours
 
 ALIAS_TOLD: Final = "write a model's id, for example claude-sonnet-4-6; tasks end with model_not_found"
 CHATTY: Final = frozenset({"last_task_message", "last_activity_at"})
@@ -47,7 +47,7 @@ def recorded(status: AgentStatus, spec: AgentSpec, fresh_id: str) -> AgentStatus
     return status.model_copy(update={"manifest_task": ManifestTask(digest=digest, id=chosen)})
 
 
-def observed(seen: Seen, status: AgentStatus, in_the_way: Trouble | None, *, has_given_up: bool) -> AgentStatus:
+def observed(seen: Observed, status: AgentStatus, in_the_way: Blocker | None, *, has_given_up: bool) -> AgentStatus:
     """The status with phase, children, the running task and the conditions. `status` is recorded and accounted."""
     pod, agent = seen.pod, seen.agent
     pod_is_ours = pod is not None and is_ours(pod, agent)
@@ -69,13 +69,13 @@ def observed(seen: Seen, status: AgentStatus, in_the_way: Trouble | None, *, has
     return status.model_copy(update={"conditions": conditions})
 
 
-def _phase(seen: Seen, in_the_way: Trouble | None, has_given_up: bool) -> Phase:
+def _phase(seen: Observed, in_the_way: Blocker | None, has_given_up: bool) -> Phase:
     if has_given_up:
         return "Failed"
     return "Running" if pod_is_running(seen.pod) and seen.pod and is_ours(seen.pod, seen.agent) else "Pending"
 
 
-def _running(seen: Seen, status: AgentStatus) -> AgentStatus:
+def _running(seen: Observed, status: AgentStatus) -> AgentStatus:
     """The live hash's word on the task that is open; what has ended stands in the status already."""
     live, task = seen.live, seen.open_task
     if live and task and task not in status.ended_tasks:
@@ -93,7 +93,7 @@ def _running(seen: Seen, status: AgentStatus) -> AgentStatus:
     return status.model_copy(update={"task_status": "InProgress", "last_task_outcome": None})
 
 
-def _conditions(seen: Seen, status: AgentStatus, in_the_way: Trouble | None) -> Iterable[Condition]:
+def _conditions(seen: Observed, status: AgentStatus, in_the_way: Blocker | None) -> Iterable[Condition]:
     generation = seen.agent.metadata.generation
 
     def condition(kind: str, holds: bool, reason: str, message: str = "") -> Condition:
@@ -112,7 +112,7 @@ def _conditions(seen: Seen, status: AgentStatus, in_the_way: Trouble | None) -> 
     if pod_is_running(seen.pod) and seen.pod and is_ours(seen.pod, seen.agent):
         yield condition("PodReady", True, "PodRunning")
     else:
-        why = in_the_way or Trouble("PodStarting", "the pod is starting")
+        why = in_the_way or Blocker("PodStarting", "the pod is starting")
         yield condition("PodReady", False, why.reason, why.message)
     if seen.log_answers:
         yield condition("TaskStarted", *_task(seen, status))
@@ -138,7 +138,7 @@ def _conditions(seen: Seen, status: AgentStatus, in_the_way: Trouble | None) -> 
         yield condition("FieldsSupported", True, "AllFieldsSupported")
 
 
-def _task(seen: Seen, status: AgentStatus) -> tuple[bool, str, str]:
+def _task(seen: Observed, status: AgentStatus) -> tuple[bool, str, str]:
     if seen.open_task and seen.open_task not in status.ended_tasks:
         return True, "TaskRunning", f"task {seen.open_task} runs"
     found = wanted(seen.agent.spec, status)

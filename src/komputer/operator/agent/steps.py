@@ -7,7 +7,7 @@ from komputer.domain import names
 from komputer.domain.base import Manifest
 from komputer.operator.agent.blockers import SILENCE_LIMIT, moment, phase_of, silent_since
 from komputer.operator.agent.desired import grown
-from komputer.operator.agent.observed import Fault, Seen, is_going, is_of_old_agent, is_ours
+from komputer.operator.agent.observed import Fault, Observed, is_going, is_of_old_agent, is_ours
 
 BACK_OFF: Final = timedelta(seconds=10)
 """Before a pod that failed is made again; doubled each time, up to `BACK_OFF_LIMIT`. As kubelet does for containers."""
@@ -46,7 +46,7 @@ class Steps(NamedTuple):
     """For the pod that is made next."""
 
 
-def steps(seen: Seen, earlier: Earlier, *, has_lost_task: bool = False) -> Steps:
+def steps(seen: Observed, earlier: Earlier, *, has_lost_task: bool = False) -> Steps:
     """What brings the children to what is desired. A running pod is left alone, whatever changed around it, unless its
     runtime is silent, or the gateway has moved and it would wait for ever at the old address. Its task is resumed in
     the next pod.
@@ -82,7 +82,7 @@ def steps(seen: Seen, earlier: Earlier, *, has_lost_task: bool = False) -> Steps
     return Steps(first, [_delete(seen.pod)], None, Earlier(failed + 1))
 
 
-def is_lost(seen: Seen) -> bool:
+def is_lost(seen: Observed) -> bool:
     """Whether the runtime has been silent for too long."""
     since = silent_since(seen)
     return since is not None and seen.now >= since + SILENCE_LIMIT
@@ -99,7 +99,7 @@ def _has_old_gateway(pod: Manifest, wanted: Manifest) -> bool:
     return known is not None and known != _annotation(wanted, names.GATEWAY_ANNOTATION)
 
 
-def _is_left_over(child: Manifest, seen: Seen) -> bool:
+def _is_left_over(child: Manifest, seen: Observed) -> bool:
     """What the garbage collector has yet to take of an earlier agent of this name. It can take long, or for ever: one
     whose watch was cut off while the agent was deleted and made again has never heard of the deletion."""
     return not is_ours(child, seen.agent) and is_of_old_agent(child, seen.agent) and not is_going(child)

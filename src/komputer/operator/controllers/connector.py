@@ -10,7 +10,7 @@ from komputer.domain.connector import RESERVED_NAMES, Connector, is_connector_na
 from komputer.domain.errors import Conflict, NotFound
 from komputer.kube import CONNECTORS, Cluster
 from komputer.operator.agent.observe import first_error
-from komputer.operator.cluster_state import ConnectorKey, Store
+from komputer.operator.cluster_state import ClusterState, ConnectorKey
 
 EVERY: Final = timedelta(seconds=1)
 """How often the status of one connector is written, while agents come and go by the hundred."""
@@ -57,7 +57,7 @@ def _verdict(manifest: Manifest) -> tuple[bool, str, str]:
 class ConnectorStatuses:
     """One `turn` for each connector that a change may concern."""
 
-    def __init__(self, cluster: Cluster, store: Store) -> None:
+    def __init__(self, cluster: Cluster, store: ClusterState) -> None:
         self._cluster = cluster
         self._store = store
 

@@ -14,8 +14,8 @@ from komputer.domain.agent import Role
 from komputer.domain.connector import is_connector_name
 from komputer.protocol import wire
 from komputer.runtime import mcp_proxy
-from komputer.runtime.claude.tools import Tools, settings_json
-from komputer.runtime.settings import Settings
+from komputer.runtime.claude.tools import ToolPolicy, settings_json
+from komputer.runtime.settings import RuntimeSettings
 from komputer.runtime.task.plan import Start
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def system_prompt(task: wire.TaskSettings) -> str:
 
 
 def connectors_with_tools(task: wire.TaskSettings) -> list[str]:
-    return [name for name in task.connectors if is_connector_name(name) and Tools.of(task).has_server(name)]
+    return [name for name in task.connectors if is_connector_name(name) and ToolPolicy.of(task).has_server(name)]
 
 
 def role_prompt(role: Role) -> str:
@@ -68,7 +68,7 @@ def executable() -> Path:
 
 
 def environment(
-    settings: Settings, assignment: wire.Assignment, task: wire.TaskSettings, url: str, key: str
+    settings: RuntimeSettings, assignment: wire.Assignment, task: wire.TaskSettings, url: str, key: str
 ) -> dict[str, str]:
     """What Claude gets beside what all of our processes have. `url` and `key` are the forwarder's."""
     stall_ms = assignment.stall_seconds * 1000
@@ -109,14 +109,14 @@ def servers(task: wire.TaskSettings, url: str, key: str) -> dict[str, Any]:
         name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer}
         for name in connectors_with_tools(task)
     }
-    if task.role == "manager" and Tools.of(task).has_server(mcp_proxy.SERVER):
+    if task.role == "manager" and ToolPolicy.of(task).has_server(mcp_proxy.SERVER):
         own = {"type": "http", "url": url + mcp_proxy.PATH, "headers": bearer, "timeout": mcp_proxy.CALL_LIMIT_MS}
         found[mcp_proxy.SERVER] = own
     return {"mcpServers": found}
 
 
 def options(
-    settings: Settings,
+    settings: RuntimeSettings,
     assignment: wire.Assignment,
     task: wire.TaskSettings,
     start: Start,
@@ -132,7 +132,7 @@ def options(
     and of the servers must be written before. No tool runs before `before_tools` has returned, nor where it raises."""
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput, HookJSONOutput, HookMatcher
 
-    exist = Tools.of(task)
+    exist = ToolPolicy.of(task)
 
     async def allowed(call: HookInput, _: str | None, __: HookContext) -> HookJSONOutput:
         await before_tools()

@@ -18,7 +18,7 @@ NOTHING: Final = "none"
 
 
 @dataclass(frozen=True)
-class Tools:
+class ToolPolicy:
     """What a task's settings mean for Claude."""
 
     allowed: tuple[str, ...] | None
@@ -26,7 +26,7 @@ class Tools:
     disallowed: tuple[str, ...]
 
     @classmethod
-    def of(cls, task: wire.TaskSettings) -> Tools:
+    def of(cls, task: wire.TaskSettings) -> ToolPolicy:
         return cls(tuple(task.allowed_tools) if task.allowed_tools else None, tuple(task.disallowed_tools))
 
     @property
@@ -82,7 +82,7 @@ def _implies(wide: str, rule: str) -> bool:
     return wide == rule or ("(" not in wide and _covers([wide], rule.partition("(")[0]))
 
 
-def settings_json(base: dict[str, Any], tools: Tools) -> str:
+def settings_json(base: dict[str, Any], tools: ToolPolicy) -> str:
     """Claude's settings with the rules in them."""
     rules = tools.permissions
     return json.dumps(base | ({"permissions": rules} if rules else {}), separators=(",", ":"))

@@ -15,10 +15,10 @@ from komputer.events.schema import (
     MILLISECONDS_LIMIT,
     TOKENS_LIMIT,
     TURNS_LIMIT,
+    AgentText,
     Compaction,
     Event,
     Retry,
-    Said,
     Thinking,
     ToolCall,
     ToolResult,
@@ -103,7 +103,7 @@ def _assistant(telling: Telling, message: AssistantMessage, now_s: float) -> tup
     for block in message.content:
         match block:
             case TextBlock(text=text) if _text(text).strip():
-                events.append(Said(task_id=telling.task_id, content=fitting(_text(text))))
+                events.append(AgentText(task_id=telling.task_id, content=fitting(_text(text))))
             case ThinkingBlock(thinking=thought) if _text(thought).strip():
                 events.append(Thinking(task_id=telling.task_id, content=fitting(_text(thought))))
             case ToolUseBlock():

@@ -36,7 +36,7 @@ SAYS_HELLO_AGAIN: Final = frozenset({"fenced", "hole", "ended", "stale"})
 refuses the same start, should it arrive again."""
 
 
-class Told(NamedTuple):
+class PendingMessage(NamedTuple):
     """What somebody said to the running task: a `user_message` of the log, by its id."""
 
     id: str
@@ -96,7 +96,7 @@ class OpenTask:
     """The session's total when the present attempt began."""
     attempt_usd: float = 0.0
     """By the present attempt, as last asked."""
-    messages: tuple[Told, ...] = ()
+    messages: tuple[PendingMessage, ...] = ()
     """All that was said to it, in order."""
     heard: str = NOTHING_HEARD
     """The last of them that the model has answered."""
@@ -151,13 +151,13 @@ def fitting(text: str) -> str:
 # ---- being spoken to -------------------------------------------------------------------------------------------------
 
 
-def told(ledger: Ledger, message: wire.Message) -> Ledger:
+def told(ledger: Ledger, message: wire.TaskMessage) -> Ledger:
     """With what somebody said to the open task; also where its end is written, which the log then refuses (`unheard`).
     What is known, and what was said to other tasks, changes nothing."""
     task = ledger.task
     if task is None or task.id != message.task_id or any(each.id == message.id for each in task.messages):
         return ledger
-    return replace(ledger, task=replace(task, messages=(*task.messages, Told(message.id, message.content))))
+    return replace(ledger, task=replace(task, messages=(*task.messages, PendingMessage(message.id, message.content))))
 
 
 def heard_by(ledger: Ledger, entry: Outgoing) -> str | None:
@@ -267,7 +267,7 @@ def after_hello(ledger: Ledger, welcome: wire.Welcome, accounted: Collection[str
     )
 
 
-def after_post(ledger: Ledger, answer: wire.Answer) -> Ledger:
+def after_post(ledger: Ledger, answer: wire.AppendResult) -> Ledger:
     """After the log answered to the first entry of the outbox. For `SAYS_HELLO_AGAIN` nothing changes before that."""
     sent, *rest = ledger.outbox
     match answer:

@@ -48,7 +48,7 @@ class Held(Exception):
     """Another runtime has this workspace, or a newer release has written on it. The message says which."""
 
 
-class Store:
+class LedgerStore:
     """`ledger` is what is written down; `save` replaces it.
 
     A durable save survives the loss of power, and so does everything saved before it; any other survives the loss of

@@ -16,7 +16,7 @@ from komputer.domain import money
 from komputer.events.schema import Compaction, Event
 from komputer.runtime.claude.process import Claude, ClaudeDied
 from komputer.runtime.claude.translate import Telling, left_running, tell
-from komputer.runtime.task.ending import Asked, Outcome
+from komputer.runtime.task.ending import Outcome, StopReason
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message, ResultMessage
@@ -53,7 +53,7 @@ class Attempt:
         answers: Callable[[], None],
         is_asked: Callable[[], bool],
     ) -> None:
-        self.asked: Asked | None = None
+        self.asked: StopReason | None = None
         self._claude = claude
         self._telling = Telling(task_id=task_id)
         self._stall_s = stall_s
@@ -131,11 +131,11 @@ class Attempt:
         self.waiting.add(uuid)
         self._last_word_s = asyncio.get_running_loop().time()
 
-    def stop(self, asked: Asked) -> None:
+    def stop(self, asked: StopReason) -> None:
         """End the attempt: interrupt, then SIGTERM, then SIGKILL, each after its time. The first reason stays."""
         if self.asked is None:
             self.asked = asked
-            self._stopping = asyncio.create_task(self._stop(gently=asked is not Asked.DROP))
+            self._stopping = asyncio.create_task(self._stop(gently=asked is not StopReason.DROP))
 
     async def close(self) -> None:
         """End the process, whatever it does."""
@@ -259,7 +259,7 @@ class Attempt:
                 last = now()
             if (left := last + self._stall_s - now()) <= 0:
                 log.warning("the model is silent", extra={"task": self._telling.task_id, "seconds": self._stall_s})
-                self.stop(Asked.STALL)
+                self.stop(StopReason.STALL)
                 return
             await asyncio.sleep(min(left, self._stall_s / 4) + 0.01)
 

@@ -36,7 +36,7 @@ bound an agent whose command kills its Claude each time would pay for ever."""
 COMPACTED: Final = "The conversation was compacted."
 
 
-class Asked(Enum):
+class StopReason(Enum):
     """Why an attempt was told to stop, the strongest first."""
 
     DROP = "drop"
@@ -47,7 +47,7 @@ class Asked(Enum):
     """The runtime leaves; the next one resumes."""
 
 
-class Verdict(Enum):
+class AttemptVerdict(Enum):
     AGAIN = "again"
     """Claude died: another attempt, if there may be one."""
     KEEP = "keep"
@@ -69,14 +69,16 @@ class Outcome:
     was_compacted: bool = False
 
 
-def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, now: float) -> End | Verdict:
+def judged(
+    task: OpenTask, outcome: Outcome, asked: StopReason | None, stall_s: int, now: float
+) -> End | AttemptVerdict:
     """What follows. Judged by the result's facts: a task that was done when the cancel came is completed.
 
     `task` has the costs up to now; `now` is Unix time in seconds.
     """
     result = outcome.result
-    if asked is Asked.DROP:
-        return Verdict.KEEP
+    if asked is StopReason.DROP:
+        return AttemptVerdict.KEEP
     if result is not None and not _was_aborted(result):
         if not result.is_error and task.kind == "compact" and not outcome.was_compacted:
             return _failed(task, "compaction_failed", result.result or "Claude did not compact.", result.session_id)
@@ -86,17 +88,17 @@ def judged(task: OpenTask, outcome: Outcome, asked: Asked | None, stall_s: int, 
             return _failed(task, code_of(result, outcome.api_error), told(result), result.session_id)
     session_id = result.session_id if result else task.session_id
     match asked:
-        case Asked.CANCEL:
+        case StopReason.CANCEL:
             return TaskCancelled(
                 task_id=task.id, reason="cancelled by request", cost_usd=task.cost_usd, session_id=session_id
             )
-        case Asked.STALL:
+        case StopReason.STALL:
             text = f"The model sent nothing for {stall_s} seconds. Assign the task again, or what is left of it."
             return _failed(task, "stalled", text, session_id)
-        case Asked.STOP:
-            return Verdict.KEEP
+        case StopReason.STOP:
+            return AttemptVerdict.KEEP
         case _:
-            return Verdict.AGAIN
+            return AttemptVerdict.AGAIN
 
 
 def given_up(task: OpenTask, max_attempts: int) -> TaskFailed | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from komputer.events.schema import End
 from komputer.protocol import wire
 from komputer.runtime.claude.tools import both_allow
-from komputer.runtime.ledger.ledger import MESSAGE, OpenTask, Told
+from komputer.runtime.ledger.ledger import MESSAGE, OpenTask, PendingMessage
 from komputer.runtime.task.ending import compacted, given_up, no_conversation, session_lost
 
 LONGEST_PAUSE_S: Final = 30.0
@@ -63,7 +63,7 @@ def permitted(assignment: wire.Assignment, task: OpenTask) -> tuple[wire.Assignm
     return assignment, replace(task, settings=settings)
 
 
-def ungiven(task: OpenTask, given: Collection[str]) -> list[Told]:
+def ungiven(task: OpenTask, given: Collection[str]) -> list[PendingMessage]:
     """What Claude is still to be told, in order."""
     return [message for message in task.messages if message.id not in given]
 

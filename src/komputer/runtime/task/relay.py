@@ -12,10 +12,10 @@ from typing import Final
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, Unavailable
 from komputer.protocol import wire
 from komputer.runtime.changes import Changes
-from komputer.runtime.gateway_client import Door, Gone, pauses
+from komputer.runtime.gateway_client import GatewayClient, PodDismissed, pauses
 from komputer.runtime.ledger import ledger as decide
 from komputer.runtime.ledger.ledger import Outgoing
-from komputer.runtime.ledger.store import Store
+from komputer.runtime.ledger.store import LedgerStore
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Superseded(KomputerError):
 class Relay:
     """Brings ledger and log together. `assignment` is the newest one; `changes` rings when it or the ledger moved."""
 
-    def __init__(self, store: Store, gateway: Door, changes: Changes) -> None:
+    def __init__(self, store: LedgerStore, gateway: GatewayClient, changes: Changes) -> None:
         self.assignment: wire.Assignment | None = None
         self._store = store
         self._door = gateway
@@ -50,13 +50,13 @@ class Relay:
         self._must_beat = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled. Raises `Gone` when the agent is deleted, `Superseded` when it has another pod."""
+        """Until cancelled. Raises `PodDismissed` when the agent is deleted, `Superseded` when it has another pod."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen())
                 group.create_task(self._speak())
                 group.create_task(self._beat())
-        except* (Gone, Superseded) as ended:
+        except* (PodDismissed, Superseded) as ended:
             raise ended.exceptions[0] from None
 
     @property
@@ -72,7 +72,7 @@ class Relay:
                 if self.is_introduced and self._finds_lacking(decide.claim(self._store.ledger), line):
                     self._must_beat.set()
                 continue
-            if isinstance(line, wire.Message):
+            if isinstance(line, wire.TaskMessage):
                 self._store.save(decide.told(self._store.ledger, line))
                 self._changes.ring()
                 continue

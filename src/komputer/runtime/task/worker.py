@@ -25,13 +25,20 @@ from komputer.runtime.claude import transcript
 from komputer.runtime.claude.options import options, servers, system_prompt
 from komputer.runtime.claude.process import Claude, ClaudeDied, SessionRefused
 from komputer.runtime.ledger import ledger as decide
-from komputer.runtime.ledger.ledger import MESSAGE, OpenTask, Told
-from komputer.runtime.ledger.store import SPACE_LOOK_S, SPACE_WAIT_S, Store
+from komputer.runtime.ledger.ledger import MESSAGE, OpenTask, PendingMessage
+from komputer.runtime.ledger.store import SPACE_LOOK_S, SPACE_WAIT_S, LedgerStore
 from komputer.runtime.masking import E, Mask
-from komputer.runtime.settings import Settings
+from komputer.runtime.settings import RuntimeSettings
 from komputer.runtime.task import plan
 from komputer.runtime.task.attempt import Attempt
-from komputer.runtime.task.ending import Asked, Outcome, Verdict, judged, no_conversation, workspace_unusable
+from komputer.runtime.task.ending import (
+    AttemptVerdict,
+    Outcome,
+    StopReason,
+    judged,
+    no_conversation,
+    workspace_unusable,
+)
 from komputer.runtime.task.plan import permitted
 from komputer.runtime.task.relay import Relay
 
@@ -57,8 +64,8 @@ class Worker:
 
     def __init__(
         self,
-        settings: Settings,
-        store: Store,
+        settings: RuntimeSettings,
+        store: LedgerStore,
         relay: Relay,
         changes: Changes,
         forwarder: Awaitable[Forwarder],
@@ -124,7 +131,7 @@ class Worker:
             await self._try(start)
             start = None
         task = self._store.ledger.task
-        if task and self._asked(task) is Asked.CANCEL:
+        if task and self._asked(task) is StopReason.CANCEL:
             self._end(
                 TaskCancelled(
                     task_id=task.id,
@@ -149,14 +156,14 @@ class Worker:
             started_at=time.time(),
         )
 
-    def _asked(self, task: OpenTask) -> Asked | None:
+    def _asked(self, task: OpenTask) -> StopReason | None:
         """Whether the task is to be left, and why."""
         held = self._store.ledger.task
         if held is None or held.id != task.id or held.phase == "ended":
-            return Asked.DROP
+            return StopReason.DROP
         if decide.is_cancelled(self._store.ledger, self._relay.assignment):
-            return Asked.CANCEL
-        return Asked.STOP if self._is_stopping else None
+            return StopReason.CANCEL
+        return StopReason.STOP if self._is_stopping else None
 
     async def _again(self, task: OpenTask) -> plan.Start | None:
         """Write down that another attempt begins, after its pause; or how the task ends. None: do not begin."""
@@ -278,7 +285,7 @@ class Worker:
 
     async def _follow(
         self, attempt: Attempt, task: OpenTask, start: plan.Start, given: set[str]
-    ) -> tuple[Asked | None, Outcome]:
+    ) -> tuple[StopReason | None, Outcome]:
         """Start Claude while the log takes the start; then the prompt and what is said meanwhile, until the end.
         `given` are the ids of messages that Claude has."""
         opening = asyncio.create_task(attempt.open())
@@ -320,18 +327,18 @@ class Worker:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    def _conclude(self, outcome: Outcome, asked: Asked | None, assignment: wire.Assignment) -> None:
+    def _conclude(self, outcome: Outcome, asked: StopReason | None, assignment: wire.Assignment) -> None:
         task = self._store.ledger.task
-        if task is None or self._asked(task) is Asked.DROP:
+        if task is None or self._asked(task) is StopReason.DROP:
             return
         usage = transcript.last_usage(self._settings.claude, task.session_id)
         outcome = replace(outcome, last_usage=usage or outcome.last_usage)
         verdict = judged(task, outcome, asked, assignment.stall_seconds, time.time())
         match verdict:
-            case Verdict.KEEP:
+            case AttemptVerdict.KEEP:
                 self._store.update_task(durable=True, cause="shutdown", barren=max(0, task.barren - 1))
                 log.info("task kept for the next runtime", extra={"task": task.id})
-            case Verdict.AGAIN:
+            case AttemptVerdict.AGAIN:
                 self._store.update_task(durable=True, cause="session_refused" if outcome.was_refused else "claude_died")
                 log.warning("claude broke off", extra={"task": task.id, "error": outcome.died})
             case TaskCompleted() if self._is_asked():
@@ -345,7 +352,7 @@ class Worker:
         task = self._store.ledger.task
         return task is not None and task.is_asked
 
-    def _ungiven(self, task_id: str, given: set[str]) -> list[Told]:
+    def _ungiven(self, task_id: str, given: set[str]) -> list[PendingMessage]:
         task = self._store.ledger.task
         return plan.ungiven(task, given) if task and task.id == task_id and task.phase != "ended" else []
 

@@ -8,18 +8,18 @@ import structlog
 from ulid import ULID
 
 from komputer.domain import names
-from komputer.domain.agent import Wanted, is_idle, wanted
+from komputer.domain.agent import WantedTask, is_idle, wanted
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.connector import is_connector_name
 from komputer.domain.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
 from komputer.domain.ref import Place
-from komputer.events.log import Log, LogKey, Said
+from komputer.events.log import Log, LogKey, MessageId
 from komputer.kube import AGENTS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.services.agents import claim, listing
 from komputer.services.agents.claim import NewTask
 from komputer.services.agents.lists import Lists
 from komputer.services.agents.overlay import Overlay
-from komputer.services.agents.secrets import Secrets
+from komputer.services.agents.secrets import SecretStore
 from komputer.services.agents.view import agent_body, created_body, encoded, live_task, running_task, typed
 
 logger = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Agents:
     """The agents of the cluster, as a process with a cache and an overlay sees them."""
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, overlay: Overlay, log: Log, connectors: Cache, secrets: Secrets
+        self, cluster: Cluster, cache: Cache, overlay: Overlay, log: Log, connectors: Cache, secrets: SecretStore
     ) -> None:
         self._cluster = cluster
         self._log = log
@@ -324,7 +324,7 @@ class Agents:
         raise _gone(namespace, name)
 
     # ---- conversations ----------------------------------------------------------------------------------------
-    async def message(self, namespace: str, name: str, content: str, request: str | None = None) -> Said:
+    async def message(self, namespace: str, name: str, content: str, request: str | None = None) -> MessageId:
         """Speaks to the running task. The same `request` again says nothing new. Raises `Conflict` (`idle`) where none
         runs, `compacting` where that is all it does."""
         agent = typed(await self.one(namespace, name))
@@ -335,7 +335,7 @@ class Agents:
         key = LogKey(namespace, name, agent.metadata.uid)
         if task.id and (said := await self._log.message(key, task.id, content, request)):
             return said
-        is_about_to = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), Wanted)
+        is_about_to = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), WantedTask)
         sentence = (
             "has not begun its task yet; try again in a moment" if is_about_to else "has no running task; assign one"
         )

@@ -24,7 +24,7 @@ NO: Final = frozenset({"false", "0", "no", ""})
 YES: Final = frozenset({"true", "1", "yes"})
 
 
-class Row(NamedTuple):
+class AgentRow(NamedTuple):
     """An agent as filters and orders see it, and its JSON."""
 
     namespace: str
@@ -68,7 +68,7 @@ class Facets(NamedTuple):
     namespaces: list[str]
 
 
-SORTS: Final[Mapping[str, Callable[[Row], Any]]] = {
+SORTS: Final[Mapping[str, Callable[[AgentRow], Any]]] = {
     "name": lambda row: row.name,
     "created": lambda row: row.created_at,
     "lastActive": lambda row: row.active_at,
@@ -81,10 +81,10 @@ ALSO_NAMED: Final[Mapping[str, str]] = {"createdAt": "created", "lastActivityAt"
 """The fields of an agent that stand for keys of `SORTS`."""
 
 
-def row(body: Mapping[str, Any], every_label: Mapping[str, str]) -> Row:
+def row(body: Mapping[str, Any], every_label: Mapping[str, str]) -> AgentRow:
     """Of AgentResponse, as the client sees it, and of the labels of the resource."""
     own: Mapping[str, str] = body.get("labels", {})
-    return Row(
+    return AgentRow(
         namespace=body["namespace"],
         name=body["name"],
         status=body["status"].lower(),
@@ -151,7 +151,7 @@ def _number(given: Mapping[str, str], parameter: str, least: int) -> int | None:
     return int(text)
 
 
-def matching(rows: Sequence[Row], asked: Query) -> list[Row]:
+def matching(rows: Sequence[AgentRow], asked: Query) -> list[AgentRow]:
     """Those of `rows`, which are the newest first, that `asked` means, in its order. What is equal is ordered by
     namespace and name, also when descending; agents without the value that is ordered by come last."""
     found = [
@@ -170,19 +170,19 @@ def matching(rows: Sequence[Row], asked: Query) -> list[Row]:
     return found
 
 
-def newest_first(rows: Iterable[Row]) -> list[Row]:
+def newest_first(rows: Iterable[AgentRow]) -> list[AgentRow]:
     """The order of a list that names none. Agents of one second are ordered by namespace and name."""
     found = sorted(rows, key=lambda row: row[:2])
     found.sort(key=SORTS["created"], reverse=True)
     return found
 
 
-def facets(rows: Sequence[Row], every: Sequence[Row]) -> Facets:
+def facets(rows: Sequence[AgentRow], every: Sequence[AgentRow]) -> Facets:
     """Labels of `rows`, namespaces of all agents."""
     return Facets(sorted({label for row in rows for label in row.facets}), sorted({row.namespace for row in every}))
 
 
-def answer(found: Sequence[Row], asked: Query, known: Facets) -> bytes:
+def answer(found: Sequence[AgentRow], asked: Query, known: Facets) -> bytes:
     """AgentListResponse. `nextOffset` is there while more follow."""
     end = len(found) if asked.limit is None else asked.offset + asked.limit
     shown = found[asked.offset : end]

@@ -15,7 +15,7 @@ from komputer.services.agents.view import agent_body
 class Ordered:
     """The agents of a namespace, or all; and what they may be filtered by, once somebody asked."""
 
-    rows: Sequence[listing.Row]
+    rows: Sequence[listing.AgentRow]
     facets: listing.Facets | None = None
 
 
@@ -25,7 +25,7 @@ class Lists:
     def __init__(self, cache: Cache, overlay: Overlay) -> None:
         self._cache = cache
         self._overlay = overlay
-        self._made: dict[Place, tuple[str, object, listing.Row]] = {}
+        self._made: dict[Place, tuple[str, object, listing.AgentRow]] = {}
         self._version = (-1, -1)
         """Of the cache and the overlay; what follows was made of."""
         self._rows: dict[str | None, Ordered] = {}
@@ -49,7 +49,7 @@ class Lists:
             self._lists[asked.namespace, seen] = known
         return known
 
-    def _rows_of(self, namespace: str | None) -> Sequence[listing.Row]:
+    def _rows_of(self, namespace: str | None) -> Sequence[listing.AgentRow]:
         """The newest first."""
         known = self._rows.get(namespace)
         if known is None:
@@ -66,7 +66,7 @@ class Lists:
         labels, namespaces = ordered.facets
         return listing.Facets(labels, [name for name in namespaces if seen is None or name in seen])
 
-    def _row(self, manifest: Manifest) -> listing.Row:
+    def _row(self, manifest: Manifest) -> listing.AgentRow:
         meta = manifest["metadata"]
         key = (meta["namespace"], meta["name"])
         live = self._overlay.get(key)

@@ -12,7 +12,7 @@ import structlog
 
 from komputer.domain.errors import Unavailable
 from komputer.domain.ref import Place
-from komputer.events.follow.notifier import EVERYTHING, Bell
+from komputer.events.follow.notifier import EVERYTHING, Notifier
 from komputer.events.log import Live, Log, LogKey
 
 logger = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ logger = structlog.get_logger(__name__)
 class Overlay:
     """Live hashes by (namespace, name)."""
 
-    def __init__(self, log: Log, bell: Bell, every_agent: Callable[[], Iterable[Place]]) -> None:
+    def __init__(self, log: Log, bell: Notifier, every_agent: Callable[[], Iterable[Place]]) -> None:
         self._log = log
         self._bell = bell
         self._changed: set[Place] = set()

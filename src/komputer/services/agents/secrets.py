@@ -20,7 +20,7 @@ ABANDONED_AFTER: Final = timedelta(seconds=30)
 died in between. Longer than any request of ours takes."""
 
 
-class Secrets:
+class SecretStore:
     """`configs` are those of the platform, which say what is its own."""
 
     def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
@@ -122,9 +122,11 @@ class Secrets:
             return  # the garbage collector takes it with its agent; one without an owner is taken at the next use
 
     # ---- by name ---------------------------------------------------------------------------------------------------
-    async def list(self, namespace: str | None, agents: Sequence[Manifest], *, everyones: bool) -> list[dict[str, Any]]:
-        """Of Secrets what may be shown: names and keys. Without `everyones` only those that this API made."""
-        labels = None if everyones else f"{secret.MANAGED_LABEL}={secret.MANAGED}"
+    async def list(
+        self, namespace: str | None, agents: Sequence[Manifest], *, include_unmanaged: bool
+    ) -> list[dict[str, Any]]:
+        """Of Secrets what may be shown: names and keys. Without `include_unmanaged` only those that this API made."""
+        labels = None if include_unmanaged else f"{secret.MANAGED_LABEL}={secret.MANAGED}"
         found = (await self._cluster.list(SECRETS, namespace, labels)).items
         configs = self._configs()
         shown = [shown_secret(manifest, agents) for manifest in found if not secret.is_platforms(manifest, configs)]

@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 
 from komputer.domain import names
-from komputer.domain.agent import Agent, LiveTask, Wanted, is_idle, wanted
+from komputer.domain.agent import Agent, LiveTask, WantedTask, is_idle, wanted
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.errors import Conflict
 from komputer.events.log import Live
@@ -61,7 +61,7 @@ def running_task(agent: Agent, live: Live | None) -> str | None:
     if task.id and not task.has_ended and task.id not in agent.status.ended_tasks:
         return task.id
     found = wanted(agent.spec, agent.status, [task.id] if task.id and task.has_ended else [])
-    return found.id if isinstance(found, Wanted) else None
+    return found.id if isinstance(found, WantedTask) else None
 
 
 def is_compacting(agent: Agent, live: Live | None) -> bool:

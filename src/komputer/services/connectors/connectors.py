@@ -16,7 +16,7 @@ from komputer.domain.connector import DEFAULT_KEY, Connector, attached
 from komputer.domain.errors import Conflict, Invalid, KomputerError, NotFound, Unavailable
 from komputer.domain.secret import FOR_ANNOTATION, encoded
 from komputer.kube import CONNECTORS, SECRETS, Cache, Cluster, Permission, everybody
-from komputer.redis.connector_health import Health, Seen
+from komputer.redis.connector_health import ConnectorHealth, HealthRecord
 from komputer.services.connectors import credentials
 from komputer.services.connectors.view import connector_body
 
@@ -39,7 +39,7 @@ class Connectors:
         cluster: Cluster,
         cache: Cache,
         agents: Cache,
-        health: Health,
+        health: ConnectorHealth,
         rules: AddressRules,
         configs: Callable[[], Sequence[Config]],
     ) -> None:
@@ -91,7 +91,7 @@ class Connectors:
             self._attached = (self._agents.version, attached(self._agents.items()))
         return self._attached[1].get((namespace, name), [])
 
-    async def _seen(self, connectors: Sequence[Connector]) -> dict[tuple[str, str], Seen]:
+    async def _seen(self, connectors: Sequence[Connector]) -> dict[tuple[str, str], HealthRecord]:
         """Without the log's server connectors are shown all the same."""
         wanted = [((each.metadata.namespace or "", each.metadata.name), each.metadata.uid) for each in connectors]
         try:

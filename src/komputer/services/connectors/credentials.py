@@ -24,7 +24,7 @@ READS_KEPT: Final = 1_000
 
 
 @dataclass(frozen=True)
-class Credential:
+class ConnectorCredential:
     """A header and what stands in it. The value appears in no repr."""
 
     name: str
@@ -89,11 +89,11 @@ def value_in(secret: Manifest, key: str) -> str:
         ) from None
 
 
-def header(connector: Connector, value: str) -> Credential:
+def header(connector: Connector, value: str) -> ConnectorCredential:
     """As the connector's authType has it."""
     if connector.spec.auth_type == "header":
-        return Credential((connector.spec.header_name or "Authorization").lower(), value, value)
-    return Credential("authorization", f"Bearer {value}", value)
+        return ConnectorCredential((connector.spec.header_name or "Authorization").lower(), value, value)
+    return ConnectorCredential("authorization", f"Bearer {value}", value)
 
 
 class Credentials:
@@ -104,7 +104,7 @@ class Credentials:
         self._kept_s = kept_s
         self._read: dict[tuple[str, str], tuple[float, Manifest]] = {}
 
-    async def of(self, connector: Connector, configs: Iterable[Config]) -> Credential | None:
+    async def of(self, connector: Connector, configs: Iterable[Config]) -> ConnectorCredential | None:
         """What the connector's server is to get; None where it needs none. Raises `ServerFailed`."""
         spec, ref = connector.spec, connector.spec.auth_secret_key_ref
         if spec.auth_type == "none" or (ref is None and spec.auth_type == "token"):

@@ -49,7 +49,7 @@ def session(
     )
 
 
-class Outward:
+class EgressClient:
     """Open between `start` and `close`. Follows no redirect and uses no proxy: an address is judged as it is connected
     to, and behind a proxy nobody could."""
 

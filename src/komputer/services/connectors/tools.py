@@ -16,9 +16,9 @@ from komputer.domain.config import Config
 from komputer.domain.connector import Connector
 from komputer.domain.errors import Conflict, ServerFailed, Unavailable
 from komputer.kube import Cluster
-from komputer.redis.connector_health import Health
-from komputer.services.connectors.credentials import Credential, Credentials
-from komputer.services.connectors.egress import Outward
+from komputer.redis.connector_health import ConnectorHealth
+from komputer.services.connectors.credentials import ConnectorCredential, Credentials
+from komputer.services.connectors.egress import EgressClient
 from komputer.services.connectors.failures import of_status
 
 WITHIN_S: Final = 15.0
@@ -35,11 +35,11 @@ VALUES_LIMIT: Final = 200_000
 length: 1 MiB of `{},{},` takes 320 MB. A thousand tools with schemas of 2 KiB have about 120 000."""
 
 
-class Tools:
+class ToolListings:
     """Asks with the connector's credential, and writes down what came of it."""
 
     def __init__(
-        self, cluster: Cluster, outward: Outward, health: Health, configs: Callable[[], Sequence[Config]]
+        self, cluster: Cluster, outward: EgressClient, health: ConnectorHealth, configs: Callable[[], Sequence[Config]]
     ) -> None:
         self._credentials = Credentials(cluster, kept_s=0.0)
         self._outward = outward
@@ -66,7 +66,7 @@ class Tools:
             await self._health.note(place, connector.metadata.uid, code, reason)
 
 
-async def tools_of(outward: Outward, url: str, credential: Credential | None) -> list[dict[str, Any]]:
+async def tools_of(outward: EgressClient, url: str, credential: ConnectorCredential | None) -> list[dict[str, Any]]:
     """Name and description of each tool. Raises `ServerFailed`."""
     way = _Through(outward, credential)
     try:
@@ -126,7 +126,7 @@ def _translated(error: BaseException) -> ServerFailed:
 class _Through(httpx2.AsyncBaseTransport):
     """The library's requests by our way out. `failure` is the last that the library would tell in words of its own."""
 
-    def __init__(self, outward: Outward, credential: Credential | None) -> None:
+    def __init__(self, outward: EgressClient, credential: ConnectorCredential | None) -> None:
         self._outward = outward
         self._credential = credential
         self._bytes_left = ANSWERS_LIMIT_BYTES

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from komputer.domain.connector import Connector
-from komputer.redis.connector_health import Seen
+from komputer.redis.connector_health import HealthRecord
 
 
-def connector_body(connector: Connector, agents: Sequence[str], seen: Seen | None) -> dict[str, Any]:
+def connector_body(connector: Connector, agents: Sequence[str], seen: HealthRecord | None) -> dict[str, Any]:
     """ConnectorResponse. `agents` are those that name it now; fields without a value are left out."""
     spec, ref = connector.spec, connector.spec.auth_secret_key_ref
     body: dict[str, Any] = {
@@ -30,7 +30,7 @@ def connector_body(connector: Connector, agents: Sequence[str], seen: Seen | Non
     return {field: value for field, value in body.items() if value is not None}
 
 
-def health_body(seen: Seen | None) -> dict[str, str]:
+def health_body(seen: HealthRecord | None) -> dict[str, str]:
     """`state` is ok, failed, or unknown where nobody has called the server since the connector last changed."""
     if seen is None:
         return {"state": "unknown"}

@@ -11,8 +11,8 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from komputer.local.apiserver import events, selectors, table
-from komputer.local.apiserver.errors import ApiError, FieldError, bad_request, expired, forbidden_field, invalid
-from komputer.local.apiserver.kinds import Kind
+from komputer.local.apiserver.errors import FieldError, StatusError, bad_request, expired, forbidden_field, invalid
+from komputer.local.apiserver.kinds import ResourceKind
 from komputer.local.apiserver.objects import Objects, WriteOptions
 from komputer.local.apiserver.requests import (
     Call,
@@ -26,7 +26,7 @@ from komputer.local.apiserver.requests import (
     whole_number,
     write_options,
 )
-from komputer.local.apiserver.store import Object, Store, Stored
+from komputer.local.apiserver.store import Object, ObjectDatabase, Stored
 from komputer.local.apiserver.watch import Encode, Watch, follow
 
 SNAPSHOTS_KEPT = 100
@@ -47,7 +47,7 @@ class Resources:
 
     def __init__(self, objects: Objects, bookmark_interval: timedelta, stopping: asyncio.Event) -> None:
         self._objects = objects
-        self._store: Store = objects.store
+        self._store: ObjectDatabase = objects.store
         self._bookmark_interval = bookmark_interval
         self._stopping = stopping
         self._snapshots: OrderedDict[str, tuple[int, list[Stored]]] = OrderedDict()
@@ -180,7 +180,9 @@ class Resources:
                 self._snapshots.popitem(last=False)
         return base64.urlsafe_b64encode(f"{snapshot_id}:{place}".encode()).decode()
 
-    def _list_body(self, kind: Kind, revision: int, found: list[Stored], metadata: Object | None = None) -> bytes:
+    def _list_body(
+        self, kind: ResourceKind, revision: int, found: list[Stored], metadata: Object | None = None
+    ) -> bytes:
         head = {
             "kind": kind.list_name,
             "apiVersion": kind.api_version,
@@ -238,7 +240,7 @@ def _allowed(target: Target) -> dict[str, str]:
     }
 
 
-def _raw(kind: Kind, stored: Stored) -> bytes:
+def _raw(kind: ResourceKind, stored: Stored) -> bytes:
     if events.stored_as(kind) is kind and stored.raw:
         return stored.raw
     return orjson.dumps(events.to_served(kind, stored.object))
@@ -285,10 +287,10 @@ def _refuse_future(asked: int, current: int) -> None:
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
         }
         message = f"Timeout: Too large resource version: {asked}, current: {current}"
-        raise ApiError(504, "Timeout", message, {**details, "retryAfterSeconds": 1})
+        raise StatusError(504, "Timeout", message, {**details, "retryAfterSeconds": 1})
 
 
-def _check_watch(kind: Kind, call: Call) -> None:
+def _check_watch(kind: ResourceKind, call: Call) -> None:
     faults = []
     if "sendInitialEvents" in call.query:
         words = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from komputer.local.apiserver import metadata
 from komputer.local.apiserver.builtin_schema import schema_of
 from komputer.local.apiserver.errors import bad_request, invalid, invalid_value, unauthorized
-from komputer.local.apiserver.kinds import Kind
+from komputer.local.apiserver.kinds import ResourceKind
 from komputer.local.apiserver.requests import Call, read_json, refuse_method
 from komputer.local.apiserver.routes.resources import json_response
 from komputer.local.apiserver.schema import conform, faults
@@ -26,7 +26,7 @@ VIRTUAL = (
     "selfsubjectrulesreviews",
     "localsubjectaccessreviews",
 )
-TOKEN_REQUEST = Kind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", verbs=("create",))
+TOKEN_REQUEST = ResourceKind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", verbs=("create",))
 OWN = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
 """What everybody who is authenticated may ask: about themselves."""
 
@@ -108,7 +108,7 @@ def _proxy_password(header: str) -> str:
         return ""
 
 
-def _body(body: Any, kind: Kind) -> Object:
+def _body(body: Any, kind: ResourceKind) -> Object:
     """The review that was sent, with its types checked; ApiError 400."""
     if not isinstance(body, dict) or body.get("kind", kind.kind) != kind.kind:
         raise bad_request(f"the body must be a {kind.kind}")
@@ -119,7 +119,7 @@ def _body(body: Any, kind: Kind) -> Object:
     return review
 
 
-def _check_question(kind: Kind, spec: Object) -> None:
+def _check_question(kind: ResourceKind, spec: Object) -> None:
     found = []
     if not spec.get("resourceAttributes") and not spec.get("nonResourceAttributes"):
         words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
