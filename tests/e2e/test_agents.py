@@ -194,7 +194,7 @@ def test_an_agent_of_a_bad_request_is_never_made(platform: Platform) -> None:
     assert platform.http.get("/agents/bad").status_code == 404
     assert platform.http.post("/agents", content=b"{").status_code == 400
     assert platform.http.post("/agents", content=b"x" * 1_100_000).status_code == 413
-    assert platform.http.get("/nothing").json()["code"] == "no-route"
+    assert platform.http.get("/nothing").json()["code"] == "no_route"
     assert platform.http.put("/agents").status_code == 405
     for limit in ("0", "-1", "x", "1.5"):
         assert platform.http.get("/agents/first/events", params={"limit": limit}).status_code == 400

@@ -23,7 +23,7 @@ def test_with_a_list_of_namespaces_rights_are_roles_there_and_agents_run(cluster
         elsewhere = cluster.http.post(
             "/agents", json={"name": "elsewhere", "namespace": "policed", "instructions": script({"say": "No."})}
         )
-        assert (elsewhere.status_code, elsewhere.json()["code"]) == (400, "namespace-not-served"), elsewhere.text
+        assert (elsewhere.status_code, elsewhere.json()["code"]) == (400, "namespace_not_served"), elsewhere.text
     finally:
         cluster.upgrade()
         cluster.ready()

@@ -82,7 +82,7 @@ def test_the_other_commands_and_their_errors(platform: Platform) -> None:
     assert platform.cli("delete", "listed").returncode == 0
     missing = platform.cli("get", "listed", "--json")
     assert missing.returncode == 1
-    assert json.loads(missing.stderr)["code"] == "agent-not-found"
+    assert json.loads(missing.stderr)["code"] == "agent_not_found"
     nobody = platform.cli("list", "--api", "http://127.0.0.1:9")
     assert "komputer up" in nobody.stderr
     assert platform.cli("nonsense").returncode == 2

@@ -42,7 +42,7 @@ def test_an_agent_without_a_conversation_says_so(platform: Platform) -> None:
     assert platform.http.post("/agents/mute/cancel").status_code == 200
     platform.end("mute")
     refused = platform.http.post("/agents/mute/compact")
-    assert (refused.status_code, refused.json()["code"]) == (409, "no-conversation")
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_conversation")
     assert "no conversation yet" in refused.json()["error"]
     assert platform.http.post("/agents/nobody/compact").status_code == 404
     assert platform.http.post("/agents/mute/compact", json={"instructions": 1}).status_code == 400

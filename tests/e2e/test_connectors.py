@@ -212,7 +212,7 @@ def test_no_connector_leads_to_the_platform_itself(laptop: Laptop) -> None:
     for url in (kubernetes, laptop.url, kubernetes.replace("127.0.0.1", "127.0.0.2")):
         body = {"name": "inward", "service": "custom", "url": url, "token": TOKEN}
         answer = laptop.http.post("/connectors", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (400, "address-not-allowed")
+        assert (answer.status_code, answer.json()["code"]) == (400, "address_not_allowed")
     spec = {"service": "custom", "url": f"{kubernetes}/mcp", "authType": "none"}
     manifest = {
         "apiVersion": "komputer.komputer.ai/v1alpha1",
@@ -270,7 +270,7 @@ def test_a_connector_that_never_existed_in_a_manifest_is_a_condition_and_the_tas
     assert platform.end("hopeful")["payload"]["result"] == "without"
     until(lambda: condition(platform, "hopeful").get("reason") == "ConnectorMissing", "a condition says so")
     refused = platform.post("api-made", "x", connectors=["never-made"])
-    assert (refused.status_code, refused.json()["code"]) == (400, "unknown-connector")
+    assert (refused.status_code, refused.json()["code"]) == (400, "unknown_connector")
     assert "never-made" in refused.json()["error"]
 
 

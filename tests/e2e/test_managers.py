@@ -202,10 +202,10 @@ def test_a_manager_acts_only_on_its_own_agents_and_within_limits(platform: Platf
         for e in platform.events("deep")
         if e["type"] == "tool_result" and e["payload"]["is_error"]
     ]
-    codes = ["not-your-agent", "not-your-agent", "not-your-agent", "exists", "not-yours-to-give", "invalid"]
+    codes = ["not_your_agent", "not_your_agent", "not_your_agent", "exists", "not_yours_to_give", "invalid"]
     assert [text.rsplit("(", 1)[1].rstrip(")") for text in refusals] == codes
     (too_deep,) = results(platform, "deep-two", "create_agent")
-    assert "too-deep" in too_deep["output"]
+    assert "too_deep" in too_deep["output"]
     assert platform.http.delete("/agents/deep").status_code == 200
     for name in ("deep-one", "deep-two"):
         until(lambda name=name: platform.http.get(f"/agents/{name}").status_code == 404, f"{name} goes")  # type: ignore[misc]

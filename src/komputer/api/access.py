@@ -108,7 +108,7 @@ class Access:
         if self._strangers >= STRANGERS_WAITING:
             raise Unavailable(
                 "too many tokens that were not seen before are being looked at; try again",
-                code="access-busy",
+                code="access_busy",
                 retry_after_s=1,
             )
         self._strangers += 1
@@ -158,5 +158,5 @@ async def _answered(question: Awaitable[T]) -> T:
     except Forbidden as refused:
         log.warning("not allowed to ask who may what", error=refused.message)
         raise Unavailable(
-            "the Kubernetes API does not tell who may what; try again", code="access-unknown"
+            "the Kubernetes API does not tell who may what; try again", code="access_unknown"
         ) from refused

@@ -101,7 +101,7 @@ async def authorize(request: Request) -> None:
     if served is not None and right.namespace is not None and right.namespace not in served:
         raise Invalid(
             f"this platform serves no namespace {right.namespace!r}, but {', '.join(served)}",
-            code="namespace-not-served",
+            code="namespace_not_served",
             field="namespace",
         )
     if access is not None and right.namespace is not None:

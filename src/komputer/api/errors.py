@@ -27,7 +27,7 @@ STATUS: tuple[tuple[type[errors.KomputerError], int], ...] = (
     (errors.Unavailable, 503),
 )
 UNREADABLE = "the body cannot be read: send JSON in UTF-8, with no number of thousands of digits, not deeply nested"
-PLAIN = {404: ("there is no such route", "no-route"), 405: ("this route does not take {method}", "wrong-method")}
+PLAIN = {404: ("there is no such route", "no_route"), 405: ("this route does not take {method}", "wrong_method")}
 
 
 def answer(status: int, error: str, code: str, headers: dict[str, str] | None = None) -> JSONResponse:

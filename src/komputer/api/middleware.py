@@ -37,7 +37,7 @@ class LoopbackOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and (sentence := self._refusal(scope)):
             # Before a WebSocket is accepted this answers its handshake: a stranger's page learns nothing more.
-            await answer(403, sentence, "foreign-origin")(scope, receive, send)
+            await answer(403, sentence, "foreign_origin")(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -71,7 +71,7 @@ class KnownOrigins:
             origin = headers.get(b"origin", b"").decode("latin-1")
             own = headers.get(b"host", b"").decode("latin-1")
             if origin and origin not in self._allowed and origin.partition("://")[2] != own:
-                refused = answer(403, "the API answers no web page of this origin", "foreign-origin")
+                refused = answer(403, "the API answers no web page of this origin", "foreign_origin")
                 await refused(scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -89,7 +89,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE", "OPTIONS"):
             await self.app(scope, receive, send)
             return
-        too_large = answer(413, f"the body is larger than {self.limit_bytes // 1024} KiB", "body-too-large")
+        too_large = answer(413, f"the body is larger than {self.limit_bytes // 1024} KiB", "body_too_large")
         told = dict(scope["headers"]).get(b"content-length", b"0")
         if not told.isdigit() or int(told) > self.limit_bytes:
             await too_large(scope, receive, send)

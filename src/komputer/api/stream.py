@@ -77,7 +77,7 @@ class Filter(Protocol):
 class TooSlow(KomputerError):
     """The reader does not take what waits for it."""
 
-    code = "too-slow"
+    code = "too_slow"
 
     def __init__(self) -> None:
         super().__init__("this reader takes too little; come back with your cursor")
@@ -121,7 +121,7 @@ class EventStreams:
     def admitted(self) -> Iterator[asyncio.Future[None]]:
         """While one is open; the future tells when it is to end. Raises `Unavailable` for one too many."""
         if self._is_draining or len(self._open) >= self._limit:
-            raise Unavailable("this server takes no more streams now; try again", code="too-many-streams")
+            raise Unavailable("this server takes no more streams now; try again", code="too_many_streams")
         ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open.add(ending)
         try:
@@ -177,7 +177,7 @@ def close_code(error: KomputerError) -> int:
         case Draining():
             return RESTARTING
         case Unavailable():
-            return TOO_MANY if error.code == "too-many-streams" else TRY_AGAIN
+            return TOO_MANY if error.code == "too_many_streams" else TRY_AGAIN
         case _:
             return INTERNAL
 

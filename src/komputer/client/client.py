@@ -186,7 +186,7 @@ class Client:
                     pause, was_open, is_away = RETRY_FIRST_S, True, False
                     after = message.id or after
                     if message.event == "end":
-                        if message.data in (DELETED, "agent-deleted"):
+                        if message.data == DELETED:
                             raise AgentDeleted(name)
                         break
                     if message.data is not None:

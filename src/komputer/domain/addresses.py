@@ -14,7 +14,7 @@ from komputer.domain.connector import URL_LIMIT
 from komputer.domain.errors import Invalid
 from komputer.domain.special_addresses import IP, Network
 
-CODE: Final = "address-not-allowed"
+CODE: Final = "address_not_allowed"
 CLUSTER_SUFFIXES: Final = (".svc", ".cluster.local", ".internal")
 
 

@@ -15,7 +15,7 @@ class KomputerError(Exception):
 class NotFound(KomputerError):
     """There is no such object; check the name and the namespace."""
 
-    code = "not-found"
+    code = "not_found"
 
 
 class Conflict(KomputerError):
@@ -33,7 +33,7 @@ class Busy(Conflict):
 class PreconditionFailed(KomputerError):
     """The object is no longer in the state that the caller named (If-Match): read it again and decide anew."""
 
-    code = "precondition-failed"
+    code = "precondition_failed"
 
 
 class Invalid(KomputerError):
@@ -71,7 +71,7 @@ class Unavailable(KomputerError):
 class TooManyRequests(Unavailable):
     """The caller asks for more than its share; wait `retry_after_s` seconds, and ask for less at once."""
 
-    code = "too-many-requests"
+    code = "too_many_requests"
 
 
 class ServerFailed(KomputerError):

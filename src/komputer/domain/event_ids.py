@@ -20,7 +20,7 @@ def micros_of(event_id: str) -> int:
     """Microseconds since 1970 of an id. Raises `Invalid` for anything but an id of ours."""
     found = _ID.fullmatch(event_id)
     if not found:
-        raise Invalid(f"{event_id[:64]!r} is not an event id", code="invalid-cursor")
+        raise Invalid(f"{event_id[:64]!r} is not an event id", code="invalid_cursor")
     return int(found[1]) * 1000 + int(found[2])
 
 
@@ -55,7 +55,7 @@ class Position(NamedTuple):
 
 def cursor(text: str) -> Position:
     """From an event id or an RFC 3339 time of any precision and offset. A blank before the offset is a `+` that was not
-    escaped in a query. Raises `Invalid` (`invalid-cursor`)."""
+    escaped in a query. Raises `Invalid` (`invalid_cursor`)."""
     if _ID.fullmatch(text):
         micros = micros_of(text)
         return Position(micros, micros, True)
@@ -89,5 +89,5 @@ def _offset(text: str) -> int:
 def _nonsense(text: str) -> Invalid:
     return Invalid(
         f"cursor {text[:64]!r} is neither an event id nor an RFC 3339 time such as 2026-01-31T12:00:00Z",
-        code="invalid-cursor",
+        code="invalid_cursor",
     )

@@ -79,7 +79,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Log:
-    """The logs of all agents on one server. Raises `Unavailable` (`log-unavailable`) while that does not answer."""
+    """The logs of all agents on one server. Raises `Unavailable` (`log_unavailable`) while that does not answer."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Log:
         retention_bytes: int = RETENTION_BYTES,
         expiry: timedelta = EXPIRY,
     ) -> "Log":
-        """Connects at first use. A text is an address without password file. Raises `Invalid` (`redis-address`)."""
+        """Connects at first use. A text is an address without password file. Raises `Invalid` (`redis_address`)."""
         address = Address(where) if isinstance(where, str) else where
         return cls(
             RedisConnection(address), prefix=prefix, retention=retention, retention_bytes=retention_bytes, expiry=expiry
@@ -252,13 +252,13 @@ class Log:
         """At most `limit` events, oldest first: the newest, the first after `after`, the last before `before`, or half
         of them before `around` and half from it on.
 
-        Cursors are event ids or RFC 3339 times; raises `Invalid` (`invalid-cursor`) for others. `types` filters: it is
+        Cursors are event ids or RFC 3339 times; raises `Invalid` (`invalid_cursor`) for others. `types` filters: it is
         read on until the limit is full. With `uid`, another uid's log counts as none. Of more than `PAGE_BYTES` those
         that are farthest from the cursor are left out (`is_cut`).
         """
         low, high, middle = (cursor(text) if text is not None else None for text in (after, before, around))
         if middle and (low or high):
-            raise Invalid("around cannot be combined with after or before", code="invalid-cursor", field="around")
+            raise Invalid("around cannot be combined with after or before", code="invalid_cursor", field="around")
         stream = ((namespace, name), uid, types)
         if middle:
             half = limit // 2

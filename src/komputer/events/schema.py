@@ -232,7 +232,7 @@ def from_wire(kind: str, payload: dict[str, Any]) -> Event:
     except ValidationError as wrong:
         first = wrong.errors()[0]
         path = ".".join(str(part) for part in first["loc"][1:]) or "type"
-        raise Invalid(f"event {kind[:64]!r}: {path}: {first['msg']}", code="invalid-event", field=path) from wrong
+        raise Invalid(f"event {kind[:64]!r}: {path}: {first['msg']}", code="invalid_event", field=path) from wrong
 
 
 def clipped(event: Event) -> Event:

@@ -258,7 +258,7 @@ class Gateway:
     async def _readyz(self, _: Request) -> Response:
         unsynced = [cache.kind.plural for cache in self._caches if not cache.is_synced]
         if unsynced:
-            raise Unavailable(f"The gateway has not read {', '.join(unsynced)} yet.", code="not-ready")
+            raise Unavailable(f"The gateway has not read {', '.join(unsynced)} yet.", code="not_ready")
         await self._log.ping()
         if problem := self._background.problem or self._managers.problem:
             raise Unavailable(problem, code="background_failed")
@@ -299,9 +299,9 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status, of_the_model = error.status_code, request.url.path.startswith("/model/")
     sentence, code = (
-        ("There is no such route.", "no-route")
+        ("There is no such route.", "no_route")
         if status == 404
-        else (f"This route does not take {request.method}.", "wrong-method")
+        else (f"This route does not take {request.method}.", "wrong_method")
     )
     allow = {"allow": error.headers["Allow"]} if error.headers and "Allow" in error.headers else None
     return (model_answer if of_the_model else door_answer)(status, sentence, code, allow)

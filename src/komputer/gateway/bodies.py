@@ -33,7 +33,7 @@ async def read(receive: Receive, headers: list[tuple[bytes, bytes]], limit_bytes
     """The whole body; its bytes are taken as they come, so that a slow sender holds no more than it has sent. Raises
     `TooLarge`, as soon as that is known, `Invalid` for a compressed one, `ClientLeft`, and as `take` does."""
     if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
-        raise Invalid("The request must not be compressed.", code="encoding-not-allowed")
+        raise Invalid("The request must not be compressed.", code="encoding_not_allowed")
     told = next((value for name, value in headers if name == b"content-length"), b"0")
     if not told.isdigit() or int(told) > limit_bytes:
         raise _too_large(limit_bytes)

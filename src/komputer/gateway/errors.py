@@ -24,19 +24,19 @@ log = structlog.get_logger(__name__)
 class AgentGone(KomputerError):
     """The agent is deleted or being deleted: its runtime stops for good."""
 
-    code = "agent-gone"
+    code = "agent_gone"
 
 
 class TooLarge(Invalid):
     """The body is larger than we take."""
 
-    code = "body-too-large"
+    code = "body_too_large"
 
 
 class UpstreamUnreachable(Unavailable):
     """The model's address does not answer, or not as the Messages API does."""
 
-    code = "model-unreachable"
+    code = "model_unreachable"
 
 
 class Overloaded(Unavailable):

@@ -173,7 +173,7 @@ class Cluster:
     # Writes
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """The object as it was stored. Raises Conflict (`exists`), and Invalid (`namespace-not-found`)."""
+        """The object as it was stored. Raises Conflict (`exists`), and Invalid (`namespace_not_found`)."""
         metadata = manifest["metadata"]
         if kind.namespaced and not metadata.get("namespace"):
             raise Invalid(f"Cannot create {kind.of(metadata.get('name'))} in no namespace", field="metadata.namespace")
@@ -204,7 +204,7 @@ class Cluster:
         operations: Sequence[dict[str, Any]],
         subresource: str | None = None,
     ) -> Manifest:
-        """Apply `operations` (RFC 6902), all or none. Raises Conflict (`test-failed`) when the object is not as the
+        """Apply `operations` (RFC 6902), all or none. Raises Conflict (`test_failed`) when the object is not as the
         `test`s among them say."""
         call = _Request(
             "patch",
@@ -223,7 +223,7 @@ class Cluster:
         if is_failed_test(response.status_code, status, operations):
             raise Conflict(
                 f"{kind.of(name, namespace)} is no longer as it was read; read it again: {status.get('message')}",
-                code="test-failed",
+                code="test_failed",
             )
         raise _refused(call, response, response.content)
 

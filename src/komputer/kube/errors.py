@@ -8,7 +8,7 @@ import orjson
 from komputer.domain.errors import Conflict, Forbidden, Invalid, KomputerError, NotFound, Unavailable
 from komputer.kube.kinds import NAMESPACES, Kind
 
-NAMESPACE_NOT_FOUND: Final = "namespace-not-found"
+NAMESPACE_NOT_FOUND: Final = "namespace_not_found"
 
 
 class ResourceExpired(KomputerError):
@@ -22,8 +22,8 @@ def refusal(
 ) -> KomputerError:
     """The error for an answer with HTTP `code` and body `status` (a Kubernetes Status) to `what`, such as `get Pod
     team/ada-pod`, about an object of `kind`. Codes beyond those of the classes: Conflict `exists`; Invalid
-    `namespace-not-found`; Unavailable `kind-missing` when the server does not know such objects at all; Forbidden
-    `credential-refused` (401) and `namespace-terminating`; Invalid `too-large`."""
+    `namespace_not_found`; Unavailable `kind_missing` when the server does not know such objects at all; Forbidden
+    `credential_refused` (401) and `namespace_terminating`; Invalid `too_large`."""
     details = status.get("details") or {}
     causes: Sequence[dict[str, Any]] = details.get("causes") or ()
     said = str(status.get("message") or f"HTTP {code}")
@@ -31,11 +31,11 @@ def refusal(
     match code, status.get("reason"):
         case 401, _:
             return Forbidden(
-                f"The Kubernetes API did not accept our credential to {what}: {said}", code="credential-refused"
+                f"The Kubernetes API did not accept our credential to {what}: {said}", code="credential_refused"
             )
         case 403, _:
             ending = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-            return Forbidden(message, code="namespace-terminating" if ending else None)
+            return Forbidden(message, code="namespace_terminating" if ending else None)
         case 404, "NotFound" if details.get("kind") == "namespaces" and kind != NAMESPACES:
             return Invalid(
                 f"Cannot {what}: {said}; make the namespace first", code=NAMESPACE_NOT_FOUND, field="namespace"
@@ -45,7 +45,7 @@ def refusal(
         case 404, _:
             return Unavailable(
                 f"Cannot {what}: the Kubernetes API does not know such objects; install the resource definitions",
-                code="kind-missing",
+                code="kind_missing",
             )
         case 409, "AlreadyExists":
             return Conflict(f"Cannot {what}: it exists already", code="exists")
@@ -54,7 +54,7 @@ def refusal(
         case 410, _:
             return ResourceExpired(f"Cannot {what}: {said}")
         case 413, _:
-            return Invalid(message, code="too-large")
+            return Invalid(message, code="too_large")
         case 429, _:
             return Unavailable(message, retry_after_s=retry_after_s or 1)
         case _ if code >= 500:

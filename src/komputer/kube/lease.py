@@ -31,7 +31,7 @@ RETRY_S: Final = 2.0
 class LeadershipLost(KomputerError):
     """Another process leads now, or may: this one must end."""
 
-    code = "leadership-lost"
+    code = "leadership_lost"
 
 
 class Lease:

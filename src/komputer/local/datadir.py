@@ -29,7 +29,7 @@ RELEASE_S = 1.0
 class InUse(KomputerError):
     """Another platform has this, or something else does; the message says what to do."""
 
-    code = "in-use"
+    code = "in_use"
 
 
 class Unusable(KomputerError):

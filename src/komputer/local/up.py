@@ -28,7 +28,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 class NeedsDecision(KomputerError):
     """Only the person who starts the platform may decide this; the message says how."""
 
-    code = "needs-decision"
+    code = "needs_decision"
 
 
 @dataclass(frozen=True)

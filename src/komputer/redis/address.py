@@ -30,7 +30,7 @@ class Address:
     ca_file: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` (`redis-address`) for what is no such address; the message holds no password."""
+        """Raises `Invalid` (`redis_address`) for what is no such address; the message holds no password."""
         parts = urlsplit(self.url)
         if parts.scheme not in (*SCHEMES, *SENTINEL_SCHEMES):
             known = ", ".join((*SCHEMES, *SENTINEL_SCHEMES))
@@ -118,4 +118,4 @@ def _bracketed(host: str) -> tuple[str, str, str]:
 
 
 def _invalid(why: str) -> Invalid:
-    return Invalid(f"The address of the event log cannot be used: {why}.", code="redis-address")
+    return Invalid(f"The address of the event log cannot be used: {why}.", code="redis_address")

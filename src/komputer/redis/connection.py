@@ -128,7 +128,7 @@ class RedisConnection:
         self.durability = "waits"
         if on_disk[0] < 1:
             raise Unavailable(
-                f"the event log did not reach its disk within {DISK_TIMEOUT_S:.0f} s; try again", code="log-unavailable"
+                f"the event log did not reach its disk within {DISK_TIMEOUT_S:.0f} s; try again", code="log_unavailable"
             )
 
     async def _without_waiting(self) -> Durability:
@@ -142,7 +142,7 @@ class RedisConnection:
         return "always" if text.get("appendonly") == "yes" and text.get("appendfsync") == "always" else "none"
 
     async def translated(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` returns; the library's errors, and silence, become `Unavailable` (`log-unavailable`)."""
+        """What `call` returns; the library's errors, and silence, become `Unavailable` (`log_unavailable`)."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await cancellable(call)
@@ -167,7 +167,7 @@ def unavailable(error: BaseException) -> Unavailable:
     """Also for a server that refuses, because a key holds what we did not write (`log_damaged`)."""
     if isinstance(error, ResponseError) and any(sign in str(error) for sign in _DAMAGED):
         return damaged("a key of the event log")
-    return Unavailable(f"the event log does not answer ({type(error).__name__}); try again", code="log-unavailable")
+    return Unavailable(f"the event log does not answer ({type(error).__name__}); try again", code="log_unavailable")
 
 
 def damaged(key: str) -> Unavailable:

@@ -28,13 +28,13 @@ _RENEW: Final = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
 class Mismatch(KomputerError):
     """The key was used for another request; use a new one."""
 
-    code = "idempotency-mismatch"
+    code = "idempotency_mismatch"
 
 
 class InFlight(Conflict):
     """The first try of the request is still being carried out; come again."""
 
-    code = "idempotency-in-flight"
+    code = "idempotency_in_flight"
 
 
 class Unreadable(Conflict):

@@ -56,8 +56,9 @@ HOP_BY_HOP: Final = frozenset(
 )
 """RFC 9110 7.6.1: they speak of one connection. What `connection` names is left out as well."""
 DISMISSALS: Final = frozenset({401, 403, 410})
-POD_CODES: Final = frozenset({"unauthorized", "not-current-pod", "agent-gone"})
-"""Of the gateway's own errors; the model's have no `code` at the top."""
+POD_CODES: Final = frozenset({"unauthorized", "not_current_pod", "agent_gone", "not-current-pod", "agent-gone"})
+"""Codes by which the gateway dismisses a pod; the model's errors have no `code` at the top. Those with hyphens come
+from gateways before 0.1."""
 _OURS: Final = frozenset({b"host", b"authorization", b"x-api-key", b"content-length", b"expect"})
 
 

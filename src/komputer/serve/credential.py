@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class CredentialFile:
-    """Call it for the credential as it is now. Raises `Invalid` (`model-credential`) at the start where the file cannot
+    """Call it for the credential as it is now. Raises `Invalid` (`model_credential`) at the start where the file cannot
     be read or is empty; later the last one that was read counts until it can be."""
 
     path: Path
@@ -28,7 +28,7 @@ class CredentialFile:
             self._look()
         except (OSError, ValueError) as wrong:
             raise Invalid(
-                f"the model's credential cannot be read from {self.path}: {wrong}", code="model-credential"
+                f"the model's credential cannot be read from {self.path}: {wrong}", code="model_credential"
             ) from wrong
 
     async def __call__(self) -> ModelCredential | None:

@@ -146,7 +146,7 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
         return self.vertex.base_url if self.vertex else ANTHROPIC
 
     def credential(self) -> gateway.Credentials:
-        """Raises `Invalid` (`model-credential`)."""
+        """Raises `Invalid` (`model_credential`)."""
         if self.vertex:
             from komputer.serve.google import GoogleToken  # only here: 0.13 s to import
 
@@ -156,7 +156,7 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
         return CredentialFile(self.auth_token_file, "bearer") if self.auth_token_file else gateway.always(None)
 
     async def run(self) -> None:
-        """Raises `Invalid` (`model-credential`)."""
+        """Raises `Invalid` (`model_credential`)."""
         settings = gateway.GatewaySettings(
             model_base_url=self.address,
             model_credential=self.credential(),

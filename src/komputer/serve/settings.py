@@ -61,7 +61,7 @@ class Process(BaseSettings):
     log_format: Literal["json", "text"] = "json"
 
     def listen(self, option: str = "port") -> socket.socket:
-        """A listening socket on the port of that option. Raises `Invalid` (`address-in-use`) where it is taken, or the
+        """A listening socket on the port of that option. Raises `Invalid` (`address_in_use`) where it is taken, or the
         host is no address of ours."""
         family, port = socket.AF_INET6 if ":" in self.host else socket.AF_INET, getattr(self, option)
         try:
@@ -70,7 +70,7 @@ class Process(BaseSettings):
             raise Invalid(
                 f"cannot listen on {self.host}:{port} ({wrong.strerror}); choose another with "
                 f"--{option.replace('_', '-')}",
-                code="address-in-use",
+                code="address_in_use",
             ) from wrong
 
     def log_to_stderr(self) -> None:
@@ -126,7 +126,7 @@ class Common(Process):
 
     @asynccontextmanager
     async def scraped(self, text: Callable[[], bytes]) -> AsyncIterator[None]:
-        """Serves `/metrics` meanwhile. Raises `Invalid` (`address-in-use`)."""
+        """Serves `/metrics` meanwhile. Raises `Invalid` (`address_in_use`)."""
         listening = self.listen("metrics_port")
         async with scraped(listening, text):
             log.info("metrics", port=listening.getsockname()[1])

@@ -437,7 +437,7 @@ async def test_only_known_origins_are_answered(people: People) -> None:
         allowed = await browser.options(f"{people.url}/api/v1/agents", headers=known | asks)
         assert (allowed.status_code, "authorization" in allowed.headers["access-control-allow-headers"]) == (200, True)
         refused = await zoe.get("/connector-templates", headers=stranger)
-        assert (refused.status_code, refused.json()["code"]) == (403, "foreign-origin")
+        assert (refused.status_code, refused.json()["code"]) == (403, "foreign_origin")
 
 
 async def test_each_write_has_a_line_that_says_who_and_what_and_never_what_was_in_it(people: People) -> None:

@@ -161,7 +161,7 @@ async def test_a_server_of_some_namespaces_says_which(cluster: Cluster, log: Log
             rest.delete("/connectors/eve?namespace=elsewhere"),
         ):
             answer = await asked
-            assert (answer.status_code, answer.json()["code"]) == (400, "namespace-not-served"), answer.text
+            assert (answer.status_code, answer.json()["code"]) == (400, "namespace_not_served"), answer.text
             assert world.namespace in answer.json()["error"]
         listed = (await rest.get("/agents")).json()["agents"]
         assert [agent["name"] for agent in listed] == ["ada"]

@@ -44,14 +44,14 @@ async def test_a_strangers_secret_is_neither_adopted_nor_overwritten(rest: httpx
     metadata = {"name": "ada-secrets", "namespace": world.namespace}
     await world.cluster.create(SECRETS, {"metadata": metadata, "data": {"A": "QQ=="}})
     answer = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secrets": {"A": "mine-mine"}})
-    assert (answer.status_code, answer.json()["code"]) == (409, "secret-exists")
+    assert (answer.status_code, answer.json()["code"]) == (409, "secret_exists")
     assert (await rest.get("/agents/ada")).status_code == 404
     left = await world.cluster.get(SECRETS, "ada-secrets", world.namespace)
     assert left["data"] == {"A": "QQ=="}
     assert not left["metadata"].get("ownerReferences")
     for call in (rest.patch("/secrets/ada-secrets", json={"data": {}}), rest.delete("/secrets/ada-secrets")):
         refused = await call
-        assert (refused.status_code, refused.json()["code"]) == (403, "not-ours")
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_ours")
 
 
 async def test_a_refused_task_leaves_the_secrets_as_they_were(rest: httpx.AsyncClient, world: World) -> None:
@@ -109,7 +109,7 @@ async def test_the_platforms_own_secrets_are_not_for_agents(
     await world.cluster.create(CONFIGS, {"metadata": {"name": config}, "spec": REDIS})
     try:
         refused = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secretRefs": [name]})
-        assert (refused.status_code, refused.json()["code"]) == (400, "unusable-secret")
+        assert (refused.status_code, refused.json()["code"]) == (400, "unusable_secret")
         await created(rest)
         await world.patch_spec(secrets=[name])
         assert await environment(await runtime(world)) == {}, "nor by way of a manifest"
@@ -125,7 +125,7 @@ async def test_the_credential_of_a_connector_is_not_for_agents(rest: httpx.Async
     assert made.status_code == 201, made.text
     name = made.json()["authSecretName"]
     refused = await rest.post("/agents", json={"name": "ada", "instructions": "x", "secretRefs": [name]})
-    assert (refused.status_code, refused.json()["code"]) == (400, "unusable-secret")
+    assert (refused.status_code, refused.json()["code"]) == (400, "unusable_secret")
     await created(rest)
     await world.patch_spec(secrets=[name])
     assert await environment(await runtime(world)) == {}, "nor by way of a manifest"

@@ -87,7 +87,7 @@ async def test_a_next_task_without_settings_leaves_them_as_they_are(rest: httpx.
 async def test_a_patch_of_an_agent_that_is_not_there_is_404(rest: httpx.AsyncClient, world: World) -> None:
     for body in ({"effort": "low"}, {"secretRefs": ["no-such-secret"]}, {}, {"instructions": "x"}):
         answer = await rest.patch("/agents/nobody", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (404, "agent-not-found")
+        assert (answer.status_code, answer.json()["code"]) == (404, "agent_not_found")
 
 
 async def test_if_match_holds_against_other_changes_and_not_against_the_status(
@@ -100,7 +100,7 @@ async def test_if_match_holds_against_other_changes_and_not_against_the_status(
     mine = {"if-match": read.headers["etag"]}
     other = await rest.patch("/agents/ada", json={"effort": "low"})
     late = await rest.patch("/agents/ada", json={"effort": "max"}, headers=mine)
-    assert (late.status_code, late.json()["code"]) == (412, "precondition-failed")
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
     assert (await rest.get("/agents/ada")).json()["effort"] == "low"
     now = {"if-match": f'"other", {other.headers["etag"]}'}
     assert (await rest.patch("/agents/ada", json={"effort": "max"}, headers=now)).status_code == 200

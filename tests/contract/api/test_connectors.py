@@ -73,9 +73,9 @@ async def test_a_connector_is_made_read_listed_and_deleted(rest: httpx.AsyncClie
     deleted = await rest.delete("/connectors/git")
     assert (deleted.status_code, deleted.json()) == (200, {"status": "deleted", "name": "git"})
     for call in (rest.get, rest.delete):
-        await refused(await call("/connectors/git"), 404, "connector-not-found", "'git'")
-    await refused(await rest.patch("/connectors/git", json={"disabled": True}), 404, "connector-not-found")
-    await refused(await rest.get("/connectors/git/tools"), 404, "connector-not-found")
+        await refused(await call("/connectors/git"), 404, "connector_not_found", "'git'")
+    await refused(await rest.patch("/connectors/git", json={"disabled": True}), 404, "connector_not_found")
+    await refused(await rest.get("/connectors/git/tools"), 404, "connector_not_found")
     await world.cluster.get(SECRETS, "mine", world.namespace)  # a person's Secret stays
 
 
@@ -122,12 +122,12 @@ async def exists(world: World, secret: str) -> bool:
         ({"service": 5}, "invalid", "service"),
         ({"url": None}, "invalid", "url"),
         ({"url": "mcp.example.com"}, "invalid", "https"),
-        ({"url": "http://mcp.example.com"}, "address-not-allowed", "https"),
-        ({"url": "http://127.0.0.1:6443"}, "address-not-allowed", "platform"),
-        ({"url": "https://169.254.169.254/"}, "address-not-allowed", "link-local"),
+        ({"url": "http://mcp.example.com"}, "address_not_allowed", "https"),
+        ({"url": "http://127.0.0.1:6443"}, "address_not_allowed", "platform"),
+        ({"url": "https://169.254.169.254/"}, "address_not_allowed", "link-local"),
         ({"url": "https://user:pass@mcp.example.com/"}, "invalid", "password"),
         ({"type": "stdio"}, "invalid", "type"),
-        ({"authType": "oauth"}, "not-supported", "oauth"),
+        ({"authType": "oauth"}, "not_supported", "oauth"),
         ({"authType": "basic"}, "invalid", "authType"),
         ({"authType": "token"}, "invalid", "authSecretName"),
         ({"authType": "header", "token": "x"}, "invalid", "headerName"),
@@ -139,9 +139,9 @@ async def exists(world: World, secret: str) -> bool:
         ({"token": ""}, "invalid", "token"),
         ({"token": "x", "authSecretName": "mine"}, "invalid", "both"),
         ({"authSecretKey": "x"}, "invalid", "authSecretName"),
-        ({"authSecretName": "not-there"}, "secret-not-found", "not-there"),
+        ({"authSecretName": "not-there"}, "secret_not_found", "not-there"),
         ({"authSecretName": "../x"}, "invalid", "authSecretName"),
-        ({"oauthClientId": "x"}, "not-supported", "oauthClientId"),
+        ({"oauthClientId": "x"}, "not_supported", "oauthClientId"),
     ],
 )
 async def test_bad_input_is_400_with_a_sentence(
@@ -178,7 +178,7 @@ async def test_no_foreign_secret_is_ever_sent_to_an_address_of_ones_choice(
         await person(world, "elsewhere", namespace=other)
         for name in (victim["authSecretName"], "of-an-agent", "of-the-platform"):
             body = {"name": "thief", "service": "custom", "url": url, "authSecretName": name}
-            await refused(await rest.post("/connectors", json=body), 403, "secret-not-allowed", name)
+            await refused(await rest.post("/connectors", json=body), 403, "secret_not_allowed", name)
         for name in ("elsewhere", f"{other}/elsewhere"):
             body = {"name": "thief", "service": "custom", "url": url, "authSecretName": name}
             answer = await rest.post("/connectors", json=body)
@@ -203,9 +203,9 @@ async def test_changing_the_url_asks_again_whether_the_secret_may_be_used(
     assert (await rest.patch("/connectors/git", json={"url": f"{URL}/v2"})).status_code == 200
     label = {"metadata": {"labels": {names.PLATFORM_LABEL: "true"}}}
     await world.cluster.merge_patch(SECRETS, "mine", world.namespace, label)
-    await refused(await rest.patch("/connectors/git", json={"url": url}), 403, "secret-not-allowed")
+    await refused(await rest.patch("/connectors/git", json={"url": url}), 403, "secret_not_allowed")
     await refused(
-        await rest.patch("/connectors/git", json={"url": "https://10.0.0.1/"}), 400, "address-not-allowed", "private"
+        await rest.patch("/connectors/git", json={"url": "https://10.0.0.1/"}), 400, "address_not_allowed", "private"
     )
     assert (await rest.get("/connectors/git")).json()["url"] == f"{URL}/v2"
     assert not upstream.seen
@@ -215,7 +215,7 @@ async def test_a_patch_changes_what_it_names_and_nothing_else(rest: httpx.AsyncC
     made = await make(rest, authType="header", headerName="X-Key", token="first-token-012345")
     changed = (await rest.patch("/connectors/git", json={"displayName": "Git", "disabled": True})).json()
     assert (changed["displayName"], changed["disabled"]) == ("Git", True)
-    await refused(await rest.get("/connectors/git/tools"), 409, "connector-disabled")
+    await refused(await rest.get("/connectors/git/tools"), 409, "connector_disabled")
     changed = (await rest.patch("/connectors/git", json={"headerName": "X-Other", "disabled": False})).json()
     assert (changed["headerName"], changed["disabled"]) == ("X-Other", False)
     assert changed["authSecretName"] == made["authSecretName"]
@@ -228,10 +228,10 @@ async def test_a_patch_changes_what_it_names_and_nothing_else(rest: httpx.AsyncC
     before = (await rest.get("/connectors/git")).json()
     for body, code in (
         ({}, "invalid"),
-        ({"authType": "none"}, "not-supported"),
-        ({"authSecretName": "mine"}, "not-supported"),
+        ({"authType": "none"}, "not_supported"),
+        ({"authSecretName": "mine"}, "not_supported"),
         ({"url": f"{URL}/v4", "token": "a\nb"}, "invalid"),
-        ({"url": "http://x.example.com", "displayName": "y"}, "address-not-allowed"),
+        ({"url": "http://x.example.com", "displayName": "y"}, "address_not_allowed"),
         ({"disabled": "yes"}, "invalid"),
     ):
         await refused(await rest.patch("/connectors/git", json=body), 400, code)
@@ -387,11 +387,11 @@ async def test_an_agent_with_a_connector_that_does_not_exist_is_400_and_changes_
     await make(rest)
     for name in ("never", "Git", f"{world.namespace}/git", "a/b", "", "../git"):
         body = {"name": "ada", "instructions": "x", "connectors": ["git", name]}
-        await refused(await rest.post("/agents", json=body), 400, "unknown-connector", repr(name))
+        await refused(await rest.post("/agents", json=body), 400, "unknown_connector", repr(name))
     assert (await rest.get("/agents/ada")).status_code == 404
     await rest.post("/agents", json={"name": "ada", "instructions": "x", "connectors": ["git"]})
     body = {"connectors": ["never"], "systemPrompt": "changed"}
-    await refused(await rest.patch("/agents/ada", json=body), 400, "unknown-connector", "never")
+    await refused(await rest.patch("/agents/ada", json=body), 400, "unknown_connector", "never")
     agent = (await rest.get("/agents/ada")).json()
     assert agent["connectors"] == ["git"]
     assert "systemPrompt" not in agent

@@ -37,7 +37,7 @@ async def test_the_same_request_gets_the_same_answer_everywhere_and_runs_once(
     events = (await rest.get("/agents/ada/events")).json()["events"]
     assert [event["type"] for event in events] == ["task_started", "task_completed"]
     other = await replica.post("/agents", json={**TASK, "instructions": "Other."}, headers=KEY)
-    assert (other.status_code, other.json()["code"]) == (422, "idempotency-mismatch")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
     assert other.json().keys() == {"error", "code"}
     next_one = await rest.post("/agents", json=TASK, headers={"idempotency-key": "another"})
     assert next_one.status_code == 200

@@ -85,7 +85,7 @@ async def test_an_agent_without_a_conversation_is_not_compacted(rest: httpx.Asyn
     await ada.end()
     await settled(rest, taskStatus="Complete")
     refused = await rest.post("/agents/ada/compact", json={})
-    assert (refused.status_code, refused.json()["code"]) == (409, "no-conversation")
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_conversation")
     wrong: list[Any] = [{"instructions": 1}, {"instructions": "x" * 20_000}, []]
     for body in wrong:
         assert (await rest.post("/agents/ada/compact", json=body)).status_code == 400, body

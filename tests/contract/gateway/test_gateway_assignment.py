@@ -99,7 +99,7 @@ async def test_it_ends_when_the_agent_is_deleted_and_does_not_come_again(world: 
         await lines.until_ended()
     async with ada.assignments() as lines:
         assert lines.response.status_code == 410
-        assert lines.response.json()["code"] == "agent-gone"
+        assert lines.response.json()["code"] == "agent_gone"
 
 
 async def test_it_ends_when_its_pod_is_no_longer_the_agents(world: World) -> None:

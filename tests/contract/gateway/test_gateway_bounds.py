@@ -98,7 +98,7 @@ async def test_an_agent_with_too_many_requests_under_way_is_told_before_its_next
         async with slow(ada, path, b"", is_taken=False) as reader:
             assert await status(reader) == 429
         refused = await ask(ada)
-        assert (refused.headers["retry-after"], refused.json()["code"]) == ("2", "too-many-requests")
+        assert (refused.headers["retry-after"], refused.json()["code"]) == ("2", "too_many_requests")
         if path == MODEL:
             assert refused.json()["error"]["type"] == "rate_limit_error"
         assert (await ask(bob)).status_code == 200
@@ -161,7 +161,7 @@ async def test_events_count_as_large_as_they_are_as_objects(ada: Runner) -> None
         return {"term": ada.term, "events": [event]}
 
     refused = await ada.post("/v1/events", said(MIB // 4))
-    assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
     assert (await ada.post("/v1/events", said(MIB // 16))).json() == {"answers": ["ok"]}
 
 
@@ -172,5 +172,5 @@ async def test_a_managers_call_has_its_limit(world: World) -> None:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
     accept = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
     refused = await boss.post("/komputer/mcp", body, **accept)
-    assert (refused.status_code, refused.json()["code"]) == (413, "body-too-large")
+    assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
     assert (await boss.post("/komputer/mcp", body.replace(b"x" * MIB, b"x"), **accept)).status_code == 200

@@ -133,11 +133,11 @@ async def test_there_is_no_connector_without_an_open_task(world: World) -> None:
     ada = await world.agent(connectors=["git"])
     await ada.hello()
     await connect(world, f"http://127.0.0.1:{free_port()}/mcp")
-    await refused(ada, "no-open-task")
+    await refused(ada, "no_open_task")
     await ada.start()
     await refused(ada, "mcp_unreachable")
     await ada.end()
-    await refused(ada, "no-open-task")
+    await refused(ada, "no_open_task")
 
 
 async def test_only_an_agents_current_pod_comes_through(ada: Runner, world: World) -> None:
@@ -159,7 +159,7 @@ async def test_what_the_spec_does_not_name_now_is_refused_at_once(
 ) -> None:
     await connect(world, new_mcp_server.url)
     await connect(world, new_mcp_server.url, "other")
-    assert "'other' is not attached" in await refused(ada, "connector-not-attached", "other")
+    assert "'other' is not attached" in await refused(ada, "connector_not_attached", "other")
     async with client(ada) as mcp:
         await mcp.list_tools()
         await world.patch_spec(connectors=["other"])
@@ -170,7 +170,7 @@ async def test_what_the_spec_does_not_name_now_is_refused_at_once(
                 except MCPError as error:
                     told = error.error.data
                     break
-        assert told == {"code": "connector-not-attached"}
+        assert told == {"code": "connector_not_attached"}
     async with client(ada, name="other") as mcp:
         assert (await mcp.list_tools()).tools
 
@@ -183,9 +183,9 @@ async def test_a_disabled_or_deleted_connector_is_refused_at_once(
         assert (await mcp.list_tools()).tools
     spec = {"spec": {"disabled": True}}
     await world.cluster.merge_patch(CONNECTORS, "git", world.namespace, spec)
-    await until_refused(ada, "connector-disabled")
+    await until_refused(ada, "connector_disabled")
     await world.cluster.delete(CONNECTORS, "git", world.namespace)
-    await until_refused(ada, "connector-not-found")
+    await until_refused(ada, "connector_not_found")
 
 
 async def until_refused(ada: Runner, code: str) -> None:
@@ -310,9 +310,9 @@ async def test_a_credential_that_the_server_sends_back_does_not_reach_the_agent(
 async def test_a_body_that_is_too_large_or_compressed_is_refused(ada: Runner, world: World) -> None:
     await connect(world, f"http://127.0.0.1:{free_port()}/mcp")
     large = await ask(ada, b"x" * (8 * 2**20 + 1))
-    assert (large.status_code, large.json()["code"]) == (413, "body-too-large")
+    assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
     packed = await ask(ada, b"x", **{"content-encoding": "gzip"})
-    assert (packed.status_code, packed.json()["code"]) == (400, "encoding-not-allowed")
+    assert (packed.status_code, packed.json()["code"]) == (400, "encoding_not_allowed")
     assert (await ada.post("/connectors/git?x=1", CALL)).status_code == 400
     assert (await world.http.put(f"{world.url}/connectors/git")).status_code == 405
     assert (await ada.post("/connectors/git/../../v1/hello", CALL)).status_code != 502

@@ -56,14 +56,14 @@ async def test_a_repeated_hello_tells_what_was_taken(world: World) -> None:
         ("/v1/events", b"{", 400, "invalid"),
         ("/v1/events", {"term": 1, "events": []}, 400, "invalid"),
         ("/v1/events", {"term": 1, "events": [{"n": 0, "type": "text", "payload": {}}]}, 400, "invalid"),
-        ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "text", "payload": {}}]}, 400, "invalid-event"),
+        ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "text", "payload": {}}]}, 400, "invalid_event"),
         ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "x", "payload": {}}] * 501}, 400, "invalid"),
-        ("/v1/events", b" " * (4 * 2**20 + 1), 413, "body-too-large"),
-        ("/v1/hello", {"formatVersion": 2}, 400, "format-version"),
+        ("/v1/events", b" " * (4 * 2**20 + 1), 413, "body_too_large"),
+        ("/v1/hello", {"formatVersion": 2}, 400, "format_version"),
         ("/v1/heartbeat", {"term": -1}, 400, "invalid"),
-        ("/v1/nothing", {}, 404, "no-route"),
-        ("/v1/hello/", {}, 404, "no-route"),
-        ("/v1/assignment", {}, 405, "wrong-method"),
+        ("/v1/nothing", {}, 404, "no_route"),
+        ("/v1/hello/", {}, 404, "no_route"),
+        ("/v1/assignment", {}, 405, "wrong_method"),
     ],
 )
 async def test_what_cannot_be_taken_is_refused_in_one_shape(
@@ -118,7 +118,7 @@ async def test_a_pod_that_was_deleted_or_superseded_is_refused_though_its_token_
     async def is_refused() -> bool:
         """As soon as the gateway's watch has told it."""
         gone = await ada.post("/v1/hello", {})
-        return gone.status_code == 403 and gone.json()["code"] == "not-current-pod"
+        return gone.status_code == 403 and gone.json()["code"] == "not_current_pod"
 
     await eventually(is_refused)
     newer = type(ada)(world, ada.manifest, await world.pod(ada.manifest), ada.task)
@@ -226,7 +226,7 @@ async def test_an_agent_that_is_being_deleted_or_gone_is_told_as_gone(world: Wor
     async def is_told(path: str) -> bool:
         """As soon as the gateway's watch has told it."""
         gone = await ada.post(path, {"term": 1})
-        return gone.status_code == 410 and gone.json()["code"] == "agent-gone"
+        return gone.status_code == 410 and gone.json()["code"] == "agent_gone"
 
     for path in ("/v1/hello", "/v1/heartbeat"):
         await eventually(partial(is_told, path))
@@ -240,7 +240,7 @@ async def test_a_runtime_of_an_agent_that_the_log_has_buried_is_told_as_gone(wor
     await ada.hello()
     await world.log.purge(ada.key)
     answered = await ada.post("/v1/hello", {})
-    assert (answered.status_code, answered.json()["code"]) == (410, "agent-gone")
+    assert (answered.status_code, answered.json()["code"]) == (410, "agent_gone")
 
 
 async def test_it_is_ready_once_it_has_read_the_cluster_and_reaches_the_log(world: World) -> None:

@@ -28,7 +28,7 @@ async def test_only_a_manager_with_an_open_task_gets_in(world: World) -> None:
     worker = await world.agent("drone", role="worker")
     await worker.start()
     status, refused = await call(worker, "list_agents")
-    assert (status, refused["code"]) == (403, "not-a-manager")
+    assert (status, refused["code"]) == (403, "not_a_manager")
     boss = await world.agent("boss", role="manager")
     assert (await call(boss, "list_agents"))[0] == 503, "its task is not open yet"
     await boss.start()
@@ -36,7 +36,7 @@ async def test_only_a_manager_with_an_open_task_gets_in(world: World) -> None:
     await boss.end()
     await world.patch_status("boss", endedTasks=[boss.task])
     status, refused = await call(boss, "list_agents")
-    assert (status, refused["code"]) == (403, "no-open-task")
+    assert (status, refused["code"]) == (403, "no_open_task")
     boss.token = "x"
     assert (await call(boss, "list_agents"))[0] == 401
 
@@ -68,7 +68,7 @@ async def test_no_manager_reaches_another_namespace_or_makes_more_than_it_may(wo
         assert not made.get("isError"), made
     _, refused = await call(boss, "create_agent", "toolu_x", name="hand-x", instructions="Count.")
     assert refused["isError"]
-    assert "too-many-agents" in refused["content"][0]["text"]
+    assert "too_many_agents" in refused["content"][0]["text"]
     _, listed = await call(boss, "list_agents")
     names = {each["name"] for each in json.loads(listed["content"][0]["text"])}
     assert names == {"boss", *(f"hand-{n}" for n in range(10))}
@@ -103,4 +103,4 @@ async def test_a_wait_tells_how_it_goes_on_and_ends_with_the_task_that_was_asked
     (report,) = json.loads(said[-1]["result"]["content"][0]["text"])
     assert (report["outcome"], report["result"], report["task_id"]) == ("completed", "Hello.", hand.task)
     _, unknown = await call(boss, "wait_for_agents", agents=[{"agent": "hand", "task_id": boss.task}])
-    assert "no-such-task" in unknown["content"][0]["text"]
+    assert "no_such_task" in unknown["content"][0]["text"]

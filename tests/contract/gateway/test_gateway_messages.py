@@ -47,4 +47,4 @@ async def test_an_agent_does_not_speak_to_itself(world: World) -> None:
     ada = await world.agent()
     await ada.start()
     refused = await ada.tell(ada.event("user_message", content="I command you.", steer=True))
-    assert (refused.status_code, refused.json()["code"]) == (400, "invalid-event")
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_event")

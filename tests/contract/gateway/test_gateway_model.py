@@ -70,12 +70,12 @@ async def test_there_is_no_model_without_an_open_task(world: World, model: Model
     ada = await world.agent()
     await ada.hello()
     not_yet = await ada.ask()
-    assert (not_yet.status_code, not_yet.json()["code"]) == (503, "no-open-task")
+    assert (not_yet.status_code, not_yet.json()["code"]) == (503, "no_open_task")
     await ada.start()
     assert (await ada.ask()).status_code == 200
     await ada.end()
     over = await ada.ask()
-    assert (over.status_code, over.json()["code"]) == (403, "no-open-task")
+    assert (over.status_code, over.json()["code"]) == (403, "no_open_task")
     assert over.json()["error"]["type"] == "permission_error"
     assert len(model.seen) == 1
 
@@ -95,7 +95,7 @@ async def test_while_the_log_is_away_a_task_that_was_seen_open_goes_on(
             assert (await ada.ask()).status_code == 200
         if not is_silent:
             unseen = await bob.ask()
-            assert (unseen.status_code, unseen.json()["code"]) == (503, "log-unavailable")
+            assert (unseen.status_code, unseen.json()["code"]) == (503, "log_unavailable")
     finally:
         valkey.process.send_signal(signal.SIGCONT) if is_silent else valkey.start()
     assert (await bob.ask()).status_code == 200
@@ -113,7 +113,7 @@ async def test_an_open_task_of_another_uid_opens_nothing(world: World) -> None:
 
     async def is_refused() -> bool:
         answered = await ada.ask()
-        assert answered.json()["code"] == "no-open-task"
+        assert answered.json()["code"] == "no_open_task"
         return answered.status_code == 403
 
     await eventually(is_refused)
@@ -262,7 +262,7 @@ async def test_a_compressed_answer_passes_without_being_touched(ada: Runner, mod
 async def test_a_redirect_is_not_followed_and_not_told(ada: Runner, model: Model) -> None:
     model.reply = answers(307, b"", location="http://169.254.169.254/latest")
     answered = await ada.ask()
-    assert (answered.status_code, answered.json()["code"]) == (502, "model-unreachable")
+    assert (answered.status_code, answered.json()["code"]) == (502, "model_unreachable")
     assert "169.254" not in answered.text + str(answered.headers)
     assert answered.headers["x-should-retry"] == "false"
     assert len(model.seen) == 1

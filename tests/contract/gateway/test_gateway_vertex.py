@@ -68,7 +68,7 @@ async def test_a_model_that_would_lead_the_platforms_token_elsewhere_is_refused(
     ada = await world.agent(model=assigned)
     await ada.start()
     answered = await ada.ask(asking(model=asked), path)
-    assert (answered.status_code, answered.json()["code"]) == (400, "model-not-on-vertex")
+    assert (answered.status_code, answered.json()["code"]) == (400, "model_not_on_vertex")
     assert answered.json()["error"]["type"] == "invalid_request_error"
     assert not model.seen
 

@@ -38,7 +38,7 @@ async def is_served(cluster: Cluster, kind: Kind) -> bool:
     try:
         await cluster.list(kind)
     except Unavailable as missing:
-        if missing.code == "kind-missing":
+        if missing.code == "kind_missing":
             return False
         raise
     return True

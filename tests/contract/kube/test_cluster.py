@@ -71,7 +71,7 @@ async def test_what_is_not_there_is_not_found_whatever_is_asked_of_it(cluster: C
     ):
         with pytest.raises(NotFound, match=r"bob|nobody") as refused:
             await asking
-        assert refused.value.code == "not-found"
+        assert refused.value.code == "not_found"
 
 
 async def test_a_kind_that_the_server_does_not_know_is_not_an_object_that_is_missing(
@@ -81,7 +81,7 @@ async def test_a_kind_that_the_server_does_not_know_is_not_an_object_that_is_mis
     for asking in (cluster.list(strange), cluster.get(strange, "x", team)):
         with pytest.raises(Unavailable) as refused:
             await asking
-        assert refused.value.code == "kind-missing"
+        assert refused.value.code == "kind_missing"
 
 
 async def test_an_invalid_object_is_refused_by_the_field(cluster: Cluster, team: str) -> None:
@@ -121,7 +121,7 @@ async def test_a_json_patch_whose_test_fails_changes_nothing_and_says_so(cluster
             await cluster.json_patch(
                 AGENTS, "ada", team, [failing, {"op": "replace", "path": "/spec/priority", "value": 9}]
             )
-        assert refused.value.code == "test-failed"
+        assert refused.value.code == "test_failed"
     assert (await cluster.get(AGENTS, "ada", team))["spec"]["priority"] == 5
 
 
@@ -280,4 +280,4 @@ async def test_a_token_that_the_server_does_not_know_is_ours_to_repair(kubeconfi
             await stranger.list(AGENTS)
     finally:
         await stranger.close()
-    assert refused.value.code == "credential-refused"
+    assert refused.value.code == "credential_refused"

@@ -75,7 +75,7 @@ async def test_a_server_that_is_away_is_unavailable_and_repeating_is_safe() -> N
         for call in (log.ping(), log.live("team", "ada"), log.page("team", "ada", limit=1), log.purge(KEY)):
             with pytest.raises(Unavailable) as refused:
                 await call
-            assert refused.value.code == "log-unavailable"
+            assert refused.value.code == "log_unavailable"
         server.start()
         await log.ping()
         runtime = await producer(log)

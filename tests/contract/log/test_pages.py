@@ -116,7 +116,7 @@ async def test_a_cursor_that_is_neither_is_refused(log: Log, nonsense: str) -> N
     for place in ("after", "before", "around"):
         with pytest.raises(Invalid) as refused:
             await log.page("team", "ada", limit=5, **{place: nonsense})
-        assert refused.value.code == "invalid-cursor"
+        assert refused.value.code == "invalid_cursor"
 
 
 async def test_around_stands_alone(log: Log) -> None:

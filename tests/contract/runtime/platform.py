@@ -200,7 +200,7 @@ class Platform:
             return refused
         if self.is_deaf:
             self.unheard += 1
-            return JSONResponse({"error": "no log", "code": "log-unavailable"}, 503)
+            return JSONResponse({"error": "no log", "code": "log_unavailable"}, 503)
         post = wire.Post.model_validate_json(await request.body())
         events = [
             Numbered(each.n, from_wire(each.type, each.payload), each.generation, each.heard) for each in post.events
@@ -264,9 +264,9 @@ class Platform:
     def _refused(self, request: Request) -> Response | None:
         self.tokens.append(request.headers.get("authorization", ""))
         if self.is_gone:
-            return JSONResponse({"error": "the agent is deleted", "code": "agent-gone"}, 410)
+            return JSONResponse({"error": "the agent is deleted", "code": "agent_gone"}, 410)
         if self.is_other:
-            return JSONResponse({"error": "not the agent's current pod", "code": "not-current-pod"}, 403)
+            return JSONResponse({"error": "not the agent's current pod", "code": "not_current_pod"}, 403)
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return JSONResponse({"error": "who are you?", "code": "unauthorized"}, 401)
         return None

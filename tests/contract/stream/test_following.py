@@ -126,7 +126,7 @@ async def test_a_deleted_agent_s_readers_are_told_that_nothing_follows(world: Wo
         await world.http.delete(f"{world.api.url}/agents/ada", params={"namespace": world.namespace})
         code, reason = await ws.end()
         assert (code, "was deleted" in reason) == (4410, True)
-        assert await sse.end() == "agent-deleted"
+        assert await sse.end() == "agent_deleted"
     again = await world.writer()
     async with world.ws(after="0-0") as ws:
         await again.post(said("t", "2"))

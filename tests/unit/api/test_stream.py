@@ -16,9 +16,9 @@ from komputer.events.follow.tail import StreamEnded
         (NotFound("x"), 4404),
         (TooSlow(), 4408),
         (StreamEnded("x"), 4410),
-        (Unavailable("x", code="too-many-streams"), 4429),
+        (Unavailable("x", code="too_many_streams"), 4429),
         (Draining(), 1012),
-        (Unavailable("x", code="log-unavailable"), 1013),
+        (Unavailable("x", code="log_unavailable"), 1013),
         (KomputerError("secret"), 1011),
     ],
 )

@@ -26,7 +26,7 @@ async def test_a_websocket_where_there_is_none_is_404_with_json(path: str) -> No
     await bare.app()({**scope, "headers": headers, "extensions": extensions, "root_path": ""}, receive, send)
     head, body = sent
     assert (head["type"], head["status"]) == ("websocket.http.response.start", 404)
-    assert json.loads(body["body"]) == {"error": "there is no such route", "code": "no-route"}
+    assert json.loads(body["body"]) == {"error": "there is no such route", "code": "no_route"}
 
 
 def test_a_status_that_there_is_not_is_answered_with_those_that_there_are_as_they_are_written() -> None:

@@ -37,7 +37,7 @@ def test_the_type_belongs_to_one_message_only() -> None:
     stream = b"event: gap\ndata: 1\n\nevent: end\ndata: agent-deleted\n\ndata: 2\n\n"
     assert [(each.event, each.data) for each in messages([stream])] == [
         ("gap", "1"),
-        ("end", "agent-deleted"),
+        ("end", "agent_deleted"),
         ("", "2"),
     ]
 

@@ -75,7 +75,7 @@ def test_the_internet_may_be_called_by_https(url: str) -> None:
     ],
 )
 def test_nothing_inside_may_be_called_and_nothing_in_the_clear(url: str) -> None:
-    assert code(url, INTERNET) == "address-not-allowed"
+    assert code(url, INTERNET) == "address_not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -111,19 +111,19 @@ def test_a_laptop_may_call_its_own_servers_but_no_part_of_the_platform() -> None
     assert code("http://[::1]:9000/mcp", LAPTOP) is None
     for host in ("127.0.0.1", "127.8.9.10", "localhost", "[::1]", "[::ffff:127.0.0.1]"):
         for port in (8080, 6443):
-            assert code(f"http://{host}:{port}/mcp", LAPTOP) == "address-not-allowed", host
-    assert code("https://192.168.1.1/mcp", LAPTOP) == "address-not-allowed"
+            assert code(f"http://{host}:{port}/mcp", LAPTOP) == "address_not_allowed", host
+    assert code("https://192.168.1.1/mcp", LAPTOP) == "address_not_allowed"
 
 
 def test_networks_that_are_configured_may_be_called_and_no_others() -> None:
     assert code("http://10.1.2.3:8000/mcp", OFFICE) is None
     assert code("https://[fd00:1::5]/mcp", OFFICE) is None
     assert code("http://tools.team.svc:8000/mcp", OFFICE) is None, "judged when it is connected to"
-    assert code("http://10.2.0.1/mcp", OFFICE) == "address-not-allowed"
-    assert code("https://127.0.0.1/mcp", OFFICE) == "address-not-allowed"
+    assert code("http://10.2.0.1/mcp", OFFICE) == "address_not_allowed"
+    assert code("https://127.0.0.1/mcp", OFFICE) == "address_not_allowed"
     anything = AddressRules(networks=(ipaddress.ip_network("0.0.0.0/0"),))
-    assert code("https://169.254.169.254/", anything) == "address-not-allowed"
-    assert code("https://127.0.0.1/", anything) == "address-not-allowed"
+    assert code("https://169.254.169.254/", anything) == "address_not_allowed"
+    assert code("https://127.0.0.1/", anything) == "address_not_allowed"
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:10.0.0.1"])
@@ -214,7 +214,7 @@ def test_the_machines_own_credentials_are_out_of_reach_whatever_is_configured(te
 def test_addresses_that_iana_calls_special_or_has_not_allocated_are_refused(text: str) -> None:
     assert why_refused(ipaddress.ip_address(text), 443, INTERNET, is_https=True)
     host = f"[{text}]" if ":" in text else text
-    assert code(f"https://{host}/mcp", INTERNET) == "address-not-allowed"
+    assert code(f"https://{host}/mcp", INTERNET) == "address_not_allowed"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_secret_of_something_else_is_never_sent_anywhere(foreign: dict[str, An
     for uid in (UID, ""):
         with pytest.raises(Forbidden) as refused:
             admit(foreign, uid)
-        assert refused.value.code == "secret-not-allowed"
+        assert refused.value.code == "secret_not_allowed"
 
 
 def test_the_platforms_redis_password_is_never_sent_anywhere() -> None:

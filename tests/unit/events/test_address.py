@@ -37,7 +37,7 @@ def test_what_is_an_address(url: str) -> None:
 def test_what_is_none_is_refused(url: str, says: str) -> None:
     with pytest.raises(Invalid, match=says) as refused:
         Address(url)
-    assert refused.value.code == "redis-address"
+    assert refused.value.code == "redis_address"
 
 
 def test_a_password_stands_in_one_place_and_in_no_message(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def end_of(**payload: Any) -> schema.Event:
 def test_a_cost_that_no_task_can_have_is_refused(cost: Any) -> None:
     with pytest.raises(Invalid) as refused:
         end_of(cost_usd=cost)
-    assert (refused.value.code, refused.value.field) == ("invalid-event", "cost_usd")
+    assert (refused.value.code, refused.value.field) == ("invalid_event", "cost_usd")
     assert 0 <= money.amount(cost) <= COST_LIMIT_USD
 
 

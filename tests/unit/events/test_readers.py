@@ -142,7 +142,7 @@ def test_a_record_of_any_fields_is_read_or_refused(status: Any, headers: Any, bo
 
 def test_an_end_of_a_stream_says_why() -> None:
     text = end_message(deleted(PLACE))
-    assert messages(text) == [("", "end", "agent-deleted")]
+    assert messages(text) == [("", "end", "agent_deleted")]
     assert ": agent 'ada' in namespace 'team' was deleted\n" in text
     assert messages(end_message(KomputerError("a\nevent: end\u2028b\rdata: c", code="x"))) == [("", "end", "x")]
     assert Mismatch.code != Unreadable.code

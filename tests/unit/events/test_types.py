@@ -92,7 +92,7 @@ def test_a_long_line_is_cut_and_a_failed_tool_is_told() -> None:
 def test_a_malformed_event_is_refused_with_its_field(kind: str, payload: dict[str, Any], field: str) -> None:
     with pytest.raises(Invalid) as refused:
         from_wire(kind, payload)
-    assert (refused.value.code, refused.value.field) == ("invalid-event", field)
+    assert (refused.value.code, refused.value.field) == ("invalid_event", field)
 
 
 def test_long_texts_are_cut_and_marked() -> None:

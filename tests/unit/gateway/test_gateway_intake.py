@@ -39,11 +39,11 @@ def test_a_known_event_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("task", ["", "t1", "01japj0000000000000000000a", TASK + "A", f"{TASK}\n"])
 def test_a_task_that_nobody_could_have_assigned_is_refused(task: str) -> None:
-    assert refused("text", {"content": "Hello"}, task=task).code == "invalid-event"
+    assert refused("text", {"content": "Hello"}, task=task).code == "invalid_event"
 
 
 def test_unknown_types_and_missing_fields_are_refused() -> None:
-    assert refused("rumour", {"content": "Hello"}).code == "invalid-event"
+    assert refused("rumour", {"content": "Hello"}).code == "invalid_event"
     assert refused("text", {}).field is not None
     with pytest.raises(Invalid):
         events_of(wire.Post(term=1, events=[wire.NumberedEvent(n=1, type="text", payload={"content": "x"})]), AGENT)

@@ -61,7 +61,7 @@ def test_what_claude_sends_passes() -> None:
 
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "", None, 5, ["claude-sonnet-4-6"], "CLAUDE-SONNET-4-6"])
 def test_another_model_than_the_assigned_is_refused(model: object) -> None:
-    assert refused({**request(), "model": model}) == "model-not-assigned"
+    assert refused({**request(), "model": model}) == "model_not_assigned"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_model_is_known_by_its_alias_and_without_its_long_context(assigned: st
 
 @pytest.mark.parametrize("field", ["mcp_servers", "container", "files", "fallbacks"])
 def test_fields_that_reach_files_servers_or_other_models_are_refused(field: str) -> None:
-    assert refused(request(**{field: [{"url": "https://example.com"}]})) == "field-not-allowed"
+    assert refused(request(**{field: [{"url": "https://example.com"}]})) == "field_not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_fields_that_reach_files_servers_or_other_models_are_refused(field: str)
     ],
 )
 def test_tools_that_run_on_the_models_side_are_refused(kind: object) -> None:
-    assert refused(request(tools=[{"name": "Bash"}, {"name": "x", "type": kind}])) == "field-not-allowed"
+    assert refused(request(tools=[{"name": "Bash"}, {"name": "x", "type": kind}])) == "field_not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_tools_that_run_on_the_models_side_are_refused(kind: object) -> None:
     ],
 )
 def test_content_that_is_not_in_the_request_itself_is_refused(block: dict[str, Any]) -> None:
-    assert refused(content({"type": "text", "text": "Hi"}, block)) == "field-not-allowed"
-    assert refused(request(system=[block])) == "field-not-allowed"
+    assert refused(content({"type": "text", "text": "Hi"}, block)) == "field_not_allowed"
+    assert refused(request(system=[block])) == "field_not_allowed"
 
 
 @pytest.mark.parametrize("content", [None, 5, [None, 5, [[]]], {"type": "text"}, "text"])
@@ -133,7 +133,7 @@ def test_a_small_body_that_would_be_large_in_memory_is_not_parsed(value: bytes, 
 def test_a_models_name_that_is_longer_than_any_is_refused() -> None:
     with pytest.raises(Invalid) as refusal:
         model_of(json.dumps(request(model="claude-sonnet-" + "x" * 256)).encode())
-    assert refusal.value.code == "invalid-model"
+    assert refusal.value.code == "invalid_model"
 
 
 def test_the_refusal_is_a_sentence_for_claude_to_show() -> None:
@@ -162,7 +162,7 @@ def test_the_refusal_is_a_sentence_for_claude_to_show() -> None:
 def test_what_two_readers_may_read_differently_is_refused(raw: bytes) -> None:
     with pytest.raises(Invalid) as refusal:
         parsed(raw)
-    assert refusal.value.code == "invalid-json"
+    assert refusal.value.code == "invalid_json"
 
 
 @pytest.mark.parametrize("raw", [b'{"a":1}', b'{ "a" : 1.0, "b": "\\u00e9" }', '{"a":"é\\u0001"}'.encode()])

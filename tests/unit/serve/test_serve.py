@@ -128,7 +128,7 @@ def test_what_is_no_credential_is_refused_at_the_start(tmp_path: Path, content: 
     path.write_text(content)
     with pytest.raises(Invalid) as refused:
         CredentialFile(path, "bearer")
-    assert refused.value.code == "model-credential"
+    assert refused.value.code == "model_credential"
     assert "two" not in refused.value.message
 
 

@@ -106,11 +106,11 @@ class Body(BaseModel):
     """Other fields that are known here: an operation refuses them with a sentence of its own."""
 
     def refuse_what_is_not_built(self) -> None:
-        """Raises `Invalid` (`not-supported`) for a field of the contract that would be ignored otherwise."""
+        """Raises `Invalid` (`not_supported`) for a field of the contract that would be ignored otherwise."""
         for field in self.not_built_yet:
             if (self.model_extra or {}).get(field) not in (None, "", 0, [], {}):
                 raise Invalid(
-                    f"{field} is not supported by this version; leave it out", code="not-supported", field=field
+                    f"{field} is not supported by this version; leave it out", code="not_supported", field=field
                 )
 
 
@@ -178,7 +178,7 @@ class PatchAgent(AgentSettings):
             raise Invalid(
                 "secrets cannot be patched; POST /api/v1/agents gives an agent new ones with its next task, and "
                 "PATCH /api/v1/secrets/<agent>-secrets replaces them",
-                code="not-supported",
+                code="not_supported",
                 field="secrets",
             )
 

@@ -69,7 +69,7 @@ class CreateConnector(_ConnectorBody):
         if kind == "oauth":
             raise Invalid(
                 "authType oauth is not supported by this version; use token, header or none",
-                code="not-supported",
+                code="not_supported",
                 field="authType",
             )
         if kind == "none" and has_credential:
@@ -108,7 +108,7 @@ class PatchConnector(_ConnectorBody):
             if (self.model_extra or {}).get(field) is not None:
                 raise Invalid(
                     f"{field} cannot be changed; delete the connector and make it anew",
-                    code="not-supported",
+                    code="not_supported",
                     field=field,
                 )
         if self.header_name is not None and before.spec.auth_type != "header":

@@ -64,16 +64,16 @@ class Cursor(NamedTuple):
 
 
 def mark_of(text: str) -> Cursor:
-    """Raises `Invalid` (`invalid-cursor`)."""
+    """Raises `Invalid` (`invalid_cursor`)."""
     base, *ahead = text.split("~")
     if len(ahead) > AHEAD_LIMIT:
-        raise Invalid("the cursor names too many agents", code="invalid-cursor")
+        raise Invalid("the cursor names too many agents", code="invalid_cursor")
     found: dict[Place, int] = {}
     for part in ahead:
         where, _, event_id = part.partition(":")
         namespace, _, name = where.partition("/")
         if not (names.is_agent_name(namespace) and names.is_agent_name(name)):
-            raise Invalid(f"{text[:64]!r} is not a cursor of this stream", code="invalid-cursor")
+            raise Invalid(f"{text[:64]!r} is not a cursor of this stream", code="invalid_cursor")
         found[namespace, name] = micros_of(event_id)
     return _mark(micros_of(base), found)
 

@@ -42,7 +42,7 @@ PAUSE_S: Final = (0.05, 2.0)
 class StreamEnded(KomputerError):
     """Nothing follows: the agent was deleted, or its name belongs to another now."""
 
-    code = "agent-deleted"
+    code = "agent_deleted"
 
 
 class Ring:

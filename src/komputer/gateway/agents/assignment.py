@@ -66,19 +66,19 @@ def assignment(
 def open_task(agent: Agent, live: Live | None) -> str:
     """The task that the log shows open: it was wanted when it started (`intake.admitted`).
 
-    Raises `Forbidden` (`no-open-task`) where there is none; `Unavailable` where one is wanted that the log does not
+    Raises `Forbidden` (`no_open_task`) where there is none; `Unavailable` where one is wanted that the log does not
     show: it may have lost the start, which its runtime then repeats. For a task that is being cancelled it raises
-    `Unavailable` (`task-cancelling`): Claude asks again until its runtime interrupts it, and one that is not
+    `Unavailable` (`task_cancelling`): Claude asks again until its runtime interrupts it, and one that is not
     interrupted gets nothing.
     """
     own = live if live and live.uid == agent.metadata.uid and live.task_id else None
     if own and own.task_id and not own.has_ended and own.task_id not in agent.status.ended_tasks:
         if own.task_id == agent.spec.cancel_task_id:
-            raise Unavailable(f"The task of agent {agent.key} is being cancelled.", code="task-cancelling")
+            raise Unavailable(f"The task of agent {agent.key} is being cancelled.", code="task_cancelling")
         return own.task_id
     over = [own.task_id] if own and own.task_id and own.has_ended else []
     if isinstance(wanted(agent.spec, agent.status, over), WantedTask):
-        raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no-open-task")
+        raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no_open_task")
     raise Forbidden(
-        f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no-open-task"
+        f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no_open_task"
     )

@@ -98,9 +98,9 @@ def is_the_pod(ref: PodRef, pod: Manifest | None) -> bool:
 def judge(ref: PodRef, pod: Manifest | None, agent: Manifest | None, now: datetime) -> Manifest:
     """The agent whose current pod this is. `pod` and `agent` are what is there now under those names.
 
-    Raises `AgentGone` when the agent is deleted or being deleted, `Forbidden` (`not-current-pod`) for every other pod.
+    Raises `AgentGone` when the agent is deleted or being deleted, `Forbidden` (`not_current_pod`) for every other pod.
     """
-    stranger = Forbidden(f"Pod {ref.namespace}/{ref.name} is not an agent's current pod.", code="not-current-pod")
+    stranger = Forbidden(f"Pod {ref.namespace}/{ref.name} is not an agent's current pod.", code="not_current_pod")
     if not ref.agent:
         raise stranger
     if agent is None or agent["metadata"].get("deletionTimestamp"):
@@ -193,7 +193,7 @@ class Identity:
             agent = Agent.model_validate(manifest)
         except ValidationError as error:
             log.error("agent not understood", agent="/".join(place), fields=[each["loc"] for each in error.errors()])
-            raise Unavailable(f"Agent {'/'.join(place)} is not as we know agents.", code="agent-unreadable") from None
+            raise Unavailable(f"Agent {'/'.join(place)} is not as we know agents.", code="agent_unreadable") from None
         self._typed[place] = agent
         return agent
 
@@ -209,4 +209,4 @@ async def _asked(call: Callable[[], Awaitable[T]]) -> T:
     except NotFound:
         raise
     except (Unavailable, Forbidden) as error:
-        raise Unavailable("The Kubernetes API does not answer; try again.", code="kubernetes-unavailable") from error
+        raise Unavailable("The Kubernetes API does not answer; try again.", code="kubernetes_unavailable") from error

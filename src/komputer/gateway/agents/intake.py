@@ -30,17 +30,17 @@ log = structlog.get_logger(__name__)
 
 def events_of(post: wire.Post, agent: Agent) -> list[Numbered]:
     """The events as the log takes them: texts cut, and a start under no other model than the agent's. Raises `Invalid`
-    (`invalid-event`) naming the first that cannot be one."""
+    (`invalid_event`) naming the first that cannot be one."""
     return [_event(numbered, agent) for numbered in post.events]
 
 
 def _event(numbered: wire.NumberedEvent, agent: Agent) -> Numbered:
     event = schema.from_wire(numbered.type, numbered.payload)
     if isinstance(event, schema.UserMessage):
-        raise Invalid(f"event {numbered.n}: an agent does not speak to itself", code="invalid-event", field="type")
+        raise Invalid(f"event {numbered.n}: an agent does not speak to itself", code="invalid_event", field="type")
     # That the task is one of this agent's own, and open, is the log's to judge.
     if TASK_ID.fullmatch(event.task_id) is None:
-        raise Invalid(f"event {numbered.n}: task_id is no task's id", code="invalid-event", field="task_id")
+        raise Invalid(f"event {numbered.n}: task_id is no task's id", code="invalid_event", field="task_id")
     if isinstance(event, schema.TaskStarted) and not serves(agent.spec.model, event.model):
         # The log is believed when it says which model a task was started with (see model.py).
         event = event.model_copy(update={"model": agent.spec.model})
@@ -87,7 +87,7 @@ def bounded(event: schema.Event) -> schema.Event:
         return event.model_copy(update={"input": {}, "truncated": True})
     if isinstance(event, schema.TaskCompleted):
         return event.model_copy(update={"usage": {}, "last_usage": {}, "truncated": True})
-    raise Invalid(f"event {event.type}: larger than {EVENT_LIMIT_BYTES // 1024} KiB", code="invalid-event")
+    raise Invalid(f"event {event.type}: larger than {EVENT_LIMIT_BYTES // 1024} KiB", code="invalid_event")
 
 
 class Intake:
@@ -104,7 +104,7 @@ class Intake:
         if body.format_version > wire.FORMAT_VERSION:
             raise Invalid(
                 f"This gateway speaks format {wire.FORMAT_VERSION}; the runtime is newer. Update the gateway first.",
-                code="format-version",
+                code="format_version",
             )
         try:
             welcome = await self._log.hello(
@@ -144,7 +144,7 @@ class Intake:
         now = asyncio.get_running_loop().time()
         due = max(now, self._due.get(uid, 0.0))
         if due > now + READ_WAIT_S:
-            raise Unavailable("The agent speaks of too many tasks that it was not given.", code="too-many-requests")
+            raise Unavailable("The agent speaks of too many tasks that it was not given.", code="too_many_requests")
         self._due[uid] = due + READ_EVERY_S
         await asyncio.sleep(due - now)
 

@@ -20,7 +20,7 @@ class OpenTasks:
         self._seen: dict[str, Live] = {}
 
     async def of(self, caller: PodIdentity) -> str:
-        """Raises `Forbidden` (`no-open-task`), `Unavailable`."""
+        """Raises `Forbidden` (`no_open_task`), `Unavailable`."""
         key = caller.key
         seen = self._seen.get(key.uid)
         try:

@@ -120,7 +120,7 @@ class AssignmentStreams:
         stream, place = Stream(caller.pod), (caller.pod.namespace, caller.agent.metadata.name)
         before = self._open.get(place)
         if self._is_draining or (before is None and len(self._open) >= self._limit):
-            raise Unavailable("This gateway takes no more assignment streams now; try again.", code="too-many-streams")
+            raise Unavailable("This gateway takes no more assignment streams now; try again.", code="too_many_streams")
         if before:
             before.end()
         self._open[place] = stream

@@ -87,7 +87,7 @@ class ConnectorProxy:
     async def _message(self, scope: Scope, receive: Receive, take: Take) -> bytes | None:
         """The body of a POST. Raises `Invalid`, and as `take` does."""
         if scope["query_string"]:
-            raise Invalid("A connector takes no query.", code="query-not-allowed")
+            raise Invalid("A connector takes no query.", code="query_not_allowed")
         if scope["method"] != "POST":
             return None
         return await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES, take)
@@ -122,14 +122,14 @@ class ConnectorProxy:
         if name not in (caller.agent.spec.connectors or ()) or not is_connector_name(name):
             raise Forbidden(
                 f"Connector {name[:100]!r} is not attached to agent {caller.agent.metadata.name!r} any more.",
-                code="connector-not-attached",
+                code="connector_not_attached",
             )
         manifest = await self._connectors.find(caller.key.namespace, name)
         if manifest is None:
-            raise NotFound(f"There is no connector {name[:100]!r}; it was deleted.", code="connector-not-found")
+            raise NotFound(f"There is no connector {name[:100]!r}; it was deleted.", code="connector_not_found")
         connector = typed(manifest)
         if connector.spec.disabled:
-            raise Forbidden(f"Connector {name!r} is disabled.", code="connector-disabled")
+            raise Forbidden(f"Connector {name!r} is disabled.", code="connector_disabled")
         return connector
 
     async def _pass_on(

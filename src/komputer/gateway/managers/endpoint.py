@@ -125,7 +125,7 @@ class Managers:
 
     async def _turn(self, caller: PodIdentity) -> Turn:
         if caller.agent.spec.role != "manager":
-            raise Forbidden(f"Agent {caller.agent.key} is a worker: it has no agents.", code="not-a-manager")
+            raise Forbidden(f"Agent {caller.agent.key} is a worker: it has no agents.", code="not_a_manager")
         return Turn(caller, await self._open_tasks.of(caller))
 
     # ---- MCP ------------------------------------------------------------------------------------------------------
@@ -200,12 +200,12 @@ class Managers:
             task_id = wait.task_id or waiting.newest_task(manifest)
             tasks.append(waiting.WaitRequest(wait.agent, manifest["metadata"]["uid"], task_id))
         if turn.manager.metadata.name in {task.name for task in tasks}:
-            raise Conflict("an agent does not wait for itself: it would never end", code="own-task")
+            raise Conflict("an agent does not wait for itself: it would never end", code="own_task")
 
         async def still() -> None:
             now = self._identity.known(turn.caller.pod)
             if now.agent.spec.cancel_task_id == turn.task or (await self._turn(now)).task != turn.task:
-                raise Conflict("the task that waited is over", code="task-over")
+                raise Conflict("the task that waited is over", code="task_over")
 
         async def tell(done: int, text: str) -> None:
             await context.session.report_progress(done, len(tasks), text)

@@ -45,11 +45,11 @@ def line_of(manifest: Manifest, look: Look) -> list[str]:
 
 
 def require_own(manager: Agent, manifest: Manifest, look: Look) -> None:
-    """Raises `Forbidden` (`not-your-agent`) for an agent that neither the manager nor one of its agents made."""
+    """Raises `Forbidden` (`not_your_agent`) for an agent that neither the manager nor one of its agents made."""
     if manager.metadata.uid not in line_of(manifest, look):
         name = manifest["metadata"]["name"]
         raise Forbidden(
-            f"agent {name!r} is not one of yours: you act only on agents that you made", code="not-your-agent"
+            f"agent {name!r} is not one of yours: you act only on agents that you made", code="not_your_agent"
         )
 
 
@@ -65,32 +65,32 @@ def children(manager: Agent, manifests: Iterable[Manifest]) -> list[Manifest]:
 
 
 def require_room(manager: Agent, manifest: Manifest, look: Look, siblings: int, config: Config | None) -> None:
-    """Raises `Forbidden` (`too-deep`, `too-many-agents`) where the platform's limits allow no further agent."""
+    """Raises `Forbidden` (`too_deep`, `too_many_agents`) where the platform's limits allow no further agent."""
     limits = config.spec if config else DEFAULTS
     depth = len(line_of(manifest, look)) + 1
     if depth > limits.max_agent_depth:
         raise Forbidden(
             f"agents are nested at most {limits.max_agent_depth} deep here, and yours would be {depth}: "
             "do this part yourself",
-            code="too-deep",
+            code="too_deep",
         )
     if siblings >= limits.max_agents_per_manager:
         raise Forbidden(
             f"you have {siblings} agents, as many as you may have: give the task to one of them, or delete one",
-            code="too-many-agents",
+            code="too_many_agents",
         )
 
 
 def settings_of_child(
     manager: Agent, role: Role, model: str | None, system_prompt: str | None, connectors: list[str]
 ) -> Manifest:
-    """The spec of an agent that has no more than its manager. Raises `Invalid` (`not-yours-to-give`)."""
+    """The spec of an agent that has no more than its manager. Raises `Invalid` (`not_yours_to_give`)."""
     spec = manager.spec
     if extra := sorted(set(connectors) - set(spec.connectors or ())):
         raise Invalid(
             f"you have no connector {extra[0][:100]!r}, so your agents cannot have it; yours are: "
             + (", ".join(sorted(spec.connectors or ())) or "none"),
-            code="not-yours-to-give",
+            code="not_yours_to_give",
             field="connectors",
         )
     found: dict[str, Any] = {

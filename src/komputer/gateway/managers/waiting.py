@@ -40,7 +40,7 @@ def newest_task(manifest: Manifest) -> str:
         return found.id
     task = agent.status.last_task_id or (agent.spec.task.id if agent.spec.task else None)
     if task is None:
-        raise Invalid(f"agent {agent.metadata.name!r} has no task yet", code="no-task")
+        raise Invalid(f"agent {agent.metadata.name!r} has no task yet", code="no_task")
     return task
 
 
@@ -67,7 +67,7 @@ async def report(agents: Agents, log: Log, namespace: str, asked: WaitRequest) -
     task = wanted(agent.spec, agent.status)
     if (isinstance(task, WantedTask) and task.id == asked.task_id) or (own and own.task_id == asked.task_id):
         return None
-    raise Invalid(f"agent {asked.name!r} has no task {asked.task_id[:64]!r}", code="no-such-task")
+    raise Invalid(f"agent {asked.name!r} has no task {asked.task_id[:64]!r}", code="no_such_task")
 
 
 async def _end(log: Log, namespace: str, asked: WaitRequest) -> dict[str, Any] | None:

@@ -90,7 +90,7 @@ class ModelProxy:
         held.enter_context(self._under_way.held(caller.key.uid, 1))
         take = held.enter_context(self._held_bytes.held(caller.key.uid))
         if scope["query_string"] not in QUERIES:
-            raise Invalid("Of the query only beta=true is passed on.", code="query-not-allowed")
+            raise Invalid("Of the query only beta=true is passed on.", code="query_not_allowed")
         looking = asyncio.create_task(self._open_tasks.of(caller))
         try:  # the log answers while the body is read
             raw = await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES, take)

@@ -43,9 +43,9 @@ def parsed(raw: bytes) -> dict[str, Any]:
             body = None  # it may be large: one at a time
             body = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise Invalid("The request is not JSON that every reader reads alike.", code="invalid-json") from error
+        raise Invalid("The request is not JSON that every reader reads alike.", code="invalid_json") from error
     if not isinstance(body, dict):
-        raise Invalid("The request must be a JSON object.", code="invalid-json")
+        raise Invalid("The request must be a JSON object.", code="invalid_json")
     return body
 
 
@@ -68,7 +68,7 @@ def model_of(raw: bytes) -> object:
     admit(body)
     model: object = body.get("model")
     if isinstance(model, str) and len(model) > MODEL_LIMIT:
-        raise Invalid(f"The model's name is longer than {MODEL_LIMIT} characters.", code="invalid-model")
+        raise Invalid(f"The model's name is longer than {MODEL_LIMIT} characters.", code="invalid_model")
     return model
 
 
@@ -77,7 +77,7 @@ def admit_model(model: object, assigned: Collection[str]) -> None:
     if not isinstance(model, str) or not any(serves(name, model) for name in assigned):
         raise Forbidden(
             f"This agent may not use the model {_shown(model)}; it is assigned {' or '.join(sorted(assigned))}.",
-            code="model-not-assigned",
+            code="model_not_assigned",
         )
 
 
@@ -124,7 +124,7 @@ def _blocks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _refused(what: str) -> Forbidden:
     return Forbidden(
-        f"The platform does not pass on {what}: it reaches stored files or other servers.", code="field-not-allowed"
+        f"The platform does not pass on {what}: it reaches stored files or other servers.", code="field_not_allowed"
     )
 
 

@@ -38,7 +38,7 @@ class Vertex:
             asked = str(body["model"])[:80]
             raise Invalid(
                 f"Vertex AI has no model {asked!r}: its names have letters, digits, '.', '@', '_' and '-'.",
-                code="model-not-on-vertex",
+                code="model_not_on_vertex",
             )
         models = f"/projects/{self.project}/locations/{self.region}/publishers/anthropic/models"
         if path.endswith("/count_tokens"):

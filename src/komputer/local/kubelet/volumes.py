@@ -19,7 +19,7 @@ TOKEN_SHARE = 0.8
 class NotMounted(KomputerError):
     """A volume cannot be made yet: the pod waits, and the message says for what."""
 
-    code = "not-mounted"
+    code = "not_mounted"
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -86,7 +86,7 @@ class Reconciler:
         heard = await self._hear(agent)
         again = await self._advance(agent, manifest, heard)
         if not heard.answers:
-            raise Unavailable("the log does not answer; children and conditions were seen to", code="log-unavailable")
+            raise Unavailable("the log does not answer; children and conditions were seen to", code="log_unavailable")
         return again
 
     async def _advance(self, agent: Agent, manifest: Manifest, heard: LogState) -> timedelta | None:

@@ -316,7 +316,7 @@ class Agents:
                     return
             elif asyncio.get_running_loop().time() > deadline:
                 raise Unavailable(
-                    f"the previous cancel of agent {name!r} is not accounted yet; try again", code="cancel-pending"
+                    f"the previous cancel of agent {name!r} is not accounted yet; try again", code="cancel_pending"
                 )
             else:
                 await asyncio.sleep(0.05)
@@ -342,7 +342,7 @@ class Agents:
         raise Conflict(f"agent {name!r} {sentence}", code="idle")
 
     async def compact(self, namespace: str, name: str, instructions: str | None, request: str | None = None) -> None:
-        """Summarises the conversation of an idle agent. Raises `Busy`, and `Conflict` (`no-conversation`) where there
+        """Summarises the conversation of an idle agent. Raises `Busy`, and `Conflict` (`no_conversation`) where there
         is nothing to summarise yet."""
         command = f"/compact {' '.join((instructions or '').split())}".strip()
         task = NewTask(request or str(ULID()), command, kind="compact")
@@ -353,7 +353,7 @@ class Agents:
             if await self._is_idle(manifest, is_fresh=is_fresh) and not await self._has_conversation(manifest):
                 raise Conflict(
                     f"agent {name!r} has no conversation yet; assign a task first, compact later",
-                    code="no-conversation",
+                    code="no_conversation",
                 )
             return await self._assign(manifest, task, {}, [], is_fresh=is_fresh)
 
@@ -391,13 +391,13 @@ class Agents:
             if not is_connector_name(connector) or await self._connectors.find(namespace, connector) is None:
                 raise Invalid(
                     f"there is no connector {connector[:100]!r} in namespace {namespace!r}",
-                    code="unknown-connector",
+                    code="unknown_connector",
                     field="connectors",
                 )
 
 
 def _gone(namespace: str, name: str) -> NotFound:
-    return NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent-not-found")
+    return NotFound(f"there is no agent {name!r} in namespace {namespace!r}", code="agent_not_found")
 
 
 def _is_expected(manifest: Manifest, only_if: Collection[str] | None, *, is_fresh: bool) -> bool:

@@ -36,13 +36,13 @@ class SecretStore:
             except NotFound:
                 raise Invalid(
                     f"secretRefs: there is no Secret {name!r} in namespace {namespace!r}",
-                    code="unknown-secret",
+                    code="unknown_secret",
                     field="secretRefs",
                 ) from None
             if not secret.is_for_agents(found, self._configs()):
                 raise Invalid(
                     f"secretRefs: Secret {name!r} is the platform's own or a connector's, and not for agents",
-                    code="unusable-secret",
+                    code="unusable_secret",
                     field="secretRefs",
                 )
 
@@ -68,7 +68,7 @@ class SecretStore:
                     raise Conflict(
                         f"there is a Secret {namespace}/{names.secrets_name(name)} that is not this agent's; "
                         "rename or delete it, or name the agent otherwise",
-                        code="secret-exists",
+                        code="secret_exists",
                     )
                 if not _may_take(found, request, agent):
                     await self._remove_abandoned(found)
@@ -78,7 +78,7 @@ class SecretStore:
                     changes.append({"op": "add", "path": "/metadata/ownerReferences", "value": [_owner(agent)]})
                 await self._cluster.json_patch(SECRETS, found["metadata"]["name"], namespace, [*_same(found), *changes])
             except (Conflict, NotFound) as moved:
-                if moved.code in ("secret-exists", "secret-in-use"):
+                if moved.code in ("secret_exists", "secret_in_use"):
                     raise
                 continue
             return str(found["metadata"]["uid"])
@@ -90,7 +90,7 @@ class SecretStore:
         if not found["metadata"].get("ownerReferences") and datetime.now(UTC) - made_at < ABANDONED_AFTER:
             raise Conflict(
                 f"another request is just making agent {found['metadata']['labels'][names.AGENT_LABEL]!r}; try again",
-                code="secret-in-use",
+                code="secret_in_use",
             )
         metadata = found["metadata"]
         await self._cluster.delete(SECRETS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
@@ -155,7 +155,7 @@ class SecretStore:
         try:
             await self._cluster.json_patch(SECRETS, name, namespace, operations)
         except Conflict as replaced:
-            raise NotFound(f"Secret {name!r} was deleted meanwhile", code="secret-not-found") from replaced
+            raise NotFound(f"Secret {name!r} was deleted meanwhile", code="secret_not_found") from replaced
 
     async def delete(self, namespace: str, name: str) -> None:
         found = await self._ours(namespace, name)
@@ -165,12 +165,12 @@ class SecretStore:
         try:
             found = await self._cluster.get(SECRETS, name, namespace)
         except NotFound:
-            raise NotFound(f"there is no Secret {name!r} in namespace {namespace!r}", code="secret-not-found") from None
+            raise NotFound(f"there is no Secret {name!r} in namespace {namespace!r}", code="secret_not_found") from None
         if not secret.is_managed(found):
             raise Forbidden(
                 f"Secret {name!r} in namespace {namespace!r} was not made by this API, so it is not changed here; "
                 "use kubectl",
-                code="not-ours",
+                code="not_ours",
             )
         return found
 

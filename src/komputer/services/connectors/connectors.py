@@ -56,7 +56,7 @@ class Connectors:
         """As it is; asked for where the cache does not know it. Raises `NotFound`."""
         if (manifest := await self._cache.find(namespace, name)) is None:
             raise NotFound(
-                f"there is no connector {name[:100]!r} in namespace {namespace!r}", code="connector-not-found"
+                f"there is no connector {name[:100]!r} in namespace {namespace!r}", code="connector_not_found"
             )
         return typed(manifest)
 
@@ -199,7 +199,7 @@ class Connectors:
         try:
             manifest = await self._cluster.get(CONNECTORS, name, namespace)
         except NotFound:
-            raise NotFound(f"connector {name!r} was deleted meanwhile", code="connector-not-found") from None
+            raise NotFound(f"connector {name!r} was deleted meanwhile", code="connector_not_found") from None
         return typed(manifest)
 
     async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
@@ -237,14 +237,14 @@ class Connectors:
         except NotFound:
             raise Invalid(
                 f"there is no Secret {ref['name'][:100]!r} in namespace {namespace!r}: make it first, or give a token",
-                code="secret-not-found",
+                code="secret_not_found",
                 field="authSecretName",
             ) from None
         credentials.admit(secret, uid, self._configs())
         if ref["key"] not in (secret.get("data") or {}):
             raise Invalid(
                 f"Secret {ref['name']!r} has no key {ref['key'][:100]!r}",
-                code="secret-not-found",
+                code="secret_not_found",
                 field="authSecretKey",
             )
 
@@ -298,7 +298,7 @@ def typed(manifest: Manifest) -> Connector:
         where = ".".join(str(part) for part in wrong.errors(include_input=False)[0]["loc"])
         raise Unavailable(
             f"connector {metadata['namespace']}/{metadata['name']} is not as we know connectors: see {where}",
-            code="connector-unreadable",
+            code="connector_unreadable",
         ) from None
 
 

@@ -43,7 +43,7 @@ def admit(secret: Manifest, connector_uid: str, configs: Iterable[Config] = ()) 
     labels: dict[str, Any] = metadata.get("labels") or {}
     refusal = Forbidden(
         f"Secret {metadata['name']!r} is not for connectors; name one of your own, or give a token",
-        code="secret-not-allowed",
+        code="secret_not_allowed",
     )
     if secret.get("type") not in (None, "", "Opaque"):
         raise refusal

@@ -50,7 +50,7 @@ class ToolListings:
         """Raises `ServerFailed`; `Conflict` for a connector that is disabled."""
         name = connector.metadata.name
         if connector.spec.disabled:
-            raise Conflict(f"connector {name!r} is disabled; enable it first", code="connector-disabled")
+            raise Conflict(f"connector {name!r} is disabled; enable it first", code="connector_disabled")
         try:
             credential = await self._credentials.of(connector, self._configs())
             tools = await tools_of(self._outward, connector.spec.url, credential)
