@@ -5,7 +5,7 @@ from typing import Any
 from komputer.domain.agent import digest_of
 from komputer.events.entries import Live
 from komputer.services.agents import claim
-from komputer.services.agents.view import agent_body, running_task
+from komputer.services.agents.view import agent_view, running_task
 
 T1, T2, M1 = ("01ARZ3NDEKTSV4RRFFQ69G5FA" + end for end in "VWX")
 
@@ -62,16 +62,16 @@ def test_the_claim_covers_the_manifests_task_that_it_saw() -> None:
 
 def test_an_agent_is_busy_from_the_claim_on_and_until_its_task_has_ended() -> None:
     recorded = {"digest": digest_of("Do it."), "id": T1}
-    assert agent_body(agent(), None)["taskStatus"] == "InProgress"
-    assert agent_body(agent(manifestTask=recorded), live(T1, False))["taskStatus"] == "InProgress"
-    assert agent_body(agent(manifestTask=recorded), live(T1, True))["taskStatus"] == "Complete"
+    assert agent_view(agent(), None).task_status == "InProgress"
+    assert agent_view(agent(manifestTask=recorded), live(T1, False)).task_status == "InProgress"
+    assert agent_view(agent(manifestTask=recorded), live(T1, True)).task_status == "Complete"
     assert running_task_of(agent(manifestTask=recorded), live(T1, True)) is None
 
 
 def test_what_an_earlier_agent_of_the_name_did_counts_for_nothing() -> None:
-    body = agent_body(agent(), live(T1, True, uid="u0"))
-    assert body["taskStatus"] == "InProgress"
-    assert "lastTaskMessage" not in body
+    view = agent_view(agent(), live(T1, True, uid="u0"))
+    assert view.task_status == "InProgress"
+    assert view.last_task_message is None
 
 
 def running_task_of(manifest: dict[str, Any], seen: Live) -> str | None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komputer.api.costs import Costs
 from komputer.domain import money
 from komputer.domain.errors import Invalid
 from komputer.domain.money import COST_LIMIT_USD
 from komputer.events import schema
+from komputer.services.costs import Costs
 
 TASK = "01M85YRSC75NS6QDFF19GM95DJ"
 AMOUNTS = st.decimals(0, 1000, places=9)
@@ -75,7 +75,7 @@ def test_the_breakdown_tells_each_task_exactly_also_of_events_that_are_not_exact
     for n, cost in enumerate(costs):
         payload = {"task_id": f"t{n}", "cost_usd": float(cost) + 1e-15}
         found.add(json.dumps({"type": "error", "timestamp": "", "payload": payload}).encode())
-    assert [Decimal(json.dumps(task["costUSD"])) for task in found.tasks()] == costs
+    assert [Decimal(json.dumps(task.to_wire()["costUSD"])) for task in found.tasks()] == costs
 
 
 JSON = st.recursive(
@@ -94,7 +94,7 @@ def test_whatever_an_event_holds_the_breakdown_tells_the_others(kind: str, paylo
     found = Costs(with_events=True)
     found.add(json.dumps({"type": kind, "timestamp": "", "payload": payload}).encode())
     found.add(json.dumps({"type": "error", "timestamp": "", "payload": {"task_id": "t2", "cost_usd": 0.5}}).encode())
-    assert found.tasks()[-1]["costUSD"] == 0.5
+    assert found.tasks()[-1].cost_usd == 0.5
 
 
 def test_amounts_read_as_their_decimal_string() -> None:

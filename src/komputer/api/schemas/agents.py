@@ -1,10 +1,11 @@
 """What clients send and get: JSON bodies, checked at the border."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
 from pydantic.alias_generators import to_camel
 
+from komputer.api.schemas.responses import ResponseBase
 from komputer.domain import labels as labelling
 from komputer.domain import names, secret
 from komputer.domain.agent import (
@@ -16,8 +17,10 @@ from komputer.domain.agent import (
     ToolName,
     is_model_alias,
 )
+from komputer.domain.base import WireModel
 from komputer.domain.errors import Invalid
 from komputer.events.schema import TEXT_LIMIT
+from komputer.services.agents.view import AgentSummary, AgentView
 
 KEPT_WHERE_EMPTY = ("model", "templateRef", "role")
 """Fields that an empty text in `POST /agents` leaves as they are."""
@@ -105,7 +108,7 @@ class Body(BaseModel):
     refused_elsewhere: ClassVar[tuple[str, ...]] = ()
     """Other fields that are known here: an operation refuses them with a sentence of its own."""
 
-    def refuse_what_is_not_built(self) -> None:
+    def refuse_unsupported(self) -> None:
         """Raises `Invalid` (`not_supported`) for a field of the contract that would be ignored otherwise."""
         for field in self.not_built_yet:
             if (self.model_extra or {}).get(field) not in (None, "", 0, [], {}):
@@ -172,8 +175,8 @@ class PatchAgent(AgentSettings):
     instructions: Instructions | None = None
     remove_labels: LabelKeys | None = None
 
-    def refuse_what_is_not_built(self) -> None:
-        super().refuse_what_is_not_built()
+    def refuse_unsupported(self) -> None:
+        super().refuse_unsupported()
         if (self.model_extra or {}).get("secrets") is not None:
             raise Invalid(
                 "secrets cannot be patched; POST /api/v1/agents gives an agent new ones with its next task, and "
@@ -218,91 +221,41 @@ class Compact(Body):
     instructions: Annotated[str, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] | None = None
 
 
-class ResponseBase(BaseModel):
-    """What answers to a body have in common."""
-
-    warnings: Annotated[list[str] | None, Field(description="What of the body has no effect, such as a typo.")] = None
-
-
-class MessageAccepted(ResponseBase):
-    """The message's event id, and the task to which it was said."""
-
-    status: str
-    name: str
-    id: str
-    taskID: str
-
-
-class AgentCreated(ResponseBase):
+class AgentCreated(AgentSummary, ResponseBase):
     """The answer to `POST /agents`."""
 
-    name: str
-    namespace: str
-    model: str
-    status: str
-    createdAt: str
+
+class AgentResponse(AgentView, ResponseBase):
+    """An agent as of now. `taskStatus` and `lastTaskMessage` may be newer than the resource's status."""
 
 
-class AgentResponse(ResponseBase):
-    """An agent, as of now: `taskStatus` and `lastTaskMessage` are newer than the resource's status."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-    namespace: str
-    model: str
-    status: str
-    createdAt: str
-    taskStatus: str | None = None
-    lastTaskMessage: str | None = None
-    lastTaskOutcome: str | None = None
-    lastTaskCostUSD: str | None = None
-    totalCostUSD: str | None = None
-    allowedTools: list[str] | None = None
-    disallowedTools: list[str] | None = None
-    effort: str | None = None
-    labels: dict[str, str] | None = None
-    secrets: list[str] | None = None
-    errors: Annotated[
-        list[str] | None, Field(description="What of the resource is not as this version knows it, and is not shown.")
-    ] = None
-
-
-class AgentListFacets(BaseModel):
-    """What a list may be filtered by: `key=value` of the labels that people gave, and namespaces."""
+class AgentListFacets(WireModel):
+    """What a list may be filtered by: `key=value` of the labels that users have set, and namespaces."""
 
     labels: list[str]
     namespaces: list[str]
 
 
-class AgentList(BaseModel):
-    agents: list[AgentResponse]
+class AgentList(WireModel):
+    """One page of agents. `total` counts all that match the filters."""
+
+    agents: list[AgentView]
     total: int
-    nextOffset: int | None = None
+    next_offset: Annotated[int | None, Field(description="`offset` of the next page; absent on the last one.")] = None
     facets: AgentListFacets
 
 
-class EventBody(BaseModel):
-    id: str
-    agentName: str
-    namespace: str
-    type: str
-    timestamp: str
-    payload: dict[str, Any]
+class MessageAccepted(ResponseBase):
+    """The message was stored as the event `id`, for the task `taskID`."""
 
-
-class EventPage(BaseModel):
-    agent: str
-    events: list[EventBody]
-    gap: bool | None = None
-    cut: bool | None = None
-
-
-class Done(ResponseBase):
-    status: str
+    status: Literal["accepted"]
     name: str
+    id: str
+    task_id: Annotated[str, Field(alias="taskID")]
 
 
-class ErrorBody(BaseModel):
-    error: str
-    code: str
+class AgentStatus(ResponseBase):
+    """The accepted operation and the agent's name."""
+
+    status: Literal["cancelling", "compacting"]
+    name: str

@@ -1,14 +1,19 @@
-"""What clients send and get of connectors: JSON bodies, checked at the border."""
+"""Requests and responses of `/api/v1/connectors` and `/api/v1/connector-templates`."""
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from komputer.api.schemas.agents import Body, Name, ResponseBase
+from komputer.api.schemas.agents import Body, Name
+from komputer.api.schemas.responses import Deleted, ResponseBase
 from komputer.api.validation import SECRET_KEY, SECRET_NAME
+from komputer.domain.base import WireModel
 from komputer.domain.connector import CLAUDE_NAMES, RESERVED_NAMES, SERVICE, URL_LIMIT, AuthType, Connector, may_be_set
 from komputer.domain.errors import Invalid
 from komputer.services.connectors.connectors import Auth
+from komputer.services.connectors.templates import ConnectorTemplate
+from komputer.services.connectors.tools import Tool
+from komputer.services.connectors.view import ConnectorView
 
 
 def _header(value: Any) -> Any:
@@ -107,7 +112,7 @@ class PatchConnector(_ConnectorBody):
         for field in self.refused_elsewhere:
             if (self.model_extra or {}).get(field) is not None:
                 raise Invalid(
-                    f"{field} cannot be changed; delete the connector and make it anew",
+                    f"{field} cannot be changed; delete the connector and create it again",
                     code="not_supported",
                     field=field,
                 )
@@ -127,47 +132,29 @@ class PatchConnector(_ConnectorBody):
         return given
 
 
-class HealthBody(BaseModel):
-    state: str
-    at: str | None = None
-    code: str | None = None
-    reason: str | None = None
-
-
-class ConnectorResponse(ResponseBase):
+class ConnectorResponse(ConnectorView, ResponseBase):
     """A connector as of now. `attachedAgents` and `agentNames` are counted at each answer."""
 
-    model_config = ConfigDict(extra="allow")
 
-    name: str
-    namespace: str
-    service: str
-    displayName: str
-    url: str
-    type: str
-    authType: str
-    attachedAgents: int
-    agentNames: list[str]
-    disabled: bool
-    createdAt: str
-    health: HealthBody
-    headerName: str | None = None
-    authSecretName: str | None = None
-    authSecretKey: str | None = None
+class ConnectorList(WireModel):
+    """Connectors, ordered by namespace and name."""
+
+    connectors: list[ConnectorView]
 
 
-class ConnectorList(BaseModel):
-    connectors: list[ConnectorResponse]
+class ConnectorDeleted(Deleted):
+    """`agentNames` are the agents that named the connector."""
+
+    agent_names: list[str] | None = None
 
 
-class ToolBody(BaseModel):
-    name: str
-    description: str
+class ToolList(WireModel):
+    """The tools that a connector's server offers."""
+
+    tools: list[Tool]
 
 
-class ToolList(BaseModel):
-    tools: list[ToolBody]
+class ConnectorTemplateList(WireModel):
+    """The catalogue of well-known servers."""
 
-
-class ConnectorTemplateList(BaseModel):
-    templates: list[dict[str, Any]]
+    templates: list[ConnectorTemplate]

@@ -51,6 +51,12 @@ def new_agent(
     }
 
 
+def with_defaults(settings: Manifest) -> Manifest:
+    """Return the settings of a new agent: those that the request names, and the platform's defaults."""
+    defaults = {"model": names.DEFAULT_MODEL, "templateRef": names.DEFAULT_TEMPLATE, "role": "manager"}
+    return defaults | {field: value for field, value in settings.items() if value is not None}
+
+
 def _test(manifest: Manifest, *path: str) -> Operation:
     """A test that the field at `path` is what it is in `manifest`, also if that is: not there."""
     value: Any = manifest

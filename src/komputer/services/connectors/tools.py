@@ -12,6 +12,7 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from komputer.domain.base import WireModel
 from komputer.domain.config import Config
 from komputer.domain.connector import Connector
 from komputer.domain.errors import Conflict, ServerFailed, Unavailable
@@ -35,6 +36,13 @@ VALUES_LIMIT: Final = 200_000
 length: 1 MiB of `{},{},` takes 320 MB. A thousand tools with schemas of 2 KiB have about 120 000."""
 
 
+class Tool(WireModel):
+    """A tool that a connector's server offers."""
+
+    name: str
+    description: str
+
+
 class ToolListings:
     """Asks with the connector's credential, and writes down what came of it."""
 
@@ -46,7 +54,7 @@ class ToolListings:
         self._health = health
         self._configs = configs
 
-    async def of(self, connector: Connector) -> list[dict[str, Any]]:
+    async def of(self, connector: Connector) -> list[Tool]:
         """Raises `ServerFailed`; `Conflict` for a connector that is disabled."""
         name = connector.metadata.name
         if connector.spec.disabled:
@@ -66,7 +74,7 @@ class ToolListings:
             await self._health.note(place, connector.metadata.uid, code, reason)
 
 
-async def tools_of(outward: EgressClient, url: str, credential: ConnectorCredential | None) -> list[dict[str, Any]]:
+async def tools_of(outward: EgressClient, url: str, credential: ConnectorCredential | None) -> list[Tool]:
     """Name and description of each tool. Raises `ServerFailed`."""
     way = _Through(outward, credential)
     try:
@@ -84,12 +92,12 @@ async def tools_of(outward: EgressClient, url: str, credential: ConnectorCredent
         raise _translated(error) from None
 
 
-async def _listed(way: "_Through", url: str) -> list[dict[str, Any]]:
+async def _listed(way: "_Through", url: str) -> list[Tool]:
     async with (
         httpx2.AsyncClient(transport=way, trust_env=False, timeout=WITHIN_S) as http,
         Client(streamable_http_client(url, http_client=http), read_timeout_seconds=WITHIN_S) as client,
     ):
-        found: list[dict[str, Any]] = []
+        found: list[Tool] = []
         cursor: str | None = None
         for _ in range(PAGES):
             page = await client.list_tools(cursor=cursor)
@@ -100,8 +108,8 @@ async def _listed(way: "_Through", url: str) -> list[dict[str, Any]]:
         return found
 
 
-def _tool(tool: mcp_types.Tool) -> dict[str, Any]:
-    return {"name": tool.name[:NAME_LIMIT], "description": (tool.description or "")[:DESCRIPTION_LIMIT]}
+def _tool(tool: mcp_types.Tool) -> Tool:
+    return Tool(name=tool.name[:NAME_LIMIT], description=(tool.description or "")[:DESCRIPTION_LIMIT])
 
 
 def _translated(error: BaseException) -> ServerFailed:
