@@ -12,6 +12,7 @@ import orjson
 
 from komputer.domain.agent import LiveTask, Outcome, TaskStatus
 from komputer.domain.event_ids import id_of, micros_of, timestamp_of
+from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.protocol.wire import AppendResult
 
@@ -37,6 +38,10 @@ class LogKey:
     namespace: str
     name: str
     uid: str
+
+    @property
+    def ref(self) -> ObjectRef:
+        return ObjectRef(self.namespace, self.name)
 
 
 class Numbered(NamedTuple):

@@ -11,6 +11,7 @@ from komputer.domain import money
 from komputer.domain.agent import WantedTask, wanted
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Invalid, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.events.schema import END_TYPES
@@ -53,7 +54,7 @@ async def report(agents: Agents, log: Log, namespace: str, asked: WaitRequest) -
     if manifest["metadata"]["uid"] != asked.uid:
         return _told(asked, "deleted", error="the agent was deleted and made again")
     agent = typed(manifest)
-    live = (await log.live_many([(namespace, asked.name)])).get((namespace, asked.name))
+    live = (await log.live_many([ref := ObjectRef(namespace, asked.name)])).get(ref)
     own = live if live and live.uid == asked.uid else None
     if own and own.task_id == asked.task_id and not own.has_ended and asked.task_id not in agent.status.ended_tasks:
         return None
@@ -102,7 +103,7 @@ async def until_ended(
     rung = asyncio.Event()
     with ExitStack() as listening:
         for name in {task.name for task in tasks}:
-            listening.callback(bell.on((namespace, name), rung.set))
+            listening.callback(bell.on(ObjectRef(namespace, name), rung.set))
         while True:
             rung.clear()
             try:

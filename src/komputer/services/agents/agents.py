@@ -12,7 +12,7 @@ from komputer.domain.agent import WantedTask, is_idle, wanted
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.connector import is_connector_name
 from komputer.domain.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import Log, LogKey, MessageId
 from komputer.kube import AGENTS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.services.agents import claim, listing
@@ -93,9 +93,9 @@ class Agents:
         manifest = await self.one(namespace, name)
         try:
             async with asyncio.timeout(LOOK_S):
-                live = await self._overlay.current((namespace, name))
+                live = await self._overlay.current(ObjectRef(namespace, name))
         except (Unavailable, TimeoutError):
-            live = self._overlay.get((namespace, name))
+            live = self._overlay.get(ObjectRef(namespace, name))
         return Shown(encoded(agent_body(manifest, live)), claim.etag(manifest))
 
     def knows(self, namespace: str, name: str) -> bool:
@@ -112,7 +112,7 @@ class Agents:
         self._require_synced()
         return self._lists.answer(asked, seen)
 
-    def forget(self, key: Place) -> None:
+    def forget(self, key: ObjectRef) -> None:
         """The agent is gone: nothing of it is kept in memory."""
         self._lists.forget(key)
         self._overlay.forget(key)
@@ -219,13 +219,13 @@ class Agents:
         agent = typed(manifest)
         if (agent.spec.task and agent.spec.task.id == task_id) or task_id in agent.status.ended_tasks:
             return True
-        key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
+        key = LogKey(*agent.ref, agent.metadata.uid)
         return await self._overlay.has_ended(key, task_id)
 
     async def _is_idle(self, manifest: Manifest, *, is_fresh: bool) -> bool:
         """False where only our copy may be busy; raises `Busy` where the agent is."""
         agent = typed(manifest)
-        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
+        live = await self._overlay.current(agent.ref)
         if is_idle(agent.spec, agent.status, live_task(agent, live)):
             return True
         if is_fresh:
@@ -302,7 +302,7 @@ class Agents:
         is_fresh = False
         while manifest is not None:
             agent = typed(manifest)
-            live = await self._overlay.current((namespace, name))
+            live = await self._overlay.current(ObjectRef(namespace, name))
             task_id = running_task(agent, live)
             task_id = task_id if only in (None, task_id) else None
             pending = agent.spec.cancel_task_id
@@ -328,7 +328,7 @@ class Agents:
         """Speaks to the running task. The same `request` again says nothing new. Raises `Conflict` (`idle`) where none
         runs, `compacting` where that is all it does."""
         agent = typed(await self.one(namespace, name))
-        live = await self._overlay.current((namespace, name))
+        live = await self._overlay.current(ObjectRef(namespace, name))
         task = live_task(agent, live)
         if live and not task.has_ended and live.task_status == "Compacting":
             raise Conflict(f"agent {name!r} compacts its conversation; try again when it has ended", code="compacting")
@@ -361,7 +361,7 @@ class Agents:
 
     async def _has_conversation(self, manifest: Manifest) -> bool:
         agent = typed(manifest)
-        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
+        live = await self._overlay.current(agent.ref)
         own = live if live and live.uid == agent.metadata.uid else None
         return bool(agent.status.session_id or (own and own.session_id))
 
@@ -382,7 +382,7 @@ class Agents:
         manifest = await self.one(namespace, name)
         await self._cluster.delete(AGENTS, name, namespace, uid=manifest["metadata"]["uid"], propagation="Background")
         self._cache.forget(manifest)
-        self.forget((namespace, name))
+        self.forget(ObjectRef(namespace, name))
         await self.secrets.discard(namespace, name, fields_of(manifest, "spec").get("secretsUID"))
 
     async def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:
