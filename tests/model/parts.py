@@ -19,10 +19,12 @@ from typing import Final
 from redis.asyncio import Redis
 from ulid import ULID
 
-from komputer.domain.agent import Agent, AgentStatus, Unrecorded, WantedTask, is_idle, tasks_named, wanted
+from komputer.domain.agent import Agent, AgentStatus
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Conflict
 from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import Unrecorded, WantedTask, current_task, is_busy, tasks_named, wanted
+from komputer.events.entries import task_of
 from komputer.events.log import Live, Log, LogEntry, LogKey, Numbered
 from komputer.events.schema import AgentText, TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, from_wire
 from komputer.gateway.agents.assignment import assignment
@@ -36,7 +38,7 @@ from komputer.operator.agent.status import merge_patch as status_patch
 from komputer.protocol import wire
 from komputer.runtime.ledger import ledger as ledgers
 from komputer.runtime.ledger.ledger import OpenTask
-from komputer.services.agents import claim, view
+from komputer.services.agents import claim
 from tests.model import pods, referee, words
 from tests.model.invariants import broken
 from tests.model.state import (
@@ -142,7 +144,7 @@ class Parts:
         """On what it read a while ago, or now."""
         read = self.reads.pop(0) if self.reads else copy.deepcopy(self.manifest)
         agent, live = Agent.model_validate(read), await self._live()
-        idle = is_idle(agent.spec, agent.status, view.live_task(agent, live))
+        idle = not is_busy(agent.spec, agent.status, task_of(live, agent.metadata.uid))
         assert idle == self.system.is_idle(self._resource(read), self._world()), (read, live)
         if not idle:
             return
@@ -169,7 +171,7 @@ class Parts:
 
     async def the_task_is_cancelled(self) -> None:
         agent = Agent.model_validate(self.manifest)
-        task = view.running_task(agent, await self._live())
+        task = current_task(agent.spec, agent.status, task_of(await self._live(), agent.metadata.uid))
         pending = agent.spec.cancel_task_id
         if task and (pending is None or pending in agent.status.ended_tasks):
             self._written(json_patch(self.manifest, claim.cancel(self.manifest, task)))

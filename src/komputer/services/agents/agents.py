@@ -8,11 +8,12 @@ import structlog
 from ulid import ULID
 
 from komputer.domain import names
-from komputer.domain.agent import WantedTask, is_idle, wanted
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.connector import is_connector_name
 from komputer.domain.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
 from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import WantedTask, current_task, is_busy, next_task
+from komputer.events.entries import task_of
 from komputer.events.log import Log, LogKey, MessageId
 from komputer.kube import AGENTS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.services.agents import claim, listing
@@ -20,7 +21,7 @@ from komputer.services.agents.claim import NewTask
 from komputer.services.agents.lists import Lists
 from komputer.services.agents.overlay import Overlay
 from komputer.services.agents.secrets import SecretStore
-from komputer.services.agents.view import agent_body, created_body, encoded, live_task, running_task, typed
+from komputer.services.agents.view import agent_body, created_body, encoded, typed
 
 logger = structlog.get_logger(__name__)
 
@@ -226,7 +227,7 @@ class Agents:
         """False where only our copy may be busy; raises `Busy` where the agent is."""
         agent = typed(manifest)
         live = await self._overlay.current(agent.ref)
-        if is_idle(agent.spec, agent.status, live_task(agent, live)):
+        if not is_busy(agent.spec, agent.status, task_of(live, agent.metadata.uid)):
             return True
         if is_fresh:
             raise Busy(f"agent {agent.metadata.name!r} has a task; wait for its end or cancel it")
@@ -303,7 +304,7 @@ class Agents:
         while manifest is not None:
             agent = typed(manifest)
             live = await self._overlay.current(ObjectRef(namespace, name))
-            task_id = running_task(agent, live)
+            task_id = current_task(agent.spec, agent.status, task_of(live, agent.metadata.uid))
             task_id = task_id if only in (None, task_id) else None
             pending = agent.spec.cancel_task_id
             if task_id is not None and pending == task_id:
@@ -329,13 +330,13 @@ class Agents:
         runs, `compacting` where that is all it does."""
         agent = typed(await self.one(namespace, name))
         live = await self._overlay.current(ObjectRef(namespace, name))
-        task = live_task(agent, live)
+        task = task_of(live, agent.metadata.uid)
         if live and not task.has_ended and live.task_status == "Compacting":
             raise Conflict(f"agent {name!r} compacts its conversation; try again when it has ended", code="compacting")
         key = LogKey(namespace, name, agent.metadata.uid)
         if task.id and (said := await self._log.message(key, task.id, content, request)):
             return said
-        is_about_to = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), WantedTask)
+        is_about_to = isinstance(next_task(agent.spec, agent.status, task._replace(has_ended=True)), WantedTask)
         sentence = (
             "has not begun its task yet; try again in a moment" if is_about_to else "has no running task; assign one"
         )
