@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, NotFound, Unauthorized, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.sources import GAP, Delivery
 from komputer.events.follow.tail import StreamEnded, Tail
@@ -108,7 +109,7 @@ class EventStreams:
         """Ends the streams of an agent that is gone or going."""
         metadata = change.manifest["metadata"]
         is_gone = change.type == "DELETED" or bool(metadata.get("deletionTimestamp"))
-        self.tail.end((metadata["namespace"], metadata["name"]), but_uid=None if is_gone else metadata["uid"])
+        self.tail.end(ObjectRef.of(change.manifest), but_uid=None if is_gone else metadata["uid"])
 
     def drain(self) -> None:
         """The process is about to stop: end all, admit no more."""

@@ -13,7 +13,7 @@ INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
 """Below what etcd takes for an object (1.5 MiB), with room for the manifest's and a task's text and the prompts."""
 PROMPT_LIMIT_BYTES = 128 * 1024
 
-EMPTY: Final = (None, "", [], 0)
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], 0)
 """Values of a setting that mean its default."""
 Role = Literal["manager", "worker"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow import notifier as bells
 from komputer.events.log import EVERYTHING, Log, LogKey
 from tests.contract.log.events import KEY, completed, producer, said, started
@@ -118,7 +119,7 @@ async def test_no_event_gets_an_id_from_before_the_last_ring(log: Log) -> None:
     ring = (await log.rings(None)).last
     assert ring
     later = int(ring.split("-")[0]) + 60_000
-    bell = log.stream_and_live(("a", "b"))[0].removesuffix(":a:b") + "-bell"
+    bell = log.stream_and_live(ObjectRef("a", "b"))[0].removesuffix(":a:b") + "-bell"
     await log.server.redis.xadd(bell, {"k": "team/ada"}, id=f"{later}-0")
     await runtime.post(said("t"))
     page = await log.page("team", "ada", limit=1)

@@ -25,7 +25,7 @@ async def test_log_bell_and_script_work_with_a_password_in_another_database(own_
         await admin.config_set("requirepass", PASSWORD)
     log = Log.connect(f"unix://:{PASSWORD}@{own_server.socket}?db=3")
     bell, rung = Notifier(log.bell()), asyncio.Event()
-    bell.on((KEY.namespace, KEY.name), rung.set)
+    bell.on(KEY.ref, rung.set)
     listening = asyncio.create_task(bell.run())
     try:
         assert await (await producer(log)).post(started("t1")) == ["ok"]

@@ -135,7 +135,7 @@ OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(val
 _TEXTS: Final = frozenset(
     name
     for name, info in AgentTaskSettings.model_fields.items()
-    if list not in map(get_origin, get_args(info.annotation))
+    if list not in [get_origin(part) for part in get_args(info.annotation)]
 )
 """The settings that are no lists: an empty text clears them too."""
 
@@ -203,7 +203,9 @@ class PatchAgent(AgentSettings):
 
 def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
     """The fields of spec that a body names; None for one that it clears. See `agents.claim.change`."""
-    named: dict[str, Any] = {info.alias: getattr(body, name) for name, info in AgentTaskSettings.model_fields.items()}
+    named: dict[str, Any] = {
+        info.alias or name: getattr(body, name) for name, info in AgentTaskSettings.model_fields.items()
+    }
     named |= {"templateRef": body.template_ref, "secrets": body.secret_refs}
     given = {field: None if value in EMPTY else value for field, value in named.items() if value is not None}
     if isinstance(body, CreateAgent):
