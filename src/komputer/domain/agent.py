@@ -17,6 +17,8 @@ EMPTY: Final[tuple[Any, ...]] = (None, "", [], 0)
 """Values of a setting that mean its default."""
 Role = Literal["manager", "worker"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
+TURNS_LIMIT: Final = 1_000_000
+"""The largest `maxTurns`. A guess: far above what a task takes."""
 TOOL_NAME: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$"
 ToolName = Annotated[str, Field(pattern=TOOL_NAME, max_length=400)]
@@ -121,6 +123,16 @@ class AgentTaskSettings(WireModel):
         Field(max_length=256, description="Tools that the agent does not have; wins over allowedTools."),
     ] = None
     effort: Annotated[Effort | None, Field(description="How much the model thinks.")] = None
+    max_turns: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=TURNS_LIMIT,
+            description="Turns that the model may take before the task ends with the error max_turns. Counted again "
+            "for each message to the task, and after a crash. Without it or 0: no limit.",
+            json_schema_extra={"format": "int32"},
+        ),
+    ] = None
 
     def given(self) -> dict[str, Any]:
         """Return the settings that have a value, by their names on the wire."""

@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "allowedTools": ["Bash"],
     "disallowedTools": ["WebFetch"],
     "effort": "low",
+    "maxTurns": 7,
 }
 """A value for each setting."""
 
@@ -54,8 +55,8 @@ def test_an_agent_that_a_manager_creates_has_the_settings_of_its_manager_that_th
 
 @pytest.mark.parametrize("field", SETTINGS)
 def test_an_empty_value_clears_a_setting(field: str) -> None:
-    empty: Any = [] if isinstance(SETTINGS[field], list) else ""
-    assert settings_given(PatchAgent.model_validate({field: empty})) == {field: None}
+    for empty in {list: ([],), int: ("", 0)}.get(type(SETTINGS[field]), ("",)):
+        assert settings_given(PatchAgent.model_validate({field: empty})) == {field: None}
 
 
 def test_what_the_other_side_does_not_know_or_send_changes_nothing_else() -> None:
