@@ -95,7 +95,7 @@ class _Operator:
 
     async def _listen(self) -> None:
         """The log's bell: an agent's events give it a turn; at once where a task has started or ended."""
-        async for rung in self._log.bell():
+        async for rung in self._log.notifications():
             try:
                 live = await self._log.live_many(rung)
             except Unavailable:
