@@ -93,7 +93,8 @@ CONTRACT: Final = Contract(DOCUMENT)
 
 
 def _is_stream(response: httpx.Response) -> bool:
-    return response.headers.get("content-type", "").startswith("text/event-stream")
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.startswith("text/event-stream")
 
 
 def _check(response: httpx.Response) -> None:

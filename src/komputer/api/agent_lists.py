@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 
 from komputer.domain.base import Manifest
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.kube import Cache
 from komputer.services.agents import listing
 from komputer.services.agents.listing import AgentRow, Facets, Query
@@ -28,7 +28,7 @@ class AgentLists:
     def __init__(self, cache: Cache, overlay: Overlay) -> None:
         self._cache = cache
         self._overlay = overlay
-        self._encoded: dict[Place, tuple[str, object, AgentRow]] = {}
+        self._encoded: dict[ObjectRef, tuple[str, object, AgentRow]] = {}
         """The row of each agent, with the resource version and the live state that it was made from."""
         self._version = (-1, -1)
         """The versions of the cache and the overlay that `_rows` and `_answers` were made from."""
@@ -56,9 +56,9 @@ class AgentLists:
             self._answers[query.namespace, visible] = known
         return known
 
-    def forget(self, place: Place) -> None:
+    def forget(self, ref: ObjectRef) -> None:
         """Drop what is kept about an agent that was deleted."""
-        self._encoded.pop(place, None)
+        self._encoded.pop(ref, None)
 
     def _rows_of(self, namespace: str | None) -> Sequence[AgentRow]:
         """Return the rows of a namespace, or of all, the newest first."""
@@ -78,15 +78,15 @@ class AgentLists:
 
     def _row(self, manifest: Manifest) -> AgentRow:
         metadata = manifest["metadata"]
-        place = (metadata["namespace"], metadata["name"])
-        live = self._overlay.get(place)
-        known = self._encoded.get(place)
+        ref = ObjectRef.of(manifest)
+        live = self._overlay.get(ref)
+        known = self._encoded.get(ref)
         if known and known[0] == metadata["resourceVersion"] and known[1] is live:
             return known[2]
         view = agent_view(manifest, live)
         json = view.model_dump_json(by_alias=True, exclude_none=True).encode()
         row = listing.row(view, metadata.get("labels") or {}, json)
-        self._encoded[place] = (metadata["resourceVersion"], live, row)
+        self._encoded[ref] = (metadata["resourceVersion"], live, row)
         return row
 
 

@@ -27,6 +27,7 @@ from komputer.api.stream import EventStreams
 from komputer.api.typos import known_parameters
 from komputer.background import Background
 from komputer.domain.config import Config
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.tail import Tail
 from komputer.events.log import Log
@@ -62,10 +63,8 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
     connector_cache = Cache(cluster, CONNECTORS, namespaces=settings.namespaces)
     config_cache = Cache(cluster, CONFIGS)
     caches = (agent_cache, connector_cache, config_cache)
-    notifier = Notifier(log.bell())
-    overlay = Overlay(
-        log, notifier, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in agent_cache.items())
-    )
+    notifier = Notifier(log.notifications())
+    overlay = Overlay(log, notifier, lambda: map(ObjectRef.of, agent_cache.items()))
     streams = EventStreams(Tail(log, notifier), settings.readers)
     egress, health_records, background = EgressClient(settings.addresses), log.health(), Background()
 
@@ -104,9 +103,9 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
 
     def forget_deleted(change: CacheChange) -> None:
         if change.type == "DELETED":
-            place = (change.manifest["metadata"]["namespace"], change.manifest["metadata"]["name"])
-            agents.forget(place)
-            agent_services.lists.forget(place)
+            ref = ObjectRef.of(change.manifest)
+            agents.forget(ref)
+            agent_services.lists.forget(ref)
 
     async def keep_overlay() -> None:
         await agent_cache.synced()

@@ -81,18 +81,18 @@ class Gateway:
         self.metrics = GatewayMetrics(self._caches)
         self._intake = Intake(log, self.metrics.tasks, self._identity)
         self._open_tasks = OpenTasks(log)
-        self._bell = Notifier(log.bell())
+        self._notifier = Notifier(log.notifications())
         self._streams = AssignmentStreams(
             self._identity,
             log,
-            self._bell,
+            self._notifier,
             self._config,
             partial(TaskSecrets, cluster, self._every_config),
             settings.max_streams,
             settings.heartbeat_s,
         )
         # The overlay is not filled: what is decided here asks the log itself.
-        agents = Agents(cluster, self._agents, Overlay(log, self._bell, tuple), log, AgentSecrets(cluster))
+        agents = Agents(cluster, self._agents, Overlay(log, self._notifier, tuple), log, AgentSecrets(cluster))
         # Apart, so that no body that waits for a model keeps events or signs of life waiting.
         self._held_bytes = Quota("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
         posted = Quota("bytes of events", settings.max_posted_bytes, settings.max_posted_bytes_of_agent)
@@ -104,7 +104,7 @@ class Gateway:
             self._connectors,
             log,
             self._open_tasks,
-            self._bell,
+            self._notifier,
             self._config,
             posted,
         )
@@ -190,7 +190,7 @@ class Gateway:
         async with self._managers.run(), self._background:
             for cache in self._caches:
                 self._background.keep(f"cache of {cache.kind.plural}", cache.run)
-            self._background.keep("notifications of the event log", self._bell.run)
+            self._background.keep("notifications of the event log", self._notifier.run)
             self._background.keep("presence of this gateway", self._beat)
             yield
         for stop in unsubscribe:

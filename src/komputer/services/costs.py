@@ -9,7 +9,7 @@ from pydantic import Field
 
 from komputer.domain import money
 from komputer.domain.base import WireModel
-from komputer.events.schema import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT, plausible
+from komputer.domain.tasks import END_TYPES, usage_of
 
 INSTRUCTION_LIMIT: Final = 200
 """Maximum length of a task's instructions in the answer, in characters."""
@@ -17,12 +17,12 @@ EVENTS_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of all events in one answer; the oldest are left out. A guess, unmeasured: the 10,000 events of most
 agents are smaller."""
 TOKENS: Final = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cache_read_tokens": "cache_read_input_tokens",
-    "cache_create_tokens": "cache_creation_input_tokens",
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "cache_read": "cache_read_tokens",
+    "cache_creation": "cache_create_tokens",
 }
-"""Fields of `TaskCost`, and their names in the `usage` of an event."""
+"""Fields of `TaskCost` by kind of tokens."""
 
 Event = dict[str, Any]
 
@@ -113,19 +113,16 @@ class Costs:
 
 
 def _end(event: Event) -> dict[str, Any]:
-    """The fields of `TaskCost` that the last event of a task determines."""
-    payload: dict[str, Any] = event["payload"]
-    usage = payload.get("usage")
-    cost = money.number(money.amount(payload.get("cost_usd")))
-    found = {"completed_at": event["timestamp"], "outcome": event["type"], "cost_usd": cost}
-    found |= _counts(payload, {"duration_ms": "duration_ms"}, MILLISECONDS_LIMIT)
-    found |= _counts(payload, {"turns": "turns"}, TURNS_LIMIT)
-    return found | (_counts(usage, TOKENS, TOKENS_LIMIT) if isinstance(usage, dict) else {})
-
-
-def _counts(given: dict[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, int]:
-    """Return those of `fields` whose values in `given` are integers, bounded by `limit`."""
-    return {field: plausible(given[name], limit) for field, name in fields.items() if isinstance(given.get(name), int)}
+    """Return the fields of `TaskCost` that the last event of a task determines."""
+    usage = usage_of(event["payload"])
+    return {
+        "completed_at": event["timestamp"],
+        "outcome": event["type"],
+        "cost_usd": money.number(usage.cost_usd),
+        "duration_ms": usage.duration_ms,
+        "turns": usage.turns,
+        **{TOKENS[kind]: count for kind, count in usage.tokens.items()},
+    }
 
 
 def _short(text: str) -> str:

@@ -119,14 +119,29 @@ def test_the_events_here_are_of_every_type() -> None:
 def test_an_undocumented_field_is_found(schema_name: str) -> None:
     """The check itself can fail: what it accepts is refused with one field more."""
     contract = Contract(DOCUMENT)
-    agent = {"name": "a", "namespace": "n", "model": "m", "status": "Running", "createdAt": "", "priority": 0}
-    event = {"id": "1-0", "agentName": "a", "namespace": "n", "type": "text", "timestamp": "", "payload": {}}
+    agent: dict[str, Any] = {
+        "name": "a",
+        "namespace": "n",
+        "model": "m",
+        "status": "Running",
+        "createdAt": "",
+        "priority": 0,
+    }
+    event: dict[str, Any] = {
+        "id": "1-0",
+        "agentName": "a",
+        "namespace": "n",
+        "type": "text",
+        "timestamp": "",
+        "payload": {},
+    }
     event["payload"] = {"task_id": "t", "content": "x"}
-    method, path, status, body = {
+    cases: dict[str, tuple[str, str, int, dict[str, Any]]] = {
         "AgentResponse": ("GET", "/api/v1/agents/a", 200, agent),
         "EventBody": ("GET", "/api/v1/agents/a/events", 200, {"agent": "a", "events": [event]}),
         "ErrorBody": ("GET", "/api/v1/agents/a", 404, {"error": "x", "code": "y"}),
-    }[schema_name]
+    }
+    method, path, status, body = cases[schema_name]
 
     def check(more: dict[str, Any]) -> None:
         contract.check(method, path, status, "application/json", json.dumps(body | more).encode())

@@ -13,9 +13,9 @@ from komputer.api.stream import EventStream, EventStreams, Follower, Guard, webs
 from komputer.api.typos import QueryParameters, check_parameters, event_types
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Forbidden, Invalid, NotFound
-from komputer.domain.event_ids import cursor
-from komputer.domain.ref import Place
-from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.domain.event_ids import parse_position
+from komputer.domain.ref import ObjectRef
+from komputer.events.follow.cursors import Cursor, parse_cursor
 from komputer.events.follow.sources import GAP, Delivery
 from komputer.kube import AGENTS
 from komputer.services.access import AccessRequest, Rights
@@ -118,13 +118,13 @@ class EventFilter:
         selected = [each for each in read if self._types is None or each.type in self._types or each.type == GAP]
         if self._namespace is None and self._rights is None:
             return selected
-        visible = await self._visible(place[0] for each in selected for place in (each.place, *each.mark.ahead))
-        return [_restricted(each, visible) for each in selected if each.place[0] in visible]
+        visible = await self._visible(ref.namespace for each in selected for ref in (each.ref, *each.cursor.ahead))
+        return [_restricted(each, visible) for each in selected if each.ref.namespace in visible]
 
-    async def cursor(self, position: Cursor) -> str:
+    async def cursor_text(self, cursor: Cursor) -> str:
         if self._namespace is not None or self._rights is not None:
-            position = position.only(await self._visible(namespace for namespace, _ in position.ahead))
-        return position.to_text()
+            cursor = cursor.only(await self._visible(namespace for namespace, _ in cursor.ahead))
+        return cursor.to_text()
 
     async def _visible(self, namespaces: Iterable[str]) -> set[str]:
         candidates = {each for each in namespaces if self._namespace is None or each == self._namespace}
@@ -135,10 +135,8 @@ class EventFilter:
 
 def _restricted(delivery: Delivery, namespaces: Set[str]) -> Delivery:
     """Return the delivery with a cursor that names no other namespaces."""
-    position = delivery.mark.only(namespaces)
-    if position is delivery.mark:
-        return delivery
-    return delivery._replace(mark=position, cursor=position.to_text())
+    cursor = delivery.cursor.only(namespaces)
+    return delivery if cursor is delivery.cursor else delivery._replace(cursor=cursor, cursor_text=cursor.to_text())
 
 
 def watch_right(manifest: Manifest) -> AccessRequest:
@@ -157,18 +155,17 @@ def start_cursor(text: str | None) -> Cursor | None:
     `Invalid`."""
     if text is None:
         return None
-    return mark_of(text) if "~" in text else Cursor(cursor(text).low)
+    return parse_cursor(text) if "~" in text else Cursor(parse_position(text).low)
 
 
 def follower(streams: EventStreams, manifest: Manifest, after: str | None, group: str | None = None) -> Follower:
     """Return a follower of one agent. Raises `Invalid` for a malformed cursor or group name."""
-    metadata = manifest["metadata"]
-    place: Place = (metadata["namespace"], metadata["name"])
-    start = cursor(after) if after is not None else None
-    position = Cursor(start.low) if start else None
+    ref, uid = ObjectRef.of(manifest), manifest["metadata"]["uid"]
+    start = parse_position(after) if after is not None else None
+    cursor = Cursor(start.low) if start else None
     if group:
-        return streams.tail.join(place, metadata["uid"], group, position)
-    return streams.tail.follow(place, metadata["uid"], position, is_id=start is None or start.is_id)
+        return streams.tail.join(ref, uid, group, cursor)
+    return streams.tail.follow(ref, uid, cursor, is_id=start is None or start.is_id)
 
 
 async def find_agent(socket: WebSocket, name: str, namespace: str | None) -> Manifest:

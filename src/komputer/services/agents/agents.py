@@ -9,9 +9,11 @@ import structlog
 from ulid import ULID
 
 from komputer.domain import names
-from komputer.domain.agent import WantedTask, is_idle, wanted
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
+from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import WantedTask, current_task, is_busy, next_task
+from komputer.events.entries import task_of
 from komputer.events.log import Log, LogKey, MessageId
 from komputer.kube import AGENTS, SECRETS, Cache, Cluster
 from komputer.services.access import UNRESTRICTED, AccessRequest, Rights
@@ -20,7 +22,7 @@ from komputer.services.agents.claim import NewTask
 from komputer.services.agents.overlay import Overlay
 from komputer.services.agents.reader import AgentReader, not_found
 from komputer.services.agents.secrets import AgentSecrets
-from komputer.services.agents.view import AgentSummary, agent_summary, live_task, running_task, typed
+from komputer.services.agents.view import AgentSummary, agent_summary, typed
 
 logger = structlog.get_logger(__name__)
 
@@ -155,7 +157,8 @@ class Agents(AgentReader):
         is_fresh = False
         while manifest is not None:
             agent = typed(manifest)
-            running = running_task(agent, await self._overlay.current((namespace, name)))
+            live = await self._overlay.current(agent.ref)
+            running = current_task(agent.spec, agent.status, task_of(live, agent.metadata.uid))
             running = running if task_id in (None, running) else None
             pending = agent.spec.cancel_task_id
             if running is not None and pending == running:
@@ -180,14 +183,14 @@ class Agents(AgentReader):
         """Send a message to the running task. Repeating the call with the same `request_id` sends nothing. Raises
         `Conflict`: `idle` if no task runs, `compacting` if the running task is a compaction."""
         agent = typed(await self.one(namespace, name))
-        live = await self._overlay.current((namespace, name))
-        task = live_task(agent, live)
+        live = await self._overlay.current(agent.ref)
+        task = task_of(live, agent.metadata.uid)
         if live and not task.has_ended and live.task_status == "Compacting":
             raise Conflict(f"agent {name!r} compacts its conversation; try again when it has ended", code="compacting")
         key = LogKey(namespace, name, agent.metadata.uid)
         if task.id and (sent := await self._log.message(key, task.id, content, request_id)):
             return sent
-        will_start = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), WantedTask)
+        will_start = isinstance(next_task(agent.spec, agent.status, task._replace(has_ended=True)), WantedTask)
         sentence = (
             "has not begun its task yet; try again in a moment" if will_start else "has no running task; assign one"
         )
@@ -213,7 +216,7 @@ class Agents(AgentReader):
 
     async def _has_conversation(self, manifest: Manifest) -> bool:
         agent = typed(manifest)
-        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
+        live = await self._overlay.current(agent.ref)
         own = live if live and live.uid == agent.metadata.uid else None
         return bool(agent.status.session_id or (own and own.session_id))
 
@@ -235,7 +238,7 @@ class Agents(AgentReader):
         manifest = await self.one(namespace, name)
         await self._cluster.delete(AGENTS, name, namespace, uid=manifest["metadata"]["uid"], propagation="Background")
         self._cache.forget(manifest)
-        self.forget((namespace, name))
+        self.forget(ObjectRef(namespace, name))
         await self._secrets.discard(namespace, name, fields_of(manifest, "spec").get("secretsUID"))
 
     # ---- what they share ----------------------------------------------------------------------------------------
@@ -262,14 +265,14 @@ class Agents(AgentReader):
         agent = typed(manifest)
         if (agent.spec.task and agent.spec.task.id == task_id) or task_id in agent.status.ended_tasks:
             return True
-        key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
+        key = LogKey(*agent.ref, agent.metadata.uid)
         return await self._overlay.has_ended(key, task_id)
 
     async def _is_idle(self, manifest: Manifest, *, is_fresh: bool) -> bool:
         """Return whether the agent is idle. Raises `Busy` if a fresh manifest is busy; a cached one may be outdated."""
         agent = typed(manifest)
-        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
-        if is_idle(agent.spec, agent.status, live_task(agent, live)):
+        live = await self._overlay.current(agent.ref)
+        if not is_busy(agent.spec, agent.status, task_of(live, agent.metadata.uid)):
             return True
         if is_fresh:
             raise Busy(f"agent {agent.metadata.name!r} has a task; wait for its end or cancel it")

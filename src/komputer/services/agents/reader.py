@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from komputer.domain.base import Manifest
 from komputer.domain.errors import NotFound, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.kube import Cache
 from komputer.services.agents import claim
 from komputer.services.agents.overlay import Overlay
@@ -70,9 +70,9 @@ class AgentReader:
         manifest = await self.one(namespace, name)
         try:
             async with asyncio.timeout(LIVE_TIMEOUT_S):
-                live = await self._overlay.current((namespace, name))
+                live = await self._overlay.current(ObjectRef(namespace, name))
         except (Unavailable, TimeoutError):
-            live = self._overlay.get((namespace, name))
+            live = self._overlay.get(ObjectRef(namespace, name))
         return Versioned(agent_view(manifest, live), claim.etag(manifest))
 
     def require_synced(self) -> None:
@@ -80,9 +80,9 @@ class AgentReader:
         if not self._cache.is_synced:
             raise Unavailable("the agents have not been read yet; try again", code="starting", retry_after_s=1)
 
-    def forget(self, place: Place) -> None:
+    def forget(self, ref: ObjectRef) -> None:
         """Drop the live state of an agent that was deleted."""
-        self._overlay.forget(place)
+        self._overlay.forget(ref)
 
 
 def not_found(namespace: str, name: str) -> NotFound:

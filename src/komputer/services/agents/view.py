@@ -6,10 +6,11 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationError
 
-from komputer.domain import names
-from komputer.domain.agent import Agent, LiveTask, WantedTask, is_idle, wanted
+from komputer.domain import names, tasks
+from komputer.domain.agent import Agent, AgentTaskSettings
 from komputer.domain.base import Condition, Manifest, WireModel, fields_of
 from komputer.domain.errors import Conflict
+from komputer.events.entries import task_of
 from komputer.events.log import Live
 
 FAULTS_SHOWN: Final = 20
@@ -26,11 +27,11 @@ class AgentSummary(WireModel):
     created_at: str
 
 
-class AgentView(AgentSummary):
+class AgentView(AgentTaskSettings, AgentSummary):
     """An agent as of now. `taskStatus` and `lastTaskMessage` may be newer than the resource's status."""
 
+    model: str
     priority: int
-    role: str | None = None
     template_ref: str | None = None
     task_status: Annotated[str | None, Field(description="InProgress, Compacting, Complete or Error.")] = None
     last_task_message: str | None = None
@@ -46,11 +47,6 @@ class AgentView(AgentSummary):
     task_id: Annotated[str | None, Field(alias="taskID", description="The task that runs or is about to.")] = None
     session_id: Annotated[str | None, Field(description="The Claude conversation that the next task continues.")] = None
     instructions: str | None = None
-    system_prompt: str | None = None
-    connectors: list[str] | None = None
-    allowed_tools: list[str] | None = None
-    disallowed_tools: list[str] | None = None
-    effort: str | None = None
     labels: dict[str, str] | None = None
     secrets: Annotated[list[str] | None, Field(description="Names of the Secrets that `secretRefs` gave it.")] = None
     office_manager: Annotated[str | None, Field(description="The manager that created the agent.")] = None
@@ -91,28 +87,6 @@ def usd(amount: str | None) -> str | None:
     return f"{number:.{max(4, -exponent if isinstance(exponent, int) else 4)}f}"
 
 
-def live_task(agent: Agent, live: Live | None) -> LiveTask:
-    """The log's word about this very agent; what an earlier agent of its name left there counts for nothing."""
-    if live is None or live.uid != agent.metadata.uid:
-        return LiveTask(None, True)
-    return live.task
-
-
-def running_task(agent: Agent, live: Live | None) -> str | None:
-    """The id of the task that is open or about to be, or None where the agent is idle."""
-    task = live_task(agent, live)
-    if task.id and not task.has_ended and task.id not in agent.status.ended_tasks:
-        return task.id
-    found = wanted(agent.spec, agent.status, [task.id] if task.id and task.has_ended else [])
-    return found.id if isinstance(found, WantedTask) else None
-
-
-def is_compacting(agent: Agent, live: Live | None) -> bool:
-    """The task that is open or about to be summarises the conversation."""
-    task = agent.spec.task
-    return bool(task and task.kind == "compact" and running_task(agent, live) == task.id)
-
-
 def agent_view(manifest: Manifest, live: Live | None) -> AgentView:
     """Return the agent as clients see it. An agent that bypassed validation is shown as far as it can be read; `errors`
     names the rest."""
@@ -122,21 +96,21 @@ def agent_view(manifest: Manifest, live: Live | None) -> AgentView:
         return _unreadable(manifest)
     spec, status = agent.spec, agent.status
     own = live if live and live.uid == agent.metadata.uid else None
-    is_busy = not is_idle(spec, status, live_task(agent, live))
+    logged = task_of(live, agent.metadata.uid)
+    is_busy = tasks.is_busy(spec, status, logged)
     phase = status.phase or "Pending"
     # A task that has started runs in a pod, even if the kubelet has not reported the pod as running yet.
-    has_started = is_busy and own is not None and bool(own.task.id) and not own.task.has_ended
+    has_started = tasks.open_task(status, logged) is not None
     task_status = own.task_status if own and own.task_status else status.task_status
     if is_busy:
-        task_status = "Compacting" if is_compacting(agent, live) else "InProgress"
+        task_status = tasks.status_of_running("compact" if tasks.is_compacting(spec, status, logged) else None)
     return AgentView(
         name=agent.metadata.name,
         namespace=agent.metadata.namespace or "",
-        model=spec.model,
+        **spec.given(),
         status="Running" if has_started and phase == "Pending" else phase,
         created_at=agent.metadata.creation_timestamp or "",
         priority=spec.priority,
-        role=spec.role,
         template_ref=spec.template_ref or None,
         task_status=task_status or None,
         last_task_message=(own.message if own and own.message else None) or status.last_task_message or None,
@@ -147,14 +121,9 @@ def agent_view(manifest: Manifest, live: Live | None) -> AgentView:
         model_context_window=status.model_context_window,
         last_activity_at=(own.last_at if own else None) or status.last_activity_at or None,
         completion_time=status.completion_time or None,
-        task_id=running_task(agent, live),
+        task_id=tasks.current_task(spec, status, logged),
         session_id=status.session_id or None,
         instructions=spec.task.instructions if spec.task and not spec.task.kind else spec.instructions,
-        system_prompt=spec.system_prompt or None,
-        connectors=spec.connectors or None,
-        allowed_tools=spec.allowed_tools or None,
-        disallowed_tools=spec.disallowed_tools or None,
-        effort=spec.effort,
         labels=spec.labels or None,
         secrets=spec.secrets or None,
         office_manager=spec.office_manager or None,

@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from komputer.domain import names
 from komputer.domain.addresses import AddressRules, check_url
@@ -16,6 +16,9 @@ from komputer.services.connectors import credentials
 from komputer.services.connectors.reader import ConnectorReader, typed
 from komputer.services.connectors.secrets import ConnectorSecrets, new_name
 from komputer.services.namespaces import Namespaces
+
+ATTEMPTS: Final = 8
+"""How often a change is tried again on top of other changes of the same connector."""
 
 
 class Auth(NamedTuple):
@@ -171,21 +174,29 @@ class Connectors:
         return typed(manifest)
 
     async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
-        """Return the patched connector. Raises `Conflict` if its url or credential changed meanwhile: they belong
-        together. The resourceVersion is not tested, because every status write changes it."""
-        name, spec = before.metadata.name, before.spec.to_wire()
-        operations: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": before.metadata.uid}]
-        for tested in ("url", "authSecretKeyRef"):
-            operations.append({"op": "test", "path": f"/spec/{tested}", "value": spec.get(tested)})
-        operations += [{"op": "add", "path": f"/spec/{key}", "value": value} for key, value in changes.items()]
-        try:
-            patched = await self._cluster.json_patch(CONNECTORS, name, before.metadata.namespace, operations)
-        except Conflict:
-            raise Conflict(
-                f"connector {name!r} changed at the same time; read it and try again", code="changed"
-            ) from None
-        self._reader.updated(patched)
-        return patched
+        """Set fields of `spec`. Raises `Conflict` if the url or the credential changed meanwhile: they belong together.
+
+        Another change of `spec` in between is no conflict: the patch is tried again on top of it.
+        """
+        name, namespace = before.metadata.name, before.metadata.namespace or ""
+        additions = [{"op": "add", "path": f"/spec/{key}", "value": value} for key, value in changes.items()]
+        latest = before
+        for _ in range(ATTEMPTS):
+            operations: list[Manifest] = [
+                {"op": "test", "path": "/metadata/uid", "value": latest.metadata.uid},
+                {"op": "test", "path": "/metadata/generation", "value": latest.metadata.generation},
+                *additions,
+            ]
+            try:
+                patched = await self._cluster.json_patch(CONNECTORS, name, namespace, operations)
+            except Conflict:
+                latest = await self._fresh(namespace, name)
+                if _credential_of(latest) != _credential_of(before):
+                    break
+                continue
+            self._reader.updated(patched)
+            return patched
+        raise Conflict(f"connector {name!r} changed at the same time; read it and try again", code="changed")
 
     async def delete(self, namespace: str, name: str) -> list[str]:
         """Delete a connector with the Secret that was created for it. Return the agents that named it."""
@@ -194,3 +205,8 @@ class Connectors:
         await self._cluster.delete(CONNECTORS, name, namespace, uid=uid, propagation="Background")
         await self._reader.deleted(namespace, name)
         return self._reader.agents_of(namespace, name)
+
+
+def _credential_of(connector: Connector) -> tuple[object, ...]:
+    """Return what identifies the connector, its server and its credential."""
+    return connector.metadata.uid, connector.spec.url, connector.spec.auth_secret_key_ref

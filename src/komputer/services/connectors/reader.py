@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from komputer.domain.base import Manifest
 from komputer.domain.connector import Connector, attached
 from komputer.domain.errors import NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.kube import Cache
 from komputer.redis.connector_health import ConnectorHealth, HealthRecord
 from komputer.services.connectors.view import ConnectorView, connector_view
@@ -23,7 +24,7 @@ class ConnectorReader:
         self._connectors = connectors
         self._agents = agents
         self._health = health
-        self._attached: tuple[int, dict[tuple[str, str], list[str]]] = (-1, {})
+        self._attached: tuple[int, dict[ObjectRef, list[str]]] = (-1, {})
         """The agents that name each connector, at a version of the cache of agents."""
 
     async def one(self, namespace: str, name: str) -> Connector:
@@ -52,14 +53,14 @@ class ConnectorReader:
                 found.append(typed(manifest))
             except Unavailable as unreadable:
                 log.warning("connector left out of a list", error=unreadable.message)
-        found.sort(key=lambda each: (each.metadata.namespace or "", each.metadata.name))
+        found.sort(key=lambda each: each.ref)
         return await self._views(found)
 
     def agents_of(self, namespace: str, name: str) -> list[str]:
         """Return the agents that name the connector now."""
         if self._attached[0] != self._agents.version:
             self._attached = (self._agents.version, attached(self._agents.items()))
-        return self._attached[1].get((namespace, name), [])
+        return self._attached[1].get(ObjectRef(namespace, name), [])
 
     def updated(self, manifest: Manifest) -> None:
         """Take the result of a write into the cache."""
@@ -74,21 +75,16 @@ class ConnectorReader:
     async def reset_health(self, namespace: str, name: str) -> None:
         """Forget the health of the connector's server: it was called with another configuration."""
         with contextlib.suppress(Unavailable):
-            await self._health.forget((namespace, name))
+            await self._health.forget(ObjectRef(namespace, name))
 
     async def _views(self, connectors: Sequence[Connector]) -> list[ConnectorView]:
         records = await self._records(connectors)
-        views = []
-        for connector in connectors:
-            place = (connector.metadata.namespace or "", connector.metadata.name)
-            views.append(connector_view(connector, self.agents_of(*place), records.get(place)))
-        return views
+        return [connector_view(each, self.agents_of(*each.ref), records.get(each.ref)) for each in connectors]
 
-    async def _records(self, connectors: Sequence[Connector]) -> dict[tuple[str, str], HealthRecord]:
+    async def _records(self, connectors: Sequence[Connector]) -> dict[ObjectRef, HealthRecord]:
         """Return the health of each connector; while Redis is away it is unknown for all."""
-        wanted = [((each.metadata.namespace or "", each.metadata.name), each.metadata.uid) for each in connectors]
         try:
-            return await self._health.read(wanted)
+            return await self._health.read([(each.ref, each.metadata.uid) for each in connectors])
         except Unavailable:
             return {}
 
