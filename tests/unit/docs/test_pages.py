@@ -112,6 +112,13 @@ def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
     assert missing == []
 
 
+def test_the_architecture_page_describes_every_package() -> None:
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    packages = [path.parent.name for path in (ROOT / "src/komputer").glob("*/__init__.py")]
+    assert len(packages) > 10
+    assert [name for name in packages if f"\n| `{name}` |" not in page] == []
+
+
 # ---- commands -----------------------------------------------------------------------------------------------------
 def named_commands(page: Path) -> list[str]:
     """Return the commands of a page that begin with one of our programs: in code spans and at the begin of a line."""
