@@ -1,7 +1,7 @@
 """The chart's values, from the comments of `values.yaml`: writes `values.schema.json` and `docs/reference/values.md`;
 `--check` compares them.
 
-Each value has a comment above it. Its type is that of its default; a default of `{}` or `[]` is anybody's to fill.
+Each value has a comment above it. Its type is that of its default; a default of `{}` or `[]` may have any content.
 """
 
 import json
@@ -42,7 +42,7 @@ PATTERNS = {
 }
 """Of a text, or of each entry of a list."""
 FREE = {"resources", "nodeSelector", "affinity", "labels"}
-"""Kubernetes' own objects: whatever it takes."""
+"""Objects of Kubernetes: their content is not checked."""
 JSON_TYPES = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object"}
 
 
@@ -117,7 +117,7 @@ def page(values: list[Value]) -> str:
         for value in values
         if not (isinstance(value.default, dict) and value.default and value.path.split(".")[-1] not in FREE)
     ]
-    head = "# Values of the chart\n\nMade from `charts/komputer/values.yaml` by `make generated`.\n\n"
+    head = "# Values of the chart\n\nGenerated from `charts/komputer/values.yaml` by `make generated`. Do not edit this page.\n\n"
     return head + "| value | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
