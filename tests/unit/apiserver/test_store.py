@@ -124,7 +124,7 @@ def test_owners_find_their_dependents_until_these_are_gone(tmp_path: Path) -> No
     store.close()
     store = opened(tmp_path)
     assert [one.address for one in store.dependents("uid-owner")] == [child.address]
-    found = store.of_uid("uid-owner")
+    found = store.by_uid("uid-owner")
     assert found
     assert found.address == owner.address
     put(store, "child")

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from komputer import background
-from komputer.background import Background, reason_of, retried
+from komputer.background import Background, reason_of, retry
 from tests.waiting import eventually
 
 
@@ -32,7 +32,7 @@ async def test_a_loop_that_raises_returns_or_is_cancelled_from_within_is_started
 
     seen: list[str | None] = []
     async with Background(first_pause_s=0.001) as work:
-        task = work.keep("the loop", loop, seen.append)
+        task = work.run_forever("the loop", loop, seen.append)
         async with asyncio.timeout(10):
             await runs.wait()
         assert not task.done()
@@ -59,7 +59,7 @@ async def test_a_job_is_tried_until_it_succeeds_and_its_reason_is_logged_once(
         return "done"
 
     with caplog.at_level(logging.INFO, logger="komputer.background"):
-        assert await retried("the job", job, seen.append, first_pause_s=0.001) == "done"
+        assert await retry("the job", job, seen.append, first_pause_s=0.001) == "done"
     assert seen == ["No space left on device", None]
     assert [record.getMessage() for record in caplog.records] == [
         "background work failed: the job: No space left on device",
@@ -68,7 +68,7 @@ async def test_a_job_is_tried_until_it_succeeds_and_its_reason_is_logged_once(
 
 
 async def test_a_loop_that_has_run_for_a_while_is_no_longer_shown_as_failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "STEADY_S", 0.05)
+    monkeypatch.setattr(background, "RECOVERED_AFTER_S", 0.05)
     failed = False
 
     async def loop() -> None:
@@ -79,7 +79,7 @@ async def test_a_loop_that_has_run_for_a_while_is_no_longer_shown_as_failing(mon
         await asyncio.Event().wait()
 
     async with Background(first_pause_s=0.001) as work:
-        work.keep("the loop", loop)
+        work.run_forever("the loop", loop)
         await eventually(lambda: work.problem)
         await eventually(lambda: work.problem is None)
 
@@ -97,7 +97,7 @@ async def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(KeyboardInterrupt):
-        await retried("the job", job)
+        await retry("the job", job)
     assert slept[:4] == [0.1, 0.2, 0.4, 0.8]
     assert max(slept) == 10.0
 
@@ -141,5 +141,5 @@ async def test_a_loop_whose_task_group_fails_is_started_again() -> None:
             group.create_task(fails())
 
     async with Background(first_pause_s=0.001) as background, asyncio.timeout(30):
-        background.keep("a loop", loop)
+        background.run_forever("a loop", loop)
         await again.wait()

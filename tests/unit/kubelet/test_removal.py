@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from komputer.local.kubelet.removal import DEPTH_LIMIT, remove_tree
+from komputer.local.kubelet.removal import MAX_OPEN_DEPTH, remove_tree
 
 NOBODY = 65534
 
@@ -62,7 +62,7 @@ def test_links_are_removed_and_not_followed(tree: Path, tmp_path: Path) -> None:
 
 def test_no_depth_is_too_deep_and_no_name_too_strange(tree: Path) -> None:
     here = os.open(tree, os.O_RDONLY)
-    for _ in range(10 * DEPTH_LIMIT + 3):
+    for _ in range(10 * MAX_OPEN_DEPTH + 3):
         os.mkdir("d" * 200, dir_fd=here)
         below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
         os.close(here)
