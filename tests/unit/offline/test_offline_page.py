@@ -1,4 +1,4 @@
-"""The scripts of docs/offline.md do what the page says."""
+"""The scripts in docs/offline.md behave as the page says."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_page_names_every_step_and_every_field() -> None:
             assert f'"{name}"' in PAGE
 
 
-def test_every_block_of_the_page_can_be_read() -> None:
+def test_every_block_of_the_page_can_be_parsed() -> None:
     for block in re.findall(r"```offline\n.*?\n```", PAGE, re.DOTALL):
         found = find(block)
         assert found

@@ -1,4 +1,4 @@
-"""For any script and any interruptions: every step that is left is played, in order, and it ends."""
+"""For any script and any interruptions, every remaining step is played, in order, and the script ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ STEPS = st.lists(
 
 @dataclass(frozen=True)
 class Cut:
-    """The client is stopped in a turn: it keeps so many of the turn's blocks, and so many letters of the next text."""
+    """The client is stopped during a turn: it keeps this many blocks of the turn, and this many characters of the next
+    text."""
 
     blocks: int
     letters: int
@@ -49,7 +50,7 @@ def wanted(steps: list[dict[str, object]]) -> list[str]:
 
 
 def kept(blocks: list[Message], cut: Cut) -> list[Message]:
-    """What stands in the client's transcript of a turn that was cut off."""
+    """Return what the client's transcript contains of an interrupted turn."""
     whole = blocks[: cut.blocks]
     if cut.blocks < len(blocks) and blocks[cut.blocks]["type"] == "text":
         part = blocks[cut.blocks]["text"][: cut.letters]
@@ -59,7 +60,7 @@ def kept(blocks: list[Message], cut: Cut) -> list[Message]:
 
 
 def resumed(messages: list[Message], blocks: list[Message], cut: Cut) -> list[Message]:
-    """The conversation when the client has come back."""
+    """Return the conversation after the client has resumed."""
     left = kept(blocks, cut)
     after = [*messages, {"role": "assistant", "content": left}] if left else list(messages)
     if left and left[-1]["type"] == "tool_use":
