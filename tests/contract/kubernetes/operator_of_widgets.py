@@ -1,4 +1,4 @@
-"""A tiny operator for `test_kopf.py`: tells each thing it sees on a line of its own, and posts an Event."""
+"""A small operator for `test_kopf.py`: prints one line per event that it handles, and posts an Event."""
 
 import os
 from typing import Any

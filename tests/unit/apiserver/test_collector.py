@@ -1,4 +1,4 @@
-"""The garbage collector outlives a database that takes no writes."""
+"""The garbage collector survives a database that refuses writes."""
 
 import sqlite3
 from pathlib import Path
@@ -15,7 +15,7 @@ from komputer.local.apiserver.store import ObjectDatabase
 from tests.waiting import eventually
 
 
-async def test_what_could_not_be_collected_on_a_full_disk_is_collected_later(
+async def test_objects_not_collected_on_a_full_disk_are_collected_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ObjectDatabase(tmp_path / "objects.db", history_length=10)

@@ -1,4 +1,4 @@
-"""What a container printed, as `kubectl logs` shows it."""
+"""The output of a container, as `kubectl logs` shows it."""
 
 import asyncio
 import tempfile
