@@ -58,7 +58,7 @@ def model_address() -> Iterator[str]:
 
 
 @dataclass
-class Seen:
+class Transcript:
     """The output of one run of the CLI as words in order, and how it ended."""
 
     words: list[str] = field(default_factory=list)
@@ -98,19 +98,19 @@ class Agent:
 
     async def run(
         self, prompt: str, *, then: Callable[[ClaudeSDKClient], Awaitable[object]] | None = None, at: str = ""
-    ) -> Seen:
+    ) -> Transcript:
         """Give one task and follow it until it or the process ends. `then` is called once `at` has appeared."""
-        seen = Seen()
+        transcript = Transcript()
         async with asyncio.timeout(DEADLINE_SECONDS), self._client() as client:
             await client.query(prompt)
             async for message in client.receive_messages():
-                seen.add(message)
-                if then and at in seen.words:
+                transcript.add(message)
+                if then and at in transcript.words:
                     await then(client)
                     then = None
-                if seen.result:
+                if transcript.result:
                     break
-        return seen
+        return transcript
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[ClaudeSDKClient]:
@@ -155,9 +155,9 @@ def scripted(*steps: object) -> str:
     return "Play this.\n```offline\n" + json.dumps(steps, indent=2) + "\n```"
 
 
-def ended(seen: Seen) -> ResultMessage:
-    assert seen.result
-    return seen.result
+def ended(transcript: Transcript) -> ResultMessage:
+    assert transcript.result
+    return transcript.result
 
 
 async def kill(client: ClaudeSDKClient) -> None:
@@ -165,16 +165,19 @@ async def kill(client: ClaudeSDKClient) -> None:
 
 
 async def test_without_a_script_the_task_is_quoted(agent: Agent) -> None:
-    seen = await agent.run("Count the files.")
-    assert ended(seen).result == "This is Komputer's offline model: no Claude was asked. The task was: Count the files."
+    transcript = await agent.run("Count the files.")
+    assert (
+        ended(transcript).result
+        == "This is Komputer's offline model: no Claude was asked. The task was: Count the files."
+    )
 
 
 async def test_the_cli_runs_the_tools_of_a_script_and_the_last_text_is_the_result(agent: Agent) -> None:
     steps = [{"think": "Hm."}, {"say": "Looking."}, bash("echo hello > file; cat file"), {"say": "There is one file."}]
-    seen = await agent.run(scripted(*steps))
-    assert seen.words == ["thinking: Hm.", "Looking.", "calls Bash", "result: hello", "There is one file."]
-    assert ended(seen).result == "There is one file."
-    assert not ended(seen).is_error
+    transcript = await agent.run(scripted(*steps))
+    assert transcript.words == ["thinking: Hm.", "Looking.", "calls Bash", "result: hello", "There is one file."]
+    assert ended(transcript).result == "There is one file."
+    assert not ended(transcript).is_error
     assert (agent.home / "file").read_text() == "hello\n"
 
 
@@ -203,14 +206,14 @@ async def test_the_next_task_has_its_own_script(agent: Agent) -> None:
 
 
 async def test_an_overloaded_api_is_retried(agent: Agent) -> None:
-    seen = await agent.run(scripted({"fail": 529, "times": 2}, {"say": "At last."}))
-    assert seen.words == ["retry 529", "retry 529", "At last."]
+    transcript = await agent.run(scripted({"fail": 529, "times": 2}, {"say": "At last."}))
+    assert transcript.words == ["retry 529", "retry 529", "At last."]
 
 
 async def test_a_broken_stream_is_continued(agent: Agent) -> None:
-    seen = await agent.run(scripted({"say": "One."}, {"fail": 529}, {"say": "Two."}))
-    assert ended(seen).result == "Two."
-    assert seen.words.count("One.") == 1
+    transcript = await agent.run(scripted({"say": "One."}, {"fail": 529}, {"say": "Two."}))
+    assert ended(transcript).result == "Two."
+    assert transcript.words.count("One.") == 1
 
 
 async def test_an_invalid_script_fails_the_task_with_its_fault(agent: Agent) -> None:
@@ -222,14 +225,16 @@ async def test_an_invalid_script_fails_the_task_with_its_fault(agent: Agent) -> 
 
 async def test_an_interruption_during_a_stream_ends_the_turn_and_the_script_continues(agent: Agent) -> None:
     script = scripted({"say": "One."}, {"wait": 600, "times": 1}, {"say": "Two."}, bash("echo x"), {"say": "Three."})
-    seen = await agent.run(script, then=lambda client: client.interrupt(), at="One.")
-    assert ended(seen).terminal_reason == "aborted_streaming"
+    transcript = await agent.run(script, then=lambda client: client.interrupt(), at="One.")
+    assert ended(transcript).terminal_reason == "aborted_streaming"
     assert (await agent.run(GO_ON)).words == ["Two.", "calls Bash", "result: x", "Three."]
 
 
 async def test_an_interrupted_tool_is_not_called_again(agent: Agent) -> None:
-    seen = await agent.run(scripted(FOREVER, {"say": "Two."}), then=lambda client: client.interrupt(), at="calls Bash")
-    assert ended(seen).terminal_reason == "aborted_tools"
+    transcript = await agent.run(
+        scripted(FOREVER, {"say": "Two."}), then=lambda client: client.interrupt(), at="calls Bash"
+    )
+    assert ended(transcript).terminal_reason == "aborted_tools"
     assert (await agent.run(GO_ON)).words == ["Two."]
 
 
@@ -245,9 +250,9 @@ async def test_a_killed_cli_repeats_what_was_lost(agent: Agent) -> None:
 
     with pytest.raises(ProcessError):
         await agent.run(script, then=kill_when_recorded, at="One.")
-    seen = await agent.run(GO_ON)
-    assert seen.words[-2:] == ["One.", "Two."] or seen.words == ["Two."]
-    assert "calls Bash" not in seen.words
+    transcript = await agent.run(GO_ON)
+    assert transcript.words[-2:] == ["One.", "Two."] or transcript.words == ["Two."]
+    assert "calls Bash" not in transcript.words
     assert "Again?" in (await agent.run("Again?")).words[-1]
 
 
@@ -265,8 +270,8 @@ async def test_a_subagent_plays_its_own_script(agent: Agent) -> None:
         "subagent_type": "general-purpose",
         "run_in_background": False,
     }
-    seen = await agent.run(scripted({"tool": "Agent", "input": task}, {"say": "Outer."}))
-    assert ended(seen).result == "Outer."
+    transcript = await agent.run(scripted({"tool": "Agent", "input": task}, {"say": "Outer."}))
+    assert ended(transcript).result == "Outer."
     assert (agent.home / "inner").read_text() == "inner\n"
 
 

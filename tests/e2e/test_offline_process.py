@@ -42,11 +42,11 @@ def test_the_command_of_the_page_answers_as_the_page_says() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_during_a_response(number: signal.Signals) -> None:
     prompt = '```offline\n[{"say": "One."}, {"wait": 600}, {"say": "Two."}]\n```'
-    asked = {"model": "claude-test-1", "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    payload = {"model": "claude-test-1", "stream": True, "messages": [{"role": "user", "content": prompt}]}
     with started() as model:
         assert model.stdout
         address = model.stdout.readline().strip()
-        with httpx.stream("POST", f"{address}/v1/messages", json=asked, timeout=DEADLINE_SECONDS) as answer:
+        with httpx.stream("POST", f"{address}/v1/messages", json=payload, timeout=DEADLINE_SECONDS) as answer:
             assert "One." in next(answer.iter_text())
             model.send_signal(number)
             assert model.wait(DEADLINE_SECONDS) == 0

@@ -138,7 +138,9 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._refuse(
             Refused(
-                408, f"the body came more slowly than {rate} bytes/s for {window:g} s; send it again", "request_timeout"
+                408,
+                f"the body arrived more slowly than {rate} bytes/s for {window:g} s; send it again",
+                "request_timeout",
             )
         )
 
@@ -273,13 +275,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._head.check(version)
         if len(self.pipeline) >= self.limits.pipelined:
             limit = self.limits.pipelined
-            raise Refused(429, f"more than {limit} requests wait for answers on one connection", "too_many_pipelined")
+            raise Refused(429, f"more than {limit} requests are pipelined on one connection", "too_many_pipelined")
         self.scope["method"] = method
         if version != "1.1":
             self.scope["http_version"] = version
         if self.parser.should_upgrade() and self._should_upgrade():
             if self._active is not None:
-                raise Refused(400, "a WebSocket cannot begin behind an unanswered request", "malformed_request")
+                raise Refused(400, "a WebSocket cannot follow a request in progress", "malformed_request")
             check_handshake(method, version, self.headers)
             self._in_head, self._in_body = False, True
             return

@@ -66,7 +66,7 @@ def check_handshake(method: str, version: str, headers: list[tuple[bytes, bytes]
     """Raise `Refused` unless this is a WebSocket handshake (RFC 6455 4.2.1)."""
     values = dict(headers)
     if method != "GET" or version != "1.1" or not values.get(b"sec-websocket-key"):
-        raise Refused(400, "this is no WebSocket handshake: send GET with Sec-WebSocket-Key", "malformed_request")
+        raise Refused(400, "this is not a WebSocket handshake: send GET with Sec-WebSocket-Key", "malformed_request")
     if values.get(b"sec-websocket-version", b"").strip() != b"13":
         raise Refused(426, "send Sec-WebSocket-Version: 13", "malformed_request")
 

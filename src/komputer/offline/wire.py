@@ -118,8 +118,8 @@ def _block(step: Say | Think | Tool, answer: ModelReply) -> dict[str, Any]:
 
 
 def _stop_reason(answer: ModelReply) -> str:
-    asked = [move.step.stop for move in answer.moves if isinstance(move.step, Say) and move.step.stop]
-    return asked[-1] if asked else "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
+    stop_reasons = [move.step.stop for move in answer.moves if isinstance(move.step, Say) and move.step.stop]
+    return stop_reasons[-1] if stop_reasons else "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
 
 
 def _usage(answer: ModelReply) -> dict[str, int]:

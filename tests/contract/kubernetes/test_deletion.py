@@ -143,8 +143,8 @@ def test_a_dependent_of_two_owners_stays_with_the_remaining_one(room: Room) -> N
 def test_a_dependent_of_a_nonexistent_owner_is_collected(room: Room) -> None:
     """A dependent created for an agent that was deleted meanwhile, and perhaps created again: only the uid counts."""
     owner = room.create("configmaps", room.config_map("owner"))
-    stranger = owned_by(owner) | {"uid": "11111111-2222-3333-4444-555555555555"}
-    room.create("configmaps", room.config_map("child", ownerReferences=[stranger]))
+    nonexistent_owner = owned_by(owner) | {"uid": "11111111-2222-3333-4444-555555555555"}
+    room.create("configmaps", room.config_map("child", ownerReferences=[nonexistent_owner]))
     room.await_gone("configmaps", "child")
     assert room.exists("configmaps", "owner")
 

@@ -167,17 +167,17 @@ def test_a_token_of_a_missing_account_is_404(room: Room) -> None:
 @pytest.mark.parametrize("path", ["/api/v1/namespaces", "/api", "/apis", "/openapi/v2", "/nothing"])
 def test_an_unauthenticated_request_is_401(api: Api, token: str | None, path: str) -> None:
     """Unauthenticated clients learn nothing, not even which objects exist."""
-    with api.as_bearer(token) as stranger:
-        refused(stranger.get(path), 401, "Unauthorized")
+    with api.as_bearer(token) as unauthenticated:
+        refused(unauthenticated.get(path), 401, "Unauthorized")
 
 
 def test_unauthenticated_writes_are_401(room: Room) -> None:
     """For every verb."""
     room.create("configmaps", room.config_map("ada"))
-    with room.api.as_bearer("nonsense") as stranger:
-        refused(stranger.post(room.path("configmaps"), room.config_map("bob")), 401, "Unauthorized")
-        refused(stranger.patch(room.path("configmaps", "ada"), {"data": {"a": "1"}}), 401, "Unauthorized")
-        refused(stranger.delete(room.path("configmaps", "ada")), 401, "Unauthorized")
+    with room.api.as_bearer("nonsense") as unauthenticated:
+        refused(unauthenticated.post(room.path("configmaps"), room.config_map("bob")), 401, "Unauthorized")
+        refused(unauthenticated.patch(room.path("configmaps", "ada"), {"data": {"a": "1"}}), 401, "Unauthorized")
+        refused(unauthenticated.delete(room.path("configmaps", "ada")), 401, "Unauthorized")
     assert room.names("configmaps", fieldSelector="metadata.name=ada") == ["ada"]
 
 

@@ -22,7 +22,7 @@ class Operator:
     """The running operator and the lines that it printed."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.told: queue.Queue[str] = queue.Queue()
+        self.printed: queue.Queue[str] = queue.Queue()
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, args=(process.stdout,))
         self._reader.start()
@@ -31,17 +31,17 @@ class Operator:
         for line in output:
             self.log.append(line)
             if line.startswith("saw "):
-                self.told.put(line.removeprefix("saw ").strip())
+                self.printed.put(line.removeprefix("saw ").strip())
 
     def await_line(self, wanted: str) -> None:
         """Wait until this line was printed; earlier lines are discarded."""
         end = time.monotonic() + DEADLINE_SECONDS
         while True:
             try:
-                if self.told.get(timeout=max(0.0, end - time.monotonic())) == wanted:
+                if self.printed.get(timeout=max(0.0, end - time.monotonic())) == wanted:
                     return
             except queue.Empty:
-                raise AssertionError(f"the operator did not tell {wanted!r}:\n{''.join(self.log)}") from None
+                raise AssertionError(f"the operator did not print {wanted!r}:\n{''.join(self.log)}") from None
 
     def close(self) -> None:
         self._reader.join()

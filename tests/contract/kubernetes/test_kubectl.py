@@ -110,9 +110,9 @@ def test_apply_edits_built_in_kinds(kubectl: Kubectl, room: Room) -> None:
 def test_apply_refuses_an_invalid_manifest_and_names_the_field(kubectl: Kubectl, room: Room) -> None:
     """A misspelt field, a wrong value, an invalid name, an unknown kind."""
     assert "colour" in kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", colour="blue"))
-    said = kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", size=1000))
-    assert "spec.size" in said
-    assert "less than or equal to 100" in said
+    output = kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", size=1000))
+    assert "spec.size" in output
+    assert "less than or equal to 100" in output
     assert "metadata.name" in kubectl.fails("apply", "-f", "-", stdin=room.widget("Ada Lovelace"))
     unknown = {**room.widget("ada"), "kind": "Gizmo"}
     assert "no matches for kind" in kubectl.fails("apply", "-f", "-", stdin=unknown)
@@ -138,10 +138,10 @@ def test_explain_describes_a_field(any_kubectl: Kubectl, room: Room) -> None:
     def explained() -> "subprocess.CompletedProcess[str]":
         return any_kubectl.run("explain", f"{plural}.spec")
 
-    said = eventually(explained, lambda done: done.returncode == 0).stdout
-    assert "What the widget is to be." in said
-    assert "size" in said
-    assert "<integer>" in said
+    output = eventually(explained, lambda done: done.returncode == 0).stdout
+    assert "What the widget is to be." in output
+    assert "size" in output
+    assert "<integer>" in output
     assert "Its only color." in any_kubectl("explain", f"{plural}.spec.color")
     assert "<[]Container>" in any_kubectl("explain", "pods.spec")
     assert "does not exist" in any_kubectl.fails("explain", f"{plural}.spec.nothing")
@@ -176,9 +176,9 @@ def test_wait_ends_when_its_condition_is_true(kubectl: Kubectl, room: Room) -> N
     ) as waiting:
         room.merge("widgets", "ada", {"status": {"phase": "Pending"}}, "status")
         room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
-        said, _ = waiting.communicate(timeout=50)
-    assert waiting.returncode == 0, said
-    assert "condition met" in said
+        output, _ = waiting.communicate(timeout=50)
+    assert waiting.returncode == 0, output
+    assert "condition met" in output
     assert "timed out" in kubectl.fails("wait", plural, "--for=jsonpath={.status.phase}=Gone", "--timeout=1s")
 
 
@@ -210,9 +210,9 @@ def test_describe_shows_the_object_and_its_events(kubectl: Kubectl, room: Room) 
     }
     event |= {"reason": "Broken", "message": "It broke.", "firstTimestamp": moment, "lastTimestamp": moment, "count": 1}
     room.create("events", event)
-    said = kubectl("describe", f"widgets.{room.group}", "ada")
-    assert "hi there" in said
-    assert "It broke." in said
+    output = kubectl("describe", f"widgets.{room.group}", "ada")
+    assert "hi there" in output
+    assert "It broke." in output
     assert "It broke." in kubectl("get", "events")
     assert "It broke." in kubectl("events")
 
@@ -290,6 +290,6 @@ def test_unsupported_commands_explain_themselves(
         {"status": {"phase": "Running", "containerStatuses": []}},
         "application/merge-patch+json",
     )
-    said = kubectl.fails(*command)
-    assert "is not offered on one machine" in said
-    assert "volumes/" in said
+    output = kubectl.fails(*command)
+    assert "is not offered on one machine" in output
+    assert "volumes/" in output

@@ -41,12 +41,12 @@ def test_pages_contain_every_object_once_at_one_version(room: Room) -> None:
         room.create("widgets", room.widget(name))
     first = room.listing("widgets", limit=3)
     assert first["metadata"]["remainingItemCount"] == 4
-    seen, page = list(first["items"]), first
+    items, page = list(first["items"]), first
     while token := page["metadata"].get("continue"):
         page = room.listing("widgets", limit=3, **{"continue": token})
-        seen += page["items"]
+        items += page["items"]
         assert page["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-    assert [item["metadata"]["name"] for item in seen] == names
+    assert [item["metadata"]["name"] for item in items] == names
     assert "remainingItemCount" not in page["metadata"]
 
 

@@ -126,5 +126,5 @@ def test_kubectl_applies_and_explains_our_kinds(
     assert kubectl("apply", "-f", "-", stdin=agent("ada", instructions="Other.")).endswith("/ada configured\n")
     for plural in ours:
         assert explained(kubectl, f"{plural}.komputer.komputer.ai")
-    said = explained(kubectl, "komputeragents.spec.instructions")
-    assert "a new task each time" in re.sub(r"\s+", " ", said)
+    output = explained(kubectl, "komputeragents.spec.instructions")
+    assert "a new task each time" in re.sub(r"\s+", " ", output)

@@ -27,19 +27,19 @@ def test_a_watch_reports_every_change_in_order(room: Room) -> None:
         written.append(room.merge("widgets", "ada", {"spec": {"size": 5}}))
         written.append(room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status"))
         answered(room.api.delete(room.path("widgets", "ada")))
-        seen = list(islice(events, 4))
-    assert [event.type for event in seen] == ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]
-    assert [event.object for event in seen[:3]] == written
-    versions = [int(event.object["metadata"].pop("resourceVersion")) for event in seen]
+        received = list(islice(events, 4))
+    assert [event.type for event in received] == ["ADDED", "MODIFIED", "MODIFIED", "DELETED"]
+    assert [event.object for event in received[:3]] == written
+    versions = [int(event.object["metadata"].pop("resourceVersion")) for event in received]
     assert versions == sorted(set(versions))
-    assert seen[3].object == {**written[2], "metadata": seen[2].object["metadata"]}
+    assert received[3].object == {**written[2], "metadata": received[2].object["metadata"]}
 
 
 def test_a_watch_resumes_from_any_version(room: Room) -> None:
     """A cache that lost its connection misses nothing and gets nothing twice, deletions included."""
-    seen = [room.create("widgets", room.widget(f"w{i}"))["metadata"]["resourceVersion"] for i in range(4)]
+    created = [room.create("widgets", room.widget(f"w{i}"))["metadata"]["resourceVersion"] for i in range(4)]
     answered(room.api.delete(room.path("widgets", "w2")))
-    with room.api.watch(room.path("widgets"), resourceVersion=seen[1]) as events:
+    with room.api.watch(room.path("widgets"), resourceVersion=created[1]) as events:
         assert take(events, 3) == [("ADDED", "w2"), ("ADDED", "w3"), ("DELETED", "w2")]
 
 

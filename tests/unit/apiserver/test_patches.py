@@ -52,9 +52,9 @@ def test_a_test_for_null_fails_on_a_present_key_or_a_missing_parent() -> None:
     assert refusal({}, operation("test", "/spec/task", value=None)) == 422
 
 
-@pytest.mark.parametrize(("there", "asked"), [(1, True), (1, 1.0), (0, False), ("1", 1), ([], {})])
-def test_a_test_compares_values_as_json(there: Any, asked: Any) -> None:
-    assert refusal({"a": there}, operation("test", "/a", value=asked)) == 422
+@pytest.mark.parametrize(("stored", "tested"), [(1, True), (1, 1.0), (0, False), ("1", 1), ([], {})])
+def test_a_test_compares_values_as_json(stored: Any, tested: Any) -> None:
+    assert refusal({"a": stored}, operation("test", "/a", value=tested)) == 422
 
 
 def test_the_order_of_keys_does_not_matter_to_a_test() -> None:

@@ -56,10 +56,10 @@ def test_every_acknowledged_write_survives_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "objects.db"
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout
-        said = [next(writer.stdout) for _ in range(500)]
+        acknowledged = [next(writer.stdout) for _ in range(500)]
         writer.send_signal(signal.SIGKILL)
-        said += list(writer.stdout)
-    answered = len(said)
+        acknowledged += list(writer.stdout)
+    answered = len(acknowledged)
     store = opened(tmp_path)
     found = {stored.address[2]: stored.object["number"] for stored in store.all("widgets")}
     assert (found, store.revision - FIRST_REVISION) in (

@@ -61,9 +61,9 @@ def test_valkey_writes_to_its_newest_file(tmp_path: Path) -> None:
 
 
 def test_the_terminal_shows_a_full_disk_once_and_its_end_once() -> None:
-    said: list[str] = []
+    printed: list[str] = []
     problems = iter([None, "the disk is full", "the disk is full", None, None])
-    supervisor = Supervisor([], said.append, problem=lambda: next(problems))
+    supervisor = Supervisor([], printed.append, problem=lambda: next(problems))
     for _ in range(5):
         supervisor._tell_problem()
-    assert said == ["  the disk is full", "  the disk has space again"]
+    assert printed == ["  the disk is full", "  the disk has space again"]

@@ -56,9 +56,9 @@ def output(program: Path, tmp_path: Path) -> list[str]:
 
 
 def test_an_agent_cannot_replace_programs_libraries_or_devices_of_its_sandbox(tmp_path: Path) -> None:
-    said = output(Path(sys.prefix), tmp_path)
-    assert [line for line in said if line.startswith("wrote")] == ["wrote /workspace", "wrote /tmp", "wrote /dev/shm"]
-    assert [line for line in said if line.startswith("changed")] == []
+    lines = output(Path(sys.prefix), tmp_path)
+    assert [line for line in lines if line.startswith("wrote")] == ["wrote /workspace", "wrote /tmp", "wrote /dev/shm"]
+    assert [line for line in lines if line.startswith("changed")] == []
 
 
 def test_an_installation_below_tmp_cannot_be_moved_and_replaced(

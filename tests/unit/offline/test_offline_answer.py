@@ -8,7 +8,18 @@ import pytest
 from komputer.offline.answer import answer
 from komputer.offline.conversation import BadRequest
 from komputer.offline.script import CLOSING, Fail, Say, Tool, Wait
-from tests.unit.offline.said import REMINDER, TOOLS, assistant, outputs, played, result, scripted, text, turn, user
+from tests.unit.offline.conversations import (
+    REMINDER,
+    TOOLS,
+    assistant,
+    outputs,
+    played,
+    result,
+    scripted,
+    text,
+    turn,
+    user,
+)
 
 GO_ON = "The task was interrupted. Go on."
 NO_RESPONSE = assistant("No response requested.")

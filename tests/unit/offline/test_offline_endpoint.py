@@ -15,7 +15,7 @@ from starlette.types import Message, Scope
 
 from komputer.offline import app
 from komputer.offline.playing import Counters
-from tests.unit.offline.said import TOOLS, scripted, user
+from tests.unit.offline.conversations import TOOLS, scripted, user
 
 DEADLINE_SECONDS = 20
 
@@ -113,13 +113,13 @@ async def test_a_reply_that_ends_the_turn_has_the_stop_reason_end_turn(client: h
 async def test_a_failure_occurs_as_often_as_scripted_and_has_anthropics_shape(
     client: httpx.AsyncClient, stream: bool
 ) -> None:
-    asked = body({"fail": 529, "times": 2, "message": "Busy."}, {"say": "at last"}, stream=stream)
+    payload = body({"fail": 529, "times": 2, "message": "Busy."}, {"say": "at last"}, stream=stream)
     for _ in range(2):
-        answer = await client.post("/v1/messages", json=asked)
+        answer = await client.post("/v1/messages", json=payload)
         assert answer.status_code == 529
         assert answer.json() == {"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}}
         assert answer.headers["request-id"]
-    answer = await client.post("/v1/messages", json=asked)
+    answer = await client.post("/v1/messages", json=payload)
     assert answer.status_code == 200
     assert "at last" in answer.text
 
@@ -140,19 +140,19 @@ async def test_a_failure_has_the_type_of_its_status(client: httpx.AsyncClient, s
 
 
 async def test_failures_are_counted_per_session(client: httpx.AsyncClient) -> None:
-    asked = body({"fail": 500}, {"say": "ok"})
+    payload = body({"fail": 500}, {"say": "ok"})
     for session in ("one", "two", ""):
         statuses = [
-            (await client.post("/v1/messages", json=asked, headers={"x-claude-code-session-id": session})).status_code
+            (await client.post("/v1/messages", json=payload, headers={"x-claude-code-session-id": session})).status_code
             for _ in range(2)
         ]
         assert statuses == [500, 200]
 
 
 async def test_without_a_session_failures_are_counted_per_first_prompt(client: httpx.AsyncClient) -> None:
-    asked = body({"fail": 500}, {"say": "ok"})
-    other = {**asked, "messages": [user("Hello."), *asked["messages"]]}
-    assert [(await client.post("/v1/messages", json=one)).status_code for one in (asked, other, asked, other)] == [
+    payload = body({"fail": 500}, {"say": "ok"})
+    other = {**payload, "messages": [user("Hello."), *payload["messages"]]}
+    assert [(await client.post("/v1/messages", json=one)).status_code for one in (payload, other, payload, other)] == [
         500,
         500,
         200,
@@ -161,24 +161,24 @@ async def test_without_a_session_failures_are_counted_per_first_prompt(client: h
 
 
 async def test_a_failure_after_a_text_ends_the_stream(client: httpx.AsyncClient) -> None:
-    asked = body({"say": "one"}, {"fail": 529}, {"say": "two"}, stream=True)
-    broken = events((await client.post("/v1/messages", json=asked)).text)
+    payload = body({"say": "one"}, {"fail": 529}, {"say": "two"}, stream=True)
+    broken = events((await client.post("/v1/messages", json=payload)).text)
     assert [event["type"] for event in broken][-2:] == ["content_block_stop", "error"]
     assert broken[-1]["error"]["type"] == "overloaded_error"
-    assert events((await client.post("/v1/messages", json=asked)).text)[-1]["type"] == "message_stop"
+    assert events((await client.post("/v1/messages", json=payload)).text)[-1]["type"] == "message_stop"
 
 
 async def test_a_failure_after_a_text_is_a_status_in_a_plain_response(client: httpx.AsyncClient) -> None:
-    asked = body({"say": "one"}, {"fail": 529}, {"say": "two"})
-    assert (await client.post("/v1/messages", json=asked)).status_code == 529
-    assert (await client.post("/v1/messages", json=asked)).status_code == 200
+    payload = body({"say": "one"}, {"fail": 529}, {"say": "two"})
+    assert (await client.post("/v1/messages", json=payload)).status_code == 529
+    assert (await client.post("/v1/messages", json=payload)).status_code == 200
 
 
 class Visit:
     """One request made directly to the ASGI application, by a client that can watch and disconnect."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
-        self._asked = json.dumps(asked).encode()
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self._payload = json.dumps(payload).encode()
         self._has_sent = False
         self.left = asyncio.Event()
         self.got = b""
@@ -196,7 +196,7 @@ class Visit:
     async def _receive(self) -> Message:
         if not self._has_sent:
             self._has_sent = True
-            return {"type": "http.request", "body": self._asked}
+            return {"type": "http.request", "body": self._payload}
         await self.left.wait()
         return {"type": "http.disconnect"}
 
@@ -262,9 +262,9 @@ async def test_a_wait_sends_pings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_wait_with_times_applies_to_that_many_requests(client: httpx.AsyncClient) -> None:
-    asked = body({"hang": 0.01, "times": 1}, {"wait": 0.01, "times": 1}, {"say": "after"})
+    payload = body({"hang": 0.01, "times": 1}, {"wait": 0.01, "times": 1}, {"say": "after"})
     for _ in range(2):
-        assert (await client.post("/v1/messages", json=asked)).status_code == 200
+        assert (await client.post("/v1/messages", json=payload)).status_code == 200
 
 
 async def test_an_invalid_script_is_a_400_that_names_the_fault(client: httpx.AsyncClient) -> None:
@@ -284,8 +284,8 @@ async def test_tokens_are_counted(client: httpx.AsyncClient) -> None:
 
 async def test_the_title_of_a_session_is_json(client: httpx.AsyncClient) -> None:
     schema = {"type": "object", "properties": {"title": {"type": "string"}}}
-    asked = {**body({"say": "one"}), "output_config": {"format": {"type": "json_schema", "schema": schema}}}
-    answer = await client.post("/v1/messages", json=asked)
+    payload = {**body({"say": "one"}), "output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    answer = await client.post("/v1/messages", json=payload)
     assert json.loads(answer.json()["content"][0]["text"]) == {"title": "Offline"}
 
 
@@ -308,7 +308,7 @@ async def test_a_request_above_anthropics_size_limit_is_a_413(client: httpx.Asyn
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("payload", "named"),
     [
         (b"", "not JSON"),
         (b"\xff", "not JSON"),
@@ -320,9 +320,9 @@ async def test_a_request_above_anthropics_size_limit_is_a_413(client: httpx.Asyn
     ],
 )
 async def test_an_invalid_request_is_a_400_that_names_the_fault(
-    client: httpx.AsyncClient, asked: bytes, named: str
+    client: httpx.AsyncClient, payload: bytes, named: str
 ) -> None:
-    answer = await client.post("/v1/messages", content=asked)
+    answer = await client.post("/v1/messages", content=payload)
     assert answer.status_code == 400
     assert named in answer.json()["error"]["message"]
 
@@ -337,16 +337,16 @@ async def test_an_invalid_request_is_a_400_that_names_the_fault(
     ],
 )
 async def test_a_lone_surrogate_is_no_server_error(client: httpx.AsyncClient, prompt: str, status: int) -> None:
-    asked = json.dumps({**body(), "messages": [user(prompt)]}).encode()
-    assert (await client.post("/v1/messages", content=asked)).status_code == status
+    payload = json.dumps({**body(), "messages": [user(prompt)]}).encode()
+    assert (await client.post("/v1/messages", content=payload)).status_code == status
 
 
 @pytest.mark.parametrize(("depth", "statuses"), [(100, [200, 200]), (101, [400, 200]), (100_000, [400, 400])])
 async def test_deep_nesting_is_no_server_error(client: httpx.AsyncClient, depth: int, statuses: list[int]) -> None:
     call = b'{"type": "tool_use", "input": %s1%s}' % (b'{"a":' * depth, b"}" * depth)
-    asked = b'{"model": "claude-test-1", "messages": [{"role": "assistant", "content": [%s]}]}' % call
+    payload = b'{"model": "claude-test-1", "messages": [{"role": "assistant", "content": [%s]}]}' % call
     paths = ("/v1/messages", "/v1/messages/count_tokens")
-    assert [(await client.post(path, content=asked)).status_code for path in paths] == statuses
+    assert [(await client.post(path, content=payload)).status_code for path in paths] == statuses
 
 
 words = st.text(st.characters(exclude_categories=())) | st.sampled_from(["user", "text", "tool_use", "say", "tool"])
@@ -376,10 +376,10 @@ request = st.fixed_dictionaries(
 
 @given(request | anything)
 @settings(deadline=None)
-def test_no_request_causes_a_server_error(asked: Any) -> None:
+def test_no_request_causes_a_server_error(payload: Any) -> None:
     async def ask() -> int:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app()), base_url="http://offline") as client:
-            return (await client.post("/v1/messages", content=json.dumps(asked).encode())).status_code
+            return (await client.post("/v1/messages", content=json.dumps(payload).encode())).status_code
 
     assert asyncio.run(ask()) in (200, 400, 404)
 
@@ -393,8 +393,8 @@ def test_counters_drop_only_the_oldest() -> None:
 def test_an_unknown_model_is_a_404_as_at_anthropic(model: str) -> None:
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app()), base_url="http://offline") as client:
-            asked = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
-            return await client.post("/v1/messages", json=asked)
+            payload = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+            return await client.post("/v1/messages", json=payload)
 
     answered = asyncio.run(ask())
     assert (answered.status_code, answered.json()["error"]) == (

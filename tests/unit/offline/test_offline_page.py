@@ -10,7 +10,7 @@ import pytest
 
 from komputer.offline.answer import answer
 from komputer.offline.script import KINDS, Fail, Say, Step, Think, Tool, find, parse
-from tests.unit.offline.said import TOOLS, result, turn, user
+from tests.unit.offline.conversations import TOOLS, result, turn, user
 
 PAGE = (Path(__file__).parents[3] / "docs" / "offline.md").read_text()
 

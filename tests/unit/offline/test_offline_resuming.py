@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from komputer.offline.answer import answer
 from komputer.offline.script import CLOSING
-from tests.unit.offline.said import TOOLS, Message, assistant, outputs, result, scripted, turn, user
+from tests.unit.offline.conversations import TOOLS, Message, assistant, outputs, result, scripted, turn, user
 
 WORDS = st.sampled_from(["a", "ab", "abc", "b", "No", "a b", "a\nb", "end"])
 STEPS = st.lists(
@@ -44,9 +44,9 @@ CUTS = st.lists(
 
 
 def wanted(steps: list[dict[str, object]]) -> list[str]:
-    said = [str(step.get("say") or step.get("tool")) for step in steps if "say" in step or "tool" in step]
+    texts = [str(step.get("say") or step.get("tool")) for step in steps if "say" in step or "tool" in step]
     kinds = [kind for step in steps for kind in step if kind in ("say", "think", "tool")]
-    return said if kinds and kinds[-1] == "say" else [*said, CLOSING.say]
+    return texts if kinds and kinds[-1] == "say" else [*texts, CLOSING.say]
 
 
 def kept(blocks: list[Message], cut: Cut) -> list[Message]:
@@ -84,11 +84,11 @@ def test_a_resumed_script_plays_every_remaining_step_in_order_and_ends(
     left = wanted(steps)
     for cut in [*cuts, *[None] * len(steps), None]:
         answered = answer(messages, TOOLS)
-        said = outputs(answered)
-        assert said == left[: len(said)], json.dumps(messages)
+        texts = outputs(answered)
+        assert texts == left[: len(texts)], json.dumps(messages)
         blocks = turn(answered)["content"]
         if cut is None:
-            kept_whole, messages = len(said), [*messages, turn(answered)]
+            kept_whole, messages = len(texts), [*messages, turn(answered)]
             if blocks[-1]["type"] == "tool_use":
                 messages = [*messages, result(answered)]
         else:

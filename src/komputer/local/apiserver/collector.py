@@ -64,7 +64,7 @@ class Collector:
                 try:
                     self._collect(address)
                 except StatusError as error:
-                    log.warning("%s could not be collected: %s", "/".join(address), error)
+                    log.warning("object not collected: %s: %s", "/".join(address), error)
                 except Exception:
                     self._queue[address] = None
                     raise

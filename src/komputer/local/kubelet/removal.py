@@ -61,9 +61,9 @@ def set_aside(path: Path, data_dir: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warning("unknown folder was left where it is", path=str(path), error=error.strerror)
+        log.warning("unknown folder not moved", path=str(path), error=error.strerror)
         return
-    log.warning("unknown folder was moved to lost+found", kind=kind, path=str(target))
+    log.warning("unknown folder moved to lost+found", kind=kind, path=str(target))
 
 
 def remove_tree(path: Path, has_stopped: Callable[[], bool] = lambda: False) -> None:
@@ -81,7 +81,7 @@ def remove_tree(path: Path, has_stopped: Callable[[], bool] = lambda: False) -> 
         if stat.S_ISDIR(found.st_mode):
             removal.remove_directory(parent, path.name)
         else:
-            removal.unlink(parent, path.name)
+            removal.remove_file(parent, path.name)
     except FileNotFoundError:
         return
     finally:
@@ -138,7 +138,7 @@ class _Removal:
         self._moved += 1
         os.rename(name, f".removed-{os.getpid()}-{self._moved}", src_dir_fd=folder, dst_dir_fd=self._top)
 
-    def unlink(self, folder: int, name: str) -> None:
+    def remove_file(self, folder: int, name: str) -> None:
         with self._recording_error(name):
             self._unlink(folder, name, is_directory=False)
 

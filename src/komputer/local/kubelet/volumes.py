@@ -62,7 +62,7 @@ class Volumes:
                 for source in volume["projected"].get("sources", ()):
                     await self._project(path, source)
             elif "emptyDir" not in volume:
-                raise NotMounted(f"volume {name!r} is of a kind that this kubelet does not have")
+                raise NotMounted(f"volume {name!r} has a type that this kubelet does not support")
         return made
 
     async def refresh(self, now: datetime) -> None:
@@ -108,7 +108,7 @@ class Volumes:
         elif "serviceAccountToken" in source:
             await self._write_token(path / source["serviceAccountToken"]["path"], source["serviceAccountToken"])
         else:
-            raise NotMounted("a projected volume has a source of a kind that this kubelet does not have")
+            raise NotMounted("a projected volume has a source that this kubelet does not support")
 
     async def _write_token(self, path: Path, source: Manifest) -> None:
         now = datetime.now(UTC)
@@ -148,7 +148,7 @@ def inside(folder: Path, part: str) -> Path:
     """Return `folder/part`; raises `NotMounted` if that is outside of `folder`."""
     path = (folder / part).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise NotMounted(f"{part!r} leads out of its volume")
+        raise NotMounted(f"{part!r} is outside of its volume")
     return path
 
 
@@ -158,5 +158,5 @@ def _write_items(path: Path, source: Manifest, data: dict[str, bytes]) -> None:
         if item["key"] not in data:
             if source.get("optional"):
                 continue
-            raise NotMounted(f"key {item['key']!r} is not there")
+            raise NotMounted(f"key {item['key']!r} not found")
         write_atomically(inside(path, item["path"]), data[item["key"]])

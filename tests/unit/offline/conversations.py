@@ -55,10 +55,10 @@ def outputs(answered: ModelReply) -> list[str]:
 
 def played(messages: Sequence[Message]) -> list[str]:
     """Return what the model says and calls from here to its last turn, with every tool answering."""
-    conversation, seen = list(messages), list[str]()
+    conversation, collected = list(messages), list[str]()
     while True:
         answered = answer(conversation, TOOLS)
-        seen += outputs(answered)
+        collected += outputs(answered)
         if not isinstance(answered.moves[-1].step, Tool):
-            return seen
+            return collected
         conversation += [turn(answered), result(answered)]
