@@ -80,6 +80,7 @@ class Collector:
             self._queue[stored.address] = None
 
     def _collect(self, address: Address) -> None:
+        """Do what is due for one object: continue its deletion, or check its owners."""
         stored = self._store.get(*address)
         kind = self._objects.registry.by_resource(address[0])
         if stored is None or kind is None:
@@ -119,10 +120,13 @@ class Collector:
         self._delete(kind, stored, DeleteOptions(policy=policy, uid=meta["uid"]))
 
     def _is_deleted_owner(self, reference: Object, dependent: Stored) -> bool:
+        """Return whether an owner is gone. An owner of an unknown kind counts as present, because its absence
+        cannot be established."""
         kind = self._objects.registry.by_object(reference["apiVersion"], reference["kind"])
         return kind is not None and self._owner(reference, kind, dependent) is None
 
     def _waits_for_deletion(self, reference: Object) -> bool:
+        """Return whether the owner is in foreground deletion and blocked by this reference."""
         owner = self._store.by_uid(reference["uid"])
         return bool(owner and reference.get("blockOwnerDeletion") and _is_waiting(owner))
 
@@ -133,6 +137,7 @@ class Collector:
         return owner if not kind.namespaced or owner.address[1] == dependent.address[1] else None
 
     def _orphan(self, kind: ResourceKind, owner: Stored) -> None:
+        """Remove the owner from its dependents, then the finalizer that held it."""
         uid = owner.object["metadata"]["uid"]
         for dependent in self._store.dependents(uid):
             kept = [one for one in dependent.object["metadata"]["ownerReferences"] if one["uid"] != uid]
@@ -141,6 +146,7 @@ class Collector:
         self._drop_finalizer(kind, owner, ORPHAN)
 
     def _delete_dependents_first(self, kind: ResourceKind, owner: Stored) -> None:
+        """Delete the dependents that block the owner; when none is left, remove the finalizer that held it."""
         uid = owner.object["metadata"]["uid"]
         blocking = [dependent for dependent in self._store.dependents(uid) if _blocks(dependent, uid)]
         for dependent in blocking:
@@ -151,6 +157,7 @@ class Collector:
             self._drop_finalizer(kind, owner, FOREGROUND)
 
     def _empty_namespace(self, stored: Stored) -> None:
+        """Delete the contents of a terminating namespace; when none are left, remove the namespace."""
         name = stored.address[2]
         for content in self._store.in_namespace(name):
             kind = self._objects.registry.by_resource(content.address[0])
@@ -161,6 +168,7 @@ class Collector:
             self._store.remove(current)
 
     def _empty_definition(self, stored: Stored) -> None:
+        """Delete the objects of a terminating definition; when none are left, remove its finalizer."""
         resource = stored.address[2]
         kind = self._objects.registry.by_resource(resource)
         for content in self._store.all(resource):

@@ -56,8 +56,10 @@ class Objects:
         meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
         if kind.has_status:
             body.pop("status", None)
+        # Of the built-in kinds served here, only definitions have a generation (Kubernetes 1.33).
         if kind.custom or kind is CRD:
             meta["generation"] = 1
+        # From here on the object has its stored form: both Event APIs share one resource.
         body, kind = events.to_stored(kind, body), events.stored_as(kind)
         strategies.prepare(kind.resource, body, None, meta["creationTimestamp"])
         if kind is CRD:
@@ -147,6 +149,7 @@ class Objects:
             self._accept_definition(body, before.object, options)
         if "generation" in old and validation.changes_generation(stored_kind, body, before.object):
             meta["generation"] = old["generation"] + 1
+        # With the stored version, an unchanged object compares equal and is not written.
         meta["resourceVersion"] = old["resourceVersion"]
         if patch.is_same(body, before.object):
             return before

@@ -44,6 +44,7 @@ def json_patch(document: Any, operations: Any) -> Any:
         raise StatusError(
             413, "RequestEntityTooLarge", f"The allowed maximum operations in a JSON patch is {_OPERATIONS_LIMIT}"
         )
+    # Pointers begin with an empty step, so the document is the value of the key "" and can be replaced like any other.
     holder = {"": copy.deepcopy(document)}
     for operation in operations:
         try:

@@ -73,6 +73,8 @@ def parse_target(parts: list[str], registry: Registry) -> Target | None:
     version, *rest = rest
     namespace = None
     if (
+        # /namespaces/NAME/PLURAL… is a resource in a namespace, but /namespaces/NAME/status a subresource of the
+        # namespace.
         rest[0] == "namespaces"
         and len(rest) >= 3
         and not (group == "" and rest[2] in ("status", "finalize") and len(rest) == 3)

@@ -137,6 +137,7 @@ def values_at(body: Any, path: str) -> list[Any]:
     """Return what the JSONPath of a printer column finds: fields, ['keys'], [indexes], [*] and
     [?(@.field=="value")]."""
     values = [body]
+    # An escaped dot (`metadata.labels.example\.com/x`) belongs to the field; it is hidden from the pattern as a NUL.
     for step in _STEP.finditer(path.replace("\\.", "\0")):
         field, index, condition = step["field"], step["index"], step["filter"]
         name = step["quoted"] if step["quoted"] is not None else field and field.replace("\0", ".")

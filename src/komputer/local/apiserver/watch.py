@@ -90,6 +90,7 @@ async def follow(
             except TimeoutError:
                 pass
             if watch.bookmark:
+                # No change of this resource is unread, so the watch is up to date with the whole store.
                 if history.since(revision) == []:
                     revision = max(revision, store.revision)
                 meta = {"resourceVersion": str(revision), "creationTimestamp": None}

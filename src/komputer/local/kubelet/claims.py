@@ -54,6 +54,7 @@ async def _bind(cluster: Cluster, claim: Manifest) -> Manifest:
         "accessModes": spec.get("accessModes", []),
         "capacity": (spec.get("resources") or {}).get("requests", {}),
     }
+    # uid and resourceVersion make the patch fail if the claim was changed or replaced since it was read.
     patch = {"metadata": own, "status": status}
     return await cluster.merge_patch(PVCS, meta["name"], meta["namespace"], patch, subresource="status")
 

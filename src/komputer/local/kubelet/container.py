@@ -122,6 +122,7 @@ class Run:
             )
         finally:
             os.close(write_end)
+        # EOF comes when bubblewrap has written the information, or has failed before.
         with os.fdopen(read_end, "rb") as pipe:
             info = await asyncio.to_thread(pipe.read)
         init = json.loads(info)["child-pid"] if info.strip() else None

@@ -57,6 +57,7 @@ class Kubelet:
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Run until `stop` is set, then end the processes of all pods gracefully; the next run starts them again.
         `ready` is called once the caches are filled."""
+        # Containers of an earlier kubelet that was killed: without a sandbox they may still run.
         processes.kill(processes.marked(self._node.pods))
         self._pods.subscribe(self._pod_changed)
         self._claims.subscribe(self._claim_changed)
@@ -67,8 +68,9 @@ class Kubelet:
                 self._background.run_forever("/etc of sandboxes", self._sync_etc)
             self._background.run_forever("cache of pods", self._pods.run)
             self._background.run_forever("cache of claims", self._claims.run)
+            # Only complete caches can tell which folders are unknown.
             await asyncio.gather(self._pods.synced(), self._claims.synced())
-            self._set_unknown_aside()
+            self._set_aside_unknown_folders()
             for folder in self._folders:
                 for path in (folder / removal.DELETED).iterdir():
                     self._remove(path)
@@ -101,7 +103,7 @@ class Kubelet:
             await asyncio.sleep(NETWORK_CHECK_S)
             await asyncio.to_thread(follow_network, etc)
 
-    def _set_unknown_aside(self) -> None:
+    def _set_aside_unknown_folders(self) -> None:
         """Move folders that belong to no pod and no claim to `lost+found/`.
 
         They may hold an agent's work: a missing object does not prove a deletion, since the database may have been
@@ -127,22 +129,22 @@ class Kubelet:
             task = self._removals.run(f"removal of {path.name}", job)
             task.add_done_callback(lambda _: self._removing.discard(path))
 
-    def _settle(self, manifest: Manifest, name: str, job: Callable[[], Coroutine[None, None, None]]) -> None:
+    def _reconcile(self, manifest: Manifest, name: str, job: Callable[[], Coroutine[None, None, None]]) -> None:
         """Run `job` for this object until it succeeds. At most one job runs per object; a change that arrives meanwhile
         runs another one afterwards."""
         uid = manifest["metadata"]["uid"]
         if uid in self._busy:
-            self._pending[uid] = partial(self._settle, manifest, name, job)
+            self._pending[uid] = partial(self._reconcile, manifest, name, job)
             return
 
-        def settled(_: object) -> None:
+        def finished(_: object) -> None:
             self._busy.discard(uid)
             again = self._pending.pop(uid, None)
             if again and self._is_running:
                 again()
 
         self._busy.add(uid)
-        self._background.run(name, job).add_done_callback(settled)
+        self._background.run(name, job).add_done_callback(finished)
 
     # ---- claims -----------------------------------------------------------------------------------------------
     def _claim_changed(self, change: CacheChange) -> None:
@@ -150,9 +152,9 @@ class Kubelet:
         if not self._is_running or change.type == "DELETED":
             return
         if claims.is_deleted(claim) or not claims.is_bound(claim):
-            self._settle(claim, f"claim {_name(claim)}", partial(self._settle_claim, claim))
+            self._reconcile(claim, f"claim {_name(claim)}", partial(self._reconcile_claim, claim))
 
-    async def _settle_claim(self, observed: Manifest) -> None:
+    async def _reconcile_claim(self, observed: Manifest) -> None:
         """Bind the claim, or discard the folder of a deleted one and remove its finalizer."""
         meta = observed["metadata"]
         try:
@@ -171,9 +173,9 @@ class Kubelet:
     def _pod_changed(self, change: CacheChange) -> None:
         pod = change.manifest
         if self._is_running:
-            self._settle(pod, f"pod {_name(pod)}", partial(self._settle_pod, change))
+            self._reconcile(pod, f"pod {_name(pod)}", partial(self._reconcile_pod, change))
 
-    async def _settle_pod(self, change: CacheChange) -> None:
+    async def _reconcile_pod(self, change: CacheChange) -> None:
         """Bring one pod to the state that the cluster wants now."""
         meta = change.manifest["metadata"]
         uid = meta["uid"]

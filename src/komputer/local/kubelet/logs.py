@@ -104,6 +104,8 @@ def log_source(folder: Path) -> LogSource:
             yield b"".join(lines)
         elif older.exists():
             yield older.read_bytes()
+        # The file is opened again for each read, since it is rotated meanwhile: another inode at the path is the new
+        # file, which is read from its beginning.
         inode = path.stat().st_ino
         while path.exists():
             if path.stat().st_ino != inode:

@@ -104,6 +104,8 @@ class _Removal:
     def remove_directory(self, parent: int, name: str) -> None:
         self._top = self._open(parent, name)
         try:
+            # Each pass moves directories that are too deep to the top, where the next pass finds them; the last pass
+            # moves none.
             moved = -1
             while moved != self._moved:
                 moved = self._moved

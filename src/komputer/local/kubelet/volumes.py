@@ -111,6 +111,7 @@ class Volumes:
             raise NotMounted("a projected volume has a source that this kubelet does not support")
 
     async def _write_token(self, path: Path, source: Manifest) -> None:
+        """Write a projected token, unless the present one has more than a fifth of its lifetime left."""
         now = datetime.now(UTC)
         if path in self._tokens and now < self._tokens[path] and path.exists():
             return
