@@ -8,8 +8,8 @@ class Deadline:
     """The time by which the connection must leave its current state; `expired` is called when it has not.
 
     Almost every request moves the deadline later. A timer that fires too early is therefore set again when it fires,
-    instead of being cancelled and created for each request: a busy connection creates one timer per deadline period.
-    """
+    instead of being cancelled and created for each request, as `asyncio.timeout` does in `reschedule`: a busy
+    connection creates one timer per deadline period."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:
         self._loop = loop

@@ -1,5 +1,7 @@
-"""File descriptors of this process: the limit, the number in use, and the reserve that inbound connections may not
-use."""
+"""File descriptors of this process: the limit, the number in use, and the reserve that inbound connections may not use.
+
+psutil counts them the same way, but is no dependency of the runtime.
+"""
 
 import logging
 import os

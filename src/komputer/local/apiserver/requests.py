@@ -1,4 +1,7 @@
-"""Parsing of requests: the path into resource, namespace, name and subresource; headers and query into options."""
+"""Parsing of requests: the path into resource, namespace, name and subresource; headers and query into options.
+
+The resources change while the server runs, so the paths are parsed here instead of by starlette's routes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

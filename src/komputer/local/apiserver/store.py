@@ -5,7 +5,8 @@ write survives a crash of the process; a power failure may lose the last writes 
 write, measured).
 
 Every write increments the revision, which becomes the object's resourceVersion. Each resource keeps a bounded history
-of its changes, from which watches resume.
+of its changes, from which watches resume. Key-value libraries over SQLite (diskcache, sqlitedict) have neither
+revisions nor a history.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ BOOKMARK_INTERVAL_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a client watches. If `revision` is None, the watch begins with all existing objects as ADDED."""
+    """The parameters of a watch. If `revision` is None, it begins with all existing objects as ADDED."""
 
     resource: str
     namespace: str | None

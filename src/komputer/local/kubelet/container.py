@@ -32,7 +32,7 @@ were forked since the one before."""
 
 @dataclass(frozen=True)
 class Command:
-    """What to run, in the container's terms."""
+    """The command of a container and its surroundings, with paths as the container sees them."""
 
     entrypoint: list[str]
     """The image's command on this machine. Empty if the pod has a command of its own."""

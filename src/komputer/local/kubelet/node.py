@@ -11,7 +11,7 @@ from komputer.local.kubelet.sandbox import Sandbox
 
 @dataclass
 class Node:
-    """What all pods of this machine share. The kubelet keeps `full_disk` up to date; nothing else changes."""
+    """Facts shared by all pods of this machine. The kubelet keeps `full_disk` up to date; the rest never changes."""
 
     data_dir: Path
     sandbox: Sandbox

@@ -1,4 +1,5 @@
-"""What a container's process can see. Pure, except for the check whether bubblewrap works on this machine."""
+"""The sandbox of a container: which files its processes see, and their environment. Pure, except for the check whether
+bubblewrap works on this machine."""
 
 import os
 import shutil
