@@ -36,7 +36,7 @@ def test_a_server_full_of_busy_connections_refuses_and_is_not_ready() -> None:
     before = totals.refused.get("too_many_connections", 0)
     assert connections.admit(Connection(0.0), "10.0.0.9", 5) is None
     assert totals.refused["too_many_connections"] == before + 1
-    assert "no connections_with for more connections" in (totals.shortage() or "")
+    assert "no room for more connections" in (totals.shortage() or "")
     assert isinstance(slots[0], Slot)
     connections.release(slots[0])
     assert connections.admit(Connection(0.0), "10.0.0.9", 5)
