@@ -69,6 +69,6 @@ def test_an_ipv6_network_counts_as_one_address(first: str, second: str, count_as
 def test_connections_cannot_use_the_last_descriptors() -> None:
     connections, idle = connections_with(10, 10), Connection(1.0)
     assert connections.admit(idle, "10.0.0.1", 5)
-    assert connections.admit(Connection(None), "10.0.0.1", 2**31 - 1), "an idle one makes connections_with"
+    assert connections.admit(Connection(None), "10.0.0.1", 2**31 - 1), "an idle one makes room"
     assert idle.is_evicted
     assert connections.admit(Connection(None), "10.0.0.1", 2**31 - 1) is None
