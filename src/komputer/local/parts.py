@@ -25,7 +25,7 @@ from komputer.events.log import Log
 from komputer.http.refusals import as_messages_api
 from komputer.kube import Cluster
 from komputer.local import credential, database, disk, valkey
-from komputer.local.apiserver import ApiServer, as_status, connect, ensure_kubeconfig
+from komputer.local.apiserver import ApiServer, Credentials, as_status, connect, ensure_kubeconfig
 from komputer.local.datadir import DataDir
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, Sandbox, log_source
@@ -137,9 +137,8 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         server = ApiServer(
             data.objects,
-            admin_token=data.token,
+            Credentials(data.token, data.installation),
             log_source=log_source(data.logs / "pods"),
-            installation=data.installation,
             full_disk=partial(disk.shortage, data.path),
         )
 
@@ -277,7 +276,7 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         kubelet = Kubelet(cluster, platform.data.path, sandbox=platform.sandbox, images=images)
         async with Background() as background:
-            background.keep("space set aside", partial(disk.keep_reserves, platform.data.path))
+            background.run_forever("space set aside", partial(disk.keep_reserves, platform.data.path))
             await kubelet.run(stop_signal(), _settled(ready))
         await cluster.close()
 

@@ -79,7 +79,7 @@ async def serve(
     """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do.
     Without `websockets` requests for one are answered as HTTP."""
     descriptors.raise_limit()
-    descriptors.note()
+    descriptors.log_usage()
     sys.setswitchinterval(SWITCH_S)
     for option in keepalive.socket_options(TAKE_WITHIN_S):
         listening.setsockopt(*option)
