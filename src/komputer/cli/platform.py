@@ -51,7 +51,8 @@ def up(
 
     Example: `komputer up --port 0 --data-dir /tmp/try --offline`
     """
-    from komputer.local.up import Options, up
+    from komputer.local.platform import Options
+    from komputer.local.up import up
 
     raise typer.Exit(
         up(
