@@ -1,4 +1,4 @@
-"""`komputer doctor`: is an installation as it should be, and if not, what to do."""
+"""`komputer doctor`: prints the findings of `komputer.doctor`."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import typer
 from komputer.cli.arguments import API, Api
 
 if TYPE_CHECKING:
-    from komputer.serve.doctor import Finding
+    from komputer.doctor.report import Finding
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 
@@ -42,15 +42,15 @@ def doctor(
     from komputer.cli import show
     from komputer.local.datadir import default_path
 
-    def told(finding: "Finding") -> None:
+    def report(finding: "Finding") -> None:
         if not as_json:
-            show.print_finding(finding.check, finding.state, finding.said, finding.do, COLOURS[finding.state])
+            show.print_finding(finding, COLOURS[finding.state])
 
     local = data_dir or _local(kubeconfig, default_path())
     if local:
-        found = asyncio.run(_laptop(local, api, told))
+        found = asyncio.run(_laptop(local, api, report))
     else:
-        found = asyncio.run(_cluster(kubeconfig or Path.home() / ".kube" / "config", namespace, probe, told))
+        found = asyncio.run(_cluster(kubeconfig or Path.home() / ".kube" / "config", namespace, probe, report))
     if as_json:
         show.print_json({"findings": [finding.to_wire() for finding in found]})
     if any(finding.state == "failed" for finding in found):
@@ -66,22 +66,27 @@ def _local(kubeconfig: Path | None, default: Path) -> Path | None:
     return folder if kubeconfig.name == "kubeconfig" and (folder / "komputer.json").exists() else None
 
 
-async def _laptop(data_dir: Path, api: str, told: "Callable[[Finding], None]") -> "list[Finding]":
+async def _laptop(data_dir: Path, api: str, report: "Callable[[Finding], None]") -> "list[Finding]":
     from komputer.client import address
-    from komputer.local.doctor import LaptopDoctor
+    from komputer.doctor import laptop
+    from komputer.doctor.report import run
 
-    return await LaptopDoctor(data_dir.absolute(), address.normalized(api)).findings(told)
+    return await run(laptop.CHECKS, laptop.Machine(data_dir.absolute(), address.normalized(api)), report)
 
 
-async def _cluster(kubeconfig: Path, namespace: str, probe: bool, told: "Callable[[Finding], None]") -> "list[Finding]":
+async def _cluster(
+    kubeconfig: Path, namespace: str, probe: bool, report: "Callable[[Finding], None]"
+) -> "list[Finding]":
+    from komputer.doctor import cluster
+    from komputer.doctor.report import run
     from komputer.kube import Cluster
-    from komputer.serve.doctor import Doctor
 
-    cluster = Cluster.connect(kubeconfig)
+    connection = Cluster.connect(kubeconfig)
     try:
-        return await Doctor(cluster, kubeconfig, namespace, probes=probe).findings(told)
+        installation = cluster.Installation(connection, kubeconfig, namespace, runs_pods=probe)
+        return await run(cluster.CHECKS, installation, report)
     finally:
-        await cluster.close()
+        await connection.close()
 
 
 def register(app: typer.Typer) -> None:
