@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from komputer.cli.arguments import API, Api
+from komputer.cli.arguments import API, Api, data_dir_option
 
 if TYPE_CHECKING:
     from komputer.doctor.report import Finding
@@ -18,24 +18,23 @@ COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"
 def doctor(
     kubeconfig: Annotated[
         Path | None,
-        typer.Option(envvar="KUBECONFIG", help="Look at the cluster that it leads to.", show_default=False),
+        typer.Option(envvar="KUBECONFIG", help="Check the cluster that it leads to.", show_default=False),
     ] = None,
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is installed. Empty: looked for.")] = "",
-    probe: Annotated[bool, typer.Option(help="Run a pod that tries whether NetworkPolicies are enforced.")] = True,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Look at this machine's platform.  [default: ~/.local/share/komputer]", show_default=False),
-    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where it is installed.  [default: found]", show_default=False)
+    ] = "",
+    probe: Annotated[bool, typer.Option(help="Start a pod that tries whether NetworkPolicies are enforced.")] = True,
+    data_dir: Annotated[Path | None, data_dir_option("Check the platform of this machine.")] = None,
     api: Api = API,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Look at the platform, and say what to do about each thing that is wrong.
+    """Check the platform, and say how to fix what is wrong.
 
     On this machine: data directory, parts, model, sandbox, disk, memory, descriptors. On a cluster: versions,
-    definitions, rights, Redis, storage, tokens, model, network, clock; one short-lived pod is all that it changes.
-    Without options it is this machine's platform where there is one, else the cluster of ~/.kube/config.
+    definitions, rights, Redis, storage, tokens, model, network, clock; it changes nothing, but starts one pod for
+    seconds. Without options it checks this machine's platform if there is one, otherwise the cluster of ~/.kube/config.
 
-    Exit code: 0 unless something failed.
+    Exit code: 0 unless a check failed.
 
     Example: `komputer doctor --kubeconfig ~/.kube/config`
     """
@@ -58,7 +57,7 @@ def doctor(
 
 
 def _local(kubeconfig: Path | None, default: Path) -> Path | None:
-    """Return the data directory of the laptop's platform that is meant; None where a cluster is meant."""
+    """Return the data directory where the options mean this machine's platform; None where they mean a cluster."""
     if kubeconfig is None:
         has_cluster = (Path.home() / ".kube" / "config").exists()
         return default if (default / "komputer.json").exists() or not has_cluster else None

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from komputer.local.datadir import Unusable, aside_path
+from komputer.local.datadir import aside_path, require_regular_files
 
 WAL_HEADER, FRAME_HEADER = 32, 24
 WAL_MAGIC = (0x377F0682, 0x377F0683)
@@ -48,9 +48,7 @@ def find_damage(database: Path) -> DatabaseDamage | None:
     """Return the first damage, or None where everything can be read or nothing was written yet. Changes nothing, except
     that SQLite moves the content of an undamaged WAL into the database. Raises `Unusable` where a directory, a pipe or
     a device has the name of the database."""
-    for path in (database, wal_path(database)):
-        if path.exists() and not path.is_file():
-            raise Unusable(f"{path} is not a regular file; move it away and try again")
+    require_regular_files(database, wal_path(database))
     if not database.exists() or database.stat().st_size == 0:
         wal = wal_path(database)
         if wal.exists() and wal.stat().st_size > WAL_HEADER and database.exists():
