@@ -52,7 +52,7 @@ def up(options: Options) -> int:
     """Runs until Ctrl-C or SIGTERM; the exit code. Raises `KomputerError` with a sentence where it cannot start."""
     if not is_loopback(options.host):
         raise Invalid(
-            f"--host {options.host}: there is no authentication yet, so the API listens on loopback only (127.0.0.1)"
+            f"--host {options.host}: there is no authentication, so the API listens on loopback only (127.0.0.1)"
         )
     end_last_without_memory()
     problem, unused, address = (
