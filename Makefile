@@ -20,10 +20,10 @@ up: setup ## Run the platform on 127.0.0.1:8080 (ARGS="--port 9000 --offline")
 	@exec $(BIN)/komputer up $(ARGS)
 
 test: setup ## Every test that needs no other control plane, on every core: 11 minutes on two (ARGS="-n 0 -k name")
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 test-slow: setup ## The tests that wait for limits of minutes (ARGS="-k name")
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(ARGS)
 
 test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver (builds it once: Go, about 8 minutes)
 	@hack/kubernetes/test.sh

@@ -1,4 +1,7 @@
-"""An API process as the product serves it: `-m tests.contract.stream.serve <kubeconfig> <log> <prefix> <port>`."""
+"""An API process as the product serves it: `-m tests.contract.stream.serve <kubeconfig> <log> <prefix> <port>`.
+
+The environment may shorten limits that a test waits for: READERS, TAKE_WITHIN_S, CLAIM_AFTER_S, RENEW_S.
+"""
 
 import os
 import socket
@@ -8,12 +11,19 @@ from pathlib import Path
 import uvloop
 
 from komputer import api
+from komputer.api import stream
+from komputer.events.follow import groups
 from komputer.events.log import Log
 from komputer.kube import Cluster
 from komputer.serve.http import serve
 
+LIMITS = ((stream, "TAKE_WITHIN_S"), (groups, "CLAIM_AFTER_S"), (groups, "RENEW_S"))
+
 
 def main(kubeconfig: str, url: str, prefix: str, port: str) -> None:
+    for module, name in LIMITS:
+        setattr(module, name, float(os.environ.get(name, getattr(module, name))))
+
     async def run() -> None:
         listening = socket.create_server(("127.0.0.1", int(port)), backlog=256)
         cluster, log = Cluster.connect(Path(kubeconfig)), Log.connect(url, prefix=prefix)
