@@ -4,6 +4,8 @@ PYTHON ?=
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+# Without bytecode files each of the hundreds of processes of a test run compiles the package anew: 0.7 s for a platform.
+unexport PYTHONDONTWRITEBYTECODE
 # Builds the documentation site. Not with --quiet: MkDocs then counts no warnings, and --strict has no effect. The variable
 # silences a notice about MkDocs' future.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
