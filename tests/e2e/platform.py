@@ -18,8 +18,8 @@ import psutil
 
 TASK_WITHIN_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
-"""Between two looks. A look is a request that the platform under test answers, and takes its share of the processor from
-what the test waits for."""
+"""Between two looks. A look is a request to the platform under test, and takes processor time from what the test waits
+for."""
 END_TYPES = {"task_completed", "task_cancelled", "error"}
 T = TypeVar("T")
 Json = dict[str, Any]

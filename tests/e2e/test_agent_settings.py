@@ -147,8 +147,8 @@ def arguments(process: psutil.Process) -> list[str]:
 
 
 def test_a_key_survives_kill_9_of_the_api_between_any_two_steps(new_laptop: Callable[..., Laptop]) -> None:
-    """The API is killed while it works on a request; the client only sends it again. Four times: after the fifth failure
-    in a row a part is started again every 30 s only."""
+    """The API is killed while it works on a request; the client only sends it again. Four kills: from the fifth failure
+    on a part is started again every 30 s only."""
     laptop = new_laptop()
     for n in range(4):
         name, key = f"once-{n}", {"idempotency-key": f"once-{n}"}
