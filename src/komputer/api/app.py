@@ -117,9 +117,9 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
         await egress.start()
         async with background:
             for each in caches:
-                background.keep(f"cache of {each.kind.plural}", each.run)
-            background.keep("notifications of the event log", notifier.run)
-            background.keep("live states of agents", keep_overlay)
+                background.run_forever(f"cache of {each.kind.plural}", each.run)
+            background.run_forever("notifications of the event log", notifier.run)
+            background.run_forever("live states of agents", keep_overlay)
             yield
             streams.drain()
             await streams.tail.close()
