@@ -6,6 +6,7 @@ authentication, event streams. What is done with a noun belongs to `komputer.ser
 
 from komputer.api.app import app
 from komputer.api.settings import ApiSettings
+from komputer.api.state import app_state
 from komputer.api.websockets import LimitedWebSocketProtocol as WebSocketProtocol
 
-__all__ = ["ApiSettings", "WebSocketProtocol", "app"]
+__all__ = ["ApiSettings", "WebSocketProtocol", "app", "app_state"]

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 
 from komputer.api.agent_lists import AgentLists
@@ -94,10 +95,15 @@ class ApiState:
     metrics: ApiMetrics
 
 
+def app_state(app: FastAPI) -> ApiState:
+    """Return the state of an app that `komputer.api.app` created."""
+    state: ApiState = app.state  # type: ignore[assignment]  # Starlette declares an untyped namespace
+    return state
+
+
 def state_of(connection: HTTPConnection) -> ApiState:
     """Return the state of the app that serves the connection."""
-    state: ApiState = connection.app.state
-    return state
+    return app_state(connection.app)
 
 
 def caller_of(connection: HTTPConnection) -> Caller | None:

@@ -122,7 +122,7 @@ Doubt: TypeAlias = tuple[str, str, Collection[str]]
 def _extra(body: Body, prefix: str = "") -> Iterator[Doubt]:
     """Yield each unknown field of `body` and of the objects in it."""
     fields = {info.alias or name: getattr(body, name) for name, info in type(body).model_fields.items()}
-    known = frozenset({*fields, *body.not_built_yet, *body.refused_elsewhere})
+    known = frozenset({*fields, *body.unsupported, *body.refused_elsewhere})
     for name in body.model_extra or {}:
         if name not in known:
             yield f"unknown field {f'{prefix}{name[:WORD_LIMIT]}'!r} is ignored", name, known

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from komputer.api.stream import TAKE_WITHIN_S
+from komputer.api.stream import WRITE_TIMEOUT_S
 from komputer.events import schema
 from komputer.events.log import EXPIRY, Log
 from komputer.kube import NAMESPACES
@@ -226,8 +226,8 @@ async def test_a_reader_that_takes_nothing_is_closed_and_the_others_do_not_notic
     world: World, api_process: Callable[..., Api]
 ) -> None:
     take_within_s = 5.0
-    assert take_within_s <= TAKE_WITHIN_S
-    world.api = api_process(TAKE_WITHIN_S=str(take_within_s))
+    assert take_within_s <= WRITE_TIMEOUT_S
+    world.api = api_process(WRITE_TIMEOUT_S=str(take_within_s))
     ada = await world.writer()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=narrow)) as narrow_http:
         url = f"{world.api.url}/agents/ada/ws?namespace={world.namespace}"

@@ -1,4 +1,4 @@
-"""What clients send and get: JSON bodies, checked at the border."""
+"""Requests and responses of `/api/v1/agents`."""
 
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
 
@@ -32,11 +32,11 @@ from komputer.events.schema import TEXT_LIMIT
 from komputer.services.agents.view import AgentSummary, AgentView
 
 KEPT_WHERE_EMPTY = ("model", "templateRef", "role")
-"""Fields that an empty text in `POST /agents` leaves as they are."""
+"""Fields that an empty text in `POST /agents` leaves unchanged."""
 
 
 def _text(value: Any) -> Any:
-    """Text that UTF-8 can hold: a lone surrogate cannot be stored, sent or shown."""
+    """Refuse text that UTF-8 cannot encode: a lone surrogate cannot be stored, sent or shown."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -106,19 +106,19 @@ LabelKeys = Annotated[list[str], BeforeValidator(_label_keys), Field(max_length=
 
 
 class Body(BaseModel):
-    """camelCase, strict types. An unknown field is ignored, and named in `warnings` of the answer; a null is an absent
-    field."""
+    """A request body: camelCase, strict types. Unknown fields are ignored and named in `warnings` of the response. A
+    null is an absent field."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", strict=True)
 
-    not_built_yet: ClassVar[tuple[str, ...]] = ()
-    """Fields that published clients know and that have no effect yet: refused, so that nobody believes they had one."""
+    unsupported: ClassVar[tuple[str, ...]] = ()
+    """Fields of published clients that have no effect yet. They are refused rather than ignored silently."""
     refused_elsewhere: ClassVar[tuple[str, ...]] = ()
-    """Other fields that are known here: an operation refuses them with a sentence of its own."""
+    """Other known fields, which an operation refuses with a message of its own."""
 
     def refuse_unsupported(self) -> None:
-        """Raises `Invalid` (`not_supported`) for a field of the contract that would be ignored otherwise."""
-        for field in self.not_built_yet:
+        """Raise `Invalid` (`not_supported`) for a field that would be ignored otherwise."""
+        for field in self.unsupported:
             if (self.model_extra or {}).get(field) not in (None, "", 0, [], {}):
                 raise Invalid(
                     f"{field} is not supported by this version; leave it out", code="not_supported", field=field
@@ -132,7 +132,7 @@ def _no_alias(model: str) -> str:
 
 
 OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(value))
-"""An empty text is not checked: what it means is said where the field is used."""
+"""An empty text is not checked; its meaning is defined where the field is used."""
 
 
 _TEXTS: Final = frozenset(
@@ -140,14 +140,14 @@ _TEXTS: Final = frozenset(
     for name, info in AgentTaskSettings.model_fields.items()
     if list not in [get_origin(part) for part in get_args(info.annotation)]
 )
-"""The settings that are no lists: an empty text clears them too."""
+"""The settings that are not lists: an empty text clears them too."""
 
 
 class AgentSettings(AgentTaskSettings, Body):
     """The settings that may be given when an agent is created and later. An empty value (`""`, `[]`, 0) clears a
     setting; a null is an absent field."""
 
-    not_built_yet: ClassVar[tuple[str, ...]] = (
+    unsupported: ClassVar[tuple[str, ...]] = (
         "archiveTTL",
         "budgetUSD",
         "deleteTTL",
@@ -212,7 +212,7 @@ def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
     named |= {"templateRef": body.template_ref, "secrets": body.secret_refs}
     given = {field: None if value in EMPTY else value for field, value in named.items() if value is not None}
     if isinstance(body, CreateAgent):
-        # Published clients send these empty where they mean nothing by it.
+        # Published clients send these fields empty if the user did not set them.
         given = {field: given[field] for field in given if field not in KEPT_WHERE_EMPTY or given[field] is not None}
     labels: dict[str, str | None] = dict(body.labels or {})
     if isinstance(body, PatchAgent):

@@ -18,7 +18,7 @@ from komputer.services.connectors.view import ConnectorView
 
 def _header(value: Any) -> Any:
     if isinstance(value, str) and not may_be_set(value):
-        raise ValueError("must be the name of a header, and none that HTTP or MCP use themselves")
+        raise ValueError("must be the name of a header, and not one that HTTP or MCP use themselves")
     return value
 
 
@@ -38,11 +38,11 @@ SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=SECRET_KE
 
 
 class _ConnectorBody(Body):
-    not_built_yet: ClassVar[tuple[str, ...]] = ("oauthClientId", "oauthClientSecret")
+    unsupported: ClassVar[tuple[str, ...]] = ("oauthClientId", "oauthClientSecret")
 
 
 class CreateConnector(_ConnectorBody):
-    """`POST /connectors`. The credential is `token`, or a key of a Secret that is there."""
+    """`POST /connectors`. The credential is `token`, or a key of a Secret that exists."""
 
     name: Annotated[Name, BeforeValidator(_not_reserved)]
     service: Annotated[str, Field(pattern=SERVICE)]
@@ -58,7 +58,7 @@ class CreateConnector(_ConnectorBody):
     namespace: Name | None = None
 
     def auth(self) -> Auth:
-        """Raises `Invalid` where fields contradict each other."""
+        """Return the credential. Raises `Invalid` if fields contradict each other."""
         if self.token is not None and self.auth_secret_name is not None:
             raise Invalid("give token or authSecretName, not both", field="token")
         if self.auth_secret_key is not None and self.auth_secret_name is None:
@@ -66,7 +66,7 @@ class CreateConnector(_ConnectorBody):
         return Auth(self.token, self.auth_secret_name, self.auth_secret_key)
 
     def spec(self) -> dict[str, Any]:
-        """Without a credential and without authType there is none."""
+        """Return the spec. Without a credential and without `authType`, the type is none. Raises `Invalid`."""
         if self.type not in (None, "", "remote"):
             raise Invalid("type must be remote", field="type")
         has_credential = self.token is not None or self.auth_secret_name is not None
@@ -108,7 +108,7 @@ class PatchConnector(_ConnectorBody):
     namespace: Name | None = None
 
     def changes(self, before: Connector) -> dict[str, Any]:
-        """The fields of spec that it sets. Raises `Invalid` where there is nothing to change."""
+        """Return the fields of spec that are set. Raises `Invalid` if there is nothing to change."""
         for field in self.refused_elsewhere:
             if (self.model_extra or {}).get(field) is not None:
                 raise Invalid(

@@ -14,7 +14,7 @@ from komputer.events.entries import task_of
 from komputer.events.log import Live
 
 FAULTS_SHOWN: Final = 20
-"""Of one agent, in `errors`."""
+"""Maximum number of unreadable fields that `errors` names."""
 
 
 class AgentSummary(WireModel):
@@ -57,7 +57,7 @@ class AgentView(AgentTaskSettings, AgentSummary):
 
 
 def typed(manifest: Manifest) -> Agent:
-    """The agent, to decide on. Raises `Conflict` (`agent_unreadable`) for one that was written past our checks."""
+    """Return the agent as a model. Raises `Conflict` (`agent_unreadable`) for one that bypassed validation."""
     try:
         return Agent.model_validate(manifest)
     except ValidationError as wrong:
@@ -71,7 +71,7 @@ def typed(manifest: Manifest) -> Agent:
 
 
 def total_cost(manifest: Manifest) -> Decimal:
-    """Of all ended tasks, in US dollars."""
+    """Return the cost of all ended tasks in US dollars."""
     try:
         return Decimal(Agent.salvaged(manifest)[0].status.total_cost_usd or 0)
     except ValidationError:
@@ -79,7 +79,7 @@ def total_cost(manifest: Manifest) -> Decimal:
 
 
 def usd(amount: str | None) -> str | None:
-    """A decimal with four fraction digits or more, whoever has written it."""
+    """Return the amount with at least four fraction digits."""
     if amount is None:
         return None
     number = Decimal(amount)
