@@ -38,7 +38,7 @@ _TYPES: Final[Mapping[str, str]] = {
 
 
 def explain(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
-    """Return a sentence about the first error, and the name of the field; None if it is about the whole body."""
+    """Return a sentence about the first error, and the name of the field; None for the whole body."""
     first = next(iter(errors))
     place = list(first["loc"])
     if place[:1] and place[0] in ("body", "query", "path", "header"):
@@ -60,7 +60,7 @@ def explain(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
 
 
 def _path(place: Iterable[str | int]) -> str:
-    """Return the path of a field, such as `labels.team` or `connectors[0]`. Parts that the client chose are shortened."""
+    """Return the path of a field, such as `labels.team` or `connectors[0]`. Names that the client chose are cut."""
     text = ""
     for part in place:
         shown = f"[{part}]" if isinstance(part, int) else part[:WORD_LIMIT]

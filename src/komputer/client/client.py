@@ -120,7 +120,7 @@ class Client:
         return found
 
     def create(self, name: str, instructions: str, **fields: Any) -> Json:
-        """Create an agent, or assign the next task to an idle one. `fields` are those of the API, such as `systemPrompt`."""
+        """Create an agent, or assign the next task to an idle one. `fields` are further fields of the request."""
         named = {key: value for key, value in fields.items() if value is not None}
         return self._call("POST", "/agents", body={"name": name, "instructions": instructions, **named})
 
