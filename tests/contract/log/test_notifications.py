@@ -9,11 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from komputer.domain.ref import ObjectRef
-<<<<<<< HEAD
 from komputer.events.follow import notifier as notifiers
-=======
-from komputer.events.follow import notifier
->>>>>>> speed
 from komputer.events.log import EVERYTHING, Log, LogKey
 from tests.contract.log.events import KEY, completed, producer, said, started
 from tests.fixtures.valkey import engines, server_of
@@ -99,7 +95,7 @@ async def test_a_listener_that_is_cancelled_as_its_process_wakes_up_ends(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer and the cancellation come at once then, and redis-py loses the latter."""
-    monkeypatch.setattr(notifier, "BLOCK_S", 0.2)
+    monkeypatch.setattr(notifiers, "BLOCK_S", 0.2)
 
     async def listen() -> None:
         async for _ in log.notifications():
