@@ -10,7 +10,7 @@ SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: setup up test test-slow test-kubernetes e2e-kubernetes images sbom lint format types generated check bench bench-kubernetes docs model lock clean help
 
-help: ## What can be made
+help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 setup: ## Make .venv and install what `up` and `test` need, or repair it; quick when nothing changed
@@ -37,7 +37,7 @@ images: ## Build the images on this machine (podman): localhost/komputer, localh
 sbom: ## Write what is in the built images to dist/*.spdx.json (SPDX, by syft)
 	@hack/images/sbom.sh dist
 
-lint: setup ## Formatter, linter, strict types, floors, generated files, the documentation's links
+lint: setup ## Check format, style, types, import contracts, generated files and the links of the documentation
 	@$(BIN)/ruff format --check src tests benchmarks hack
 	@$(BIN)/ruff check src tests benchmarks hack
 	@$(BIN)/lint-imports
@@ -48,11 +48,11 @@ lint: setup ## Formatter, linter, strict types, floors, generated files, the doc
 	@$(SITE)
 	@$(BIN)/mypy
 
-format: setup ## Format and mend what the linter can
+format: setup ## Format the code and fix what the linter can fix
 	@$(BIN)/ruff format src tests benchmarks hack
 	@$(BIN)/ruff check --fix src tests benchmarks hack
 
-generated: setup ## Make the generated files anew: resource definitions, OpenAPI, reference pages, the chart's schema and snapshots
+generated: setup ## Write the generated files: resource definitions, OpenAPI, reference pages, the schema and snapshots of the chart
 	@$(BIN)/python -m komputer.domain.crds
 	@$(BIN)/python hack/openapi/generate.py
 	@$(BIN)/python hack/chart/values.py
@@ -68,10 +68,10 @@ bench-kubernetes: setup ## Measure against a real control plane; writes benchmar
 docs: setup ## Build the documentation into dist/site (read it: python3 -m http.server -b 127.0.0.1 -d dist/site 8000)
 	@$(SITE)
 
-model: setup ## The protocol's model, at length (minutes)
+model: setup ## Check large configurations of the protocol model (minutes)
 	@$(BIN)/python -m tests.model
 
-lock: setup ## Pin all requirements anew
+lock: setup ## Pin all requirements again
 	@hack/lock.sh
 
 clean: ## Remove .venv and caches

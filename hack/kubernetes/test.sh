@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Runs the Kubernetes contract tests, and those of operator, gateway and API, against a real kube-apiserver: builds it if
-# it is not cached, starts it on loopback, always stops it, and ends with one line that says how it went. Arguments are passed on to pytest.
+# it is not cached, starts it on loopback, stops it in any case, and prints one line with the result. Arguments are passed
+# to pytest.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 python=.venv/bin/python
-[[ -x $python ]] || { echo "test-kubernetes: there is no .venv here: run make setup first" >&2; exit 1; }
+[[ -x $python ]] || { echo "test-kubernetes: there is no .venv: run make setup first" >&2; exit 1; }
 
 "$here/build.sh" kube-apiserver kube-controller-manager kube-scheduler >/dev/null
 dir=$(mktemp -d)
@@ -24,7 +25,7 @@ trap 'exit 143' TERM
 
 kubeconfig=$("$here/controlplane.sh" start "$dir")
 code=0
-suites=(tests/chart tests/contract/{kubernetes,kube,gateway,operator,api}) # in this order: the operator's, once started, sees all agents
+suites=(tests/chart tests/contract/{kubernetes,kube,gateway,operator,api}) # in this order: the operator of tests/contract/operator acts on the agents of all tests
 "$python" -m pytest "${suites[@]}" --kubeconfig "$kubeconfig" -o console_output_style=count "$@" | tee "$dir/pytest.log" || code=$?
 counts=$(tail -n 1 "$dir/pytest.log" | sed 's/^=* *//; s/ *=*$//')
 exit "$code"

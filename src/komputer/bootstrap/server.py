@@ -88,7 +88,7 @@ async def serve(
     own (streams); the others may take `endpoint.grace_s`. Without `websockets`, upgrade requests are answered as
     HTTP. Raises `SystemExit` (3) where the app does not start."""
     descriptors.raise_limit()
-    descriptors.note()
+    descriptors.log_usage()
     sys.setswitchinterval(SWITCH_S)
     for option in keepalive.socket_options(WRITE_TIMEOUT_S):
         endpoint.listening.setsockopt(*option)

@@ -26,7 +26,7 @@ from komputer.domain.addresses import AddressRules
 from komputer.domain.errors import Unavailable
 from komputer.kube import Cluster
 from komputer.local import credential, database, disk, valkey
-from komputer.local.apiserver import ApiServer, as_status, connect
+from komputer.local.apiserver import ApiServer, Credentials, as_status, connect
 from komputer.local.datadir import Unusable
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, log_source
@@ -102,9 +102,8 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         server = ApiServer(
             data.objects,
-            admin_token=data.token,
+            Credentials(data.token, data.installation),
             log_source=log_source(data.logs / "pods"),
-            installation=data.installation,
             full_disk=partial(disk.shortage, data.path),
         )
         async with Background() as background:
@@ -149,7 +148,7 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         kubelet = Kubelet(cluster, platform.data.path, sandbox=platform.sandbox, images=images)
         async with Background() as background:
-            background.keep("reserved disk space", partial(disk.keep_reserves, platform.data.path))
+            background.run_forever("reserved disk space", partial(disk.keep_reserves, platform.data.path))
             await kubelet.run(stop_event(), heap.freeze_before(ready))
         await cluster.close()
 

@@ -16,7 +16,7 @@ from komputer.domain.errors import Invalid, KomputerError
 from komputer.local import credential, disk, parts
 from komputer.local.apiserver import write_kubeconfig
 from komputer.local.datadir import DataDir, Unusable, default_path, listen
-from komputer.local.kubelet.processes import end_last_without_memory
+from komputer.local.kubelet.processes import be_last_oom_victim
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
 from komputer.local.platform import Options, Platform, Sockets
 from komputer.local.supervisor import Part, Supervisor, tell
@@ -54,7 +54,7 @@ def up(options: Options) -> int:
         raise Invalid(
             f"--host {options.host}: there is no authentication, so the API listens on loopback only (127.0.0.1)"
         )
-    end_last_without_memory()
+    be_last_oom_victim()
     problem, unused, address = (
         os.environ.pop(name, None) for name in (credential.PROBLEM, credential.UNUSED, credential.ADDRESS)
     )

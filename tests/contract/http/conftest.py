@@ -1,4 +1,4 @@
-"""Each server once for all tests of this folder."""
+"""One instance of each server, shared by all tests of this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path

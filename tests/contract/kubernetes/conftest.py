@@ -1,4 +1,4 @@
-"""Which server is judged, the kinds the tests bring, and a namespace for each test."""
+"""The server under test, the kinds of the tests, and a namespace for each test."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from tests.contract.kubernetes.widgets import gadgets, widgets
 
 @pytest.fixture(scope="session")
 def kubeconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The kubeconfig of the server that is judged; a local one is stopped at the end and must have lived until then."""
+    """The kubeconfig of the server under test. A local one is stopped at the end, and must have run until then."""
     if given := request.config.getoption("kubeconfig", default=None):
         yield given.resolve()
         return
@@ -66,7 +66,7 @@ def api(kubeconfig: Path) -> Iterator[Api]:
 
 @pytest.fixture(scope="session")
 def group(api: Api) -> Iterator[str]:
-    """An API group of this session's own, with Widget and Gadget served in version v1; gone at the end."""
+    """An API group for this session, with Widget and Gadget served in version v1; removed at the end."""
     group = f"c{uuid4().hex[:8]}.contract.komputer.ai"
     definitions = [widgets(group), gadgets(group)]
     for definition in definitions:
@@ -80,7 +80,7 @@ def group(api: Api) -> Iterator[str]:
 
 @pytest.fixture
 def room(api: Api, group: str) -> Iterator[Room]:
-    """A namespace of this test's own. Its removal is asked for at the end and not awaited."""
+    """A namespace for this test. Its removal is requested at the end but not awaited."""
     namespace = f"contract-{uuid4().hex[:12]}"
     answered(api.post(NAMESPACES, {"metadata": {"name": namespace}}), 201)
     yield Room(api=api, namespace=namespace, group=group)

@@ -47,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def names(path: Path) -> set[str]:
     store = ObjectDatabase(path, history_length=10)
-    found = {stored.address[2] for stored in store.everything()}
+    found = {stored.address[2] for stored in store.all_objects()}
     store.close()
     return found
 

@@ -1,150 +1,97 @@
-"""The tail of a process: each watched log is read once and fanned out to all who follow it.
+"""The tail of a process: it reads each followed log once, and fans the events out to all readers of the log.
 
-A `Feed` reads on from one place and keeps the newest events in a ring that all its readers share; a `LiveReader` is a
-place in that ring. The quickest reader sets the pace: a feed reads no further while nobody has taken what it has. A
-reader that lies behind the ring reads for itself until it has caught up, so it slows nobody; how long one may take
-nothing at all is decided where it is served.
+A `Feed` reads one log, or all of them, and keeps the newest events in a ring buffer that its readers share; a
+`LiveReader` is a position in that buffer. The fastest reader sets the pace: a feed reads no further until some reader
+has taken everything. A reader that falls behind the buffer reads the log for itself until it has caught up, so it slows
+nobody down. Who serves a reader decides for how long it may take nothing.
 """
 
 import asyncio
-import sys
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
 from komputer.domain.errors import KomputerError, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
 from komputer.events.follow.notifier import Notifier
+from komputer.events.follow.ring_buffer import RingBuffer
 from komputer.events.follow.sources import AllAgents, Delivery, Fresh, OneAgent, Source
 from komputer.events.log import Log
 
 log = structlog.get_logger(__name__)
 
-RING_LIMIT: Final = 2048
-"""Events of one watched log that are kept for its readers."""
-RING_LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""Of this process' memory: text that is not Latin takes two or four bytes a character."""
-RING_REST: Final = 64
-"""Of those that everybody has taken, so many stay for a reader that is about to join."""
-TAKEN: Final = 32
-"""Events that a reader takes at once: between them others have their turn."""
-TAKEN_BYTES: Final = 256 * 1024
-"""Of memory that they may have together; one event in any case."""
+TAKE_AT_ONCE: Final = 32
+"""Events that a reader takes at once: between them other readers have their turn."""
 PAUSE_S: Final = (0.05, 2.0)
-"""Between attempts to reach a server that is away: doubled from the first to the second."""
+"""Seconds between attempts to reach a server that does not answer: doubled from the first to the second."""
 
 
 class StreamEnded(KomputerError):
-    """Nothing follows: the agent was deleted, or its name belongs to another now."""
+    """No more events follow: the agent was deleted, or another agent has its name now."""
 
     code = "agent_deleted"
 
 
-class Ring:
-    """The newest events of one feed, numbered. `start` is what was told before the oldest of them."""
-
-    def __init__(self, start: Cursor) -> None:
-        self.start = start
-        self.first = 0
-        self.next = 0
-        self._kept: deque[Delivery] = deque()
-        self._bytes = 0
-
-    def add(self, told: Sequence[Delivery]) -> None:
-        self._kept.extend(told)
-        self.next += len(told)
-        self._bytes += sum(map(_size, told))
-        while self._kept and (len(self._kept) > RING_LIMIT or self._bytes > RING_LIMIT_BYTES):
-            self._drop()
-
-    def drop_before(self, number: int) -> None:
-        while self._kept and self.first < number - RING_REST:
-            self._drop()
-
-    def _drop(self) -> None:
-        oldest = self._kept.popleft()
-        self.start, self.first = oldest.mark, self.first + 1
-        self._bytes -= _size(oldest)
-
-    def after(self, number: int, count: int) -> list[Delivery] | None:
-        """The first `count` from this number on, within `TAKEN_BYTES`; None where they are no longer here."""
-        if number < self.first:
-            return None
-        found: list[Delivery] = []
-        room = TAKEN_BYTES
-        for each in islice(self._kept, number - self.first, number - self.first + count):
-            room -= _size(each)
-            if found and room < 0:
-                break
-            found.append(each)
-        return found
-
-
-def _size(told: Delivery) -> int:
-    return sys.getsizeof(told.text) + sys.getsizeof(told.cursor)
-
-
 class Feed:
-    """One log, or all, read once for its readers. It lives while it has any."""
+    """Reads one log, or all of them, once for all of its readers. It lives as long as it has any."""
 
     def __init__(self, source: Source, fresh: Fresh) -> None:
-        self.ring = Ring(source.mark)
+        self.ring = RingBuffer(source.cursor)
         self.readers: set[LiveReader] = set()
         self.fresh = fresh
         self.is_broken = False
-        """The log was lost: each reader is to look for itself what it misses."""
+        """The log was lost: each reader has to find out for itself what it has missed."""
         self._source = source
-        self._has_rung = asyncio.Event()
+        self._has_changed = asyncio.Event()
         self._is_wanted = asyncio.Event()
-        self._has_rung.set()
+        self._has_changed.set()
 
     def wake(self, *_: object) -> None:
-        """Something may have changed."""
-        self._has_rung.set()
+        """Read again: the log may have changed."""
+        self._has_changed.set()
 
     def want(self) -> None:
-        """A reader has taken all."""
+        """Read on: a reader has taken everything."""
         self._is_wanted.set()
 
     async def run(self) -> None:
+        """Read until the log is lost."""
         pause = PAUSE_S[0]
         while not self.is_broken:
-            await self._has_rung.wait()
+            await self._has_changed.wait()
             await self._is_wanted.wait()
-            self._has_rung.clear()
-            before = self._source.mark
+            self._has_changed.clear()
+            before = self._source.cursor
             try:
-                told = await self._source.more()
+                deliveries = await self._source.more()
             except Unavailable as away:
                 if pause == PAUSE_S[0]:
-                    log.info("tail waited for the log", error=away.message)
-                self._has_rung.set()
+                    log.info("tail waits for the event log", error=away.message)
+                self._has_changed.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_S[1])
                 continue
-            except Exception:  # border: a defect here ends each reader by itself, it does not let them wait for ever
+            except Exception:  # a defect here must end every reader, not leave them waiting for ever
                 log.exception("tail failed")
                 self.is_broken = True
                 self._wake_all()
                 return
             pause = PAUSE_S[0]
             if not self._source.is_current:
-                self._has_rung.set()
+                self._has_changed.set()
             if isinstance(self._source, OneAgent) and self._source.is_over:
                 for reader in self.readers:
-                    reader.end_with(deleted(self._source.place))
-            if not self._source.mark.includes(before):
+                    reader.end_with(deleted(self._source.ref))
+            if not self._source.cursor.includes(before):
                 self.is_broken = True
-            elif told:
+            elif deliveries:
                 self.ring.drop_before(min((reader.number for reader in self.readers), default=self.ring.next))
-                self.ring.add(told)
+                self.ring.add(deliveries)
                 self._is_wanted.clear()
-            if told or self.is_broken:
+            if deliveries or self.is_broken:
                 self._wake_all()
 
     def _wake_all(self) -> None:
@@ -153,7 +100,7 @@ class Feed:
 
 
 class LiveReader:
-    """One who follows. `take` gives what is new."""
+    """One reader of a feed. `take` returns what is new."""
 
     def __init__(self, tail: "Tail", key: object, source: Source) -> None:
         self.number = 0
@@ -161,94 +108,97 @@ class LiveReader:
         self._key = key
         self._source: Source | None = source
         self._feed: Feed | None = None
-        self._mark = source.mark
+        self._cursor = source.cursor
         self._end: KomputerError | None = None
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
 
     @property
-    def mark(self) -> Cursor:
-        """Of all that `take` has given, and of what was there before."""
-        return self._mark
+    def cursor(self) -> Cursor:
+        """Covers everything that `take` has returned, and everything before it."""
+        return self._cursor
 
     def wake(self) -> None:
-        self._rung.set()
+        """Let a waiting `take` look again."""
+        self._woken.set()
 
     def end_with(self, reason: KomputerError) -> None:
-        """Nothing is to follow what there is."""
+        """Let `take` raise `reason` after the events that there are."""
         self._end = reason
-        self._rung.set()
+        self._woken.set()
 
     async def begin(self) -> None:
-        """From here on nothing is missed. Raises `Unavailable` where it is to begin now and the log is away."""
+        """Fix where the reader starts: from here on it misses nothing. Raises `Unavailable` if it starts now and the
+        log does not answer."""
         if self._source:
             await self._source.begin()
-            self._mark = self._source.mark
+            self._cursor = self._source.cursor
 
     async def take(self) -> list[Delivery]:
-        """At least one event, at most some; waits for it, also while the log is away. May be cancelled and repeated.
+        """Wait for events, also while the log does not answer, and return at least one. May be cancelled and repeated.
         Raises `StreamEnded`."""
         pause = PAUSE_S[0]
         while True:
             if self._source:
                 try:
-                    if told := await self._replayed(self._source):
-                        return told
+                    if deliveries := await self._replayed(self._source):
+                        return deliveries
                 except Unavailable:
                     pass
                 if self._source:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, PAUSE_S[1])
             elif self._feed:
-                if told := self._shared(self._feed):
-                    return told
+                if deliveries := self._shared(self._feed):
+                    return deliveries
                 if self._end:
                     raise self._end
                 if self._feed and self.number == self._feed.ring.next:
                     self._feed.want()
-                    await self._rung.wait()
-                    self._rung.clear()
+                    await self._woken.wait()
+                    self._woken.clear()
 
-    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
-        """Nothing is kept for it: what it missed it asks for."""
+    async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
+        """Do nothing: a reader that missed something asks for it with its cursor."""
 
     async def close(self) -> None:
-        """It takes no more."""
+        """Leave the feed."""
         self._leave()
         self._tail.forget(self._key, self)
 
     async def _replayed(self, source: Source) -> list[Delivery]:
-        """Reads for itself, and joins the others where they are as soon as nothing lies between."""
+        """Read the log for this reader alone, and join the feed as soon as the two overlap."""
         if self._end and source.is_current:
             raise self._end
-        told = await source.more()
-        self._mark = source.mark
+        deliveries = await source.more()
+        self._cursor = source.cursor
         if source.is_current:
             feed = self._tail.feed(self._key, source)
-            if self._mark.includes(feed.ring.start):
+            if self._cursor.includes(feed.ring.start):
                 self._feed, self._source, self.number = feed, None, feed.ring.first
                 feed.readers.add(self)
-        return told
+        return deliveries
 
     def _shared(self, feed: Feed) -> list[Delivery]:
-        found = feed.ring.after(self.number, TAKEN)
+        """Return the next events of the feed's buffer. A reader that has fallen behind leaves the feed."""
+        found = feed.ring.after(self.number, TAKE_AT_ONCE)
         if feed.is_broken and not found and self._end:
             raise self._end
         if found is None or (feed.is_broken and not found):
             self._leave()
-            self._source = feed.fresh(self._mark)
+            self._source = feed.fresh(self._cursor)
             return []
         self.number += len(found)
-        told = []
+        deliveries = []
         for each in found:
-            if self._mark.covers(each.place, each.micros):
+            if self._cursor.covers(each.ref, each.micros):
                 continue
-            if each.mark.includes(self._mark):
-                self._mark = each.mark
+            if each.cursor.includes(self._cursor):
+                self._cursor = each.cursor
             else:
-                self._mark = self._mark.joined(each.mark)
-                each = each._replace(mark=self._mark, cursor=self._mark.to_text())
-            told.append(each)
-        return told
+                self._cursor = self._cursor.joined(each.cursor)
+                each = each._replace(cursor=self._cursor, cursor_text=self._cursor.to_text())
+            deliveries.append(each)
+        return deliveries
 
     def _leave(self) -> None:
         if self._feed:
@@ -257,38 +207,42 @@ class LiveReader:
             self._tail.left(self._key, feed)
 
 
-def deleted(place: Place) -> StreamEnded:
-    return StreamEnded(f"agent {place[1]!r} in namespace {place[0]!r} was deleted")
+def deleted(ref: ObjectRef) -> StreamEnded:
+    """Return the error that ends the readers of a deleted agent."""
+    return StreamEnded(f"agent {ref.name!r} in namespace {ref.namespace!r} was deleted")
 
 
 ALL: Final = "all"
+"""Key of the feed of all logs."""
 
 
 class Tail:
-    """All feeds of a process. Close it: the feeds are tasks of its own."""
+    """The feeds of a process. They run as tasks until `close`."""
 
-    def __init__(self, log: Log, bell: Notifier) -> None:
+    def __init__(self, log: Log, notifier: Notifier) -> None:
         self._log = log
-        self._bell = bell
+        self._notifier = notifier
         self._feeds: dict[object, Feed] = {}
         self._running: dict[Feed, tuple[asyncio.Task[None], Callable[[], None]]] = {}
         self._readers: dict[object, set[LiveReader | Member]] = {}
 
     def __len__(self) -> int:
-        """How many logs are read."""
+        """How many feeds run."""
         return len(self._running)
 
-    def follow(self, place: Place, uid: str, mark: Cursor | None, *, is_id: bool = True) -> LiveReader:
-        """Of one agent; `mark` None: from now on. `is_id`: the mark is an event's, not a time."""
-        return self._reader((place, uid), OneAgent(self._log, place, uid, mark, is_id=is_id))
+    def follow(self, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> LiveReader:
+        """Return a reader of one agent's log; `cursor` None: from now on. `is_id`: the cursor is the id of an event,
+        not a time."""
+        return self._reader((ref, uid), OneAgent(self._log, ref, uid, cursor, is_id=is_id))
 
-    def follow_all(self, mark: Cursor | None) -> LiveReader:
-        return self._reader(ALL, AllAgents(self._log, mark))
+    def follow_all(self, cursor: Cursor | None) -> LiveReader:
+        """Return a reader of all logs."""
+        return self._reader(ALL, AllAgents(self._log, cursor))
 
-    def join(self, place: Place, uid: str, group: str, mark: Cursor | None) -> Member:
-        """Of a group of one agent; `mark` is where a new group begins, None: now."""
-        key = (place, uid)
-        member = Member(self._log, self._bell, place, uid, group, mark, left=lambda: self.forget(key, member))
+    def join(self, ref: ObjectRef, uid: str, group: str, cursor: Cursor | None) -> Member:
+        """Return a member of a consumer group of one agent. A new group begins at `cursor`; None: now."""
+        key = (ref, uid)
+        member = Member(self._log, self._notifier, ref, uid, group, cursor, on_close=lambda: self.forget(key, member))
         self._readers.setdefault(key, set()).add(member)
         return member
 
@@ -298,36 +252,37 @@ class Tail:
         return reader
 
     def forget(self, key: object, reader: LiveReader | Member) -> None:
+        """Remove a reader that was closed."""
         readers = self._readers.get(key, set())
         readers.discard(reader)
         if not readers:
             self._readers.pop(key, None)
 
-    def end(self, place: Place, *, but_uid: str | None = None) -> None:
-        """The agent at `place` is gone, or another of that name (`but_uid`) is there."""
+    def end(self, ref: ObjectRef, *, but_uid: str | None = None) -> None:
+        """End the readers of a deleted agent. With `but_uid`, another agent has the name now: its readers go on."""
         for key, readers in self._readers.items():
-            if isinstance(key, tuple) and key[0] == place and key[1] != but_uid:
+            if isinstance(key, tuple) and key[0] == ref and key[1] != but_uid:
                 for reader in readers:
-                    reader.end_with(deleted(place))
+                    reader.end_with(deleted(ref))
 
     def feed(self, key: object, source: Source) -> Feed:
-        """The one of `key`; a new one goes on where `source` is."""
+        """Return the feed with this key. A new one continues from `source`."""
         found = self._feeds.get(key)
         if found and not found.is_broken:
             return found
         if isinstance(source, OneAgent):
-            place, uid = source.place, source.uid
-            feed = Feed(source, lambda mark: OneAgent(self._log, place, uid, mark))
-            stop = self._bell.on(place, feed.wake)
+            ref, uid = source.ref, source.uid
+            feed = Feed(source, lambda cursor: OneAgent(self._log, ref, uid, cursor))
+            stop = self._notifier.on(ref, feed.wake)
         else:
-            feed = Feed(source, lambda mark: AllAgents(self._log, mark))
-            stop = self._bell.on_any(feed.wake)
+            feed = Feed(source, lambda cursor: AllAgents(self._log, cursor))
+            stop = self._notifier.on_any(feed.wake)
         self._feeds[key] = feed
         self._running[feed] = asyncio.create_task(feed.run(), name=f"tail of {key}"), stop
         return feed
 
     def left(self, key: object, feed: Feed) -> None:
-        """A reader of `feed` has left it."""
+        """Stop the feed if its last reader has left."""
         if feed.readers or feed not in self._running:
             return
         task, stop = self._running.pop(feed)
@@ -337,6 +292,7 @@ class Tail:
             del self._feeds[key]
 
     async def close(self) -> None:
+        """Stop all feeds."""
         running, self._running = list(self._running.values()), {}
         for task, stop in running:
             task.cancel()

@@ -24,6 +24,7 @@ from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest, fields_of, texts_in
 from komputer.domain.config import Config
 from komputer.domain.errors import Conflict, Forbidden, KomputerError, NotFound
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway import bodies
@@ -74,7 +75,7 @@ class Managers:
         connectors: Cache,
         event_log: Log,
         open_tasks: OpenTasks,
-        bell: Notifier,
+        notifier: Notifier,
         config: Callable[[], Config | None],
         held_bytes: Quota,
     ) -> None:
@@ -84,7 +85,7 @@ class Managers:
         self._connectors = connectors
         self._log = event_log
         self._open_tasks = open_tasks
-        self._bell = bell
+        self._notifier = notifier
         self._config = config
         self._held_bytes = held_bytes
         self._making: dict[str, asyncio.Lock] = {}
@@ -179,8 +180,8 @@ class Managers:
 
     async def _list_agents(self, _: Context, turn: Turn, __: tools.ListAgents) -> Any:
         here = [each for each in self._agents.manifests() if each["metadata"]["namespace"] == turn.namespace]
-        live = await self._log.live_many([(turn.namespace, each["metadata"]["name"]) for each in here])
-        bodies = [agent_body(each, live.get((turn.namespace, each["metadata"]["name"]))) for each in here]
+        live = await self._log.live_many(map(ObjectRef.of, here))
+        bodies = [agent_body(each, live.get(ObjectRef.of(each))) for each in here]
         shown = ("name", "role", "model", "status", "taskStatus", "lastTaskOutcome", "lastTaskMessage", "officeManager")
         return [
             {key: body[key] for key in shown if key in body} | {"is_yours": self._is_own(turn, body["name"])}
@@ -210,7 +211,7 @@ class Managers:
         async def tell(done: int, text: str) -> None:
             await context.session.report_progress(done, len(tasks), text)
 
-        return await waiting.until_ended(self._agents, self._log, self._bell, turn.namespace, tasks, still, tell)
+        return await waiting.until_ended(self._agents, self._log, self._notifier, turn.namespace, tasks, still, tell)
 
     async def _cancel_task(self, _: Context, turn: Turn, asked: tools.CancelTask) -> Any:
         await self._require_own(turn, asked.agent)
