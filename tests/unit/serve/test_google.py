@@ -1,4 +1,4 @@
-"""Access tokens of Google's: got for a service account's key from a real token endpoint on loopback."""
+"""Google's access tokens for a service account's key, from a token endpoint on loopback."""
 
 import json
 import threading
@@ -97,7 +97,7 @@ async def test_while_google_is_away_a_token_that_is_still_good_counts(
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"type": "service_account"}', "no JSON"])
-async def test_a_key_that_is_none_is_said_without_its_contents(tmp_path: Path, content: str) -> None:
+async def test_an_invalid_key_file_is_reported_without_its_content(tmp_path: Path, content: str) -> None:
     (tmp_path / "key.json").write_text(content)
     with pytest.raises(UpstreamUnreachable, match="Google gives the platform no access token"):
         await GoogleToken(tmp_path / "key.json")()
