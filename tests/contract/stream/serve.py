@@ -1,4 +1,7 @@
-"""An API process as the product serves it: `-m tests.contract.stream.serve <kubeconfig> <log> <prefix> <port>`."""
+"""An API process as the product serves it: `-m tests.contract.stream.serve <kubeconfig> <log> <prefix> <port>`.
+
+The environment may shorten limits that a test waits for: READERS, TAKE_WITHIN_S, CLAIM_AFTER_S, RENEW_S.
+"""
 
 import os
 import socket
@@ -7,13 +10,18 @@ from pathlib import Path
 
 import uvloop
 
-from komputer.api import ApiSettings
+from komputer.api import ApiSettings, stream
 from komputer.bootstrap.api import serve_api
 from komputer.bootstrap.backends import Backends
 from komputer.bootstrap.server import Endpoint
+from komputer.events.follow import groups
+
+LIMITS = ((stream, "TAKE_WITHIN_S"), (groups, "CLAIM_AFTER_S"), (groups, "RENEW_S"))
 
 
 def main(kubeconfig: str, url: str, prefix: str, port: str) -> None:
+    for module, name in LIMITS:
+        setattr(module, name, float(os.environ.get(name, getattr(module, name))))
     listening = socket.create_server(("127.0.0.1", int(port)), backlog=256)
     endpoint = Endpoint(listening, lambda: print(listening.getsockname()[1], flush=True))
     settings = ApiSettings(readers=int(os.environ.get("READERS", "200")))
