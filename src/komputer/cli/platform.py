@@ -103,7 +103,7 @@ def repair(
     Example: `komputer repair --data-dir /tmp/try`
     """
     from komputer.local.repair import repair
-    from komputer.local.supervisor import tell
+    from komputer.local.terminal import tell
 
     repair(data_dir, tell)
 

@@ -45,16 +45,6 @@ class Fatal(KomputerError):
     code = "fatal"
 
 
-def tell(line: str) -> None:
-    """Print a line to standard output. Never raises, and waits for a second at most: a line that cannot be written (a
-    closed pipe, a full disk, a paused terminal) is dropped, since it must not stop the platform."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    with contextlib.suppress(OSError, ValueError):
-        data = (line + "\n").encode(encoding, "backslashreplace")
-        if select.select([], [1], [], 1.0)[1]:
-            os.write(1, data)
-
-
 @dataclass
 class Part:
     """A process of the platform. `run(ready)` is called in the child process; it calls `ready` when it serves, and

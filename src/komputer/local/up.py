@@ -19,7 +19,8 @@ from komputer.local.datadir import DataDir, Unusable, default_path, listen
 from komputer.local.kubelet.processes import be_last_oom_victim
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
 from komputer.local.platform import Options, Platform, Sockets
-from komputer.local.supervisor import Part, Supervisor, tell
+from komputer.local.supervisor import Part, Supervisor
+from komputer.local.terminal import tell
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 """The address that the command line uses by default."""

@@ -12,7 +12,8 @@ import pytest
 HEAD = """
 import os, sys, time
 from komputer.local import supervisor
-from komputer.local.supervisor import Fatal, Part, Supervisor, tell
+from komputer.local.supervisor import Fatal, Part, Supervisor
+from komputer.local.terminal import tell
 supervisor.restart_pause = lambda failures: 0.05
 supervisor.WATCH_S = 0.05
 
