@@ -95,7 +95,7 @@ async def test_a_listener_that_is_cancelled_as_its_process_wakes_up_ends(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer and the cancellation come at once then, and redis-py loses the latter."""
-    monkeypatch.setattr(notifier, "BLOCK_S", 0.2)
+    monkeypatch.setattr(notifiers, "BLOCK_S", 0.2)
 
     async def listen() -> None:
         async for _ in log.notifications():
