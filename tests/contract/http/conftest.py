@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.http.servers import NAMES, Server, served
-from tests.contract.kubernetes.conftest import kubeconfig
 from tests.fixtures.valkey import LogServer
-
-__all__ = ["kubeconfig"]
 
 
 @pytest.fixture(scope="session", params=NAMES)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from komputer import api, gateway
+from komputer.bootstrap.server import UvicornServer
 from komputer.events.log import Log
 from komputer.http import server as http
 from komputer.http.limits import Limits
@@ -19,7 +20,6 @@ from komputer.kube import Cluster
 from komputer.local.apiserver import ApiServer, Credentials, as_status
 from komputer.runtime.gateway_client import GatewayClient
 from komputer.runtime.proxy import Forwarder
-from komputer.serve.http import Announcing
 
 LIMITS = Limits(
     head_s=1.0,
@@ -175,7 +175,7 @@ async def _parts(kubeconfig: Path, redis: str) -> AsyncIterator[tuple[Cluster, L
         await log.close()
 
 
-class _InThread(Announcing):
+class _InThread(UvicornServer):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # signals are delivered to the main thread only

@@ -16,7 +16,7 @@ PROCESS = """
 import asyncio, json, socket, sys
 from komputer.http import descriptors
 from komputer.http.connections import totals
-from komputer.serve.http import serve
+from komputer.bootstrap.server import Endpoint, serve
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -31,7 +31,7 @@ async def app(scope, receive, send):
         pass
 
 listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-asyncio.run(serve(app, listening, lambda: print(listening.getsockname()[1], flush=True)))
+asyncio.run(serve(app, Endpoint(listening, lambda: print(listening.getsockname()[1], flush=True))))
 """
 
 

@@ -1,36 +1,51 @@
-"""Serves an ASGI app until SIGTERM, as gently as clients allow."""
+"""An ASGI app as a process: one listening socket, served until SIGTERM or SIGINT."""
 
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from komputer.bootstrap import heap
+from komputer.bootstrap.stopping import stop_signals
 from komputer.http import descriptors, keepalive
 from komputer.http import server as http
 from komputer.http.limits import Limits
 from komputer.http.protocol import HttpProtocol as HttpProtocol
 from komputer.http.refusals import Refusal, as_error
 from komputer.http.websocket import WebSocketProtocol
-from komputer.serve import heap
 
 WS_MESSAGE_LIMIT_BYTES = 64 * 1024
-"""Of what a client sends over a WebSocket; it is read and dropped."""
-TAKE_WITHIN_S = 60
-"""A client that takes nothing of what was sent for so long, or that is gone without a word, is cut off; else it would
-hold its connection for ever, also after its stream was given up."""
+"""Limit of one message that a client sends over a WebSocket. Such messages are read and discarded."""
+WRITE_TIMEOUT_S = 60
+"""How long a client may leave sent bytes unacknowledged before its connection is closed. Without a limit, a client that
+stops reading, or a machine that disappears, would hold the connection for ever."""
 SWITCH_S = 0.001
-"""How long a thread that parses a large body holds up the event loop at once; Python's default is 5 ms."""
+"""How long a thread that parses a large body may hold up the event loop at a time. Python's default is 5 ms."""
 Ready = Callable[[], None]
 log = structlog.get_logger(__name__)
 
 
-class Announcing(uvicorn.Server):
-    """Says when it serves."""
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server listens, and how it ends."""
+
+    listening: socket.socket
+    ready: Ready
+    """Called once, as soon as requests are answered."""
+    metrics: socket.socket | None = None
+    """The listening socket of `/metrics`. None: not served."""
+    grace_s: int = 2
+    """How long open requests may take to end after a stop signal."""
+
+
+class UvicornServer(uvicorn.Server):
+    """A uvicorn server that calls `ready` when it accepts requests, and `drain` before it waits for open ones."""
 
     def __init__(self, config: uvicorn.Config, ready: Ready, drain: Callable[[], None]) -> None:
         super().__init__(config)
@@ -45,8 +60,9 @@ class Announcing(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn raises the signal again at its end; a process that has ended what it was told to has not failed."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Stop at a signal, and restore the handlers at the end. uvicorn's own version then raises the signal again,
+        which would make a regular stop look like a failure."""
+        before = {number: signal.signal(number, self.handle_exit) for number in stop_signals()}
         try:
             yield
         finally:
@@ -58,38 +74,31 @@ class Announcing(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def announce(listening: socket.socket) -> Ready:
-    """Says in the log that we serve, and where: the port may have been a free one."""
-    host, port = listening.getsockname()[:2]
-    return lambda: log.info("ready", host=host, port=port)
-
-
 async def serve(
     app: ASGIApp,
-    listening: socket.socket,
-    ready: Ready,
-    drain: Callable[[], None] = lambda: None,
+    endpoint: Endpoint,
     *,
-    grace_s: int = 2,
+    drain: Callable[[], None] = lambda: None,
     limits: Limits | None = None,
     refusal: Refusal = as_error,
     protocol: type[HttpProtocol] = HttpProtocol,
     websockets: type[WebSocketProtocol] | None = None,
 ) -> None:
-    """Serves until SIGTERM; requests under way are given `grace_s` to end. `drain` is to end those that never do.
-    Without `websockets` requests for one are answered as HTTP."""
+    """Serve `app` until a stop signal. `drain` is called first and must end the responses that have no end of their
+    own (streams); the others may take `endpoint.grace_s`. Without `websockets`, upgrade requests are answered as
+    HTTP. Raises `SystemExit` (3) where the app does not start."""
     descriptors.raise_limit()
     descriptors.log_usage()
     sys.setswitchinterval(SWITCH_S)
-    for option in keepalive.socket_options(TAKE_WITHIN_S):
-        listening.setsockopt(*option)
-    server = Announcing(
+    for option in keepalive.socket_options(WRITE_TIMEOUT_S):
+        endpoint.listening.setsockopt(*option)
+    server = UvicornServer(
         http.config(
             app,
             limits=limits,
             refusal=refusal,
             lifespan="on",
-            timeout_graceful_shutdown=grace_s,
+            timeout_graceful_shutdown=endpoint.grace_s,
             protocol=protocol,
             ws=websockets or "none",
             ws_ping_interval=20,
@@ -98,9 +107,9 @@ async def serve(
             ws_per_message_deflate=False,
             loop="none",
         ),
-        ready,
+        endpoint.ready,
         drain,
     )
-    await server.serve(sockets=[listening.dup()])
+    await server.serve(sockets=[endpoint.listening.dup()])
     if not server.started:
         raise SystemExit(3)
