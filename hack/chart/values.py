@@ -117,7 +117,8 @@ def page(values: list[Value]) -> str:
         for value in values
         if not (isinstance(value.default, dict) and value.default and value.path.split(".")[-1] not in FREE)
     ]
-    head = "# Values of the chart\n\nGenerated from `charts/komputer/values.yaml` by `make generated`. Do not edit this page.\n\n"
+    made = "Generated from `charts/komputer/values.yaml` by `make generated`. Do not edit this page."
+    head = f"# Values of the chart\n\n{made}\n\n"
     return head + "| value | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
