@@ -4,6 +4,8 @@ PYTHON ?=
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+# Without bytecode files each of the hundreds of processes of a test run compiles the package anew: 0.7 s for a platform.
+unexport PYTHONDONTWRITEBYTECODE
 # Builds the documentation site. Not with --quiet: MkDocs then counts no warnings, and --strict has no effect. The variable
 # silences a notice about MkDocs' future.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -19,13 +21,13 @@ setup: ## Make .venv and install what `up` and `test` need, or repair it; quick 
 up: setup ## Run the platform on 127.0.0.1:8080 (ARGS="--port 9000 --offline")
 	@exec $(BIN)/komputer up $(ARGS)
 
-test: setup ## Every test that needs no other control plane, on every core: 11 minutes on two (ARGS="-n 0 -k name")
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+test: setup ## Run the tests that need no other control plane: about 10 minutes on two cores (ARGS="-n 0 -k name")
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 test-slow: setup ## The tests that wait for limits of minutes (ARGS="-k name")
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m slow $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(ARGS)
 
-test-kubernetes: setup ## The Kubernetes contract against a real kube-apiserver (builds it once: Go, about 8 minutes)
+test-kubernetes: setup ## Run the contract tests against real kube-apiservers, one for each of two workers (builds it once: Go, about 8 minutes)
 	@hack/kubernetes/test.sh
 
 e2e-kubernetes: setup ## The end-to-end tests on a real node with the chart installed (root; about 18 minutes; ARGS="tests/e2e/test_agents.py")
