@@ -10,16 +10,17 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 10.0
-"""Between attempts, doubling from the first to the longest. Ten seconds: what failed for want of disk space or memory
-goes on soon after there is some, and trying costs nothing until then."""
+BACKOFF: Final = Backoff(0.1, 10.0)
+"""Between attempts. The limit is short, so that work which failed for want of disk space or memory continues soon after
+there is some; until then an attempt costs nothing."""
 STEADY_S: Final = 30.0
-"""A loop that has run for so long works again: its failure is no longer shown, and the pauses begin anew."""
+"""A loop that has run for this many seconds counts as recovered: its failure is no longer shown, and the delays start
+from the first again."""
 
 T = TypeVar("T")
 Report = Callable[[str | None], None]
@@ -35,8 +36,8 @@ class LoopEnded(KomputerError):
 class Background:
     """The background work of one part: what it started is cancelled when it is left (`async with`) or closed."""
 
-    def __init__(self, *, first_pause_s: float = FIRST_PAUSE_S, longest_pause_s: float = LONGEST_PAUSE_S) -> None:
-        self._pauses_s = (first_pause_s, longest_pause_s)
+    def __init__(self, backoff: Backoff = BACKOFF) -> None:
+        self._backoff = backoff
         self._tasks: set[asyncio.Task[None]] = set()
         self.failing: dict[str, str] = {}
         """Why work fails now, by its name; empty while all of it works."""
@@ -69,9 +70,7 @@ class Background:
             if report:
                 report(reason)
 
-        task = asyncio.get_running_loop().create_task(
-            retried(name, job, changed, first_pause_s=self._pauses_s[0], longest_pause_s=self._pauses_s[1]), name=name
-        )
+        task = asyncio.get_running_loop().create_task(retried(name, job, changed, self._backoff), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self.failing.pop(name, None))
@@ -95,9 +94,7 @@ async def retried(
     name: str,
     work: Callable[[], Awaitable[T]],
     report: Report = lambda reason: None,
-    *,
-    first_pause_s: float = FIRST_PAUSE_S,
-    longest_pause_s: float = LONGEST_PAUSE_S,
+    backoff: Backoff = BACKOFF,
 ) -> T:
     """Returns what `work` returns; what it raises is logged once per reason, and `work` is called again after a pause.
     Only cancellation of the caller's task ends it early."""
@@ -133,9 +130,8 @@ async def retried(
                 known = isinstance(_first(error), KomputerError | OSError)
                 log.warning("background work failed: %s: %s", name, reason, exc_info=None if known else error)
                 report(reason)
-            pause = min(first_pause_s * 2.0 ** min(failures, 20), longest_pause_s)
             failures += 1
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.delay_s(failures))
         else:
             recovered()
             return result

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import Invalid, KomputerError, NotFound
 from komputer.kube.cluster import Cluster
 from komputer.kube.errors import ResourceExpired
@@ -26,9 +27,8 @@ WATCH_S: Final = 120
 open, is noticed after that; client-go takes 5 to 10 minutes."""
 SHORTEST_WATCH_S: Final = 1.0
 """A watch that ends sooner counts as a failure, so that a server that ends each at once is not asked without pause."""
-FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 10.0
-"""Between attempts after failures, doubling, half to one and a half times as long. A guess, unmeasured."""
+BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.5)
+"""Between attempts after failures. A guess, unmeasured."""
 FAILURES_UNTIL_LIST: Final = 5
 """Watches that failed one after another before everything is listed anew, in case the server has lost history."""
 
@@ -173,7 +173,7 @@ class Cache:
             failures += 1
             if failures % FAILURES_UNTIL_LIST == 0:
                 scope.version = None
-            await asyncio.sleep(pause_s(failures) * random.uniform(0.5, 1.5))
+            await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _list(self, scope: "_Scope") -> None:
         listing = await self._cluster.list(self.kind, scope.namespace, self._labels)
@@ -234,8 +234,3 @@ class _Scope:
     @property
     def fields(self) -> dict[str, str | None]:
         return {"kind": self.kind.kind, "namespace": self.namespace}
-
-
-def pause_s(failures: int) -> float:
-    """How long to wait after so many failures in a row (1 or more)."""
-    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE_S)

@@ -1,7 +1,6 @@
 """The client: every request to the Kubernetes API that we make, by what it is for."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import orjson
 import structlog
 from lightkube.core.exceptions import ConfigError
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import Conflict, Invalid, KomputerError, Unavailable
 from komputer.kube.connection import TIMEOUT, open_connection
 from komputer.kube.errors import ResourceExpired, is_failed_test, refusal, status_of
@@ -36,7 +36,8 @@ log = structlog.get_logger(__name__)
 PAGE: Final = 500
 IN_FLIGHT: Final = 32
 """Requests at once, watches not counted; more wait their turn, rather than each opening a connection of its own."""
-RETRY_PAUSES_S: Final = (0.1, 0.3)
+READ_ATTEMPTS: Final = 3
+READ_BACKOFF: Final = Backoff(0.1, 0.3, jitter=0.5)
 RETRY_WITHIN_S: Final = 2.0
 """A read is tried again only while its caller has waited less than this: what hangs is not asked a second time."""
 
@@ -342,13 +343,13 @@ class Cluster:
 
     async def _read(self, call: _Request) -> Manifest:
         started = time.monotonic()
-        for pause_s in RETRY_PAUSES_S:
+        for attempt in range(1, READ_ATTEMPTS):
             try:
                 return await self._send(call)
             except Unavailable as error:
                 if error.code != Unavailable.code or time.monotonic() - started > RETRY_WITHIN_S:
                     raise
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                await asyncio.sleep(READ_BACKOFF.delay_s(attempt))
         return await self._send(call)
 
     async def _exchange(self, call: _Request) -> httpx2.Response:

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError
 from komputer.http import descriptors
 from komputer.local.kubelet.processes import end_with_parent
@@ -22,6 +23,8 @@ from komputer.serve import heap
 
 RESTART_PAUSE_MAX_S = 30.0
 """Between two attempts to start a part that fails again and again."""
+BACKOFF = Backoff(0.5, RESTART_PAUSE_MAX_S)
+"""Before `ATTEMPTS` failures. The first restart is immediate."""
 ATTEMPTS = 5
 """Failures in a row after which a part's last log lines are printed. A part that was never ready ends the platform
 then, about 4 s after the first failure; one that was ready is tried again every `RESTART_PAUSE_MAX_S`."""
@@ -77,9 +80,7 @@ class Part:
 
 def restart_pause(failures: int) -> float:
     """Seconds before the next attempt, after so many failures in a row."""
-    if failures >= ATTEMPTS:
-        return RESTART_PAUSE_MAX_S
-    return 0.0 if failures == 1 else 0.5 * 2.0 ** (failures - 2)
+    return RESTART_PAUSE_MAX_S if failures >= ATTEMPTS else BACKOFF.delay_s(failures - 1)
 
 
 class Supervisor:

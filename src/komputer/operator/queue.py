@@ -2,17 +2,20 @@
 
 import asyncio
 import heapq
-import random
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError
 from komputer.operator import metrics
 
 log = structlog.get_logger(__name__)
+
+BACKOFF: Final = Backoff(0.2, 30.0, jitter=0.2)
+"""Before a failed turn is tried again."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -26,11 +29,10 @@ class Queue(Generic[K]):
         name: str,
         *,
         at_once: int = 32,
-        first_retry: timedelta = timedelta(seconds=0.2),
-        last_retry: timedelta = timedelta(seconds=30),
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self._at_once = at_once
-        self._retry_s = (first_retry.total_seconds(), last_retry.total_seconds())
+        self._backoff = backoff
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = 0
@@ -127,16 +129,14 @@ class Queue(Generic[K]):
             self.wake(key, again)
 
     def _after_failure(self, key: K, why: Exception) -> timedelta:
-        count = self._failures.get(key, 0)
-        self._failures[key] = count + 1
-        first, last = self._retry_s
-        pause = min(last, first * 2 ** min(count, 20)) * random.uniform(0.8, 1.2)
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = self._backoff.delay(failures)
         is_expected = isinstance(why, KomputerError)
         log.warning(
             "a turn failed",
             key="/".join(map(str, key)) if isinstance(key, tuple) else str(key),
             error=str(why),
-            again_in_s=round(pause, 1),
+            again_in_s=round(delay.total_seconds(), 1),
             exc_info=None if is_expected else why,
         )
-        return timedelta(seconds=pause)
+        return delay

@@ -8,6 +8,7 @@ import pytest
 
 from komputer import background
 from komputer.background import Background, reason_of, retried
+from komputer.backoff import Backoff
 from tests.waiting import eventually
 
 
@@ -31,7 +32,7 @@ async def test_a_loop_that_raises_returns_or_is_cancelled_from_within_is_started
         await asyncio.Event().wait()
 
     seen: list[str | None] = []
-    async with Background(first_pause_s=0.001) as work:
+    async with Background(Backoff(0.001, 10.0)) as work:
         task = work.keep("the loop", loop, seen.append)
         async with asyncio.timeout(10):
             await runs.wait()
@@ -59,7 +60,7 @@ async def test_a_job_is_tried_until_it_succeeds_and_its_reason_is_logged_once(
         return "done"
 
     with caplog.at_level(logging.INFO, logger="komputer.background"):
-        assert await retried("the job", job, seen.append, first_pause_s=0.001) == "done"
+        assert await retried("the job", job, seen.append, Backoff(0.001, 10.0)) == "done"
     assert seen == ["No space left on device", None]
     assert [record.getMessage() for record in caplog.records] == [
         "background work failed: the job: No space left on device",
@@ -78,7 +79,7 @@ async def test_a_loop_that_has_run_for_a_while_is_no_longer_shown_as_failing(mon
             raise ValueError("once")
         await asyncio.Event().wait()
 
-    async with Background(first_pause_s=0.001) as work:
+    async with Background(Backoff(0.001, 10.0)) as work:
         work.keep("the loop", loop)
         await eventually(lambda: work.problem)
         await eventually(lambda: work.problem is None)
@@ -140,6 +141,6 @@ async def test_a_loop_whose_task_group_fails_is_started_again() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(fails())
 
-    async with Background(first_pause_s=0.001) as background, asyncio.timeout(30):
+    async with Background(Backoff(0.001, 10.0)) as background, asyncio.timeout(30):
         background.keep("a loop", loop)
         await again.wait()

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from prometheus_client import REGISTRY
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import Unavailable
 from komputer.operator.queue import Queue
 
@@ -92,7 +93,7 @@ async def test_a_key_that_rings_all_the_time_is_held_back_but_not_from_what_is_u
 
 
 async def test_a_failed_turn_is_tried_again_and_stops_nobody_else() -> None:
-    queue: Queue[str] = Queue("test", first_retry=timedelta(milliseconds=1))
+    queue: Queue[str] = Queue("test", backoff=Backoff(0.001, 30.0))
     turns, failures = asyncio.Queue[str](), [Unavailable("away"), RuntimeError("a defect")]
 
     async def work(key: str) -> None:
@@ -108,7 +109,7 @@ async def test_a_failed_turn_is_tried_again_and_stops_nobody_else() -> None:
 
 
 async def test_turns_are_counted_by_their_end() -> None:
-    queue: Queue[str] = Queue("counted", first_retry=timedelta(milliseconds=1))
+    queue: Queue[str] = Queue("counted", backoff=Backoff(0.001, 30.0))
     outcomes: list[Exception | timedelta | None] = [Unavailable("away"), timedelta(0), None]
     done = asyncio.Event()
 

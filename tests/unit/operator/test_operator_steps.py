@@ -4,7 +4,7 @@ import pytest
 
 from komputer.domain import names
 from komputer.operator.agent.observed import Observed
-from komputer.operator.agent.steps import BACK_OFF, BACK_OFF_LIMIT, FORGIVEN_AFTER, Earlier, back_off, failures, steps
+from komputer.operator.agent.steps import BACKOFF, FORGIVEN_AFTER, Earlier, failures, steps
 from tests.unit.operator.given import NOW, OLD_UID, agent, made, owned, pod, pvc, seen, settings, without_template
 
 NONE = Earlier()
@@ -75,14 +75,14 @@ def test_a_terminating_pod_is_waited_for() -> None:
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_a_pod_that_ended_is_deleted_when_its_back_off_is_over(phase: str) -> None:
     fresh = steps(seen(pod=pod(phase=phase, created=NOW)), NONE)
-    assert (fresh.then, fresh.look_again) == ([], NOW + BACK_OFF)
-    assert told(seen(pod=pod(phase=phase, created=NOW - BACK_OFF))) == [("delete", "ada-pod")]
+    assert (fresh.then, fresh.look_again) == ([], NOW + BACKOFF.delay(1))
+    assert told(seen(pod=pod(phase=phase, created=NOW - BACKOFF.delay(1)))) == [("delete", "ada-pod")]
 
 
 def test_the_back_off_doubles_with_each_failure_up_to_a_limit() -> None:
     waits = [steps(seen(pod=pod(phase="Failed", created=NOW, remade=n)), NONE).look_again for n in range(8)]
     assert waits == [NOW + timedelta(seconds=s) for s in (10, 20, 40, 80, 160, 300, 300, 300)]
-    assert back_off(10**6) == BACK_OFF_LIMIT
+    assert BACKOFF.delay_s(10**6) == BACKOFF.limit_s
 
 
 def test_a_pod_that_lived_long_is_forgiven() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 from redis.exceptions import RedisError
 
+from komputer.backoff import Backoff
 from komputer.domain import names
 from komputer.domain.ref import Place
 from komputer.redis.address import Address
@@ -19,8 +20,8 @@ EVERYTHING: Final[frozenset[Place]] = frozenset()
 LENGTH: Final = 1000
 """As in `append.lua`. A reader that finds as many at once may have missed some."""
 BLOCK_S: Final = 5.0
-PAUSE_S: Final = (0.05, 5.0)
-"""Between attempts to reach a server that is away: doubled from the first to the second."""
+BACKOFF: Final = Backoff(0.05, 5.0)
+"""Between attempts to reach a server that is away."""
 
 logger = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[s
     """Sets of `(namespace, name)`; `EVERYTHING` first and after each time that the server was away. Never ends."""
     client: Any = address.client(socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
     position: bytes | None = None
-    pause = PAUSE_S[0]
+    failures = 0
     try:
         while True:
             try:
@@ -78,13 +79,13 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[s
                     if found is None:
                         continue
                     rung = found
-                pause = PAUSE_S[0]
+                failures = 0
             except (RedisError, OSError, TimeoutError) as away:
-                if pause == PAUSE_S[0]:
+                if failures == 0:
                     logger.info("bell waited for the log", error=f"{type(away).__name__}: {away}")
                 position = None
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSE_S[1])
+                failures += 1
+                await asyncio.sleep(BACKOFF.delay_s(failures))
                 continue
             yield rung
     finally:

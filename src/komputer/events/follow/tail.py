@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError, Unavailable
 from komputer.domain.ref import Place
 from komputer.events.follow.cursors import Cursor
@@ -35,8 +36,8 @@ TAKEN: Final = 32
 """Events that a reader takes at once: between them others have their turn."""
 TAKEN_BYTES: Final = 256 * 1024
 """Of memory that they may have together; one event in any case."""
-PAUSE_S: Final = (0.05, 2.0)
-"""Between attempts to reach a server that is away: doubled from the first to the second."""
+BACKOFF: Final = Backoff(0.05, 2.0)
+"""Between attempts to reach a server that is away."""
 
 
 class StreamEnded(KomputerError):
@@ -112,7 +113,7 @@ class Feed:
         self._is_wanted.set()
 
     async def run(self) -> None:
-        pause = PAUSE_S[0]
+        failures = 0
         while not self.is_broken:
             await self._has_rung.wait()
             await self._is_wanted.wait()
@@ -121,18 +122,18 @@ class Feed:
             try:
                 told = await self._source.more()
             except Unavailable as away:
-                if pause == PAUSE_S[0]:
+                if failures == 0:
                     log.info("tail waited for the log", error=away.message)
                 self._has_rung.set()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSE_S[1])
+                failures += 1
+                await asyncio.sleep(BACKOFF.delay_s(failures))
                 continue
             except Exception:  # border: a defect here ends each reader by itself, it does not let them wait for ever
                 log.exception("tail failed")
                 self.is_broken = True
                 self._wake_all()
                 return
-            pause = PAUSE_S[0]
+            failures = 0
             if not self._source.is_current:
                 self._has_rung.set()
             if isinstance(self._source, OneAgent) and self._source.is_over:
@@ -187,7 +188,7 @@ class LiveReader:
     async def take(self) -> list[Delivery]:
         """At least one event, at most some; waits for it, also while the log is away. May be cancelled and repeated.
         Raises `StreamEnded`."""
-        pause = PAUSE_S[0]
+        failures = 0
         while True:
             if self._source:
                 try:
@@ -196,8 +197,8 @@ class LiveReader:
                 except Unavailable:
                     pass
                 if self._source:
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, PAUSE_S[1])
+                    failures += 1
+                    await asyncio.sleep(BACKOFF.delay_s(failures))
             elif self._feed:
                 if told := self._shared(self._feed):
                     return told

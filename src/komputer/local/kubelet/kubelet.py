@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from komputer.background import Background
+from komputer.backoff import Backoff
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Conflict, NotFound
 from komputer.kube import PODS, PVCS, Cache, CacheChange, Cluster
@@ -26,8 +27,8 @@ log = structlog.get_logger(__name__)
 DEFAULT_GRACE_S = 30
 NETWORK_CHECK_S = 5.0
 """How often the machine's name servers are looked at, for the sandboxes' /etc."""
-REMOVAL_PAUSE_S, LONGEST_REMOVAL_PAUSE_S = 1.0, 60.0
-"""Between attempts to remove a folder, doubling: a pod that is just ending may still write into it, and a folder that
+REMOVAL_BACKOFF = Backoff(1.0, 60.0)
+"""Between attempts to remove a folder: a pod that is just ending may still write into it, and a folder that
 cannot be removed must not cost more than a look a minute."""
 
 
@@ -56,7 +57,7 @@ class Kubelet:
         self._again: dict[str, Callable[[], None]] = {}
         self._is_running = False
         self._background = Background()
-        self._removals = Background(first_pause_s=REMOVAL_PAUSE_S, longest_pause_s=LONGEST_REMOVAL_PAUSE_S)
+        self._removals = Background(REMOVAL_BACKOFF)
         self._removing: set[Path] = set()
         self._has_stopped = threading.Event()
         self._full_disk: str | None = None

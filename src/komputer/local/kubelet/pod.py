@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from komputer.background import Background, reason_of
+from komputer.backoff import Backoff
 from komputer.domain.base import Manifest
 from komputer.domain.errors import NotFound
 from komputer.kube import CONFIG_MAPS, SECRETS, Cluster
@@ -21,9 +22,9 @@ from komputer.local.kubelet.sandbox import Sandbox
 from komputer.local.kubelet.status import (
     BACK_OFF_FORGIVEN,
     DISK_PRESSURE,
+    RESTART_BACKOFF,
     ContainerState,
     Exit,
-    back_off,
     pod_status,
     starts_again,
 )
@@ -31,7 +32,7 @@ from komputer.local.kubelet.volumes import NotMounted, Volumes
 
 log = structlog.get_logger(__name__)
 
-LONGEST_PAUSE_S = 2.0
+BACKOFF = Backoff(0.1, 2.0)
 """Between attempts at what a pod waits for: a volume, space on the disk, a status that is not taken."""
 REFRESH = timedelta(seconds=2)
 """How often tokens and folders are looked at: a folder that was deleted below a running container is noticed then."""
@@ -73,7 +74,7 @@ class PodRunner:
         self._runs: dict[str, Run] = {}
         before = {c["name"]: c for c in (pod.get("status") or {}).get("containerStatuses", ())}
         self._containers = [self._recovered(c, before.get(c["name"])) for c in pod["spec"]["containers"]]
-        self._background = Background(longest_pause_s=LONGEST_PAUSE_S)
+        self._background = Background(BACKOFF)
         self._has_changed = asyncio.Event()
         self._folders: dict[str, dict[Path, tuple[int, int]]] = {}
 
@@ -158,12 +159,12 @@ class PodRunner:
             ran_well = done.finished - done.started > BACK_OFF_FORGIVEN
             state.crashes = 1 if ran_well else state.crashes + 1
             state.last, state.restarts = done, state.restarts + 1
-            pause = back_off(state.crashes)
-            if pause:
+            pause_s = RESTART_BACKOFF.delay_s(state.crashes - 1)
+            if pause_s:
                 state.state, state.reason = "waiting", "CrashLoopBackOff"
-                state.message = f"back-off {int(pause.total_seconds())}s restarting failed container {state.name}"
+                state.message = f"back-off {int(pause_s)}s restarting failed container {state.name}"
                 self.changed()
-                await asyncio.sleep(pause.total_seconds())
+                await asyncio.sleep(pause_s)
 
     async def _prepared(self, spec: Manifest) -> Command:
         """What to run, with its folders made. Raises `NotMounted`, `OSError`, and what the cluster raises."""

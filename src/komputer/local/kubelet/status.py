@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from komputer.backoff import Backoff
 from komputer.domain.base import Manifest, rfc3339
 
-BACK_OFF_FIRST = timedelta(seconds=10)
-BACK_OFF_MAX = timedelta(minutes=5)
+RESTART_BACKOFF = Backoff(10.0, 300.0)
+"""Kubernetes' own. The first restart is immediate, so the delay is computed from the crashes before the last."""
 BACK_OFF_FORGIVEN = timedelta(minutes=10)
-"""Kubernetes' own: a crashed container starts again at once, then after 10 s, 20 s … 5 min; after ten minutes of good
-running the count starts anew."""
+"""Kubernetes' own: a container that ran for so long counts as one that never crashed."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,6 @@ class ContainerState:
     restarts: int = 0
     crashes: int = field(default=0)
     """Since the container last ran well for a while; decides the back-off."""
-
-
-def back_off(crashes: int) -> timedelta:
-    """How long to wait before the container starts again after `crashes` of them in a row."""
-    return timedelta(0) if crashes <= 1 else min(BACK_OFF_FIRST * 2 ** min(crashes - 2, 10), BACK_OFF_MAX)
 
 
 def starts_again(policy: str, exit_code: int) -> bool:

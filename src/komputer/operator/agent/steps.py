@@ -3,15 +3,15 @@
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
+from komputer.backoff import Backoff
 from komputer.domain import names
 from komputer.domain.base import Manifest
 from komputer.operator.agent.blockers import SILENCE_LIMIT, moment, phase_of, silent_since
 from komputer.operator.agent.desired import grown
 from komputer.operator.agent.observed import Fault, Observed, is_going, is_of_old_agent, is_ours
 
-BACK_OFF: Final = timedelta(seconds=10)
-"""Before a pod that failed is made again; doubled each time, up to `BACK_OFF_LIMIT`. As kubelet does for containers."""
-BACK_OFF_LIMIT: Final = timedelta(minutes=5)
+BACKOFF: Final = Backoff(10.0, 300.0)
+"""Before a pod that failed is made again. The values are kubelet's for containers."""
 FORGIVEN_AFTER: Final = timedelta(minutes=10)
 """A pod that lived so long counts as the first to fail."""
 
@@ -76,7 +76,7 @@ def steps(seen: Observed, earlier: Earlier, *, has_lost_task: bool = False) -> S
     if phase_of(seen.pod) not in ("Failed", "Succeeded"):
         return Steps(first, [])
     failed = failures(seen.pod, seen.now)
-    due = _made_at(seen.pod) + back_off(failed)
+    due = _made_at(seen.pod) + BACKOFF.delay(failed + 1)
     if seen.now < due:
         return Steps(first, [], due)
     return Steps(first, [_delete(seen.pod)], None, Earlier(failed + 1))
@@ -120,10 +120,6 @@ def _before(pod: Manifest, now: datetime, annotation: str) -> int:
 def _annotation(pod: Manifest, name: str) -> object:
     annotations = pod["metadata"].get("annotations")
     return annotations.get(name) if isinstance(annotations, dict) else None
-
-
-def back_off(failed: int) -> timedelta:
-    return min(BACK_OFF_LIMIT, BACK_OFF * (1 << min(failed, 10)))
 
 
 def _made_at(pod: Manifest) -> datetime:
