@@ -29,6 +29,7 @@ from komputer.background import Background
 from komputer.domain import names
 from komputer.domain.addresses import AddressRules
 from komputer.domain.config import Config
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.tail import Tail
 from komputer.events.log import Log
@@ -92,7 +93,7 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
     """The app; its background work lives as long as its lifespan."""
     cache = Cache(cluster, AGENTS, namespaces=settings.namespaces)
     bell = Notifier(log.bell())
-    overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
+    overlay = Overlay(log, bell, lambda: map(ObjectRef.of, cache.items()))
     connector_cache, configs = Cache(cluster, CONNECTORS, namespaces=settings.namespaces), Cache(cluster, CONFIGS)
     streams = EventStreams(Tail(log, bell), settings.readers)
     outward, seen = EgressClient(settings.addresses), log.health()
@@ -107,7 +108,7 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
 
     def forget_deleted(change: CacheChange) -> None:
         if change.type == "DELETED":
-            agents.forget((change.manifest["metadata"]["namespace"], change.manifest["metadata"]["name"]))
+            agents.forget(ObjectRef.of(change.manifest))
 
     async def live_after_sync() -> None:
         await cache.synced()

@@ -1,10 +1,8 @@
-"""KomputerAgent: what a person asks for, what the operator saw, and which task is wanted now."""
+"""KomputerAgent: the specification that people and the API write, and the status that the operator writes."""
 
 import hashlib
 import re
-from collections.abc import Collection
-from enum import Enum
-from typing import Annotated, ClassVar, Final, Literal, NamedTuple
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -41,7 +39,7 @@ Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_
 
 
 def digest_of(instructions: str) -> str:
-    """32 hex digits that stand for a manifest's instructions."""
+    """Return 32 hex digits that stand for a manifest's instructions."""
     return hashlib.sha256(instructions.encode()).hexdigest()[:32]
 
 
@@ -264,66 +262,6 @@ class Agent(Resource):
 
     spec: AgentSpec
     status: AgentStatus = Field(default_factory=AgentStatus)
-
-
-class WantedTask(NamedTuple):
-    """A task that is to be run now."""
-
-    id: str
-    instructions: str
-    kind: TaskKind | None = None
-
-
-class Unrecorded(Enum):
-    """The manifest's task has no id yet: the operator will give it one. The agent counts as busy meanwhile."""
-
-    YES = "unrecorded"
-
-
-def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) -> WantedTask | Unrecorded | None:
-    """Which task is to be run now, or None.
-
-    `ended` are ids of tasks that the log says have ended; those that the status names are added here. The API's task
-    is wanted until it has ended, whatever the manifest says meanwhile (rule `sticky`); then the manifest's, unless
-    that has ended or the API's task covers it.
-    """
-    over = {*ended, *status.ended_tasks}
-    task, recorded = spec.task, status.manifest_task
-    if task and task.id not in over:
-        return WantedTask(task.id, task.instructions, task.kind)
-    if recorded is None or recorded.digest != digest_of(spec.instructions):
-        return Unrecorded.YES
-    if task and recorded.id in (task.id, task.covers.manifest_task_id):
-        return None
-    return None if recorded.id in over else WantedTask(recorded.id, spec.instructions)
-
-
-def may_start(spec: AgentSpec, status: AgentStatus, task_id: str) -> bool:
-    """Whether an agent's runtime may begin this task now: it is the one that is wanted."""
-    task = wanted(spec, status)
-    return isinstance(task, WantedTask) and task.id == task_id
-
-
-class LiveTask(NamedTuple):
-    """What the log's live hash says of the newest task that it saw."""
-
-    id: str | None
-    has_ended: bool
-
-
-def is_idle(spec: AgentSpec, status: AgentStatus, live: LiveTask) -> bool:
-    """Whether a new task may be assigned: nothing is wanted, and the log shows no open task (rule `open`)."""
-    if live.id and not live.has_ended and live.id not in status.ended_tasks:
-        return False
-    return wanted(spec, status, [live.id] if live.id and live.has_ended else []) is None
-
-
-def tasks_named(spec: AgentSpec, status: AgentStatus) -> set[str]:
-    """Ids that spec and status name: these are never dropped from `status.endedTasks` (rule `memory`)."""
-    found = {spec.cancel_task_id, status.manifest_task and status.manifest_task.id}
-    if spec.task:
-        found |= {spec.task.id, spec.task.covers.manifest_task_id}
-    return {name for name in found if name}
 
 
 NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "storage")

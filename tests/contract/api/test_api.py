@@ -9,7 +9,7 @@ import httpx
 from komputer import api
 from komputer.domain import names
 from komputer.domain.errors import NotFound
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import EXPIRY, RETENTION, Live, Log
 from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, Cluster, Kind
 from tests.contract.api.conftest import LOOPBACK, served
@@ -174,7 +174,7 @@ class Slow(Log):
         super().__init__(log.server, prefix=prefix, retention=RETENTION, expiry=EXPIRY)
         self.is_read, self.may_answer = asyncio.Event(), asyncio.Event()
 
-    async def live_many(self, keys: Iterable[Place]) -> dict[Place, Live]:
+    async def live_many(self, keys: Iterable[ObjectRef]) -> dict[ObjectRef, Live]:
         self.is_read.set()
         await self.may_answer.wait()
         return await super().live_many(keys)

@@ -132,10 +132,10 @@ async def test_rings_are_told_after_a_ring_or_else_that_some_may_have_been_misse
     first = (await log.rings(None)).last
     assert await log.rings(first) == (frozenset(), first)
     await bob.post(said("t"))
-    places, last = await log.rings(first)
-    assert places == frozenset({("team", "bob")})
+    refs, last = await log.rings(first)
+    assert refs == frozenset({("team", "bob")})
     for _ in range(1100):
         await ada.post(said("t"))
     missed = await log.rings(last)
-    assert missed.places is None
+    assert missed.refs is None
     assert await log.rings(missed.last) == (frozenset(), missed.last)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from komputer.domain.errors import Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import Log, LogKey, Numbered
 from komputer.events.schema import Event
 from tests.contract.log.events import KEY, Producer, completed, everything, producer, said, started
@@ -50,7 +51,7 @@ async def test_twenty_agents_write_at_once_and_each_log_is_its_own(log: Log) -> 
         assert [end.payload["task_id"] for end in await log.ends_after(key, None)] == [f"t{i}" for i in range(5)]
 
     await asyncio.gather(*(work(i) for i in range(20)))
-    live = await log.live_many([("team", f"agent-{i}") for i in range(21)])
+    live = await log.live_many([ObjectRef("team", f"agent-{i}") for i in range(21)])
     assert len(live) == 20
     assert all(one.has_ended and one.task_id == "t4" for one in live.values())
     assert len(await log.all_logs()) == 20

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from komputer.api.stream import end_message, sse
 from komputer.domain.errors import KomputerError
 from komputer.domain.event_ids import micros_of, timestamp_of
+from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import LIVE_FIELDS, READ_FIELDS, UNREADABLE, EventRow, live_of, rows_of, state_of
 from komputer.events.follow.cursors import Cursor, mark_of
@@ -20,7 +21,7 @@ from komputer.events.follow.sources import Delivery, gap, one
 from komputer.events.follow.tail import deleted
 from komputer.redis.idempotency import Mismatch, Record, Unreadable, _record, _wire
 
-PLACE = ("team", "ada")
+REF = ObjectRef("team", "ada")
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n\x00"
 TEXT = st.lists(st.characters() | st.sampled_from([*SEPARATORS, "\ud800", "\udfff", '"', "\\"]), max_size=40).map(
     "".join
@@ -60,7 +61,7 @@ def messages(stream: str) -> list[tuple[str, str, str]]:
 
 def told(kind: str, payload: bytes) -> Delivery:
     (row,) = rows_of([(b"1795496372978-308", {b"t": kind.encode(), b"p": payload})])
-    return one(PLACE, row)
+    return one(REF, row)
 
 
 @given(TRICKY, TRICKY)
@@ -80,7 +81,7 @@ def test_no_entry_breaks_a_frame(payload: bytes, kind: bytes) -> None:
         (b"1795496372978-1", {b"t": kind, b"p": payload}),
         (b"1795496372978-2", [b"t", b"text", b"p", b'{"content":"after"}']),
     ]
-    first, second = [one(PLACE, row) for row in rows_of(entries)]
+    first, second = [one(REF, row) for row in rows_of(entries)]
     for frame in (first, second):
         found = json.loads(frame.text)
         assert isinstance(found["payload"], dict)
@@ -120,7 +121,7 @@ def test_a_live_hash_of_any_content_is_read(values: list[bytes | None]) -> None:
     live = live_of(values[: len(LIVE_FIELDS)])
     orjson.dumps([*state, *live])
     assert live.last_us == state.last
-    gap(PLACE, state.born, max(state.lost, state.last))
+    gap(REF, state.born, max(state.lost, state.last))
 
 
 @given(BYTES | JSON_BYTES)
@@ -141,7 +142,7 @@ def test_a_record_of_any_fields_is_read_or_refused(status: Any, headers: Any, bo
 
 
 def test_an_end_of_a_stream_says_why() -> None:
-    text = end_message(deleted(PLACE))
+    text = end_message(deleted(REF))
     assert messages(text) == [("", "end", "agent_deleted")]
     assert ": agent 'ada' in namespace 'team' was deleted\n" in text
     assert messages(end_message(KomputerError("a\nevent: end\u2028b\rdata: c", code="x"))) == [("", "end", "x")]

@@ -1,5 +1,6 @@
 """What the readers of one log share."""
 
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow import tail
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.sources import Delivery
@@ -7,7 +8,7 @@ from komputer.events.follow.tail import RING_LIMIT, RING_REST, Ring
 
 
 def told(micros: int, size: int = 1) -> Delivery:
-    return Delivery(("team", "ada"), micros, "text", "x" * size, Cursor(micros), str(micros))
+    return Delivery(ObjectRef("team", "ada"), micros, "text", "x" * size, Cursor(micros), str(micros))
 
 
 def micros(found: list[Delivery] | None) -> list[int] | None:

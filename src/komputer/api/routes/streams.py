@@ -14,7 +14,7 @@ from komputer.api.typos import refuse_unknown_parameters, wanted_types
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Forbidden, Invalid, NotFound
 from komputer.domain.event_ids import cursor
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor, mark_of
 from komputer.events.follow.sources import GAP, Delivery
 from komputer.kube import AGENTS
@@ -116,8 +116,8 @@ class StreamRequest:
         told = [each for each in taken if self._types is None or each.type in self._types or each.type == GAP]
         if self._namespace is None and self._sight is None:
             return told
-        seen = await self._seen(place[0] for each in told for place in (each.place, *each.mark.ahead))
-        return [_named(each, seen) for each in told if each.place[0] in seen]
+        seen = await self._seen(ref.namespace for each in told for ref in (each.ref, *each.mark.ahead))
+        return [_named(each, seen) for each in told if each.ref.namespace in seen]
 
     async def cursor(self, mark: Cursor) -> str:
         if self._namespace is not None or self._sight is not None:
@@ -154,12 +154,12 @@ def mark_from(text: str | None) -> Cursor | None:
 def follower(streams: EventStreams, manifest: Manifest, after: str | None, group: str | None = None) -> Follower:
     """Of one agent; raises `Invalid` for a cursor or a group's name that is none."""
     metadata = manifest["metadata"]
-    place: Place = (metadata["namespace"], metadata["name"])
+    ref = ObjectRef.of(manifest)
     where = cursor(after) if after is not None else None
     mark = Cursor(where.low) if where else None
     if group:
-        return streams.tail.join(place, metadata["uid"], group, mark)
-    return streams.tail.follow(place, metadata["uid"], mark, is_id=where is None or where.is_id)
+        return streams.tail.join(ref, metadata["uid"], group, mark)
+    return streams.tail.follow(ref, metadata["uid"], mark, is_id=where is None or where.is_id)
 
 
 async def found(socket: WebSocket, name: str, namespace: str | None, default: str) -> Manifest:

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from komputer.domain.errors import Invalid, KomputerError, Unavailable
 from komputer.domain.event_ids import id_of, micros_near
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.entries import READ_FIELDS, State, rows_of
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.notifier import Notifier
@@ -66,7 +66,7 @@ class Member:
         self,
         log: Log,
         bell: Notifier,
-        place: Place,
+        ref: ObjectRef,
         uid: str,
         group: str,
         mark: Cursor | None,
@@ -74,9 +74,9 @@ class Member:
         left: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = uuid4().hex
-        self._log, self._place, self._uid, self._group = log, place, uid, checked(group)
+        self._log, self._ref, self._uid, self._group = log, ref, uid, checked(group)
         self._redis: Any = log.server.redis
-        self._stream, self._live = log.stream_and_live(place)
+        self._stream, self._live = log.stream_and_live(ref)
         self._start = mark
         """Of a group that is new; None: now."""
         self._has_joined = False
@@ -87,7 +87,7 @@ class Member:
         self._reached = mark or Cursor(0)
         self._end: KomputerError | None = None
         self._rung = asyncio.Event()
-        self._stop_listening = bell.on(place, self._rung.set)
+        self._stop_listening = bell.on(ref, self._rung.set)
         self._left = left
 
     @property
@@ -100,7 +100,7 @@ class Member:
 
     async def begin(self) -> None:
         """The group exists from here on, also for an agent that has no log yet."""
-        state = await self._log.state(self._place)
+        state = await self._log.state(self._ref)
         if self._start is None:
             self._start = Cursor(state.last if state.uid == self._uid else 0)
         await self._join(state)
@@ -110,7 +110,7 @@ class Member:
         while True:
             try:
                 if not self._has_joined:
-                    await self._join(await self._log.state(self._place))
+                    await self._join(await self._log.state(self._ref))
                 told, self._gaps = self._gaps, []
                 if self._has_joined:
                     told += await self._given()
@@ -149,7 +149,7 @@ class Member:
         arguments = (self._stream, self._group, self.name, LEFT, int(CLAIM_AFTER_S * 1000), *self._confirmed)
         with contextlib.suppress(Unavailable):
             if await self._log.server.translated(lambda: self._hand_back(arguments)):
-                await self._log.ring(self._place)
+                await self._log.ring(self._ref)
 
     async def _hand_back(self, arguments: tuple[Any, ...]) -> int:
         try:
@@ -168,7 +168,7 @@ class Member:
             }
             if self._group not in groups:
                 if len(groups) >= GROUPS:
-                    raise Invalid(f"agent {self._place[1]!r} has {GROUPS} groups; use one of them", field="group")
+                    raise Invalid(f"agent {self._ref.name!r} has {GROUPS} groups; use one of them", field="group")
                 await self._create(start)
             low = (
                 micros_near(groups[self._group]["last-delivered-id"].decode()) if self._group in groups else start.base
@@ -178,7 +178,7 @@ class Member:
                 return
             raise unavailable(missing) from missing
         if 0 < low < state.lost:
-            self._gaps.append(gap(self._place, low, state.lost))
+            self._gaps.append(gap(self._ref, low, state.lost))
         await self._forget_the_dead()
         self._has_joined = True
 
@@ -224,7 +224,7 @@ class Member:
         if isinstance(held, Exception):
             raise unavailable(held) from held
         if (
-            self._log.saw(self._place, held).uid != self._uid
+            self._log.saw(self._ref, held).uid != self._uid
             or isinstance(claimed, ResponseError)
             or isinstance(read, ResponseError)
         ):
@@ -233,7 +233,7 @@ class Member:
         self._confirmed = []
         self._claim_from = claimed[0].decode()
         entries = [entry for entry in claimed[1] if entry[1]] + [entry for _, new in read for entry in new]
-        told = [one(self._place, row) for row in rows_of(entries)]
+        told = [one(self._ref, row) for row in rows_of(entries)]
         self._held = [entry[0].decode() for entry in entries]  # also those that no reader is told of
         if not told:
             self._held, self._confirmed = [], self._held

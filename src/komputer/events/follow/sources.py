@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 import orjson
 
 from komputer.domain.event_ids import id_of, micros_of, timestamp_of
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.entries import EventRow, State, is_gone, to_json
 from komputer.events.follow.cursors import Cursor, merge, settled
 from komputer.events.log import Log
@@ -27,7 +27,7 @@ GAP: Final = "gap"
 class Delivery(NamedTuple):
     """One event as readers get it. `mark` is what was told with it, `cursor` the same as text."""
 
-    place: Place
+    ref: ObjectRef
     micros: int
     type: str
     text: str
@@ -54,8 +54,8 @@ class OneAgent:
     `is_id`: the mark is an event's, not a time, so what lay below it did exist.
     """
 
-    def __init__(self, log: Log, place: Place, uid: str, mark: Cursor | None, *, is_id: bool = True) -> None:
-        self.place, self.uid, self.is_id = place, uid, is_id
+    def __init__(self, log: Log, ref: ObjectRef, uid: str, mark: Cursor | None, *, is_id: bool = True) -> None:
+        self.ref, self.uid, self.is_id = ref, uid, is_id
         self.mark = mark or Cursor(0)
         self.is_current = False
         self.was_seen = False
@@ -67,18 +67,18 @@ class OneAgent:
 
     async def begin(self) -> None:
         if self._is_from_now:
-            state = await self._log.state(self.place)
+            state = await self._log.state(self.ref)
             self.mark = Cursor(state.last if state.uid == self.uid else 0)
             self._is_from_now, self.is_current = False, True
 
     async def more(self) -> list[Delivery]:
         await self.begin()
-        rows, state, has_more, _ = (await self._log.since({self.place: self.mark.base}, COUNT, READ_BYTES))[self.place]
+        rows, state, has_more, _ = (await self._log.since({self.ref: self.mark.base}, COUNT, READ_BYTES))[self.ref]
         if state.uid != self.uid:
             self.is_over = self.was_seen and state.uid is not None
             rows, state, has_more = [], State(None, 0, 0), False
         self.was_seen = self.was_seen or state.uid == self.uid
-        told = self._gap(state) + [one(self.place, row) for row in rows]
+        told = self._gap(state) + [one(self.ref, row) for row in rows]
         self.is_current = not (has_more and rows)
         # Nothing lies between the newest event and `last`; nor has a cursor from the future, or of a lost log, any use.
         self.mark = Cursor(state.last) if self.is_current else told[-1].mark
@@ -89,25 +89,25 @@ class OneAgent:
         is_id = self.is_id and self.mark.base > 0
         if not is_gone(state, self.mark.base + 1, is_id):
             return []
-        return [gap(self.place, self.mark.base, max(self.mark.base, state.lost, state.born if is_id else 0))]
+        return [gap(self.ref, self.mark.base, max(self.mark.base, state.lost, state.born if is_id else 0))]
 
 
-def one(place: Place, row: EventRow) -> Delivery:
+def one(ref: ObjectRef, row: EventRow) -> Delivery:
     micros = micros_of(row.id)
-    return Delivery(place, micros, row.type, _text(place, row), Cursor(micros), row.id)
+    return Delivery(ref, micros, row.type, _text(ref, row), Cursor(micros), row.id)
 
 
-def _text(place: Place, row: EventRow) -> str:
-    return to_json(*place, row.id, row.type, row.payload).decode()
+def _text(ref: ObjectRef, row: EventRow) -> str:
+    return to_json(*ref, row.id, row.type, row.payload).decode()
 
 
-def gap(place: Place, after: int, upto: int, mark: Cursor | None = None) -> Delivery:
+def gap(ref: ObjectRef, after: int, upto: int, mark: Cursor | None = None) -> Delivery:
     """The notice: what lay above `after` and not above `upto` is not there any more, or some of it."""
-    namespace, name = place
+    namespace, name = ref
     payload = {"after": id_of(after), "upto": id_of(upto)}
     notice = {"agentName": name, "namespace": namespace, "type": GAP, "timestamp": timestamp_of(id_of(upto))}
     now = mark or Cursor(upto)
-    return Delivery(place, upto, GAP, orjson.dumps({**notice, "payload": payload}).decode(), now, now.to_text())
+    return Delivery(ref, upto, GAP, orjson.dumps({**notice, "payload": payload}).decode(), now, now.to_text())
 
 
 class AllAgents:
@@ -124,8 +124,8 @@ class AllAgents:
         self._log = log
         self._is_foreign = mark is not None
         self._is_from_now = mark is None
-        self._pages: dict[Place, list[EventRow]] = {}
-        self._unfinished: set[Place] = set()
+        self._pages: dict[ObjectRef, list[EventRow]] = {}
+        self._unfinished: set[ObjectRef] = set()
         self._next_ring: str | None = None
 
     async def begin(self) -> None:
@@ -142,7 +142,7 @@ class AllAgents:
     async def _more(self) -> list[Delivery]:
         if not self._unfinished and not self._pages:
             rings = await self._log.rings(self.ring)
-            self._unfinished = set(await self._log.places() if rings.places is None else rings.places)
+            self._unfinished = set(await self._log.refs() if rings.refs is None else rings.refs)
             self._next_ring = rings.last
         safe = settled(self._next_ring)
         told = await self._read_on(safe)
@@ -152,8 +152,8 @@ class AllAgents:
         if self.is_current:
             self.ring = self._next_ring
         told += [
-            Delivery(place, micros_of(row.id), row.type, _text(place, row), mark, mark.to_text())
-            for place, row, mark in merged.told
+            Delivery(ref, micros_of(row.id), row.type, _text(ref, row), mark, mark.to_text())
+            for ref, row, mark in merged.told
         ]
         return told
 
@@ -162,8 +162,8 @@ class AllAgents:
 
         It waits until a log holds up the others, and reads on only those of which little is held: of a log whose turn
         is far off a page waits, however much it has. So some `COUNT` events are held, or `LEAST` of each log."""
-        held = {place: self._pages.get(place, []) for place in self._unfinished}
-        low: dict[Place, int] = {}
+        held = {ref: self._pages.get(ref, []) for ref in self._unfinished}
+        low: dict[ObjectRef, int] = {}
         if any(not rows for rows in held.values()):
             share = HELD_BYTES // len(held)
             little = {p: rows for p, rows in held.items() if 2 * len(rows) < LEAST and 2 * _size(rows) <= share}
@@ -173,17 +173,17 @@ class AllAgents:
         found = await self._log.since(low, count, HELD_BYTES // max(1, len(low)))
         if self._is_foreign:
             self._is_foreign = False
-            self.mark = self.mark.within(safe, {place: read.state.last for place, read in found.items()})
+            self.mark = self.mark.within(safe, {ref: read.state.last for ref, read in found.items()})
         gaps = []
-        for place, (rows, state, has_more, _) in found.items():
-            if 0 < low[place] < state.lost:
-                if held[place]:
+        for ref, (rows, state, has_more, _) in found.items():
+            if 0 < low[ref] < state.lost:
+                if held[ref]:
                     continue  # what is held comes before the gap
-                gaps.append(gap(place, low[place], state.lost, self.mark))
+                gaps.append(gap(ref, low[ref], state.lost, self.mark))
             if rows:
-                self._pages[place] = held[place] + rows
+                self._pages[ref] = held[ref] + rows
             if not (has_more and rows):
-                self._unfinished.discard(place)
+                self._unfinished.discard(ref)
         return gaps
 
 

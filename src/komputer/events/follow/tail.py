@@ -17,7 +17,7 @@ import structlog
 
 from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
 from komputer.events.follow.notifier import Notifier
@@ -138,7 +138,7 @@ class Feed:
                 self._has_rung.set()
             if isinstance(self._source, OneAgent) and self._source.is_over:
                 for reader in self.readers:
-                    reader.end_with(deleted(self._source.place))
+                    reader.end_with(deleted(self._source.ref))
             if not self._source.mark.includes(before):
                 self.is_broken = True
             elif told:
@@ -241,7 +241,7 @@ class LiveReader:
         self.number += len(found)
         told = []
         for each in found:
-            if self._mark.covers(each.place, each.micros):
+            if self._mark.covers(each.ref, each.micros):
                 continue
             if each.mark.includes(self._mark):
                 self._mark = each.mark
@@ -258,8 +258,8 @@ class LiveReader:
             self._tail.left(self._key, feed)
 
 
-def deleted(place: Place) -> StreamEnded:
-    return StreamEnded(f"agent {place[1]!r} in namespace {place[0]!r} was deleted")
+def deleted(ref: ObjectRef) -> StreamEnded:
+    return StreamEnded(f"agent {ref.name!r} in namespace {ref.namespace!r} was deleted")
 
 
 ALL: Final = "all"
@@ -279,17 +279,17 @@ class Tail:
         """How many logs are read."""
         return len(self._running)
 
-    def follow(self, place: Place, uid: str, mark: Cursor | None, *, is_id: bool = True) -> LiveReader:
+    def follow(self, ref: ObjectRef, uid: str, mark: Cursor | None, *, is_id: bool = True) -> LiveReader:
         """Of one agent; `mark` None: from now on. `is_id`: the mark is an event's, not a time."""
-        return self._reader((place, uid), OneAgent(self._log, place, uid, mark, is_id=is_id))
+        return self._reader((ref, uid), OneAgent(self._log, ref, uid, mark, is_id=is_id))
 
     def follow_all(self, mark: Cursor | None) -> LiveReader:
         return self._reader(ALL, AllAgents(self._log, mark))
 
-    def join(self, place: Place, uid: str, group: str, mark: Cursor | None) -> Member:
+    def join(self, ref: ObjectRef, uid: str, group: str, mark: Cursor | None) -> Member:
         """Of a group of one agent; `mark` is where a new group begins, None: now."""
-        key = (place, uid)
-        member = Member(self._log, self._bell, place, uid, group, mark, left=lambda: self.forget(key, member))
+        key = (ref, uid)
+        member = Member(self._log, self._bell, ref, uid, group, mark, left=lambda: self.forget(key, member))
         self._readers.setdefault(key, set()).add(member)
         return member
 
@@ -304,12 +304,12 @@ class Tail:
         if not readers:
             self._readers.pop(key, None)
 
-    def end(self, place: Place, *, but_uid: str | None = None) -> None:
-        """The agent at `place` is gone, or another of that name (`but_uid`) is there."""
+    def end(self, ref: ObjectRef, *, but_uid: str | None = None) -> None:
+        """The agent at `ref` is gone, or another of that name (`but_uid`) is there."""
         for key, readers in self._readers.items():
-            if isinstance(key, tuple) and key[0] == place and key[1] != but_uid:
+            if isinstance(key, tuple) and key[0] == ref and key[1] != but_uid:
                 for reader in readers:
-                    reader.end_with(deleted(place))
+                    reader.end_with(deleted(ref))
 
     def feed(self, key: object, source: Source) -> Feed:
         """The one of `key`; a new one goes on where `source` is."""
@@ -317,9 +317,9 @@ class Tail:
         if found and not found.is_broken:
             return found
         if isinstance(source, OneAgent):
-            place, uid = source.place, source.uid
-            feed = Feed(source, lambda mark: OneAgent(self._log, place, uid, mark))
-            stop = self._bell.on(place, feed.wake)
+            ref, uid = source.ref, source.uid
+            feed = Feed(source, lambda mark: OneAgent(self._log, ref, uid, mark))
+            stop = self._bell.on(ref, feed.wake)
         else:
             feed = Feed(source, lambda mark: AllAgents(self._log, mark))
             stop = self._bell.on_any(feed.wake)

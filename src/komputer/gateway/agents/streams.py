@@ -16,7 +16,7 @@ from komputer.domain import names
 from komputer.domain.base import WireModel
 from komputer.domain.config import Config
 from komputer.domain.errors import KomputerError, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway.agents.assignment import assignment
@@ -83,7 +83,7 @@ class AssignmentStreams:
         self._secrets = secrets
         self._limit = limit
         self._heartbeat_s = heartbeat_s
-        self._open: dict[Place, Stream] = {}
+        self._open: dict[ObjectRef, Stream] = {}
         self._is_draining = False
 
     def __len__(self) -> int:
@@ -91,14 +91,12 @@ class AssignmentStreams:
 
     def agent_changed(self, change: CacheChange) -> None:
         """Of an agent: wake its stream."""
-        metadata = change.manifest["metadata"]
-        self._wake([(metadata["namespace"], metadata["name"])])
+        self._wake([ObjectRef.of(change.manifest)])
 
     def pod_changed(self, change: CacheChange) -> None:
         """Of a pod: another one under the name, or none, ends the stream of the one before."""
         metadata = change.manifest["metadata"]
-        place = (metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)
-        self._wake([place])
+        self._wake([ObjectRef(metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)])
 
     def config_changed(self, change: CacheChange) -> None:
         if change.manifest["metadata"]["name"] == names.CONFIG_NAME:
@@ -110,24 +108,24 @@ class AssignmentStreams:
         for stream in self._open.values():
             stream.end()
 
-    def _wake(self, places: Iterable[Place]) -> None:
-        for place in places:
-            if stream := self._open.get(place):
+    def _wake(self, refs: Iterable[ObjectRef]) -> None:
+        for ref in refs:
+            if stream := self._open.get(ref):
                 stream.wake()
 
     async def answer(self, caller: PodIdentity, receive: Receive, send: Send) -> None:
         """Serve GET /v1/assignment until the reader leaves or the stream ends. `Unavailable` for one too many."""
-        stream, place = Stream(caller.pod), (caller.pod.namespace, caller.agent.metadata.name)
-        before = self._open.get(place)
+        stream, ref = Stream(caller.pod), caller.agent.ref
+        before = self._open.get(ref)
         if self._is_draining or (before is None and len(self._open) >= self._limit):
             raise Unavailable("This gateway takes no more assignment streams now; try again.", code="too_many_streams")
         if before:
             before.end()
-        self._open[place] = stream
+        self._open[ref] = stream
         headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
         leaving = asyncio.create_task(_left(receive))
         leaving.add_done_callback(lambda _: stream.end())
-        deaf = self._bell.on(place, stream.hear)
+        deaf = self._bell.on(ref, stream.hear)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._feed(stream, caller, send)
@@ -140,8 +138,8 @@ class AssignmentStreams:
             deaf()
             leaving.cancel()
             await asyncio.gather(leaving, return_exceptions=True)
-            if self._open.get(place) is stream:
-                del self._open[place]
+            if self._open.get(ref) is stream:
+                del self._open[ref]
 
     async def _feed(self, stream: Stream, caller: PodIdentity, send: Send) -> None:
         said, last_message = b"", None

@@ -24,6 +24,7 @@ from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest, fields_of, texts_in
 from komputer.domain.config import Config
 from komputer.domain.errors import Conflict, Forbidden, KomputerError, NotFound
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway import bodies
@@ -179,8 +180,8 @@ class Managers:
 
     async def _list_agents(self, _: Context, turn: Turn, __: tools.ListAgents) -> Any:
         here = [each for each in self._agents.manifests() if each["metadata"]["namespace"] == turn.namespace]
-        live = await self._log.live_many([(turn.namespace, each["metadata"]["name"]) for each in here])
-        bodies = [agent_body(each, live.get((turn.namespace, each["metadata"]["name"]))) for each in here]
+        live = await self._log.live_many(map(ObjectRef.of, here))
+        bodies = [agent_body(each, live.get(ObjectRef.of(each))) for each in here]
         shown = ("name", "role", "model", "status", "taskStatus", "lastTaskOutcome", "lastTaskMessage", "officeManager")
         return [
             {key: body[key] for key in shown if key in body} | {"is_yours": self._is_own(turn, body["name"])}

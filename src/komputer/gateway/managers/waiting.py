@@ -8,19 +8,19 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from komputer.domain import money
-from komputer.domain.agent import WantedTask, wanted
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Invalid, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import END_TYPES, ENDS, WantedTask, open_task, usage_of, wanted
+from komputer.events.entries import task_of
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
-from komputer.events.schema import END_TYPES
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.view import typed
 
 LOOK_S: Final = 10.0
 """How long nothing may ring before we look anyway and say that we still wait."""
 PAGE: Final = 200
-OUTCOMES: Final = {"task_completed": "completed", "task_cancelled": "cancelled", "error": "error"}
 Report = dict[str, Any]
 
 
@@ -53,19 +53,19 @@ async def report(agents: Agents, log: Log, namespace: str, asked: WaitRequest) -
     if manifest["metadata"]["uid"] != asked.uid:
         return _told(asked, "deleted", error="the agent was deleted and made again")
     agent = typed(manifest)
-    live = (await log.live_many([(namespace, asked.name)])).get((namespace, asked.name))
-    own = live if live and live.uid == asked.uid else None
-    if own and own.task_id == asked.task_id and not own.has_ended and asked.task_id not in agent.status.ended_tasks:
+    live = (await log.live_many([ref := ObjectRef(namespace, asked.name)])).get(ref)
+    logged = task_of(live, asked.uid)
+    if open_task(agent.status, logged) == asked.task_id:
         return None
-    if own and (end := await _end(log, namespace, asked)):
+    if live and live.uid == asked.uid and (end := await _end(log, namespace, asked)):
         payload = end["payload"]
         told = {key: payload[key] for key in ("result", "error", "code", "reason") if key in payload}
-        told["cost_usd"] = money.number(money.amount(payload.get("cost_usd")))
-        return _told(asked, OUTCOMES[end["type"]], **told)
+        told["cost_usd"] = money.number(usage_of(payload).cost_usd)
+        return _told(asked, ENDS[end["type"]].outcome, **told)
     if asked.task_id in agent.status.ended_tasks:
         return _told(asked, "ended", error="the log no longer holds how; read the agent's events")
     task = wanted(agent.spec, agent.status)
-    if (isinstance(task, WantedTask) and task.id == asked.task_id) or (own and own.task_id == asked.task_id):
+    if (isinstance(task, WantedTask) and task.id == asked.task_id) or logged.id == asked.task_id:
         return None
     raise Invalid(f"agent {asked.name!r} has no task {asked.task_id[:64]!r}", code="no_such_task")
 
@@ -102,7 +102,7 @@ async def until_ended(
     rung = asyncio.Event()
     with ExitStack() as listening:
         for name in {task.name for task in tasks}:
-            listening.callback(bell.on((namespace, name), rung.set))
+            listening.callback(bell.on(ObjectRef(namespace, name), rung.set))
         while True:
             rung.clear()
             try:

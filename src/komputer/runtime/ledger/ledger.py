@@ -14,7 +14,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 from komputer.domain import money
 from komputer.domain.agent import TaskKind
-from komputer.events.schema import END_TYPES, TEXT_LIMIT, End, Event, TaskFailed, TaskStarted, clipped, to_wire
+from komputer.domain.tasks import END_TYPES
+from komputer.events.schema import TEXT_LIMIT, End, Event, TaskFailed, TaskStarted, clipped, to_wire
 from komputer.protocol import wire
 
 CLOSED_KEPT: Final = 1000

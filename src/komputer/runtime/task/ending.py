@@ -7,27 +7,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from komputer.domain.tasks import MILLISECONDS_LIMIT, TOKEN_FIELDS, TOKENS_LIMIT, TURNS_LIMIT, plausible
 from komputer.events.schema import (
-    MILLISECONDS_LIMIT,
-    TOKENS_LIMIT,
-    TURNS_LIMIT,
     End,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
-    plausible,
 )
 from komputer.runtime.ledger.ledger import OpenTask, fitting
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ResultMessage
 
-USAGE_KEYS: Final = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
 CRASHES_PER_ATTEMPT: Final = 4
 """A task that does get on between its crashes may crash so many times `max_attempts`; a guess, unmeasured. Without a
 bound an agent whose command kills its Claude each time would pay for ever."""
@@ -193,7 +184,9 @@ def told(result: ResultMessage) -> str:
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     """The token counts that clients know."""
     found = usage if isinstance(usage, Mapping) else {}
-    return {key: plausible(value, TOKENS_LIMIT) for key in USAGE_KEYS if isinstance(value := found.get(key), int)}
+    return {
+        key: plausible(value, TOKENS_LIMIT) for key in TOKEN_FIELDS.values() if isinstance(value := found.get(key), int)
+    }
 
 
 def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: float) -> TaskCompleted:

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets as random_tokens
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -14,6 +14,7 @@ from komputer.domain.base import Manifest
 from komputer.domain.config import Config
 from komputer.domain.connector import DEFAULT_KEY, Connector, attached
 from komputer.domain.errors import Conflict, Invalid, KomputerError, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.domain.secret import FOR_ANNOTATION, encoded
 from komputer.kube import CONNECTORS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.redis.connector_health import ConnectorHealth, HealthRecord
@@ -49,7 +50,7 @@ class Connectors:
         self._health = health
         self._rules = rules
         self._configs = configs
-        self._attached: tuple[int, dict[tuple[str, str], list[str]]] = (-1, {})
+        self._attached: tuple[int, dict[ObjectRef, list[str]]] = (-1, {})
 
     # ---- reads ------------------------------------------------------------------------------------------------
     async def one(self, namespace: str, name: str) -> Connector:
@@ -61,9 +62,8 @@ class Connectors:
         return typed(manifest)
 
     async def body(self, connector: Connector) -> dict[str, Any]:
-        place = (connector.metadata.namespace or "", connector.metadata.name)
         seen = await self._seen([connector])
-        return connector_body(connector, self.agents_of(*place), seen.get(place))
+        return self._body(connector, seen)
 
     async def bodies(self, namespace: str | None) -> list[dict[str, Any]]:
         """Ordered by namespace and name. One that is not as we know connectors is left out, and logged."""
@@ -77,25 +77,23 @@ class Connectors:
                 found.append(typed(manifest))
             except Unavailable as unreadable:
                 log.warning("connector left out of a list", error=unreadable.message)
-        found.sort(key=lambda each: (each.metadata.namespace or "", each.metadata.name))
+        found.sort(key=lambda each: each.ref)
         seen = await self._seen(found)
-        bodies = []
-        for connector in found:
-            place = (connector.metadata.namespace or "", connector.metadata.name)
-            bodies.append(connector_body(connector, self.agents_of(*place), seen.get(place)))
-        return bodies
+        return [self._body(connector, seen) for connector in found]
+
+    def _body(self, connector: Connector, seen: Mapping[ObjectRef, HealthRecord]) -> dict[str, Any]:
+        return connector_body(connector, self.agents_of(*connector.ref), seen.get(connector.ref))
 
     def agents_of(self, namespace: str, name: str) -> list[str]:
         """The agents that name it now."""
         if self._attached[0] != self._agents.version:
             self._attached = (self._agents.version, attached(self._agents.items()))
-        return self._attached[1].get((namespace, name), [])
+        return self._attached[1].get(ObjectRef(namespace, name), [])
 
-    async def _seen(self, connectors: Sequence[Connector]) -> dict[tuple[str, str], HealthRecord]:
+    async def _seen(self, connectors: Sequence[Connector]) -> dict[ObjectRef, HealthRecord]:
         """Without the log's server connectors are shown all the same."""
-        wanted = [((each.metadata.namespace or "", each.metadata.name), each.metadata.uid) for each in connectors]
         try:
-            return await self._health.read(wanted)
+            return await self._health.read([(each.ref, each.metadata.uid) for each in connectors])
         except Unavailable:
             return {}
 
@@ -286,7 +284,7 @@ class Connectors:
 
     async def _forget_health(self, namespace: str, name: str) -> None:
         with contextlib.suppress(Unavailable):
-            await self._health.forget((namespace, name))
+            await self._health.forget(ObjectRef(namespace, name))
 
 
 def typed(manifest: Manifest) -> Connector:
