@@ -7,7 +7,7 @@ whether the API is a cluster's or the laptop's, and nothing here decides what sh
 
 from komputer.kube.cache import Cache
 from komputer.kube.cluster import Cluster, ListResult, WatchEvent
-from komputer.kube.errors import NAMESPACE_NOT_FOUND, ResourceExpired
+from komputer.kube.errors import KIND_MISSING, NAMESPACE_NOT_FOUND, ResourceExpired
 from komputer.kube.kinds import (
     AGENTS,
     CLUSTER_TEMPLATES,
@@ -39,6 +39,7 @@ __all__ = [
     "CONNECTORS",
     "CRDS",
     "EVENTS",
+    "KIND_MISSING",
     "LEASES",
     "NAMESPACES",
     "NAMESPACE_NOT_FOUND",

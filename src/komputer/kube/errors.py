@@ -9,6 +9,7 @@ from komputer.domain.errors import Conflict, Forbidden, Invalid, KomputerError, 
 from komputer.kube.kinds import NAMESPACES, Kind
 
 NAMESPACE_NOT_FOUND: Final = "namespace_not_found"
+KIND_MISSING: Final = "kind_missing"
 
 
 class ResourceExpired(KomputerError):
@@ -45,7 +46,7 @@ def refusal(
         case 404, _:
             return Unavailable(
                 f"Cannot {what}: the Kubernetes API does not know such objects; install the resource definitions",
-                code="kind_missing",
+                code=KIND_MISSING,
             )
         case 409, "AlreadyExists":
             return Conflict(f"Cannot {what}: it exists already", code="exists")
