@@ -65,7 +65,9 @@ async def list_connectors(request: Request, namespace: NamespaceOrAll) -> Json:
     return Json(encoded({"connectors": found}))
 
 
-@router.get("/connectors/{name}", operation_id="get_connector", response_model=ConnectorResponse, responses=GONE)
+@router.get(
+    "/connectors/{name}", operation_id="get_connector", response_model=ConnectorResponse, responses={**GONE, **TAKEN}
+)
 async def get_connector(request: Request, name: str, namespace: Namespace) -> Json:
     """One connector as it is now."""
     found = await connectors(request).one(namespace, name)
@@ -91,7 +93,7 @@ async def update_connector(request: Request, name: str, body: PatchConnector, na
     return Json(encoded(await connectors(request).body(changed) | warned(body)))
 
 
-@router.delete("/connectors/{name}", operation_id="delete_connector", response_model=Done, responses=GONE)
+@router.delete("/connectors/{name}", operation_id="delete_connector", response_model=Done, responses={**GONE, **TAKEN})
 async def delete_connector(request: Request, name: str, namespace: Namespace) -> Json:
     """Delete a connector, with the Secret that was made for it. The answer names the agents that lose it."""
     losing = await connectors(request).delete(namespace, name)

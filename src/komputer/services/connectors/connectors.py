@@ -75,7 +75,7 @@ class Connectors:
                 continue
             try:
                 found.append(typed(manifest))
-            except Unavailable as unreadable:
+            except Conflict as unreadable:
                 log.warning("connector left out of a list", error=unreadable.message)
         found.sort(key=lambda each: each.ref)
         seen = await self._seen(found)
@@ -288,14 +288,16 @@ class Connectors:
 
 
 def typed(manifest: Manifest) -> Connector:
-    """Raises `Unavailable` for one that was made past our checks."""
+    """Return the typed connector. Raises `Conflict` (`connector_unreadable`) for one that was written past our checks:
+    it stays so until somebody corrects it."""
     try:
         return Connector.salvaged(manifest, "status")[0]
     except ValidationError as wrong:
         metadata = manifest["metadata"]
         where = ".".join(str(part) for part in wrong.errors(include_input=False)[0]["loc"])
-        raise Unavailable(
-            f"connector {metadata['namespace']}/{metadata['name']} is not as we know connectors: see {where}",
+        raise Conflict(
+            f"connector {metadata['name']!r} in namespace {metadata['namespace']!r} is not valid: see {where}; correct "
+            "it with kubectl, or delete it",
             code="connector_unreadable",
         ) from None
 
