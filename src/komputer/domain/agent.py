@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -13,8 +13,12 @@ INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
 """Below what etcd takes for an object (1.5 MiB), with room for the manifest's and a task's text and the prompts."""
 PROMPT_LIMIT_BYTES = 128 * 1024
 
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], 0)
+"""Values of a setting that mean its default."""
 Role = Literal["manager", "worker"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
+TURNS_LIMIT: Final = 1_000_000
+"""The largest `maxTurns`. A guess: far above what a task takes."""
 TOOL_NAME: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$"
 ToolName = Annotated[str, Field(pattern=TOOL_NAME, max_length=400)]
@@ -85,31 +89,26 @@ class Storage(WireModel):
     ] = None
 
 
-class AgentSpec(WireModel):
-    """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
+class AgentTaskSettings(WireModel):
+    """The settings of an agent's tasks, all of them optional. A setting is declared here and nowhere else.
 
-    instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
-    template_ref: Annotated[
-        str,
-        Field(description="Template of the agent's pods: one of the namespace, else a cluster template."),
-    ] = names.DEFAULT_TEMPLATE
-    model: Annotated[Model, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
-        names.DEFAULT_MODEL
+    Everything that carries settings inherits from this class, so that a new field is part of the resource definition
+    (`AgentSpec`), of the request and response bodies of the REST API, of the assignment that a runtime receives
+    (`protocol.wire.TaskSettings`), of what managers pass on to their agents, and of the generated reference pages. The
+    runtime acts on it in `runtime/claude/options.py`. Subclasses override a field only to narrow its type or to give it
+    a default.
+
+    An empty value (None, "", [] or 0) always means the default, so that a client can clear a setting.
+    """
+
+    model: Annotated[Model | None, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
+        None
     )
-    role: Annotated[Role, Field(description="A manager may have agents of its own; a worker has none.")] = "manager"
-    internal_system_prompt: Annotated[
-        str | None, Field(description="For older manifests. Not used: the platform composes the prompt of the role.")
-    ] = None
+    role: Annotated[Role | None, Field(description="A manager may have agents of its own; a worker has none.")] = None
     system_prompt: Annotated[
         str | None,
         Field(max_length=PROMPT_LIMIT_BYTES, description="Text that is put before the built-in prompt of the role."),
     ] = None
-    secrets: Annotated[
-        list[str] | None,
-        Field(max_length=64, description="Names of Secrets of this namespace; SECRET_<NAME>_<KEY> for the tools."),
-    ] = None
-    skills: Annotated[list[str] | None, Field(description="Names of skills. No effect yet.")] = None
-    memories: Annotated[list[str] | None, Field(description="Names of memories. No effect yet.")] = None
     connectors: Annotated[
         list[str] | None, Field(max_length=64, description="Names of KomputerConnectors of this namespace.")
     ] = None
@@ -124,6 +123,47 @@ class AgentSpec(WireModel):
         Field(max_length=256, description="Tools that the agent does not have; wins over allowedTools."),
     ] = None
     effort: Annotated[Effort | None, Field(description="How much the model thinks.")] = None
+    max_turns: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=TURNS_LIMIT,
+            description="Turns that the model may take before the task ends with the error max_turns. Counted again "
+            "for each message to the task, and after a crash. Without it or 0: no limit.",
+            json_schema_extra={"format": "int32"},
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that have a value, by their names on the wire."""
+        return {
+            info.alias or name: value
+            for name, info in AgentTaskSettings.model_fields.items()
+            if (value := getattr(self, name)) not in EMPTY
+        }
+
+
+class AgentSpec(AgentTaskSettings):
+    """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
+
+    instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
+    template_ref: Annotated[
+        str,
+        Field(description="Template of the agent's pods: one of the namespace, else a cluster template."),
+    ] = names.DEFAULT_TEMPLATE
+    model: Annotated[Model, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
+        names.DEFAULT_MODEL
+    )
+    role: Annotated[Role, Field(description="A manager may have agents of its own; a worker has none.")] = "manager"
+    internal_system_prompt: Annotated[
+        str | None, Field(description="For older manifests. Not used: the platform composes the prompt of the role.")
+    ] = None
+    secrets: Annotated[
+        list[str] | None,
+        Field(max_length=64, description="Names of Secrets of this namespace; SECRET_<NAME>_<KEY> for the tools."),
+    ] = None
+    skills: Annotated[list[str] | None, Field(description="Names of skills. No effect yet.")] = None
+    memories: Annotated[list[str] | None, Field(description="Names of memories. No effect yet.")] = None
     lifecycle: Annotated[
         Literal["", "Sleep", "AutoDelete", "Archive"] | None,
         Field(

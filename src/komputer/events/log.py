@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from komputer.domain.errors import Conflict, Invalid
-from komputer.domain.event_ids import cursor, micros_of, timestamp_of
+from komputer.domain.event_ids import micros_of, parse_position, timestamp_of
 from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import (
@@ -36,7 +36,14 @@ from komputer.events.entries import (
     texts_of,
     to_json,
 )
-from komputer.events.follow.notifier import EVERYTHING, LENGTH, Rings, listen, names_an_agent, rings_since
+from komputer.events.follow.notifier import (
+    EVERYTHING,
+    LENGTH,
+    NotificationBatch,
+    listen,
+    names_an_agent,
+    read_notifications,
+)
 from komputer.events.reading import NOBODYS, PAGE_BYTES, LogReader, OnLive, Read, above, message_of
 from komputer.events.scripts import APPEND
 from komputer.protocol.wire import AppendResult, Pulse, Welcome
@@ -256,7 +263,7 @@ class Log:
         read on until the limit is full. With `uid`, another uid's log counts as none. Of more than `PAGE_BYTES` those
         that are farthest from the cursor are left out (`is_cut`).
         """
-        low, high, middle = (cursor(text) if text is not None else None for text in (after, before, around))
+        low, high, middle = (parse_position(text) if text is not None else None for text in (after, before, around))
         if middle and (low or high):
             raise Invalid("around cannot be combined with after or before", code="invalid_cursor", field="around")
         stream = (ObjectRef(namespace, name), uid, types)
@@ -298,10 +305,10 @@ class Log:
         event, in one round trip. What cannot be read counts as no log where several are asked for."""
         return await self._reader.since(wanted, count, room)
 
-    async def rings(self, after: str | None) -> Rings:
+    async def notified_since(self, after: str | None) -> NotificationBatch:
         """What rang after the ring `after`."""
-        bell = self._prefix + "-bell"
-        return await self._server.translated(lambda: rings_since(self._server.redis, bell, after))
+        name = self._prefix + "-bell"
+        return await self._server.translated(lambda: read_notifications(self._server.redis, name, after))
 
     async def refs(self) -> frozenset[ObjectRef]:
         """Of every log there is."""
@@ -312,14 +319,14 @@ class Log:
         """The keys of an agent's events and of its live hash."""
         return self._reader.name("", ref), self._reader.name("-live", ref)
 
-    async def ring(self, ref: ObjectRef) -> None:
+    async def notify(self, ref: ObjectRef) -> None:
         """Something of this log is to be looked at again."""
-        ring = {"k": str(ref)}
+        fields = {"k": str(ref)}
         await self._server.translated(
-            lambda: self._server.redis.xadd(self._prefix + "-bell", ring, maxlen=LENGTH, approximate=True)
+            lambda: self._server.redis.xadd(self._prefix + "-bell", fields, maxlen=LENGTH, approximate=True)
         )
 
-    def bell(self) -> AsyncIterator[frozenset[ObjectRef]]:
+    def notifications(self) -> AsyncIterator[frozenset[ObjectRef]]:
         """The agents whose logs changed since the last item. An empty set says that any may have: it
         comes first, and after each time that the server was away. Never ends, never raises."""
         return listen(self._server.address, self._prefix + "-bell")

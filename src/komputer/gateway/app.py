@@ -81,11 +81,11 @@ class Gateway:
         self.metrics = GatewayMetrics(self._caches)
         self._intake = Intake(log, self.metrics.tasks, self._identity)
         self._open_tasks = OpenTasks(log)
-        self._bell = Notifier(log.bell())
+        self._notifier = Notifier(log.notifications())
         self._streams = AssignmentStreams(
             self._identity,
             log,
-            self._bell,
+            self._notifier,
             self._config,
             partial(TaskSecrets, cluster, self._every_config),
             settings.max_streams,
@@ -95,7 +95,7 @@ class Gateway:
         agents = Agents(
             cluster,
             self._agents,
-            Overlay(log, self._bell, tuple),
+            Overlay(log, self._notifier, tuple),
             log,
             self._connectors,
             AgentSecrets(cluster, self._every_config),
@@ -111,7 +111,7 @@ class Gateway:
             self._connectors,
             log,
             self._open_tasks,
-            self._bell,
+            self._notifier,
             self._config,
             posted,
         )
@@ -197,7 +197,7 @@ class Gateway:
         async with self._managers.run(), self._background:
             for cache in self._caches:
                 self._background.keep(f"cache of {cache.kind.plural}", cache.run)
-            self._background.keep("notifications of the event log", self._bell.run)
+            self._background.keep("notifications of the event log", self._notifier.run)
             self._background.keep("presence of this gateway", self._beat)
             yield
         for stop in unsubscribe:

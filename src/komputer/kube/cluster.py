@@ -5,6 +5,7 @@ parses a watch by lines of text, and retries nothing. kubernetes_asyncio brings 
 generated models. We need some twelve requests on plain dicts, with bytes parsed by orjson, and errors of our own."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,16 @@ READ_ATTEMPTS: Final = 3
 READ_BACKOFF: Final = Backoff(0.1, 0.3, jitter=0.5)
 RETRY_WITHIN_S: Final = 2.0
 """A read is retried only while its caller has waited for less than this, so that one that hangs is not repeated."""
+
+
+_ONE_JSON_TEXT: Final = re.compile(r"[ !#-%'-;=?-\[\]-~]*")
+"""Printable ASCII without the characters that some encoders of JSON escape: quotes, backslashes, `<`, `>` and `&`."""
+
+
+def _has_one_json_text(value: object) -> bool:
+    if isinstance(value, str):
+        return _ONE_JSON_TEXT.fullmatch(value) is not None
+    return value is None or isinstance(value, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +221,14 @@ class Cluster:
         operations: Sequence[dict[str, Any]],
         subresource: str | None = None,
     ) -> Manifest:
-        """Apply `operations` (RFC 6902), all or none. Raises Conflict (`test_failed`) where a `test` among them
-        does not hold."""
+        """Apply `operations` (RFC 6902), all or none. Raises `Conflict` (`test_failed`) if a `test` among them fails.
+
+        Raises `ValueError` for a test of a string that Kubernetes may write in another way than this client. It
+        compares JSON texts, and its own has `\\u003c` for `<`, so that such a test fails for ever.
+        """
+        for operation in operations:
+            if operation["op"] == "test" and not _has_one_json_text(operation["value"]):
+                raise ValueError(f"{operation['path']}: test an id or a number, not a text")
         call = _Request(
             "patch",
             "PATCH",

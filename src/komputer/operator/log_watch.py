@@ -31,7 +31,7 @@ class LogWatch:
 
     async def follow(self) -> None:
         """Wake each agent whose log has new events: at once where a task has started or ended, else at intervals."""
-        async for changed in self._log.bell():
+        async for changed in self._log.notifications():
             try:
                 live = await self._log.live_many(changed)
             except Unavailable:

@@ -90,7 +90,7 @@ async def test_ids_that_are_not_ours_hold_up_no_reader(log: Log) -> None:
     while not source.is_current:
         told += [each.type for each in await source.more()]
     assert await source.more() == []
-    member = Member(log, Notifier(log.bell()), REF, KEY.uid, "workers", Cursor(0))
+    member = Member(log, Notifier(log.notifications()), REF, KEY.uid, "workers", Cursor(0))
     await member.begin()
     got = await member.take()
     assert len(got) == 5
@@ -173,8 +173,8 @@ async def test_a_key_of_another_type_is_named_and_only_its_agent_suffers(log: Lo
 
 
 async def test_rings_and_keys_that_name_no_agent_are_passed_by(log: Log) -> None:
-    bell = log.bell()
-    await anext(bell)
+    notifications = log.notifications()
+    await anext(notifications)
     ada = await producer(log)
     source = AllAgents(log, None)
     await source.begin()
@@ -187,12 +187,12 @@ async def test_rings_and_keys_that_name_no_agent_are_passed_by(log: Log) -> None
         )
     await ada.post(said("t", "1"))
     async with asyncio.timeout(20):
-        while REF not in (rung := await anext(bell)):
-            assert rung
+        while REF not in (changed := await anext(notifications)):
+            assert changed
     assert [each.type for each in await source.more()] == ["text"]
     assert await log.refs() == {REF}
     assert [name for _, name, _ in await log.all_logs()] == ["ada"]
-    await bell.aclose()  # type: ignore[attr-defined]
+    await notifications.aclose()  # type: ignore[attr-defined]
 
 
 async def test_a_record_of_a_request_that_is_not_ours_is_refused_and_others_go_on(log: Log) -> None:

@@ -49,15 +49,15 @@ async def test_a_task_that_ends_while_all_agents_are_read_is_seen_to_have_ended(
     eventful = Eventful(log.server, prefix=server.prefix(), retention=RETENTION, expiry=EXPIRY)
     eventful.writer, eventful.rang = await producer(eventful), asyncio.Event()
     await eventful.writer.post(started("t"))
-    bell = Notifier(eventful.bell())
-    bell.on_any(lambda _: eventful.rang.set())
-    overlay = Overlay(eventful, bell, lambda: [REF])
+    notifier = Notifier(eventful.notifications())
+    notifier.on_any(lambda _: eventful.rang.set())
+    overlay = Overlay(eventful, notifier, lambda: [REF])
 
     async def has_ended() -> bool:
         live = overlay.get(REF)
         return live is not None and live.task_status == "Complete"
 
-    async with running(bell.run()):
+    async with running(notifier.run()):
         await asyncio.wait_for(eventful.rang.wait(), 20)  # its first ring, which nobody else has heard
         assert not overlay.is_filled
         async with running(overlay.run()):
@@ -68,7 +68,7 @@ async def test_a_task_that_ends_while_all_agents_are_read_is_seen_to_have_ended(
 async def test_a_list_is_never_older_than_events_that_were_read(log: Log) -> None:
     """Nobody listens to the bell: all that is known comes from the reads themselves."""
     runtime = await producer(log)
-    overlay = Overlay(log, Notifier(log.bell()), lambda: [REF])
+    overlay = Overlay(log, Notifier(log.notifications()), lambda: [REF])
     await runtime.post(started("t"))
     await overlay.current(REF)
 
@@ -86,7 +86,7 @@ async def test_a_list_is_never_older_than_events_that_were_read(log: Log) -> Non
         elif reading == "follow all":
             await AllAgents(log, Cursor(0)).more()
         else:
-            member = Member(log, Notifier(log.bell()), REF, KEY.uid, "workers", Cursor(0))
+            member = Member(log, Notifier(log.notifications()), REF, KEY.uid, "workers", Cursor(0))
             await member.begin()
             await member.take()
             await member.close()
@@ -99,7 +99,7 @@ async def test_a_read_that_was_overtaken_changes_nothing(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t"))
     slow = Slow(log)
-    overlay = Overlay(slow, Notifier(log.bell()), lambda: [REF])
+    overlay = Overlay(slow, Notifier(log.notifications()), lambda: [REF])
     slow.holds = asyncio.Event()
     before = asyncio.create_task(overlay.current(REF))
     await slow.has_read.wait()

@@ -58,11 +58,11 @@ async def test_twenty_agents_write_at_once_and_each_log_is_its_own(log: Log) -> 
 
 
 async def test_foreign_data_under_our_names_is_an_error_of_the_log(log: Log) -> None:
-    await log._server.redis.set(log._name("", "team", "ada"), "not a stream")
+    await log._server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
     with pytest.raises(Unavailable):
         await log.page("team", "ada", limit=5)
     runtime = await producer(log)  # a new log begins with clean keys
-    await log._server.redis.set(log._name("", "team", "ada"), "not a stream")
+    await log._server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
     with pytest.raises(Unavailable):
         await runtime.post(started("t1"))
 

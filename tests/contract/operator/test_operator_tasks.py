@@ -251,7 +251,7 @@ async def test_the_log_of_an_unknown_agent_stays_until_its_name_is_taken_again(
     operator.kill()
     await world.apply()
     operator.start()
-    async for _ in world.log.bell():
+    async for _ in world.log.notifications():
         if await world.log.live(key.namespace, key.name) is None:
             break
     assert await speaking.says(completed(task)) == ["fenced"]

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from komputer.domain.ref import ObjectRef
-from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.events.follow.cursors import Cursor, parse_cursor
 from komputer.events.follow.notifier import Notifier
-from komputer.events.follow.sources import COUNT, AllAgents, Delivery
+from komputer.events.follow.sources import READ_COUNT, AllAgents, Delivery
 from komputer.events.follow.tail import LiveReader, StreamEnded, Tail
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
 from komputer.events.reading import PAGE_BYTES, Read
@@ -21,8 +21,8 @@ REF = KEY.ref
 
 @asynccontextmanager
 async def tailing(log: Log) -> AsyncIterator[Tail]:
-    bell = Notifier(log.bell())
-    ringing, tail = asyncio.create_task(bell.run()), Tail(log, bell)
+    notifier = Notifier(log.notifications())
+    ringing, tail = asyncio.create_task(notifier.run()), Tail(log, notifier)
     try:
         yield tail
     finally:
@@ -107,11 +107,11 @@ async def test_another_agent_of_the_name_ends_the_readers_of_the_former(log: Log
             await take(reader, 1)
 
 
-@pytest.mark.parametrize("mark", [Cursor(9_000_000_000_000_000), Cursor(5, {REF: 9_000_000_000_000_000})])
-async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, mark: Cursor) -> None:
+@pytest.mark.parametrize("cursor", [Cursor(9_000_000_000_000_000), Cursor(5, {REF: 9_000_000_000_000_000})])
+async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, cursor: Cursor) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
-        forged = tail.follow_all(mark)
+        forged = tail.follow_all(cursor)
         waiting = asyncio.create_task(take(forged, 1))
         await asyncio.sleep(0.2)
         honest = tail.follow_all(None)
@@ -143,12 +143,12 @@ async def test_who_reads_many_logs_from_their_beginning_holds_little_of_them_at_
     source = AllAgents(counted, Cursor(0))
     while not source.is_current:
         told = await source.more()
-        assert len(told) <= COUNT
+        assert len(told) <= READ_COUNT
         got += [(each.ref[1], each.micros) for each in told]
-        assert counted.read - len(got) <= 2 * COUNT
+        assert counted.read - len(got) <= 2 * READ_COUNT
         if told and len(got) % 3 == 0:  # cut off, and back with the cursor
             counted.read = len(got)
-            source = AllAgents(counted, mark_of(told[-1].cursor))
+            source = AllAgents(counted, parse_cursor(told[-1].cursor_text))
     assert [name for name, _ in got] == [f"a{n}" for n in range(logs) for _ in range(events)]
     assert [micros for _, micros in got] == sorted({micros for _, micros in got})
 

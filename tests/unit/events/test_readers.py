@@ -16,7 +16,7 @@ from komputer.domain.event_ids import micros_of, timestamp_of
 from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import LIVE_FIELDS, READ_FIELDS, UNREADABLE, EventRow, live_of, rows_of, state_of
-from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.events.follow.cursors import Cursor, parse_cursor
 from komputer.events.follow.sources import Delivery, gap, one
 from komputer.events.follow.tail import deleted
 from komputer.redis.idempotency import Mismatch, Record, Unreadable, _record, _wire
@@ -72,7 +72,7 @@ def test_no_text_breaks_a_frame(text: str, tool: str) -> None:
     after = told("text", b'{"content":"after"}')
     assert json.loads(frame.text.encode())["payload"] == payload, "a frame of a WebSocket"
     ((event_id, name, data), (_, _, second)) = messages(sse(frame) + sse(after))
-    assert (event_id, name, data, second) == (frame.cursor, "", frame.text, after.text)
+    assert (event_id, name, data, second) == (frame.cursor_text, "", frame.text, after.text)
 
 
 @given(BYTES | JSON_BYTES, BYTES | st.just(b"text"))
@@ -85,7 +85,7 @@ def test_no_entry_breaks_a_frame(payload: bytes, kind: bytes) -> None:
     for frame in (first, second):
         found = json.loads(frame.text)
         assert isinstance(found["payload"], dict)
-        assert found["id"] == frame.cursor
+        assert found["id"] == frame.cursor_text
     assert [data for _, _, data in messages(sse(first) + sse(second))] == [first.text, second.text]
     assert json.loads(second.text)["payload"] == {"content": "after"}
 
@@ -152,8 +152,8 @@ def test_an_end_of_a_stream_says_why() -> None:
 @given(st.text() | st.builds(lambda a, b: f"1-1~{a}/{b}:5-5", st.text(), st.text()))
 def test_a_cursor_from_outside_is_one_word_or_refused(text: str) -> None:
     try:
-        mark = mark_of(text)
+        cursor = parse_cursor(text)
     except KomputerError:
         return
-    assert isinstance(mark, Cursor)
-    assert re.fullmatch(r"[!-~]+", mark.to_text())
+    assert isinstance(cursor, Cursor)
+    assert re.fullmatch(r"[!-~]+", cursor.to_text())

@@ -43,12 +43,12 @@ class Cursor(NamedTuple):
     def joined(self, other: "Cursor") -> "Cursor":
         """Covers what either covers."""
         refs = {**self.ahead, **other.ahead}
-        return _mark(max(self.base, other.base), {ref: max(self.reached(ref), other.reached(ref)) for ref in refs})
+        return _trimmed(max(self.base, other.base), {ref: max(self.reached(ref), other.reached(ref)) for ref in refs})
 
     def within(self, base: int, last: Mapping[ObjectRef, int]) -> "Cursor":
         """Of a mark from outside what can be true: at most `base`, and of each agent at most its `last`."""
         ahead = {ref: min(micros, last[ref]) for ref, micros in self.ahead.items() if ref in last}
-        return _mark(min(self.base, base), ahead)
+        return _trimmed(min(self.base, base), ahead)
 
     def only(self, namespaces: Set[str]) -> "Cursor":
         """Without the agents of other namespaces: what was told of them above `base` is not covered any more."""
@@ -61,7 +61,7 @@ class Cursor(NamedTuple):
         return id_of(self.base) + ahead
 
 
-def mark_of(text: str) -> Cursor:
+def parse_cursor(text: str) -> Cursor:
     """Raises `Invalid` (`invalid_cursor`)."""
     base, *ahead = text.split("~")
     if len(ahead) > AHEAD_LIMIT:
@@ -73,7 +73,7 @@ def mark_of(text: str) -> Cursor:
         if not (names.is_agent_name(namespace) and names.is_agent_name(name)):
             raise Invalid(f"{text[:64]!r} is not a cursor of this stream", code="invalid_cursor")
         found[ObjectRef(namespace, name)] = micros_of(event_id)
-    return _mark(micros_of(base), found)
+    return _trimmed(micros_of(base), found)
 
 
 def settled(ring: str | None) -> int:
@@ -84,13 +84,13 @@ def settled(ring: str | None) -> int:
 class Merged(NamedTuple):
     told: list[tuple[ObjectRef, EventRow, Cursor]]
     """In order; with each what is told after it."""
-    mark: Cursor
+    cursor: Cursor
     left: dict[ObjectRef, list[EventRow]]
     """Read, but not to be told yet: before the unfinished logs were read on, or beyond what may be told at once."""
 
 
 def merge(
-    mark: Cursor, pages: Mapping[ObjectRef, list[EventRow]], unfinished: Set[ObjectRef], safe: int, most: int
+    cursor: Cursor, pages: Mapping[ObjectRef, list[EventRow]], unfinished: Set[ObjectRef], safe: int, most: int
 ) -> Merged:
     """The events of `pages`, by id, at most so many. Of the `unfinished` logs more is to be read, `safe` is `settled`.
 
@@ -102,16 +102,16 @@ def merge(
         if micros > limit or len(told) == most:
             limit = min(limit, micros - 1)
             break
-        mark = _mark(max(mark.base, min(micros - 1, safe)), {**mark.ahead, ref: micros})
-        told.append((ref, row, mark))
+        cursor = _trimmed(max(cursor.base, min(micros - 1, safe)), {**cursor.ahead, ref: micros})
+        told.append((ref, row, cursor))
         taken[ref] += 1
     left = {ref: rows[taken[ref] :] for ref, rows in pages.items() if taken[ref] < len(rows)}
-    return Merged(told, _mark(max(mark.base, min(safe, limit)), mark.ahead), left)
+    return Merged(told, _trimmed(max(cursor.base, min(safe, limit)), cursor.ahead), left)
 
 
 def _timed(ref: ObjectRef, rows: Iterable[EventRow]) -> Iterator[tuple[int, ObjectRef, EventRow]]:
     return ((micros_of(row.id), ref, row) for row in rows)
 
 
-def _mark(base: int, ahead: Mapping[ObjectRef, int]) -> Cursor:
+def _trimmed(base: int, ahead: Mapping[ObjectRef, int]) -> Cursor:
     return Cursor(base, {ref: micros for ref, micros in ahead.items() if micros > base})

@@ -91,20 +91,20 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectR
         await client.aclose()
 
 
-class Rings(NamedTuple):
+class NotificationBatch(NamedTuple):
     """`refs` is None where some rings may have been missed. `last` is the newest ring, None where there was none."""
 
     refs: frozenset[ObjectRef] | None
     last: str | None
 
 
-async def rings_since(client: Any, name: str, after: str | None) -> Rings:
+async def read_notifications(client: Any, name: str, after: str | None) -> NotificationBatch:
     """What rang after the ring `after`. That ring is read again: while it is there nothing behind it was dropped."""
     entries = await client.xrange(name, after, "+", LENGTH) if after else []
     if entries and entries[0][0].decode() == after and len(entries) < LENGTH:
-        return Rings(_refs(entries[1:]), entries[-1][0].decode())
+        return NotificationBatch(_refs(entries[1:]), entries[-1][0].decode())
     newest = await client.xrevrange(name, count=1)
-    return Rings(None, newest[0][0].decode() if newest else None)
+    return NotificationBatch(None, newest[0][0].decode() if newest else None)
 
 
 async def _newest(client: Any, name: str) -> bytes:

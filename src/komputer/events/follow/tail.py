@@ -32,9 +32,9 @@ RING_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """Of this process' memory: text that is not Latin takes two or four bytes a character."""
 RING_REST: Final = 64
 """Of those that everybody has taken, so many stay for a reader that is about to join."""
-TAKEN: Final = 32
+TAKE_AT_ONCE: Final = 32
 """Events that a reader takes at once: between them others have their turn."""
-TAKEN_BYTES: Final = 256 * 1024
+TAKE_AT_ONCE_BYTES: Final = 256 * 1024
 """Of memory that they may have together; one event in any case."""
 BACKOFF: Final = Backoff(0.05, 2.0)
 """Between attempts to reach a server that is away."""
@@ -46,7 +46,7 @@ class StreamEnded(KomputerError):
     code = "agent_deleted"
 
 
-class Ring:
+class RingBuffer:
     """The newest events of one feed, numbered. `start` is what was told before the oldest of them."""
 
     def __init__(self, start: Cursor) -> None:
@@ -56,10 +56,10 @@ class Ring:
         self._kept: deque[Delivery] = deque()
         self._bytes = 0
 
-    def add(self, told: Sequence[Delivery]) -> None:
-        self._kept.extend(told)
-        self.next += len(told)
-        self._bytes += sum(map(_size, told))
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        self._kept.extend(deliveries)
+        self.next += len(deliveries)
+        self._bytes += sum(map(_size, deliveries))
         while self._kept and (len(self._kept) > RING_LIMIT or self._bytes > RING_LIMIT_BYTES):
             self._drop()
 
@@ -69,15 +69,15 @@ class Ring:
 
     def _drop(self) -> None:
         oldest = self._kept.popleft()
-        self.start, self.first = oldest.mark, self.first + 1
+        self.start, self.first = oldest.cursor, self.first + 1
         self._bytes -= _size(oldest)
 
     def after(self, number: int, count: int) -> list[Delivery] | None:
-        """The first `count` from this number on, within `TAKEN_BYTES`; None where they are no longer here."""
+        """The first `count` from this number on, within `TAKE_AT_ONCE_BYTES`; None where they are no longer here."""
         if number < self.first:
             return None
         found: list[Delivery] = []
-        room = TAKEN_BYTES
+        room = TAKE_AT_ONCE_BYTES
         for each in islice(self._kept, number - self.first, number - self.first + count):
             room -= _size(each)
             if found and room < 0:
@@ -86,27 +86,27 @@ class Ring:
         return found
 
 
-def _size(told: Delivery) -> int:
-    return sys.getsizeof(told.text) + sys.getsizeof(told.cursor)
+def _size(deliveries: Delivery) -> int:
+    return sys.getsizeof(deliveries.text) + sys.getsizeof(deliveries.cursor_text)
 
 
 class Feed:
     """One log, or all, read once for its readers. It lives while it has any."""
 
     def __init__(self, source: Source, fresh: Fresh) -> None:
-        self.ring = Ring(source.mark)
+        self.ring = RingBuffer(source.cursor)
         self.readers: set[LiveReader] = set()
         self.fresh = fresh
         self.is_broken = False
         """The log was lost: each reader is to look for itself what it misses."""
         self._source = source
-        self._has_rung = asyncio.Event()
+        self._has_changed = asyncio.Event()
         self._is_wanted = asyncio.Event()
-        self._has_rung.set()
+        self._has_changed.set()
 
     def wake(self, *_: object) -> None:
         """Something may have changed."""
-        self._has_rung.set()
+        self._has_changed.set()
 
     def want(self) -> None:
         """A reader has taken all."""
@@ -115,16 +115,16 @@ class Feed:
     async def run(self) -> None:
         failures = 0
         while not self.is_broken:
-            await self._has_rung.wait()
+            await self._has_changed.wait()
             await self._is_wanted.wait()
-            self._has_rung.clear()
-            before = self._source.mark
+            self._has_changed.clear()
+            before = self._source.cursor
             try:
-                told = await self._source.more()
+                deliveries = await self._source.more()
             except Unavailable as away:
                 if failures == 0:
                     log.info("tail waited for the log", error=away.message)
-                self._has_rung.set()
+                self._has_changed.set()
                 failures += 1
                 await asyncio.sleep(BACKOFF.delay_s(failures))
                 continue
@@ -135,17 +135,17 @@ class Feed:
                 return
             failures = 0
             if not self._source.is_current:
-                self._has_rung.set()
+                self._has_changed.set()
             if isinstance(self._source, OneAgent) and self._source.is_over:
                 for reader in self.readers:
                     reader.end_with(deleted(self._source.ref))
-            if not self._source.mark.includes(before):
+            if not self._source.cursor.includes(before):
                 self.is_broken = True
-            elif told:
+            elif deliveries:
                 self.ring.drop_before(min((reader.number for reader in self.readers), default=self.ring.next))
-                self.ring.add(told)
+                self.ring.add(deliveries)
                 self._is_wanted.clear()
-            if told or self.is_broken:
+            if deliveries or self.is_broken:
                 self._wake_all()
 
     def _wake_all(self) -> None:
@@ -162,28 +162,28 @@ class LiveReader:
         self._key = key
         self._source: Source | None = source
         self._feed: Feed | None = None
-        self._mark = source.mark
+        self._cursor = source.cursor
         self._end: KomputerError | None = None
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
 
     @property
-    def mark(self) -> Cursor:
+    def cursor(self) -> Cursor:
         """Of all that `take` has given, and of what was there before."""
-        return self._mark
+        return self._cursor
 
     def wake(self) -> None:
-        self._rung.set()
+        self._woken.set()
 
     def end_with(self, reason: KomputerError) -> None:
         """Nothing is to follow what there is."""
         self._end = reason
-        self._rung.set()
+        self._woken.set()
 
     async def begin(self) -> None:
         """From here on nothing is missed. Raises `Unavailable` where it is to begin now and the log is away."""
         if self._source:
             await self._source.begin()
-            self._mark = self._source.mark
+            self._cursor = self._source.cursor
 
     async def take(self) -> list[Delivery]:
         """At least one event, at most some; waits for it, also while the log is away. May be cancelled and repeated.
@@ -192,24 +192,24 @@ class LiveReader:
         while True:
             if self._source:
                 try:
-                    if told := await self._replayed(self._source):
-                        return told
+                    if deliveries := await self._replayed(self._source):
+                        return deliveries
                 except Unavailable:
                     pass
                 if self._source:
                     failures += 1
                     await asyncio.sleep(BACKOFF.delay_s(failures))
             elif self._feed:
-                if told := self._shared(self._feed):
-                    return told
+                if deliveries := self._shared(self._feed):
+                    return deliveries
                 if self._end:
                     raise self._end
                 if self._feed and self.number == self._feed.ring.next:
                     self._feed.want()
-                    await self._rung.wait()
-                    self._rung.clear()
+                    await self._woken.wait()
+                    self._woken.clear()
 
-    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
+    async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
         """Nothing is kept for it: what it missed it asks for."""
 
     async def close(self) -> None:
@@ -221,35 +221,35 @@ class LiveReader:
         """Reads for itself, and joins the others where they are as soon as nothing lies between."""
         if self._end and source.is_current:
             raise self._end
-        told = await source.more()
-        self._mark = source.mark
+        deliveries = await source.more()
+        self._cursor = source.cursor
         if source.is_current:
             feed = self._tail.feed(self._key, source)
-            if self._mark.includes(feed.ring.start):
+            if self._cursor.includes(feed.ring.start):
                 self._feed, self._source, self.number = feed, None, feed.ring.first
                 feed.readers.add(self)
-        return told
+        return deliveries
 
     def _shared(self, feed: Feed) -> list[Delivery]:
-        found = feed.ring.after(self.number, TAKEN)
+        found = feed.ring.after(self.number, TAKE_AT_ONCE)
         if feed.is_broken and not found and self._end:
             raise self._end
         if found is None or (feed.is_broken and not found):
             self._leave()
-            self._source = feed.fresh(self._mark)
+            self._source = feed.fresh(self._cursor)
             return []
         self.number += len(found)
-        told = []
+        deliveries = []
         for each in found:
-            if self._mark.covers(each.ref, each.micros):
+            if self._cursor.covers(each.ref, each.micros):
                 continue
-            if each.mark.includes(self._mark):
-                self._mark = each.mark
+            if each.cursor.includes(self._cursor):
+                self._cursor = each.cursor
             else:
-                self._mark = self._mark.joined(each.mark)
-                each = each._replace(mark=self._mark, cursor=self._mark.to_text())
-            told.append(each)
-        return told
+                self._cursor = self._cursor.joined(each.cursor)
+                each = each._replace(cursor=self._cursor, cursor_text=self._cursor.to_text())
+            deliveries.append(each)
+        return deliveries
 
     def _leave(self) -> None:
         if self._feed:
@@ -268,9 +268,9 @@ ALL: Final = "all"
 class Tail:
     """All feeds of a process. Close it: the feeds are tasks of its own."""
 
-    def __init__(self, log: Log, bell: Notifier) -> None:
+    def __init__(self, log: Log, notifier: Notifier) -> None:
         self._log = log
-        self._bell = bell
+        self._notifier = notifier
         self._feeds: dict[object, Feed] = {}
         self._running: dict[Feed, tuple[asyncio.Task[None], Callable[[], None]]] = {}
         self._readers: dict[object, set[LiveReader | Member]] = {}
@@ -279,17 +279,17 @@ class Tail:
         """How many logs are read."""
         return len(self._running)
 
-    def follow(self, ref: ObjectRef, uid: str, mark: Cursor | None, *, is_id: bool = True) -> LiveReader:
-        """Of one agent; `mark` None: from now on. `is_id`: the mark is an event's, not a time."""
-        return self._reader((ref, uid), OneAgent(self._log, ref, uid, mark, is_id=is_id))
+    def follow(self, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> LiveReader:
+        """Of one agent; `cursor` None: from now on. `is_id`: the mark is an event's, not a time."""
+        return self._reader((ref, uid), OneAgent(self._log, ref, uid, cursor, is_id=is_id))
 
-    def follow_all(self, mark: Cursor | None) -> LiveReader:
-        return self._reader(ALL, AllAgents(self._log, mark))
+    def follow_all(self, cursor: Cursor | None) -> LiveReader:
+        return self._reader(ALL, AllAgents(self._log, cursor))
 
-    def join(self, ref: ObjectRef, uid: str, group: str, mark: Cursor | None) -> Member:
-        """Of a group of one agent; `mark` is where a new group begins, None: now."""
+    def join(self, ref: ObjectRef, uid: str, group: str, cursor: Cursor | None) -> Member:
+        """Of a group of one agent; `cursor` is where a new group begins, None: now."""
         key = (ref, uid)
-        member = Member(self._log, self._bell, ref, uid, group, mark, left=lambda: self.forget(key, member))
+        member = Member(self._log, self._notifier, ref, uid, group, cursor, left=lambda: self.forget(key, member))
         self._readers.setdefault(key, set()).add(member)
         return member
 
@@ -318,11 +318,11 @@ class Tail:
             return found
         if isinstance(source, OneAgent):
             ref, uid = source.ref, source.uid
-            feed = Feed(source, lambda mark: OneAgent(self._log, ref, uid, mark))
-            stop = self._bell.on(ref, feed.wake)
+            feed = Feed(source, lambda cursor: OneAgent(self._log, ref, uid, cursor))
+            stop = self._notifier.on(ref, feed.wake)
         else:
-            feed = Feed(source, lambda mark: AllAgents(self._log, mark))
-            stop = self._bell.on_any(feed.wake)
+            feed = Feed(source, lambda cursor: AllAgents(self._log, cursor))
+            stop = self._notifier.on_any(feed.wake)
         self._feeds[key] = feed
         self._running[feed] = asyncio.create_task(feed.run(), name=f"tail of {key}"), stop
         return feed

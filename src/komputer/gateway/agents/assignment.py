@@ -17,20 +17,6 @@ ACCOUNTED_LIMIT = 4096
 """As `door.TaskIds`; status keeps fewer."""
 
 
-def settings(agent: Agent) -> TaskSettings:
-    """How the agent's next task is run."""
-    spec = agent.spec
-    return TaskSettings(
-        model=spec.model,
-        role=spec.role,
-        system_prompt=spec.system_prompt,
-        connectors=spec.connectors or [],
-        allowed_tools=spec.allowed_tools or None,
-        disallowed_tools=spec.disallowed_tools or [],
-        effort=spec.effort,
-    )
-
-
 NOTHING_SECRET: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -59,7 +45,7 @@ def assignment(
         else AssignedTask(**task._asdict()),
         cancel_task_id=agent.spec.cancel_task_id,
         accounted=agent.status.ended_tasks[-ACCOUNTED_LIMIT:],
-        settings=settings(agent),
+        settings=TaskSettings.model_validate(agent.spec.given()),
         environment=dict(environment or {}),
         **limits,
     )

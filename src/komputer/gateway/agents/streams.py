@@ -70,7 +70,7 @@ class AssignmentStreams:
         self,
         identity: Identity,
         log: Log,
-        bell: Notifier,
+        notifier: Notifier,
         config: Callable[[], Config | None],
         secrets: Callable[[], TaskSecrets],
         limit: int,
@@ -78,7 +78,7 @@ class AssignmentStreams:
     ) -> None:
         self._identity = identity
         self._log = log
-        self._bell = bell
+        self._notifier = notifier
         self._config = config
         self._secrets = secrets
         self._limit = limit
@@ -125,7 +125,7 @@ class AssignmentStreams:
         headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
         leaving = asyncio.create_task(_left(receive))
         leaving.add_done_callback(lambda _: stream.end())
-        deaf = self._bell.on(ref, stream.hear)
+        deaf = self._notifier.on(ref, stream.hear)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._feed(stream, caller, send)

@@ -75,7 +75,7 @@ class Managers:
         connectors: Cache,
         event_log: Log,
         open_tasks: OpenTasks,
-        bell: Notifier,
+        notifier: Notifier,
         config: Callable[[], Config | None],
         held_bytes: Quota,
     ) -> None:
@@ -85,7 +85,7 @@ class Managers:
         self._connectors = connectors
         self._log = event_log
         self._open_tasks = open_tasks
-        self._bell = bell
+        self._notifier = notifier
         self._config = config
         self._held_bytes = held_bytes
         self._making: dict[str, asyncio.Lock] = {}
@@ -211,7 +211,7 @@ class Managers:
         async def tell(done: int, text: str) -> None:
             await context.session.report_progress(done, len(tasks), text)
 
-        return await waiting.until_ended(self._agents, self._log, self._bell, turn.namespace, tasks, still, tell)
+        return await waiting.until_ended(self._agents, self._log, self._notifier, turn.namespace, tasks, still, tell)
 
     async def _cancel_task(self, _: Context, turn: Turn, asked: tools.CancelTask) -> Any:
         await self._require_own(turn, asked.agent)

@@ -90,7 +90,7 @@ def _told(asked: WaitRequest, outcome: str, **more: Any) -> Report:
 async def until_ended(
     agents: Agents,
     log: Log,
-    bell: Notifier,
+    notifier: Notifier,
     namespace: str,
     tasks: list[WaitRequest],
     still: Callable[[], Awaitable[None]],
@@ -102,7 +102,7 @@ async def until_ended(
     rung = asyncio.Event()
     with ExitStack() as listening:
         for name in {task.name for task in tasks}:
-            listening.callback(bell.on(ObjectRef(namespace, name), rung.set))
+            listening.callback(notifier.on(ObjectRef(namespace, name), rung.set))
         while True:
             rung.clear()
             try:

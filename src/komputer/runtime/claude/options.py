@@ -163,6 +163,8 @@ def options(
         # Where tools are allowed for some calls only, what no rule allows is refused; nobody is there to be asked.
         permission_mode="dontAsk" if exist.has_allowed_patterns else "bypassPermissions",
         effort=task.effort,
+        # A command of ours, such as /compact, is no turn that the setting is about.
+        max_turns=None if is_command else task.max_turns or None,
         setting_sources=[],
         settings=settings_json(_SETTINGS, exist),
         strict_mcp_config=True,

@@ -68,7 +68,7 @@ class Lists:
 
     def _row(self, manifest: Manifest) -> listing.AgentRow:
         meta = manifest["metadata"]
-        key = (meta["namespace"], meta["name"])
+        key = ObjectRef.of(manifest)
         live = self._overlay.get(key)
         known = self._made.get(key)
         if known and known[0] == meta["resourceVersion"] and known[1] is live:

@@ -21,9 +21,9 @@ logger = structlog.get_logger(__name__)
 class Overlay:
     """Live hashes by (namespace, name)."""
 
-    def __init__(self, log: Log, bell: Notifier, every_agent: Callable[[], Iterable[ObjectRef]]) -> None:
+    def __init__(self, log: Log, notifier: Notifier, every_agent: Callable[[], Iterable[ObjectRef]]) -> None:
         self._log = log
-        self._bell = bell
+        self._notifier = notifier
         self._changed: set[ObjectRef] = set()
         self._is_all = False
         self._has_rung = asyncio.Event()
@@ -55,7 +55,7 @@ class Overlay:
     async def run(self) -> None:
         """Reads every agent, then follows the bell for ever; called when the cache of agents is there. It listens
         before it reads, so that nothing is missed in between."""
-        stop = self._bell.on_any(self._rung)
+        stop = self._notifier.on_any(self._rung)
         self._rung(EVERYTHING)
         try:
             while True:

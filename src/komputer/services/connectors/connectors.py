@@ -3,7 +3,7 @@
 import contextlib
 import secrets as random_tokens
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 from pydantic import ValidationError
@@ -22,6 +22,9 @@ from komputer.services.connectors import credentials
 from komputer.services.connectors.view import connector_body
 
 log = structlog.get_logger(__name__)
+
+ATTEMPTS: Final = 8
+"""How often a change is tried again on top of other changes of the same connector."""
 
 
 class Auth(NamedTuple):
@@ -201,21 +204,30 @@ class Connectors:
         return typed(manifest)
 
     async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
-        """Raises `Conflict` where the connector's url or credential changed meanwhile: they belong together. Not for
-        its version, which every status write moves."""
-        name, spec = before.metadata.name, before.spec.to_wire()
-        operations: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": before.metadata.uid}]
-        for field in ("url", "authSecretKeyRef"):
-            operations.append({"op": "test", "path": f"/spec/{field}", "value": spec.get(field)})
-        operations += [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in changes.items()]
-        try:
-            patched = await self._cluster.json_patch(CONNECTORS, name, before.metadata.namespace, operations)
-        except Conflict:
-            raise Conflict(
-                f"connector {name!r} changed at the same time; look at it and try again", code="changed"
-            ) from None
-        self._cache.put(patched)
-        return patched
+        """Set fields of `spec`. Raises `Conflict` if the url or the credential changed meanwhile: they belong together.
+
+        Another change of `spec` in between is no conflict: the patch is tried again on top of it.
+        """
+        name, namespace = before.metadata.name, before.metadata.namespace or ""
+        added: list[Manifest] = []
+        for field, value in changes.items():
+            added.append({"op": "add", "path": f"/spec/{field}", "value": value})
+        latest = before
+        for _ in range(ATTEMPTS):
+            tests: list[Manifest] = [
+                {"op": "test", "path": "/metadata/uid", "value": latest.metadata.uid},
+                {"op": "test", "path": "/metadata/generation", "value": latest.metadata.generation},
+            ]
+            try:
+                patched = await self._cluster.json_patch(CONNECTORS, name, namespace, [*tests, *added])
+            except Conflict:
+                latest = await self._fresh(namespace, name)
+                if _credential_of(latest) != _credential_of(before):
+                    break
+                continue
+            self._cache.put(patched)
+            return patched
+        raise Conflict(f"connector {name!r} changed at the same time; look at it and try again", code="changed")
 
     async def delete(self, namespace: str, name: str) -> list[str]:
         """Answers the agents that lose it. A Secret that we made goes with it."""
@@ -300,6 +312,11 @@ def typed(manifest: Manifest) -> Connector:
             "it with kubectl, or delete it",
             code="connector_unreadable",
         ) from None
+
+
+def _credential_of(connector: Connector) -> tuple[object, ...]:
+    """Which connector it is, and which server gets which credential."""
+    return connector.metadata.uid, connector.spec.url, connector.spec.auth_secret_key_ref
 
 
 def _secret_name(connector: str) -> str:
