@@ -196,9 +196,9 @@ class Gateway:
         await self._outward.start()
         async with self._managers.run(), self._background:
             for cache in self._caches:
-                self._background.keep(f"cache of {cache.kind.plural}", cache.run)
-            self._background.keep("notifications of the event log", self._notifier.run)
-            self._background.keep("presence of this gateway", self._beat)
+                self._background.run_forever(f"cache of {cache.kind.plural}", cache.run)
+            self._background.run_forever("notifications of the event log", self._notifier.run)
+            self._background.run_forever("presence of this gateway", self._beat)
             yield
         for stop in unsubscribe:
             stop()

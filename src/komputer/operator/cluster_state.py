@@ -54,7 +54,7 @@ class ClusterState:
     def run(self, background: Background) -> None:
         """Watch the cluster for as long as `background` runs."""
         for cache in self._caches.values():
-            background.keep(f"cache of {cache.kind.plural}", cache.run)
+            background.run_forever(f"cache of {cache.kind.plural}", cache.run)
 
     async def synced(self) -> None:
         """Wait until every kind was listed once."""

@@ -68,10 +68,10 @@ async def run(
     async def operate(background: Background) -> None:
         await state.synced()  # before everything was listed, an object that is not known may exist
         for each in controllers:
-            background.keep(f"controller of {each.kind.plural}", partial(each.run, state))
-        background.keep("notifications of the event log", watch.follow)
-        background.keep("search for silent runtimes", partial(watch.find_silent, settings.silence.report_after))
-        background.keep(
+            background.run_forever(f"controller of {each.kind.plural}", partial(each.run, state))
+        background.run_forever("notifications of the event log", watch.follow)
+        background.run_forever("search for silent runtimes", partial(watch.find_silent, settings.silence.report_after))
+        background.run_forever(
             "sweep of event logs", partial(sweep.run, settings.sweep_every, after_each=reconciler.check_namespaces)
         )
         ready()

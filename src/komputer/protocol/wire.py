@@ -18,7 +18,7 @@ from komputer.domain.base import WireModel
 
 FORMAT_VERSION = 1
 HEARTBEAT_S = 10.0
-"""Both ways. A side that hears nothing for three of them takes the connection for dead (DESIGN: at most 15 s apart)."""
+"""Both ways. A side that hears nothing for three of them takes the connection for dead."""
 BUILT_IN_TOOLS: Final = (
     "Bash",
     "Read",

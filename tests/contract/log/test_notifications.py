@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from komputer.domain.ref import ObjectRef
+from komputer.events.follow import notifier as notifiers
 from komputer.events.log import EVERYTHING, Log, LogKey
 from tests.contract.log.events import KEY, completed, producer, said, started
 from tests.fixtures.valkey import engines, server_of

@@ -11,7 +11,8 @@ from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Forbidden, Invalid, NotFound, Unavailable
 from komputer.domain.ref import ObjectRef
-from komputer.events.log import ENDS_AT_ONCE, Log
+from komputer.events.log import Log
+from komputer.events.reading import ENDS_AT_ONCE
 from komputer.kube import AGENTS, Cluster
 from komputer.kube.store import is_terminating
 from komputer.operator.agent.agent_log import AgentLog

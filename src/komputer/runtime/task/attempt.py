@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from komputer.background import retried
+from komputer.background import retry
 from komputer.domain import money
 from komputer.events.schema import Compaction, Event
 from komputer.runtime.claude.process import Claude, ClaudeDied
@@ -95,8 +95,8 @@ class Attempt:
         """Give the prompt and follow until the end. Never raises for Claude's sake; call `close` afterwards."""
         self._noted(uuid)
         beside = [
-            asyncio.create_task(retried("watch for silence", self._watch)),
-            asyncio.create_task(retried("reading of costs", self._ask_costs)),
+            asyncio.create_task(retry("watch for silence", self._watch)),
+            asyncio.create_task(retry("reading of costs", self._ask_costs)),
         ]
         try:
             await self._claude.give(prompt, uuid)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from komputer.background import retried
+from komputer.background import retry
 from komputer.domain.errors import Unavailable
 from komputer.events.schema import End, Event, TaskCancelled, TaskCompleted, TaskResumed
 from komputer.protocol import wire
@@ -251,7 +251,7 @@ class Worker:
             answers=lambda: self._heard(attempt, task.id, given),
             is_asked=lambda: bool(self._ungiven(task.id, given)),
         )
-        reaping = asyncio.create_task(retried("reaping of orphans", partial(_reap, claude)))
+        reaping = asyncio.create_task(retry("reaping of orphans", partial(_reap, claude)))
         try:
             asked, outcome = await self._follow(attempt, task, start, given)
             self._conclude(outcome, asked, assignment)
