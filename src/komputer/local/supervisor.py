@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from komputer.backoff import Backoff
 from komputer.bootstrap import heap
 from komputer.domain.errors import KomputerError
 from komputer.http import descriptors
@@ -22,6 +23,8 @@ from komputer.local.kubelet.processes import end_with_parent
 
 RESTART_PAUSE_MAX_S = 30.0
 """Longest pause between two attempts to start a part that fails repeatedly."""
+BACKOFF = Backoff(0.5, RESTART_PAUSE_MAX_S)
+"""Pauses before the first `ATTEMPTS` failures are reached. The first restart is immediate."""
 ATTEMPTS = 5
 """Failures in a row after which the end of a part's log is printed. A part that was never ready then stops the
 platform, about 4 s after its first failure; one that was ready before is restarted every `RESTART_PAUSE_MAX_S`."""
@@ -67,9 +70,7 @@ class Part:
 
 def restart_pause(failures: int) -> float:
     """Return the seconds before the next attempt, after this many failures in a row."""
-    if failures >= ATTEMPTS:
-        return RESTART_PAUSE_MAX_S
-    return 0.0 if failures == 1 else 0.5 * 2.0 ** (failures - 2)
+    return RESTART_PAUSE_MAX_S if failures >= ATTEMPTS else BACKOFF.delay_s(failures - 1)
 
 
 class Supervisor:

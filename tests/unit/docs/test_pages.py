@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from komputer.cli.app import command
-from komputer.operator.agent.endings import CODES, PATIENT
+from komputer.operator.agent.endings import CODES, WITHOUT_DEADLINE
 from komputer.protocol.wire import AppendResult
 
 ROOT = Path(__file__).parents[3]
@@ -167,8 +167,8 @@ def test_the_troubleshooting_page_has_each_reason_why_a_task_cannot_start_and_it
     rows = re.findall(r"^\| (`[A-Z]\w+`(?:, `\w+`)*) \| ([^|]+) \|", prose(DOCS / "troubleshooting.md"), re.MULTILINE)
     told = {reason.strip("`"): code.strip().strip("`") for reasons, code in rows for reason in reasons.split(", ")}
     assert told.keys() == CODES.keys()
-    assert {reason: code for reason, code in told.items() if reason not in PATIENT} == {
-        reason: code for reason, code in CODES.items() if reason not in PATIENT
+    assert {reason: code for reason, code in told.items() if reason not in WITHOUT_DEADLINE} == {
+        reason: code for reason, code in CODES.items() if reason not in WITHOUT_DEADLINE
     }
 
 
