@@ -9,13 +9,14 @@ from typing import Any, Final, Self
 
 import httpx
 
+from komputer.backoff import Backoff
 from komputer.client import address, sse
 
 # The client works without the platform's packages, so these repeat `komputer.domain.tasks`. A test compares them.
 END_TYPES = frozenset({"task_completed", "task_cancelled", "error"})
 ACTIVE_STATUSES = frozenset({"InProgress", "Compacting"})
-RETRY_FIRST_S, RETRY_LAST_S = 0.1, 2.0
-"""Delay before a stream that broke off is reopened: doubled from the first value up to the second."""
+BACKOFF: Final = Backoff(0.1, 2.0)
+"""Delays before a stream that broke off is reopened."""
 STREAM_TIMEOUT = httpx.Timeout(10.0, read=30.0)
 """The server writes to a stream every ten seconds, so one that is silent for longer is dead."""
 
@@ -179,13 +180,13 @@ class Client:
         attempt, and when it answers again. Where retention took some, a notice of type `gap` comes first.
         """
         path = f"{_path(name)}/events/stream"
-        pause, was_open, is_away = RETRY_FIRST_S, False, False
+        failures, was_open, is_away = 0, False, False
         while True:
             try:
                 for message in self._streamed(path, after, types):
                     if is_away:
                         tell(f"{self._api} answers again")
-                    pause, was_open, is_away = RETRY_FIRST_S, True, False
+                    failures, was_open, is_away = 0, True, False
                     after = message.id or after
                     if message.event == "end":
                         if message.data == DELETED:
@@ -198,11 +199,11 @@ class Client:
                     raise AgentDeleted(name) from failed
                 if not isinstance(failed, Unreachable) and failed.status < 500:
                     raise
-                if pause > RETRY_FIRST_S and not is_away:
+                if failures > 0 and not is_away:
                     is_away = True
                     tell(failed.message)
-            time.sleep(pause)
-            pause = min(2 * pause, RETRY_LAST_S)
+            failures += 1
+            time.sleep(BACKOFF.delay_s(failures))
 
     def _event(self, data: str) -> Json:
         try:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from komputer.backoff import Backoff
 from komputer.domain.base import WireModel
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, Unavailable
 from komputer.http import keepalive
@@ -31,8 +31,8 @@ SILENCE_S: Final = 3 * wire.HEARTBEAT_S
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
 """How long an answer may take. A start waits for the log's disk."""
-BACK_OFF_S: Final = (0.1, 5.0)
-"""The first and the longest pause between attempts to reach the gateway."""
+BACKOFF: Final = Backoff(0.1, 5.0, jitter=0.5)
+"""Between attempts to reach the gateway; the jitter keeps many agents from returning at once."""
 LINE_LIMIT_BYTES: Final = 32 * 2**20
 """Of one line of the assignment stream. The largest is an assignment: 1 MiB of instructions and a system prompt, each
 character up to six bytes as ASCII JSON."""
@@ -46,14 +46,6 @@ class PodDismissed(KomputerError):
     """The agent is deleted: this runtime stops for good."""
 
     code = "gone"
-
-
-def pauses(first_s: float = BACK_OFF_S[0], longest_s: float = BACK_OFF_S[1]) -> Iterator[float]:
-    """Growing pauses in seconds, each between half and all of its step, so that many agents do not come at once."""
-    step = first_s
-    while True:
-        yield step * random.uniform(0.5, 1.0)
-        step = min(2 * step, longest_s)
 
 
 class GatewayClient:
@@ -85,15 +77,16 @@ class GatewayClient:
 
     async def assignments(self) -> AsyncIterator[Line]:
         """All that the gateway sends, over as many connections as it takes. Ends only by `PodDismissed`."""
-        pause = pauses()
+        failures = 0
         while True:
             try:
                 async for line in self._stream():
-                    pause = pauses()
+                    failures = 0
                     yield line
             except (Unavailable, Forbidden, Invalid) as error:
                 log.warning("assignment stream broke off", extra={"error": error.message})
-            await asyncio.sleep(next(pause))
+            failures += 1
+            await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def close(self) -> None:
         await self.http.aclose()

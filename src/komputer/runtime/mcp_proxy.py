@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from komputer.domain.errors import Unavailable
-from komputer.runtime.gateway_client import CONNECT_S, GatewayClient, pauses
+from komputer.runtime.gateway_client import BACKOFF, CONNECT_S, GatewayClient
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Passing:
     async def run(self) -> None:
         """Raises `Unavailable` where nothing was answered in all that time; the caller's connection then breaks."""
         now = asyncio.get_running_loop().time
-        since, pause = now(), pauses()
+        since, failures = now(), 0
         while True:
             self._was_heard = False
             try:
@@ -67,10 +67,11 @@ class Passing:
             except (httpx.HTTPError, Unavailable) as error:
                 log.info("manager's call broke off", extra={"error": repr(error)})
             if self._was_heard:
-                since, pause = now(), pauses()
+                since, failures = now(), 0
             if now() - since > AWAY_S:
                 raise Unavailable("The platform's gateway cannot be reached.")
-            await asyncio.sleep(next(pause))
+            failures += 1
+            await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _try(self) -> bool:
         """Whether the answer is whole."""

@@ -16,7 +16,7 @@ from komputer.api.queries import agent_query
 from komputer.domain.agent import Agent, AgentSpec, AgentStatus
 from komputer.domain.config import Config
 from komputer.domain.connector import ConnectorSpec, attached
-from komputer.domain.errors import Conflict, Unavailable
+from komputer.domain.errors import Conflict
 from komputer.domain.secret import is_platforms
 from komputer.services.agents import claim, listing
 from komputer.services.agents.view import AgentView, agent_view, total_cost, typed, usd
@@ -113,7 +113,7 @@ def test_an_agent_is_shown_whatever_is_in_it(manifest: dict[str, Any]) -> None:
 def test_a_connector_is_shown_or_left_out_whatever_is_in_it(spec: Any, status: Any, some: dict[str, Any]) -> None:
     good = {"service": "custom", "url": "https://mcp.example.com/mcp", "authType": "none"}
     for each in (spec, good | some, good):
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Conflict):
             found = typed_connector({"metadata": WHOLE["metadata"], "spec": each, "status": status})
             connector_view(found, [], None).to_wire()
 
@@ -122,7 +122,7 @@ def test_a_connector_with_a_strange_status_is_whole() -> None:
     spec = {"service": "custom", "url": "https://mcp.example.com/mcp", "authType": "none"}
     status = {"attachedAgents": "many", "conditions": [{"type": 1}], "agentNames": "x"}
     assert typed_connector({"metadata": WHOLE["metadata"], "spec": spec, "status": status}).spec.service == "custom"
-    with pytest.raises(Unavailable):
+    with pytest.raises(Conflict, match="correct it with kubectl"):
         typed_connector({"metadata": WHOLE["metadata"], "spec": spec | {"disabled": "perhaps"}})
 
 

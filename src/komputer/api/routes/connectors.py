@@ -62,7 +62,12 @@ async def list_connectors(request: Request, namespace: NamespaceOrAll) -> Json:
     return answer(ConnectorList(connectors=found))
 
 
-@router.get("/connectors/{name}", operation_id="get_connector", response_model=ConnectorResponse, responses=NOT_FOUND)
+@router.get(
+    "/connectors/{name}",
+    operation_id="get_connector",
+    response_model=ConnectorResponse,
+    responses={**NOT_FOUND, **CONFLICT},
+)
 async def get_connector(request: Request, name: str, namespace: Namespace) -> Json:
     """Return a connector as of now."""
     reader = state_of(request).connectors.reader
@@ -85,7 +90,10 @@ async def update_connector(request: Request, name: str, body: PatchConnector, na
 
 
 @router.delete(
-    "/connectors/{name}", operation_id="delete_connector", response_model=ConnectorDeleted, responses=NOT_FOUND
+    "/connectors/{name}",
+    operation_id="delete_connector",
+    response_model=ConnectorDeleted,
+    responses={**NOT_FOUND, **CONFLICT},
 )
 async def delete_connector(request: Request, name: str, namespace: Namespace) -> Json:
     """Delete a connector, with the Secret that was created for it. The answer names the agents that lose it."""

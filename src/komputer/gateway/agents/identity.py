@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from komputer.domain import names
 from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest
-from komputer.domain.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from komputer.domain.errors import Conflict, Forbidden, NotFound, Unauthorized, Unavailable
 from komputer.domain.ref import ObjectRef
 from komputer.events.log import LogKey
 from komputer.gateway.errors import AgentGone
@@ -192,8 +192,8 @@ class Identity:
         try:
             agent = Agent.model_validate(manifest)
         except ValidationError as error:
-            log.error("agent not understood", agent=str(ref), fields=[each["loc"] for each in error.errors()])
-            raise Unavailable(f"Agent {ref} is not as we know agents.", code="agent_unreadable") from None
+            log.error("agent is not valid", agent=str(ref), fields=[each["loc"] for each in error.errors()])
+            raise Conflict(f"Agent {ref} is not valid; correct it.", code="agent_unreadable") from None
         self._typed[ref] = agent
         return agent
 

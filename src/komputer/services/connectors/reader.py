@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from komputer.domain.base import Manifest
 from komputer.domain.connector import Connector, attached
-from komputer.domain.errors import NotFound, Unavailable
+from komputer.domain.errors import Conflict, NotFound, Unavailable
 from komputer.domain.ref import ObjectRef
 from komputer.kube import Cache
 from komputer.redis.connector_health import ConnectorHealth, HealthRecord
@@ -51,7 +51,7 @@ class ConnectorReader:
                 continue
             try:
                 found.append(typed(manifest))
-            except Unavailable as unreadable:
+            except Conflict as unreadable:
                 log.warning("connector left out of a list", error=unreadable.message)
         found.sort(key=lambda each: each.ref)
         return await self._views(found)
@@ -90,13 +90,15 @@ class ConnectorReader:
 
 
 def typed(manifest: Manifest) -> Connector:
-    """Return the connector. Raises `Unavailable` for one that bypassed validation."""
+    """Return the connector. Raises `Conflict` (`connector_unreadable`) for one that bypassed validation: it stays so
+    until somebody corrects it."""
     try:
         return Connector.salvaged(manifest, "status")[0]
     except ValidationError as wrong:
         metadata = manifest["metadata"]
         where = ".".join(str(part) for part in wrong.errors(include_input=False)[0]["loc"])
-        raise Unavailable(
-            f"connector {metadata['namespace']}/{metadata['name']} is not as we know connectors: see {where}",
+        raise Conflict(
+            f"connector {metadata['name']!r} in namespace {metadata['namespace']!r} is not valid: see {where}; correct "
+            "it with kubectl, or delete it",
             code="connector_unreadable",
         ) from None
