@@ -32,6 +32,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "UpdateSecret": {"data": {"token": "ghp_…"}},
 }
 """An example of each request body, by the name of its schema."""
+REUSED_KEY: Final = {
+    "description": "The `Idempotency-Key` was used for another request.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+}
 REFERENCE: Final = "#/components/schemas/{model}"
 
 
@@ -67,10 +71,12 @@ def document(app: FastAPI) -> dict[str, Any]:
     }
     found["security"] = [{"bearer": []}, {}]
     for operations in found["paths"].values():
-        for operation in operations.values():
+        for method, operation in operations.items():
             refused = operation["responses"].get("422", {})
             if "HTTPValidationError" in json.dumps(refused):
                 del operation["responses"]["422"]
+            if method == "post":  # the middleware for Idempotency-Key answers it
+                operation["responses"]["422"] = REUSED_KEY
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _plain(parameter["schema"])
     schemas = found["components"]["schemas"]
