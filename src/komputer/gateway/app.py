@@ -42,7 +42,7 @@ from komputer.protocol import wire
 from komputer.redis.presence import BEAT_EVERY
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.overlay import Overlay
-from komputer.services.agents.secrets import SecretStore as AgentSecrets
+from komputer.services.agents.secrets import AgentSecrets
 from komputer.services.connectors.egress import EgressClient
 
 KINDS = {
@@ -92,14 +92,7 @@ class Gateway:
             settings.heartbeat_s,
         )
         # The overlay is not filled: what is decided here asks the log itself.
-        agents = Agents(
-            cluster,
-            self._agents,
-            Overlay(log, self._notifier, tuple),
-            log,
-            self._connectors,
-            AgentSecrets(cluster, self._every_config),
-        )
+        agents = Agents(cluster, self._agents, Overlay(log, self._notifier, tuple), log, AgentSecrets(cluster))
         # Apart, so that no body that waits for a model keeps events or signs of life waiting.
         self._held_bytes = Quota("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent)
         posted = Quota("bytes of events", settings.max_posted_bytes, settings.max_posted_bytes_of_agent)

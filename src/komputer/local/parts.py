@@ -32,7 +32,8 @@ from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, log_source
 from komputer.local.part_log import log_to_file
 from komputer.local.platform import Platform
-from komputer.local.supervisor import Fatal, tell
+from komputer.local.supervisor import Fatal
+from komputer.local.terminal import tell
 
 
 # ---- the programs of a cluster --------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         kubelet = Kubelet(cluster, platform.data.path, sandbox=platform.sandbox, images=images)
         async with Background() as background:
-            background.keep("reserved disk space", partial(disk.keep_reserves, platform.data.path))
+            background.run_forever("reserved disk space", partial(disk.keep_reserves, platform.data.path))
             await kubelet.run(stop_event(), heap.freeze_before(ready))
         await cluster.close()
 

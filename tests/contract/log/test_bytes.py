@@ -1,4 +1,4 @@
-"""What is kept, read and said is bounded in bytes, too."""
+"""Retention, pages and messages are limited in bytes too."""
 
 import asyncio
 from itertools import pairwise
@@ -9,7 +9,8 @@ import pytest
 from komputer.domain.errors import Conflict
 from komputer.events import schema
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey, Page
-from komputer.events.reading import ENDS_AT_ONCE, PAGE_BYTES
+from komputer.events.ranges import PAGE_BYTES
+from komputer.events.reading import ENDS_AT_ONCE
 from tests.contract.log.events import KEY, Producer, completed, everything, ids, producer, read, said, started, texts
 
 KIB = 1024
@@ -34,7 +35,7 @@ async def counted(log: Log) -> int:
 
 
 async def held(log: Log) -> int:
-    """What the log ought to have counted."""
+    """Return what the log should have counted."""
     stream, _ = log.stream_and_live(KEY.ref)
     entries = await log.server.redis.xrange(stream)
     return sum(128 + sum(len(key) + len(value) for key, value in fields.items()) for _, fields in entries)

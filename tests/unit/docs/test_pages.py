@@ -4,13 +4,14 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from komputer.cli.app import command
 from komputer.operator.agent.endings import CODES, WITHOUT_DEADLINE
+from komputer.protocol.wire import AppendResult
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -117,6 +118,11 @@ def test_the_architecture_page_describes_every_package() -> None:
     packages = [path.parent.name for path in (ROOT / "src/komputer").glob("*/__init__.py")]
     assert len(packages) > 10
     assert [name for name in packages if f"\n| `{name}` |" not in page] == []
+
+
+def test_the_architecture_page_explains_each_answer_of_the_event_log() -> None:
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    assert [answer for answer in get_args(AppendResult) if f"| `{answer}` |" not in page] == []
 
 
 # ---- commands -----------------------------------------------------------------------------------------------------

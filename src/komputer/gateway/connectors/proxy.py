@@ -24,10 +24,10 @@ from komputer.gateway.settings import GatewaySettings
 from komputer.http.json_values import has_more_values
 from komputer.kube import Cache, Cluster
 from komputer.redis.connector_health import ConnectorHealth
-from komputer.services.connectors.connectors import typed
 from komputer.services.connectors.credentials import ConnectorCredential, Credentials
 from komputer.services.connectors.egress import EgressClient
 from komputer.services.connectors.failures import of_status
+from komputer.services.connectors.reader import typed
 
 log = structlog.get_logger(__name__)
 

@@ -35,7 +35,7 @@ from komputer.gateway.quota import Quota
 from komputer.kube import Cache, CacheChange
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.claim import NewTask
-from komputer.services.agents.view import agent_body
+from komputer.services.agents.view import agent_view
 
 log = structlog.get_logger(__name__)
 
@@ -175,13 +175,13 @@ class Managers:
         return {"agent": asked.agent, "task_id": task.id}
 
     async def _get_agent(self, _: Context, turn: Turn, asked: tools.GetAgent) -> Any:
-        shown = await self._agents.shown(turn.namespace, asked.agent)
-        return orjson.loads(shown.body) | {"is_yours": self._is_own(turn, asked.agent)}
+        found = await self._agents.view(turn.namespace, asked.agent)
+        return found.agent.to_wire() | {"is_yours": self._is_own(turn, asked.agent)}
 
     async def _list_agents(self, _: Context, turn: Turn, __: tools.ListAgents) -> Any:
         here = [each for each in self._agents.manifests() if each["metadata"]["namespace"] == turn.namespace]
         live = await self._log.live_many(map(ObjectRef.of, here))
-        bodies = [agent_body(each, live.get(ObjectRef.of(each))) for each in here]
+        bodies = [agent_view(each, live.get(ObjectRef.of(each))).to_wire() for each in here]
         shown = ("name", "role", "model", "status", "taskStatus", "lastTaskOutcome", "lastTaskMessage", "officeManager")
         return [
             {key: body[key] for key in shown if key in body} | {"is_yours": self._is_own(turn, body["name"])}
