@@ -16,7 +16,7 @@ from komputer.client import address, sse
 END_TYPES = frozenset({"task_completed", "task_cancelled", "error"})
 ACTIVE_STATUSES = frozenset({"InProgress", "Compacting"})
 BACKOFF: Final = Backoff(0.1, 2.0)
-"""Delay before a stream that broke off is reopened."""
+"""Delays before a stream that broke off is reopened."""
 STREAM_TIMEOUT = httpx.Timeout(10.0, read=30.0)
 """The server writes to a stream every ten seconds, so one that is silent for longer is dead."""
 

@@ -24,7 +24,7 @@ from komputer.local.kubelet.processes import end_with_parent
 RESTART_PAUSE_MAX_S = 30.0
 """Longest pause between two attempts to start a part that fails repeatedly."""
 BACKOFF = Backoff(0.5, RESTART_PAUSE_MAX_S)
-"""Before `ATTEMPTS` failures. The first restart is immediate."""
+"""Pauses before the first `ATTEMPTS` failures are reached. The first restart is immediate."""
 ATTEMPTS = 5
 """Failures in a row after which the end of a part's log is printed. A part that was never ready then stops the
 platform, about 4 s after its first failure; one that was ready before is restarted every `RESTART_PAUSE_MAX_S`."""

@@ -81,7 +81,7 @@ async def test_an_answer_that_is_compressed_is_refused_and_never_unpacked(egress
 
 @pytest.mark.parametrize("as_stream", [False, True])
 async def test_all_pages_together_may_be_so_long_and_no_longer(egress: EgressClient, *, as_stream: bool) -> None:
-    page = json.dumps(offered("long", "0" * (tools.ANSWERS_LIMIT_BYTES // 6))).encode()
+    page = json.dumps(offered("long", "0" * (tools.EXCHANGE_LIMIT_BYTES // 6))).encode()
     async with server(page, as_stream=as_stream) as (url, asked):
         with pytest.raises(ServerFailed, match="list of tools is larger than") as refused:
             await tools.tools_of(egress, url, None)

@@ -90,8 +90,8 @@ class ConnectorReader:
 
 
 def typed(manifest: Manifest) -> Connector:
-    """Return the connector. Raises `Conflict` (`connector_unreadable`) for one that bypassed validation: it stays
-    invalid until somebody corrects it."""
+    """Return the connector. Raises `Conflict` (`connector_unreadable`) for one that bypassed validation: it stays so
+    until somebody corrects it."""
     try:
         return Connector.salvaged(manifest, "status")[0]
     except ValidationError as wrong:
