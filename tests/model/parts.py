@@ -215,7 +215,7 @@ class Parts:
         live, ends = await self._live(), tuple(await self.log.ends_after(key, agent.status.last_event_id))
         pod = given.pod(uid=self.uid) if self.pod.is_introduced else None
         mine = live if live and live.uid == agent.metadata.uid else None
-        seen = given.seen(agent, pod=pod, live=mine, ends=ends, now=datetime.now(UTC))
+        seen = given.observed(agent, pod=pod, live=mine, ends=ends, now=datetime.now(UTC))
         decision = decide(seen, str(ULID()))
         for ending in decision.endings:
             answer = await self._end(seen, ending)
@@ -484,7 +484,7 @@ class Parts:
             later = now + timedelta(seconds=silent_for)
             since = now if has_gateway else None
             pod = given.pod(uid=self.uid, created=now)
-            seen = given.seen(agent, pod=pod, pvc=None, settings=None, live=mine, now=later, gateway_since=since)
+            seen = given.observed(agent, pod=pod, pvc=None, settings=None, live=mine, now=later, gateway_since=since)
             decision = decide(seen, str(ULID()))
             deleted = [step for step in decision.steps.all if step.verb == "delete"]
             assert bool(deleted) == is_deleted, "rule silence"
