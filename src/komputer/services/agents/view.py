@@ -121,7 +121,7 @@ def agent_view(manifest: Manifest, live: Live | None) -> AgentView:
         model_context_window=status.model_context_window,
         last_activity_at=(own.last_at if own else None) or status.last_activity_at or None,
         completion_time=status.completion_time or None,
-        task_id=tasks.current_task(spec, status, logged),
+        task_id=tasks.current_task(spec, status, logged) if is_busy else None,
         session_id=status.session_id or None,
         instructions=spec.task.instructions if spec.task and not spec.task.kind else spec.instructions,
         labels=spec.labels or None,
