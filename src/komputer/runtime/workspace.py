@@ -26,7 +26,7 @@ SMALL_FILE_BYTES: Final = 64 * 1024
 KEPT_OF_A_SESSION: Final = frozenset({"subagents", "tool-results"})
 """Folders beside a transcript to which it refers. Claude reads no instructions in them."""
 MIGRATION: Final = 15
-"""The last migration of its configuration that the Claude CLI knows (2.1.327)."""
+"""The last migration of its configuration that the Claude CLI knows (2.1.332)."""
 PLUGINS: Final = ("agents-md", "privacy", "plugin-authoring")
 """Plugins that the Claude CLI contains, of which it counts the uses."""
 _TRANSCRIPT: Final = re.compile(r"[0-9A-Za-z-]{1,64}\.jsonl")
