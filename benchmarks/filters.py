@@ -1,7 +1,5 @@
 """Lists with filters, beside the plain list, over HTTP."""
 
-import time
-
 from benchmarks.measures import Row, crowd, milliseconds, timed
 from tests.e2e.laptop import Laptop
 
@@ -19,7 +17,6 @@ def filters(laptop: Laptop, counts: tuple[int, ...], times: int) -> list[Row]:
     found = []
     for count in counts:
         crowd(laptop, count)
-        time.sleep(3)
         for query in ASKED:
             spent = [timed(lambda q=query: laptop.http.get(f"/agents{q}").raise_for_status()) for _ in range(times)]  # type: ignore[misc]
             found.append(Row(f"`GET /agents{query}`, {count} agents", milliseconds(spent), ""))

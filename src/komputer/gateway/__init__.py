@@ -10,8 +10,8 @@ Nothing is kept that a restart loses. What a task is and when it ends is decided
 
 from komputer.gateway.app import Gateway, app
 from komputer.gateway.errors import UpstreamUnreachable
-from komputer.gateway.model.vertex import Vertex
 from komputer.gateway.settings import Credentials, GatewaySettings, ModelCredential, always
+from komputer.gateway.vertex import Vertex
 
 __all__ = [
     "Credentials",

@@ -42,7 +42,7 @@ from komputer.protocol import wire
 from komputer.redis.presence import BEAT_EVERY
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.overlay import Overlay
-from komputer.services.agents.secrets import TaskSecrets as AgentSecrets
+from komputer.services.agents.secrets import SecretStore as AgentSecrets
 from komputer.services.connectors.egress import EgressClient
 
 KINDS = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from komputer.gateway.settings import ModelCredential
-from komputer.services.connectors.credentials import ModelCredential as ServerCredential
+from komputer.services.connectors.credentials import ConnectorCredential as ServerCredential
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from komputer.domain import names
 from komputer.domain.addresses import AddressRules
-from komputer.gateway.model.vertex import Vertex
+from komputer.gateway.vertex import Vertex
 from komputer.protocol.wire import HEARTBEAT_S
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from komputer.gateway.headers import takes_gzip, to_model, to_pod, to_server
 from komputer.gateway.settings import ModelCredential
-from komputer.services.connectors.credentials import ModelCredential as ServerCredential
+from komputer.services.connectors.credentials import ConnectorCredential as ServerCredential
 
 KEY = ModelCredential(kind="api_key", value="sk-platform")
 
