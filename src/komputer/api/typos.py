@@ -1,7 +1,6 @@
 """What a caller has probably mistyped: query parameters, event types, fields of a body, names of tools. Pure, but for
 the dependency that reads a request's query."""
 
-import difflib
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final, TypeAlias
@@ -12,21 +11,13 @@ from fastapi.dependencies.models import Dependant
 from komputer.api.schemas.agents import AgentSettings, Body
 from komputer.domain.errors import Invalid
 from komputer.events.schema import TYPES
+from komputer.http.validation import WORD_LIMIT, nearest
 from komputer.protocol.wire import BUILT_IN_TOOLS
 
 NAMED_AT_ONCE: Final = 5
 """Unknown query parameters or event types that one error names."""
 WARNINGS_LIMIT: Final = 20
 """Warnings of one answer; a last one counts the rest."""
-WORD_LIMIT: Final = 100
-"""Characters of a caller's word that are shown."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence that names the known words nearest to `word`; empty where none is near."""
-    by_lower = {each.lower(): each for each in known}
-    found = difflib.get_close_matches(word[:WORD_LIMIT].lower(), by_lower, n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(by_lower[each] for each in found)}?" if found else ""
 
 
 def _unknown(what: str, words: Iterable[str], known: Collection[str]) -> str | None:

@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from komputer.api.schemas.agents import Body, Name, ResponseBase
-from komputer.api.validation import SECRET_KEY, SECRET_NAME
 from komputer.domain.connector import CLAUDE_NAMES, RESERVED_NAMES, SERVICE, URL_LIMIT, AuthType, Connector, may_be_set
 from komputer.domain.errors import Invalid
+from komputer.http.validation import SECRET_KEY, SECRET_NAME
 from komputer.services.connectors.connectors import Auth
 
 
