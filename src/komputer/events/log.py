@@ -1,10 +1,10 @@
 """The log of each agent: one stream, one live hash, and the rules by which events get in.
 
 `append.lua` is the only way in. It decides atomically, in this order: `fenced` (the term is not the one issued last, or
-another uid holds the log), `duplicate` (the number was taken), `hole` (not the next number), `ended` (the task has
-ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), `unheard` (an
-end before the last message to its task was answered), else `ok`. Starts, ends and messages are answered when they are
-on the server's disk (`server.Durability`).
+another uid holds the log), `duplicate` (the number was taken), `gap` (not the next number), `ended` (the task has
+ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), `unacknowledged`
+(an end before the last message to its task was answered), else `ok`. Starts, ends and messages are answered when they
+are on the server's disk (`server.Durability`).
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -147,7 +147,7 @@ class Log:
         return Welcome(
             uid=key.uid,
             term=int(term),
-            taken=taken,
+            last_seq=taken,
             started=texts_of(started),
             ended=texts_of(ended),
             open=texts_of(still_open),
@@ -203,7 +203,7 @@ class Log:
         """What the log holds, for a heartbeat; marks the runtime as seen. Term 0 in the answer: nothing of this uid,
         say hello. Asked with term 0 it tells of the newest term and marks nobody."""
         current, taken, ended = await self._call("pulse", key, None, term, *asked)
-        return Pulse(term=int(current), taken=taken, ended=texts_of(ended))
+        return Pulse(term=int(current), last_seq=taken, ended=texts_of(ended))
 
     # ---- out -------------------------------------------------------------------------------------------------------
     def on_live(self, callback: OnLive) -> None:

@@ -1,7 +1,7 @@
-"""Secrets that a tool printed do not get into events: those given to the agent, the pod's token, the task's key. Pure.
+"""Masks secrets in events, in case a tool prints them: the agent's secrets, the pod's token, the task's key. Pure.
 
-What is replaced is the text of a value as it stands, as JSON writes it, and the longer lines of one with several. A
-tool that encodes, splits or reverses it is not caught: an agent that has a secret can tell it.
+A value is found as it is, as JSON writes it, and by its longer lines. A value that a tool encodes, splits or reverses
+is not found: an agent that has a secret can reveal it.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any, Final, TypeVar
 from komputer.events.schema import EventBase
 
 SHORTEST: Final = 6
-"""Characters; shorter values stand in too many other words."""
+"""Characters. A shorter value would match parts of ordinary text."""
 SHORTEST_LINE: Final = 16
-"""Of a value with several lines, such as a key in PEM."""
+"""The same for a line of a value with several lines, such as a PEM key."""
 FIELDS: Final = ("content", "tool", "input", "output", "result", "error", "reason")
-"""Of events, those that say what a model, a tool or a program said."""
+"""Fields of events with text of a model, a tool or a program."""
 
 E = TypeVar("E", bound=EventBase)
 
 
 class Mask:
-    """All values that this runtime has ever had: a conversation may repeat one that was replaced since."""
+    """Knows every secret that this runtime has ever had: a conversation may repeat one that was replaced since."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
 
     def learn(self, environment: Mapping[str, str]) -> None:
-        """`environment` maps the name that is shown instead to the value."""
+        """Add secrets. `environment` maps the name that is shown instead to the value."""
         before = len(self._names)
         for name, value in environment.items():
             for text in forms(value):
@@ -41,11 +41,11 @@ class Mask:
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def masked(self, event: E) -> E:
-        """The event, with `[secret SECRET_X]` in place of each known value."""
+        """Return the event with `[secret SECRET_X]` in place of each known value."""
         if self._pattern is None:
             return event
-        told: dict[str, Any] = {field: getattr(event, field) for field in FIELDS if field in type(event).model_fields}
-        changed = {field: new for field, old in told.items() if (new := self._clean(old)) != old}
+        texts: dict[str, Any] = {field: getattr(event, field) for field in FIELDS if field in type(event).model_fields}
+        changed = {field: new for field, old in texts.items() if (new := self._clean(old)) != old}
         return event.model_copy(update=changed) if changed else event
 
     def _clean(self, value: Any) -> Any:
@@ -62,7 +62,7 @@ class Mask:
 
 
 def forms(value: str) -> set[str]:
-    """The texts by which a value is recognised."""
+    """Return the texts by which a value is recognised."""
     whole = value.strip()
     if len(whole) < SHORTEST:
         return set()

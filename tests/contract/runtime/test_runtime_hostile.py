@@ -176,7 +176,7 @@ async def test_a_task_waits_for_its_background_commands_and_tells_the_model(plat
     waits = "until [ -e go ]; do read -t 0.05 < <(tail -f /dev/null); done; echo made > file"
     task = platform.assign(script(bash(waits, run_in_background=True), {"say": "It runs."}))
     await platform.saw("text", task)
-    await eventually(lambda: pod.has_logged("waiting for background commands"))
+    await eventually(lambda: pod.has_logged("waiting for commands in the background"))
     (pod.workspace / "go").touch()
     assert (await platform.ended(task))["type"] == "task_completed"
     assert (pod.workspace / "file").read_text() == "made\n"
@@ -208,7 +208,7 @@ async def test_a_background_command_that_does_not_end_is_reported(platform: Plat
 async def test_a_task_that_only_waits_for_a_background_command_can_be_cancelled(platform: Platform, pod: Pod) -> None:
     await pod.start()
     task = platform.assign(script(bash("tail -f /dev/null", run_in_background=True), {"say": "It runs."}))
-    await eventually(lambda: pod.has_logged("waiting for background commands"))
+    await eventually(lambda: pod.has_logged("waiting for commands in the background"))
     platform.cancel(task)
     assert (await platform.ended(task))["type"] == "task_cancelled"
 

@@ -1,5 +1,4 @@
-"""What an agent is to do, as its runtime is told: the whole of it, again whenever the resource changes; and the task
-that it may work on now. Pure."""
+"""The assignment of an agent, and the task that it may work on now. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,11 +11,11 @@ from komputer.events.entries import Live
 from komputer.protocol.wire import AssignedTask, Assignment, TaskSettings
 
 ACCOUNTED_LIMIT = 4096
-"""As `door.TaskIds`; status keeps fewer."""
+"""The limit of `wire.TaskIds`; the status keeps fewer."""
 
 
 def settings(agent: Agent) -> TaskSettings:
-    """How the agent's next task is run."""
+    """Return how the agent's next task is run."""
     spec = agent.spec
     return TaskSettings(
         model=spec.model,
@@ -29,14 +28,12 @@ def settings(agent: Agent) -> TaskSettings:
     )
 
 
-NOTHING_SECRET: Final[Mapping[str, str]] = MappingProxyType({})
+NO_SECRETS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-def assignment(
-    agent: Agent, config: Config | None, environment: Mapping[str, str] | None = NOTHING_SECRET
-) -> Assignment:
-    """The desired state of `agent`. Which task that is, is decided by `wanted` alone; a task that the operator has not
-    recorded yet is none. Without a `config` its defaults count. No task is handed out while its `environment` is not
+def assignment(agent: Agent, config: Config | None, environment: Mapping[str, str] | None = NO_SECRETS) -> Assignment:
+    """Return the desired state of `agent`. `wanted` alone decides which task that is; a task that the operator has not
+    recorded yet does not count. Without a `config` its defaults apply. There is no task while its `environment` is not
     known (None)."""
     task = wanted(agent.spec, agent.status)
     limits = (
@@ -64,20 +61,20 @@ def assignment(
 
 
 def open_task(agent: Agent, live: Live | None) -> str:
-    """The task that the log shows open: it was wanted when it started (`intake.admitted`).
+    """Return the task that is open in the log. It was wanted when it started (`intake.admitted`).
 
-    Raises `Forbidden` (`no_open_task`) where there is none; `Unavailable` where one is wanted that the log does not
-    show: it may have lost the start, which its runtime then repeats. For a task that is being cancelled it raises
-    `Unavailable` (`task_cancelling`): Claude asks again until its runtime interrupts it, and one that is not
-    interrupted gets nothing.
+    Raises `Forbidden` (`no_open_task`) if there is none. Raises `Unavailable` if a task is wanted that the log does not
+    have: it may have lost the start, which the runtime then repeats. Raises `Unavailable` (`task_cancelling`) for a
+    task that is being cancelled: Claude retries until its runtime interrupts it, and gets nothing if it is not
+    interrupted.
     """
     own = live if live and live.uid == agent.metadata.uid and live.task_id else None
     if own and own.task_id and not own.has_ended and own.task_id not in agent.status.ended_tasks:
         if own.task_id == agent.spec.cancel_task_id:
             raise Unavailable(f"The task of agent {agent.key} is being cancelled.", code="task_cancelling")
         return own.task_id
-    over = [own.task_id] if own and own.task_id and own.has_ended else []
-    if isinstance(wanted(agent.spec, agent.status, over), WantedTask):
+    ended = [own.task_id] if own and own.task_id and own.has_ended else []
+    if isinstance(wanted(agent.spec, agent.status, ended), WantedTask):
         raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no_open_task")
     raise Forbidden(
         f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no_open_task"
