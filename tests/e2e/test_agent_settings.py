@@ -52,6 +52,19 @@ def test_the_model_is_shown_the_tools_that_exist_and_told_the_effort(
     assert seen[-1]["output_config"]["effort"] == "max"
 
 
+def test_a_task_ends_when_it_has_taken_its_turns_and_the_limit_can_be_cleared(platform: Platform) -> None:
+    steps = [bash("echo one"), bash("echo two"), bash("echo three"), {"say": "Done."}]
+    platform.assign("bounded", script(*steps), maxTurns=2)
+    end = platform.end("bounded")
+    assert (end["type"], end["payload"]["code"]) == ("error", "max_turns")
+    assert len(results(platform, "bounded", 1)) == 2
+    assert platform.manifest("bounded")["spec"]["maxTurns"] == 2
+    cleared = platform.http.patch("/agents/bounded", json={"maxTurns": 0})
+    assert (cleared.status_code, "maxTurns" in cleared.json()) == (200, False)
+    platform.assign("bounded", script(*steps))
+    assert platform.end("bounded", 2)["payload"]["result"] == "Done."
+
+
 def test_tools_that_do_not_exist_are_not_run_and_patterns_are_rules(platform: Platform) -> None:
     made = {"allowedTools": ["Bash", "Read"], "disallowedTools": ["Bash(rm:*)"]}
     platform.assign(

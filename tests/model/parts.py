@@ -19,9 +19,12 @@ from typing import Final
 from redis.asyncio import Redis
 from ulid import ULID
 
-from komputer.domain.agent import Agent, AgentStatus, Unrecorded, WantedTask, is_idle, tasks_named, wanted
+from komputer.domain.agent import Agent, AgentStatus
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Conflict
+from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import Unrecorded, WantedTask, current_task, is_busy, tasks_named, wanted
+from komputer.events.entries import task_of
 from komputer.events.log import Live, Log, LogEntry, LogKey, Numbered
 from komputer.events.schema import AgentText, TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, from_wire
 from komputer.gateway.agents.assignment import assignment
@@ -36,7 +39,7 @@ from komputer.protocol import wire
 from komputer.runtime.ledger import ledger as ledgers
 from komputer.runtime.ledger import rules
 from komputer.runtime.ledger.ledger import OpenTask
-from komputer.services.agents import claim, view
+from komputer.services.agents import claim
 from tests.model import pods, referee, words
 from tests.model.invariants import broken
 from tests.model.state import (
@@ -52,7 +55,7 @@ from tests.model.state import Log as ModelLog
 from tests.model.system import System
 from tests.unit.operator import given
 
-PLACE: Final = ("team", "ada")
+REF: Final = ObjectRef("team", "ada")
 OPERATORS: Final = 0
 """The term of posts that carry none."""
 Step = Callable[["Parts"], Awaitable[None]]
@@ -107,8 +110,8 @@ class Parts:
         self.counted: list[str] = []
         self.reads: list[Manifest] = []
         self.decided: Decided | None = None
-        name, task = PLACE[1], str(ULID())
-        made = claim.new_agent(name, PLACE[0], claim.NewTask(task, TEXTS[0]), {"model": "m"})
+        name, task = REF.name, str(ULID())
+        made = claim.new_agent(name, REF.namespace, claim.NewTask(task, TEXTS[0]), {"model": "m"})
         if by_api:
             self.names[task] = f"t{self.incarnation}.1"
             self.claims.append(self.names[task])
@@ -142,7 +145,7 @@ class Parts:
         """On what it read a while ago, or now."""
         read = self.reads.pop(0) if self.reads else copy.deepcopy(self.manifest)
         agent, live = Agent.model_validate(read), await self._live()
-        idle = is_idle(agent.spec, agent.status, view.live_task(agent, live))
+        idle = not is_busy(agent.spec, agent.status, task_of(live, agent.metadata.uid))
         assert idle == self.system.is_idle(self._resource(read), self._world()), (read, live)
         if not idle:
             return
@@ -169,7 +172,7 @@ class Parts:
 
     async def the_task_is_cancelled(self) -> None:
         agent = Agent.model_validate(self.manifest)
-        task = view.running_task(agent, await self._live())
+        task = current_task(agent.spec, agent.status, task_of(await self._live(), agent.metadata.uid))
         pending = agent.spec.cancel_task_id
         if task and (pending is None or pending in agent.status.ended_tasks):
             self._written(json_patch(self.manifest, claim.cancel(self.manifest, task)))
@@ -180,7 +183,7 @@ class Parts:
         if live is None or live.task_id is None:
             return
         post = Post(words.number(self.uid), OPERATORS, 0, "message", self.names[live.task_id])
-        said = await self.log.message(LogKey(*PLACE, self.uid), live.task_id, "word")
+        said = await self.log.message(LogKey(*REF, self.uid), live.task_id, "word")
         assert self._expected(post) == ("ok" if said else "ended"), (post, self.known)
         if said is None:
             return
@@ -195,7 +198,7 @@ class Parts:
 
     async def the_old_log_is_buried(self) -> None:
         for old in range(1, self.incarnation):
-            await self.log.purge(LogKey(*PLACE, f"uid-{old}"))
+            await self.log.purge(LogKey(*REF, f"uid-{old}"))
             self.known = self.known._replace(dead=self.known.dead | {old})
             if self.known.uid == old:
                 self.known = View(dead=self.known.dead)
@@ -209,7 +212,7 @@ class Parts:
         """And tells the log of ends that no runtime will write."""
         manifest = copy.deepcopy(self.manifest)
         agent = Agent.model_validate(manifest)
-        key = LogKey(*PLACE, agent.metadata.uid)
+        key = LogKey(*REF, agent.metadata.uid)
         live, ends = await self._live(), tuple(await self.log.ends_after(key, agent.status.last_event_id))
         pod = given.pod(uid=self.uid) if self.pod.is_introduced else None
         mine = live if live and live.uid == agent.metadata.uid else None
@@ -231,7 +234,7 @@ class Parts:
         expected = self._expected(post)
         if expected == "ok" and ending.unless_started and task in self.known.started:
             expected = "started"
-        key = LogKey(*PLACE, seen.agent.metadata.uid)
+        key = LogKey(*REF, seen.agent.metadata.uid)
         answer = await self.log.end(
             key, ending.event, generation=generation, floor=floor, unless_started=ending.unless_started
         )
@@ -262,7 +265,7 @@ class Parts:
             self.names[record.id] = f"m{self.incarnation}.{self.edits + 1}"
             self.recorded.append(str(self.edits))
         if new.last_event_id and new.last_event_id != old.last_event_id:
-            await self.log.trim_ends(LogKey(*PLACE, self.uid), new.last_event_id)
+            await self.log.trim_ends(LogKey(*REF, self.uid), new.last_event_id)
 
     # ---- the gateway -----------------------------------------------------------------------------------------------
     async def the_gateway_sees(self) -> None:
@@ -295,7 +298,7 @@ class Parts:
         """Its new ledger is the model's."""
         ledger = self.pod.ledger
         body = rules.hello(ledger)
-        key = LogKey(*PLACE, self.uid)
+        key = LogKey(*REF, self.uid)
         try:
             welcome = await self.log.hello(key, old_term=body.term, asked=body.tasks, floor=self._floor())
         except Conflict:
@@ -355,7 +358,7 @@ class Parts:
             self.pod.ledger = rules.with_event(self.pod.ledger, AgentText(task_id=task.id, content="word"))
 
     async def the_runtime_is_told(self) -> None:
-        for entry in await self.log.messages(LogKey(*PLACE, self.uid), None):
+        for entry in await self.log.messages(LogKey(*REF, self.uid), None):
             message = wire.TaskMessage(id=entry.id, task_id=entry.payload["task_id"], content="word")
             self.pod.ledger = rules.with_message(self.pod.ledger, message)
 
@@ -396,7 +399,7 @@ class Parts:
         if not self.pod.is_introduced:
             return
         claimed = rules.claim(self.pod.ledger)
-        pulse = await self.log.pulse(LogKey(*PLACE, self.uid), claimed.term, claimed.owed)
+        pulse = await self.log.pulse(LogKey(*REF, self.uid), claimed.term, claimed.owed)
         mine = self.known.uid == words.number(self.uid)
         assert pulse.term == (self.known.term if mine else 0)
         lacks = rules.lacks(claimed, pulse, self._assignment().accounted)
@@ -468,7 +471,7 @@ class Parts:
             events = [Numbered(number, event, generation)]
             let_in, _ = self._admitted(self.pod.uid, events, await self._live())
             if let_in:
-                key = LogKey(*PLACE, self.pod.uid)
+                key = LogKey(*REF, self.pod.uid)
                 assert (await self.log.append(key, term, let_in, floor=self._floor()))[0] != "ok", "rule wanted"
 
     async def the_runtime_hangs(self) -> None:
@@ -519,7 +522,7 @@ class Parts:
         events, is_cut = self._admitted(uid, events, await self._live())
         answers: list[wire.AppendResult] = []
         if events:
-            answers = await self.log.append(LogKey(*PLACE, uid), term, events, floor=self._floor())
+            answers = await self.log.append(LogKey(*REF, uid), term, events, floor=self._floor())
         if is_cut and all(answer in ("ok", "duplicate") for answer in answers):
             answers.append("fenced")
         for entry, answer in zip(entries, answers, strict=False):
@@ -555,7 +558,7 @@ class Parts:
             self.wrong = f"(8) {post.kind} of {post.task} in the log of agent {post.uid}"
 
     async def _live(self) -> Live | None:
-        live = await self.log.live(*PLACE)
+        live = await self.log.live(*REF)
         if live and words.number(live.uid) == self.known.uid:
             assert (live.task_id and self.names[live.task_id]) == self.known.live[0]
             assert live.task_id is None or live.has_ended == self.known.live[1]

@@ -46,7 +46,11 @@ def users(system: System, world: World) -> Iterator[Step]:
 
 
 def _claim(system: System, world: World, read: Resource, then: World) -> Iterator[Step]:
-    """POST: idle in what it read, and a patch that tests uid, task, instructions and the manifest's task."""
+    """POST: idle in what it read, and a patch that tests uid, task, instructions and the manifest's task.
+
+    The code tests the generation in place of task and instructions. That is stricter: it grows with each change of
+    either. The weaker test keeps reads of different generations one state.
+    """
     resource, over = world.resource, world.ever | set(world.resource.ended)
     passes = (read.uid, read.task, read.digest) == (resource.uid, resource.task, resource.digest)
     passes = passes and (not system.rule["test_mt"] or read.recorded == resource.recorded)

@@ -29,6 +29,7 @@ from komputer.background import Background
 from komputer.domain import names
 from komputer.domain.addresses import AddressRules
 from komputer.domain.config import Config
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.tail import Tail
 from komputer.events.log import Log
@@ -91,10 +92,10 @@ class ApiSettings:
 def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
     """The app; its background work lives as long as its lifespan."""
     cache = Cache(cluster, AGENTS, namespaces=settings.namespaces)
-    bell = Notifier(log.bell())
-    overlay = Overlay(log, bell, lambda: ((m["metadata"]["namespace"], m["metadata"]["name"]) for m in cache.items()))
+    notifier = Notifier(log.notifications())
+    overlay = Overlay(log, notifier, lambda: map(ObjectRef.of, cache.items()))
     connector_cache, configs = Cache(cluster, CONNECTORS, namespaces=settings.namespaces), Cache(cluster, CONFIGS)
-    streams = EventStreams(Tail(log, bell), settings.readers)
+    streams = EventStreams(Tail(log, notifier), settings.readers)
     outward, seen = EgressClient(settings.addresses), log.health()
     background = Background()
 
@@ -107,7 +108,7 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
 
     def forget_deleted(change: CacheChange) -> None:
         if change.type == "DELETED":
-            agents.forget((change.manifest["metadata"]["namespace"], change.manifest["metadata"]["name"]))
+            agents.forget(ObjectRef.of(change.manifest))
 
     async def live_after_sync() -> None:
         await cache.synced()
@@ -120,7 +121,7 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
         async with background:
             for each in (cache, connector_cache, configs):
                 background.keep(f"cache of {each.kind.plural}", each.run)
-            background.keep("notifications of the event log", bell.run)
+            background.keep("notifications of the event log", notifier.run)
             background.keep("live states of agents", live_after_sync)
             yield
             streams.drain()

@@ -1,25 +1,24 @@
 """What each task of an agent cost, from its events. Pure."""
 
 from collections import deque
-from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
 from komputer.domain import money
-from komputer.events.schema import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT, plausible
+from komputer.domain.tasks import END_TYPES, usage_of
 
 INSTRUCTION_LIMIT: Final = 200
 """Characters of a task's instructions that are shown."""
 EVENTS_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """Of all events in one answer; the oldest are left out. A guess, unmeasured: most agents' 10,000 events are less."""
 TOKENS: Final = {
-    "inputTokens": "input_tokens",
-    "outputTokens": "output_tokens",
-    "cacheReadTokens": "cache_read_input_tokens",
-    "cacheCreateTokens": "cache_creation_input_tokens",
+    "input": "inputTokens",
+    "output": "outputTokens",
+    "cache_read": "cacheReadTokens",
+    "cache_creation": "cacheCreateTokens",
 }
-"""Fields of an answer, and where an event's `usage` has them."""
+"""Field of the response for each kind of tokens."""
 
 Event = dict[str, Any]
 
@@ -84,18 +83,17 @@ class Costs:
 
 
 def _end(event: Event) -> dict[str, Any]:
-    payload: dict[str, Any] = event["payload"]
-    usage = payload.get("usage")
-    cost = money.number(money.amount(payload.get("cost_usd")))
-    given = {"completedAt": event["timestamp"], "outcome": event["type"], "costUSD": cost}
-    given |= _counts(payload, {"durationMs": "duration_ms"}, MILLISECONDS_LIMIT)
-    given |= _counts(payload, {"turns": "turns"}, TURNS_LIMIT)
-    return given | (_counts(usage, TOKENS, TOKENS_LIMIT) if isinstance(usage, dict) else {})
-
-
-def _counts(given: dict[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, int]:
-    """Of the fields that are counts."""
-    return {field: plausible(given[name], limit) for field, name in fields.items() if isinstance(given.get(name), int)}
+    """The fields of a task that its end gives."""
+    usage = usage_of(event["payload"])
+    found: dict[str, Any] = {
+        "completedAt": event["timestamp"],
+        "outcome": event["type"],
+        "costUSD": money.number(usage.cost_usd),
+        "durationMs": usage.duration_ms,
+        "turns": usage.turns,
+        **{TOKENS[kind]: count for kind, count in usage.tokens.items()},
+    }
+    return {field: value for field, value in found.items() if value is not None}
 
 
 def _short(text: str) -> str:

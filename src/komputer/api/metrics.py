@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from komputer import __version__
 from komputer.domain.base import fields_of
 from komputer.domain.errors import Unavailable
+from komputer.domain.tasks import ACTIVE_STATUSES
 from komputer.http.metrics import HttpCollector
 from komputer.kube import Cache
 from komputer.kube.metrics import WatchMetrics
@@ -69,7 +70,7 @@ class ApiMetrics:
         for manifest in manifests:
             namespace, status = manifest["metadata"]["namespace"], fields_of(manifest, "status")
             phases[namespace, str(status.get("phase") or "Pending")] += 1
-            if str(status.get("taskStatus")) in ("InProgress", "Compacting"):
+            if status.get("taskStatus") in ACTIVE_STATUSES:
                 tasks[namespace, str(fields_of(manifest, "spec").get("model") or "")] += 1
         return phases, tasks
 

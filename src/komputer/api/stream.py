@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, NotFound, Unauthorized, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.sources import GAP, Delivery
 from komputer.events.follow.tail import StreamEnded, Tail
@@ -48,7 +49,7 @@ class Follower(Protocol):
     """Who takes events: a reader of the tail, or a member of a group."""
 
     @property
-    def mark(self) -> Cursor:
+    def cursor(self) -> Cursor:
         """Of all that was taken."""
 
     async def begin(self) -> None:
@@ -70,7 +71,7 @@ class Filter(Protocol):
     async def of(self, taken: list[Delivery]) -> list[Delivery]:
         """Those of `taken` that the reader asked for and may see, with cursors that name nobody else."""
 
-    async def cursor(self, mark: Cursor) -> str:
+    async def cursor_text(self, cursor: Cursor) -> str:
         """As the reader gets it."""
 
 
@@ -108,7 +109,7 @@ class EventStreams:
         """Ends the streams of an agent that is gone or going."""
         metadata = change.manifest["metadata"]
         is_gone = change.type == "DELETED" or bool(metadata.get("deletionTimestamp"))
-        self.tail.end((metadata["namespace"], metadata["name"]), but_uid=None if is_gone else metadata["uid"])
+        self.tail.end(ObjectRef.of(change.manifest), but_uid=None if is_gone else metadata["uid"])
 
     def drain(self) -> None:
         """The process is about to stop: end all, admit no more."""
@@ -280,7 +281,7 @@ class EventStream(Response):
                 await follower.close()
 
     async def _chunks(self, follower: Follower, send: Send) -> None:
-        said = None if self._has_cursor else await self._wanted.cursor(follower.mark)
+        said = None if self._has_cursor else await self._wanted.cursor_text(follower.cursor)
         await _say(send, f"retry: {RETRY_MS}\n" + (f"id: {said}\n\n" if said else "\n"))
         while True:
             try:
@@ -289,13 +290,13 @@ class EventStream(Response):
             except TimeoutError:
                 now = said
                 with suppress(Unavailable):  # nobody can tell what the reader may see
-                    now = await self._wanted.cursor(follower.mark)
+                    now = await self._wanted.cursor_text(follower.cursor)
                 await _say(send, ":\n\n" if now == said else f"id: {now}\n\n")
                 said = now
                 continue
             if told := await self._wanted.of(taken):
                 await _say(send, "".join(map(sse, told)))
-                said = told[-1].cursor
+                said = told[-1].cursor_text
             await asyncio.sleep(0)
 
 
@@ -309,7 +310,7 @@ def end_message(end: KomputerError) -> str:
 def sse(told: Delivery) -> str:
     """One event as a browser's `EventSource` reads it; a gap has a name of its own."""
     name = f"event: {GAP}\n" if told.type == GAP else ""
-    return f"id: {told.cursor}\n{name}data: {told.text}\n\n"
+    return f"id: {told.cursor_text}\n{name}data: {told.text}\n\n"
 
 
 async def _say(send: Send, text: str) -> None:

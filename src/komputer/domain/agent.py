@@ -1,10 +1,8 @@
-"""KomputerAgent: what a person asks for, what the operator saw, and which task is wanted now."""
+"""KomputerAgent: the specification that people and the API write, and the status that the operator writes."""
 
 import hashlib
 import re
-from collections.abc import Collection
-from enum import Enum
-from typing import Annotated, ClassVar, Final, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -15,8 +13,12 @@ INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
 """Below what etcd takes for an object (1.5 MiB), with room for the manifest's and a task's text and the prompts."""
 PROMPT_LIMIT_BYTES = 128 * 1024
 
+EMPTY: Final[tuple[Any, ...]] = (None, "", [], 0)
+"""Values of a setting that mean its default."""
 Role = Literal["manager", "worker"]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
+TURNS_LIMIT: Final = 1_000_000
+"""The largest `maxTurns`. A guess: far above what a task takes."""
 TOOL_NAME: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$"
 ToolName = Annotated[str, Field(pattern=TOOL_NAME, max_length=400)]
@@ -41,7 +43,7 @@ Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_
 
 
 def digest_of(instructions: str) -> str:
-    """32 hex digits that stand for a manifest's instructions."""
+    """Return 32 hex digits that stand for a manifest's instructions."""
     return hashlib.sha256(instructions.encode()).hexdigest()[:32]
 
 
@@ -87,31 +89,26 @@ class Storage(WireModel):
     ] = None
 
 
-class AgentSpec(WireModel):
-    """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
+class AgentTaskSettings(WireModel):
+    """The settings of an agent's tasks, all of them optional. A setting is declared here and nowhere else.
 
-    instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
-    template_ref: Annotated[
-        str,
-        Field(description="Template of the agent's pods: one of the namespace, else a cluster template."),
-    ] = names.DEFAULT_TEMPLATE
-    model: Annotated[Model, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
-        names.DEFAULT_MODEL
+    Everything that carries settings inherits from this class, so that a new field is part of the resource definition
+    (`AgentSpec`), of the request and response bodies of the REST API, of the assignment that a runtime receives
+    (`protocol.wire.TaskSettings`), of what managers pass on to their agents, and of the generated reference pages. The
+    runtime acts on it in `runtime/claude/options.py`. Subclasses override a field only to narrow its type or to give it
+    a default.
+
+    An empty value (None, "", [] or 0) always means the default, so that a client can clear a setting.
+    """
+
+    model: Annotated[Model | None, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
+        None
     )
-    role: Annotated[Role, Field(description="A manager may have agents of its own; a worker has none.")] = "manager"
-    internal_system_prompt: Annotated[
-        str | None, Field(description="For older manifests. Not used: the platform composes the prompt of the role.")
-    ] = None
+    role: Annotated[Role | None, Field(description="A manager may have agents of its own; a worker has none.")] = None
     system_prompt: Annotated[
         str | None,
         Field(max_length=PROMPT_LIMIT_BYTES, description="Text that is put before the built-in prompt of the role."),
     ] = None
-    secrets: Annotated[
-        list[str] | None,
-        Field(max_length=64, description="Names of Secrets of this namespace; SECRET_<NAME>_<KEY> for the tools."),
-    ] = None
-    skills: Annotated[list[str] | None, Field(description="Names of skills. No effect yet.")] = None
-    memories: Annotated[list[str] | None, Field(description="Names of memories. No effect yet.")] = None
     connectors: Annotated[
         list[str] | None, Field(max_length=64, description="Names of KomputerConnectors of this namespace.")
     ] = None
@@ -126,6 +123,47 @@ class AgentSpec(WireModel):
         Field(max_length=256, description="Tools that the agent does not have; wins over allowedTools."),
     ] = None
     effort: Annotated[Effort | None, Field(description="How much the model thinks.")] = None
+    max_turns: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=TURNS_LIMIT,
+            description="Turns that the model may take before the task ends with the error max_turns. Counted again "
+            "for each message to the task, and after a crash. Without it or 0: no limit.",
+            json_schema_extra={"format": "int32"},
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that have a value, by their names on the wire."""
+        return {
+            info.alias or name: value
+            for name, info in AgentTaskSettings.model_fields.items()
+            if (value := getattr(self, name)) not in EMPTY
+        }
+
+
+class AgentSpec(AgentTaskSettings):
+    """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
+
+    instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
+    template_ref: Annotated[
+        str,
+        Field(description="Template of the agent's pods: one of the namespace, else a cluster template."),
+    ] = names.DEFAULT_TEMPLATE
+    model: Annotated[Model, Field(description="Name of the Claude model that works on the agent's tasks.")] = (
+        names.DEFAULT_MODEL
+    )
+    role: Annotated[Role, Field(description="A manager may have agents of its own; a worker has none.")] = "manager"
+    internal_system_prompt: Annotated[
+        str | None, Field(description="For older manifests. Not used: the platform composes the prompt of the role.")
+    ] = None
+    secrets: Annotated[
+        list[str] | None,
+        Field(max_length=64, description="Names of Secrets of this namespace; SECRET_<NAME>_<KEY> for the tools."),
+    ] = None
+    skills: Annotated[list[str] | None, Field(description="Names of skills. No effect yet.")] = None
+    memories: Annotated[list[str] | None, Field(description="Names of memories. No effect yet.")] = None
     lifecycle: Annotated[
         Literal["", "Sleep", "AutoDelete", "Archive"] | None,
         Field(
@@ -264,66 +302,6 @@ class Agent(Resource):
 
     spec: AgentSpec
     status: AgentStatus = Field(default_factory=AgentStatus)
-
-
-class WantedTask(NamedTuple):
-    """A task that is to be run now."""
-
-    id: str
-    instructions: str
-    kind: TaskKind | None = None
-
-
-class Unrecorded(Enum):
-    """The manifest's task has no id yet: the operator will give it one. The agent counts as busy meanwhile."""
-
-    YES = "unrecorded"
-
-
-def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) -> WantedTask | Unrecorded | None:
-    """Which task is to be run now, or None.
-
-    `ended` are ids of tasks that the log says have ended; those that the status names are added here. The API's task
-    is wanted until it has ended, whatever the manifest says meanwhile (rule `sticky`); then the manifest's, unless
-    that has ended or the API's task covers it.
-    """
-    over = {*ended, *status.ended_tasks}
-    task, recorded = spec.task, status.manifest_task
-    if task and task.id not in over:
-        return WantedTask(task.id, task.instructions, task.kind)
-    if recorded is None or recorded.digest != digest_of(spec.instructions):
-        return Unrecorded.YES
-    if task and recorded.id in (task.id, task.covers.manifest_task_id):
-        return None
-    return None if recorded.id in over else WantedTask(recorded.id, spec.instructions)
-
-
-def may_start(spec: AgentSpec, status: AgentStatus, task_id: str) -> bool:
-    """Whether an agent's runtime may begin this task now: it is the one that is wanted."""
-    task = wanted(spec, status)
-    return isinstance(task, WantedTask) and task.id == task_id
-
-
-class LiveTask(NamedTuple):
-    """What the log's live hash says of the newest task that it saw."""
-
-    id: str | None
-    has_ended: bool
-
-
-def is_idle(spec: AgentSpec, status: AgentStatus, live: LiveTask) -> bool:
-    """Whether a new task may be assigned: nothing is wanted, and the log shows no open task (rule `open`)."""
-    if live.id and not live.has_ended and live.id not in status.ended_tasks:
-        return False
-    return wanted(spec, status, [live.id] if live.id and live.has_ended else []) is None
-
-
-def tasks_named(spec: AgentSpec, status: AgentStatus) -> set[str]:
-    """Ids that spec and status name: these are never dropped from `status.endedTasks` (rule `memory`)."""
-    found = {spec.cancel_task_id, status.manifest_task and status.manifest_task.id}
-    if spec.task:
-        found |= {spec.task.id, spec.task.covers.manifest_task_id}
-    return {name for name in found if name}
 
 
 NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "storage")

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from komputer.domain import names
+from komputer.domain.ref import ObjectRef
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -128,9 +129,14 @@ class Resource(WireModel):
                 left_out += [".".join(map(str, place)) for place in gone]
 
     @property
+    def ref(self) -> ObjectRef:
+        """Namespace and name."""
+        return ObjectRef(self.metadata.namespace or "", self.metadata.name)
+
+    @property
     def key(self) -> str:
-        """`namespace/name`, as logs and Redis keys write it."""
-        return f"{self.metadata.namespace}/{self.metadata.name}"
+        """`namespace/name`, as logs write it."""
+        return str(self.ref)
 
     @property
     def is_terminating(self) -> bool:

@@ -19,6 +19,7 @@ from komputer.domain.base import (
     fields_of,
     texts_in,
 )
+from komputer.domain.ref import ObjectRef
 
 AuthType = Literal["token", "oauth", "header", "none"]
 DEFAULT_KEY: Final = "token"
@@ -143,16 +144,16 @@ def may_be_set(header: str) -> bool:
     return re.fullmatch(HEADER, header) is not None and name not in _HEADERS_OF_OURS and not name.startswith("mcp-")
 
 
-def attached(agents: Iterable[Manifest]) -> dict[tuple[str, str], list[str]]:
-    """For each connector, by namespace and name, the agents whose spec names it, in order."""
-    found: dict[tuple[str, str], list[str]] = {}
+def attached(agents: Iterable[Manifest]) -> dict[ObjectRef, list[str]]:
+    """For each connector the names of the agents whose spec names it, in order."""
+    found: dict[ObjectRef, list[str]] = {}
     for agent in agents:
         metadata = agent["metadata"]
         if metadata.get("deletionTimestamp"):
             continue
         for name in dict.fromkeys(texts_in(fields_of(agent, "spec").get("connectors"))):
-            found.setdefault((metadata["namespace"], name), []).append(metadata["name"])
-    return {place: sorted(who) for place, who in found.items()}
+            found.setdefault(ObjectRef(metadata["namespace"], name), []).append(metadata["name"])
+    return {ref: sorted(who) for ref, who in found.items()}
 
 
 def missing(wanted: Iterable[str], there: Mapping[str, Connector | None]) -> list[str]:

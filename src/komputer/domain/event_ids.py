@@ -53,7 +53,7 @@ class Position(NamedTuple):
     is_id: bool
 
 
-def cursor(text: str) -> Position:
+def parse_position(text: str) -> Position:
     """From an event id or an RFC 3339 time of any precision and offset. A blank before the offset is a `+` that was not
     escaped in a query. Raises `Invalid` (`invalid_cursor`)."""
     if _ID.fullmatch(text):

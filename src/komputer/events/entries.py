@@ -10,8 +10,10 @@ from typing import Any, Final, NamedTuple, get_args
 
 import orjson
 
-from komputer.domain.agent import LiveTask, Outcome, TaskStatus
+from komputer.domain.agent import Outcome, TaskStatus
 from komputer.domain.event_ids import id_of, micros_of, timestamp_of
+from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import ENDS, NO_LOGGED_TASK, LoggedTask, status_of_running
 from komputer.events import schema
 from komputer.protocol.wire import AppendResult
 
@@ -37,6 +39,10 @@ class LogKey:
     namespace: str
     name: str
     uid: str
+
+    @property
+    def ref(self) -> ObjectRef:
+        return ObjectRef(self.namespace, self.name)
 
 
 class Numbered(NamedTuple):
@@ -79,9 +85,14 @@ class Live(NamedTuple):
     """Up to where the log reaches; it grows with each event, also from one agent of the name to the next."""
 
     @property
-    def task(self) -> LiveTask:
-        """As `is_idle` wants it."""
-        return LiveTask(self.task_id, self.has_ended)
+    def task(self) -> LoggedTask:
+        """The newest task, for the decisions of `domain.tasks`."""
+        return LoggedTask(self.task_id, self.has_ended)
+
+
+def task_of(live: Live | None, uid: str) -> LoggedTask:
+    """Return the newest task of the agent with this uid. The log of an earlier agent of that name counts as none."""
+    return NO_LOGGED_TASK if live is None or live.uid != uid else live.task
 
 
 class Page(NamedTuple):
@@ -216,28 +227,16 @@ def fields_of(
     """What the script is told of an event, in the order in which it reads them."""
     kind, payload = schema.to_wire(event)
     role = "start" if isinstance(event, schema.TaskStarted) else "end" if isinstance(event, schema.End) else ""
-    status, outcome = _standing(event)
+    if meaning := ENDS.get(kind):
+        status, outcome = meaning.task_status, str(meaning.outcome)
+    else:
+        status, outcome = status_of_running(event.kind if isinstance(event, schema.TaskStarted) else None), ""
     return [
         *(seq, role, event.task_id, kind, "" if generation is None else generation),
         *(orjson.dumps(payload), schema.line(event) or "", status, outcome),
         getattr(event, "session_id", None) or "",
         "" if acked_message_id is None else micros_of(acked_message_id),
     ]
-
-
-def _standing(event: schema.Event) -> tuple[TaskStatus, Outcome | str]:
-    """`taskStatus` and outcome after this event."""
-    match event:
-        case schema.TaskCompleted():
-            return "Complete", "completed"
-        case schema.TaskCancelled():
-            return "Complete", "cancelled"
-        case schema.TaskFailed():
-            return "Error", "error"
-        case schema.TaskStarted(kind="compact"):
-            return "Compacting", ""
-        case _:
-            return "InProgress", ""
 
 
 def live_of(row: Sequence[bytes | None]) -> Live:

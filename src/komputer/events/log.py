@@ -15,8 +15,8 @@ import orjson
 import structlog
 
 from komputer.domain.errors import Conflict, Invalid
-from komputer.domain.event_ids import cursor, micros_of, timestamp_of
-from komputer.domain.ref import Place
+from komputer.domain.event_ids import micros_of, parse_position, timestamp_of
+from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import (
     LIVE_FIELDS,
@@ -36,7 +36,14 @@ from komputer.events.entries import (
     texts_of,
     to_json,
 )
-from komputer.events.follow.notifier import EVERYTHING, LENGTH, Rings, is_place, listen, rings_since
+from komputer.events.follow.notifier import (
+    EVERYTHING,
+    LENGTH,
+    NotificationBatch,
+    listen,
+    names_an_agent,
+    read_notifications,
+)
 from komputer.events.reading import NOBODYS, PAGE_BYTES, LogReader, OnLive, Read, above, message_of
 from komputer.events.scripts import APPEND
 from komputer.protocol.wire import AppendResult, Pulse, Welcome
@@ -189,7 +196,7 @@ class Log:
         found: list[LogEntry] = []
         low = f"({after}" if after else _OLDEST
         while True:
-            read = await self._reader.range("-messages", (key.namespace, key.name), low, _NEWEST, MESSAGES_AT_ONCE)
+            read = await self._reader.range("-messages", key.ref, low, _NEWEST, MESSAGES_AT_ONCE)
             if read.state.uid != key.uid or read.state.open is None:
                 return []
             found += [
@@ -211,30 +218,30 @@ class Log:
         it is never older than they are. It must not block."""
         self._reader.on_live.append(callback)
 
-    def saw(self, place: Place, held: Sequence[bytes | None]) -> State:
-        """The values of `READ_FIELDS` were read together with events of `place`."""
-        return self._reader.saw(place, held)
+    def saw(self, ref: ObjectRef, held: Sequence[bytes | None]) -> State:
+        """The values of `READ_FIELDS` were read together with events of `ref`."""
+        return self._reader.saw(ref, held)
 
     async def live(self, namespace: str, name: str) -> Live | None:
         """Compare `uid` with the agent's: a re-created agent's log is not its own before its first hello. Raises
         `Unavailable` (`log_damaged`) where the key is not ours."""
-        key = self._name("-live", namespace, name)
+        key = self._reader.name("-live", ObjectRef(namespace, name))
         row = await self._server.translated(lambda: self._server.redis.hmget(key, LIVE_FIELDS))
         return live_of(row) if row[0] is not None else None
 
-    async def live_many(self, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Live]:
+    async def live_many(self, refs: Iterable[ObjectRef]) -> dict[ObjectRef, Live]:
         """Of those that have a log, in one round trip. One that cannot be read counts as none."""
-        wanted = list(keys)
+        wanted = list(refs)
         async with self._server.redis.pipeline(transaction=False) as pipe:
-            for namespace, name in wanted:
-                pipe.hmget(self._name("-live", namespace, name), LIVE_FIELDS)
+            for ref in wanted:
+                pipe.hmget(self._reader.name("-live", ref), LIVE_FIELDS)
             rows = await self._server.translated(lambda: pipe.execute(raise_on_error=False))
-        found: dict[tuple[str, str], Live] = {}
-        for key, row in zip(wanted, rows, strict=True):
+        found: dict[ObjectRef, Live] = {}
+        for ref, row in zip(wanted, rows, strict=True):
             if is_damaged(row):
-                logger.warning("live state could not be read", agent="/".join(key), error=str(row))
+                logger.warning("live state could not be read", agent=str(ref), error=str(row))
             elif row[0] is not None:
-                found[key] = live_of(row)
+                found[ref] = live_of(row)
         return found
 
     async def page(
@@ -256,10 +263,10 @@ class Log:
         read on until the limit is full. With `uid`, another uid's log counts as none. Of more than `PAGE_BYTES` those
         that are farthest from the cursor are left out (`is_cut`).
         """
-        low, high, middle = (cursor(text) if text is not None else None for text in (after, before, around))
+        low, high, middle = (parse_position(text) if text is not None else None for text in (after, before, around))
         if middle and (low or high):
             raise Invalid("around cannot be combined with after or before", code="invalid_cursor", field="around")
-        stream = ((namespace, name), uid, types)
+        stream = (ObjectRef(namespace, name), uid, types)
         if middle:
             half = limit // 2
             older = (
@@ -275,7 +282,7 @@ class Log:
             read = await self._reader.before(*stream, limit, PAGE_BYTES, high=high.high if high else None)
         rows, state = read.rows, read.state
         gap = bool(low and is_gone(state, low.low + 1, low.is_id))
-        gap = gap or any(is_gone(state, place.high, place.is_id) for place in (middle, high) if place and not low)
+        gap = gap or any(is_gone(state, at.high, at.is_id) for at in (middle, high) if at and not low)
         entries = [to_json(namespace, name, *row) for row in rows]
         return Page(entries, gap, rows[-1].id if rows else None, read.has_more and len(rows) < limit)
 
@@ -283,44 +290,44 @@ class Log:
         """Ends that are not accounted yet, oldest first, at most `ENDS_AT_ONCE`. Retention does not reach them; only
         `trim_ends` does. The payload of one that cannot be read is empty."""
         low = above(micros_of(last_event_id)) if last_event_id else _OLDEST
-        read = await self._reader.range("-ends", (key.namespace, key.name), low, _NEWEST, ENDS_AT_ONCE)
+        read = await self._reader.range("-ends", key.ref, low, _NEWEST, ENDS_AT_ONCE)
         if read.state.uid != key.uid:
             return []
         return [LogEntry(row.id, row.type, timestamp_of(row.id), orjson.loads(row.payload)) for row in read.rows]
 
-    async def state(self, place: Place) -> State:
+    async def state(self, ref: ObjectRef) -> State:
         """Whose log it is, and up to where it reaches."""
-        live = self._name("-live", *place)
-        return self.saw(place, await self._server.translated(lambda: self._server.redis.hmget(live, READ_FIELDS)))
+        live = self._reader.name("-live", ref)
+        return self.saw(ref, await self._server.translated(lambda: self._server.redis.hmget(live, READ_FIELDS)))
 
-    async def since(self, wanted: Mapping[Place, int], count: int, room: int = PAGE_BYTES) -> dict[Place, Read]:
+    async def since(self, wanted: Mapping[ObjectRef, int], count: int, room: int = PAGE_BYTES) -> dict[ObjectRef, Read]:
         """Of each log its first `count` events above that many microseconds, at most `room` bytes of each or one
         event, in one round trip. What cannot be read counts as no log where several are asked for."""
         return await self._reader.since(wanted, count, room)
 
-    async def rings(self, after: str | None) -> Rings:
+    async def notified_since(self, after: str | None) -> NotificationBatch:
         """What rang after the ring `after`."""
-        bell = self._prefix + "-bell"
-        return await self._server.translated(lambda: rings_since(self._server.redis, bell, after))
+        name = self._prefix + "-bell"
+        return await self._server.translated(lambda: read_notifications(self._server.redis, name, after))
 
-    async def places(self) -> frozenset[Place]:
+    async def refs(self) -> frozenset[ObjectRef]:
         """Of every log there is."""
         found = await self._server.translated(self._all)
-        return frozenset((namespace, name) for namespace, name, _ in found)
+        return frozenset(ObjectRef(namespace, name) for namespace, name, _ in found)
 
-    def stream_and_live(self, place: Place) -> tuple[str, str]:
+    def stream_and_live(self, ref: ObjectRef) -> tuple[str, str]:
         """The keys of an agent's events and of its live hash."""
-        return self._name("", *place), self._name("-live", *place)
+        return self._reader.name("", ref), self._reader.name("-live", ref)
 
-    async def ring(self, place: Place) -> None:
+    async def notify(self, ref: ObjectRef) -> None:
         """Something of this log is to be looked at again."""
-        ring = {"k": "/".join(place)}
+        fields = {"k": str(ref)}
         await self._server.translated(
-            lambda: self._server.redis.xadd(self._prefix + "-bell", ring, maxlen=LENGTH, approximate=True)
+            lambda: self._server.redis.xadd(self._prefix + "-bell", fields, maxlen=LENGTH, approximate=True)
         )
 
-    def bell(self) -> AsyncIterator[frozenset[tuple[str, str]]]:
-        """`(namespace, name)` of the logs that changed since the last item. An empty set says that any may have: it
+    def notifications(self) -> AsyncIterator[frozenset[ObjectRef]]:
+        """The agents whose logs changed since the last item. An empty set says that any may have: it
         comes first, and after each time that the server was away. Never ends, never raises."""
         return listen(self._server.address, self._prefix + "-bell")
 
@@ -359,7 +366,7 @@ class Log:
                 uids = await pipe.execute(raise_on_error=False)
             for name, uid in zip(fresh, uids, strict=True):
                 namespace, _, agent = name.decode(errors="replace")[len(start) :].partition(":")
-                if not is_place((namespace, agent)) or is_damaged(uid):
+                if not names_an_agent(ObjectRef(namespace, agent)) or is_damaged(uid):
                     logger.warning("a key of the event log is not ours", key=repr(name))
                 elif uid is not None:
                     found.append((namespace, agent, uid.decode(errors="replace")))
@@ -367,16 +374,13 @@ class Log:
                 return found
 
     # ---- inside ----------------------------------------------------------------------------------------------------
-    def _name(self, kind: str, namespace: str, name: str) -> str:
-        return self._reader.name(kind, (namespace, name))
-
     async def _call(
         self, op: str, key: LogKey, floor: str | None, *args: str | bytes | int, durable: bool = False
     ) -> Any:
         kinds = ("-live", "", "-ends", "-started", "-ended", "-terms", "-messages")
-        keys = [self._name(kind, key.namespace, key.name) for kind in kinds]
+        keys = [self._reader.name(kind, key.ref) for kind in kinds]
         shared = [f"{self._prefix}-bell", f"{self._prefix}-dead"]
         lowest = micros_of(floor) if floor else 0
-        head: list[str | bytes | int] = [op, key.uid, f"{key.namespace}/{key.name}", lowest]
+        head: list[str | bytes | int] = [op, key.uid, str(key.ref), lowest]
         head += [self._retention, self._retention_bytes, self._expiry_s]
         return await self._server.run(APPEND, keys + shared, [*head, *args], durable=durable)

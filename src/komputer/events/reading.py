@@ -7,7 +7,7 @@ import orjson
 import structlog
 
 from komputer.domain.event_ids import id_of, timestamp_of
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.entries import (
     LIVE_FIELDS,
     READ_FIELDS,
@@ -35,7 +35,7 @@ _OLDEST: Final = "-"
 
 logger = structlog.get_logger(__name__)
 
-OnLive = Callable[[Place, Live | None], None]
+OnLive = Callable[[ObjectRef, Live | None], None]
 
 
 class Read(NamedTuple):
@@ -55,41 +55,41 @@ class LogReader:
         self._server = server
         self._prefix = prefix
         self.on_live: list[OnLive] = []
-        self._sizes: dict[Place, int] = {}
+        self._sizes: dict[ObjectRef, int] = {}
         """Bytes that a log held when it was read last."""
 
-    def name(self, kind: str, place: Place) -> str:
-        """A key of the agent at `place`."""
-        return f"{self._prefix}{kind}:{place[0]}:{place[1]}"
+    def name(self, kind: str, ref: ObjectRef) -> str:
+        """A key of the agent at `ref`."""
+        return f"{self._prefix}{kind}:{ref.namespace}:{ref.name}"
 
-    def saw(self, place: Place, held: Sequence[bytes | None]) -> State:
+    def saw(self, ref: ObjectRef, held: Sequence[bytes | None]) -> State:
         """The values of `READ_FIELDS` were read."""
         if (size := bytes_of(held)) is not None:
             if len(self._sizes) >= SIZES_KEPT:
                 self._sizes.clear()
-            self._sizes[place] = size
+            self._sizes[ref] = size
         if self.on_live:
             live = live_of(held[: len(LIVE_FIELDS)]) if held[0] is not None else None
             for callback in self.on_live:
-                callback(place, live)
+                callback(ref, live)
         return state_of(held)
 
-    async def since(self, wanted: Mapping[Place, int], count: int, room: int) -> dict[Place, Read]:
+    async def since(self, wanted: Mapping[ObjectRef, int], count: int, room: int) -> dict[ObjectRef, Read]:
         """See `Log.since`."""
-        calls = [_StreamRead("", place, "XRANGE", above(low), _NEWEST, count, room) for place, low in wanted.items()]
+        calls = [_StreamRead("", ref, "XRANGE", above(low), _NEWEST, count, room) for ref, low in wanted.items()]
         answers = await self._answers(calls) if calls else []
-        return {call.place: self._read(call, answer, is_only=len(calls) == 1) for call, answer in answers}
+        return {call.ref: self._read(call, answer, is_only=len(calls) == 1) for call, answer in answers}
 
     async def before(
-        self, place: Place, uid: str | None, types: Collection[str] | None, limit: int, room: int, *, high: int | None
+        self, ref: ObjectRef, uid: str | None, types: Collection[str] | None, limit: int, room: int, *, high: int | None
     ) -> Read:
         below = _NEWEST if high is None else f"({id_of(max(1, high))}"
-        read = await self._filtered(place, uid, types, limit, room, _OLDEST, below, newest_first=True)
+        read = await self._filtered(ref, uid, types, limit, room, _OLDEST, below, newest_first=True)
         return read._replace(rows=read.rows[::-1])
 
     async def after(
         self,
-        place: Place,
+        ref: ObjectRef,
         uid: str | None,
         types: Collection[str] | None,
         limit: int,
@@ -100,11 +100,11 @@ class LogReader:
     ) -> Read:
         first = above(low) if low >= 0 else _OLDEST
         below = _NEWEST if high is None else f"({id_of(max(1, high))}"
-        return await self._filtered(place, uid, types, limit, room, first, below, newest_first=False)
+        return await self._filtered(ref, uid, types, limit, room, first, below, newest_first=False)
 
     async def _filtered(
         self,
-        place: Place,
+        ref: ObjectRef,
         uid: str | None,
         types: Collection[str] | None,
         limit: int,
@@ -118,7 +118,7 @@ class LogReader:
         chunk = limit if types is None else min(1000, max(200, 4 * limit))
         found: list[EventRow] = []
         while True:
-            read = await self.range("", place, low, high, chunk, room, newest_first=newest_first)
+            read = await self.range("", ref, low, high, chunk, room, newest_first=newest_first)
             if uid is not None and read.state.uid != uid:
                 return Read([], NOBODYS)
             if types is None:
@@ -137,7 +137,7 @@ class LogReader:
     async def range(
         self,
         kind: str,
-        place: Place,
+        ref: ObjectRef,
         low: str,
         high: str,
         count: int,
@@ -147,7 +147,7 @@ class LogReader:
     ) -> Read:
         """Entries and whose they are, of one moment. Raises `Unavailable` (`log_damaged`) where they cannot be read."""
         command, first, last = ("XREVRANGE", high, low) if newest_first else ("XRANGE", low, high)
-        ((call, answer),) = await self._answers([_StreamRead(kind, place, command, first, last, count, room)])
+        ((call, answer),) = await self._answers([_StreamRead(kind, ref, command, first, last, count, room)])
         return self._read(call, answer, is_only=True)
 
     async def _answers(self, calls: Sequence["_StreamRead"]) -> list[tuple["_StreamRead", Any]]:
@@ -155,7 +155,7 @@ class LogReader:
         is asked only where they might answer too much: of a stream that is large, or that was not read before. A log
         that grew since then is read by the plain commands once more: all that retention leaves of it, at most."""
         size = sum(
-            min(call.limit * EVENT_LIMIT_BYTES, self._sizes.get(call.place, UNKNOWN) if call.kind == "" else UNKNOWN)
+            min(call.limit * EVENT_LIMIT_BYTES, self._sizes.get(call.ref, UNKNOWN) if call.kind == "" else UNKNOWN)
             for call in calls
         )
         if size <= PAGE_BYTES:
@@ -165,7 +165,7 @@ class LogReader:
                 READ,
                 [
                     (
-                        [self.name("-live", call.place), self.name(call.kind, call.place)],
+                        [self.name("-live", call.ref), self.name(call.kind, call.ref)],
                         [*(call.command, call.first, call.last, call.limit, call.room), *READ_FIELDS],
                     )
                     for call in calls
@@ -176,16 +176,16 @@ class LogReader:
     async def _plain(self, calls: Sequence["_StreamRead"]) -> list[Any]:
         async with self._server.redis.pipeline(transaction=True) as pipe:
             for call in calls:
-                pipe.hmget(self.name("-live", call.place), READ_FIELDS)
+                pipe.hmget(self.name("-live", call.ref), READ_FIELDS)
                 # As bytes: of a command that it knows by name redis-py makes a dict of each entry's fields.
-                stream = self.name(call.kind, call.place)
+                stream = self.name(call.kind, call.ref)
                 pipe.execute_command(call.command.encode(), stream, call.first, call.last, b"COUNT", call.limit)
             found = await self._server.translated(lambda: pipe.execute(raise_on_error=False))
         answers: list[Any] = []
         for call, held, entries in zip(calls, found[::2], found[1::2], strict=True):
             if is_damaged(held) or is_damaged(entries):
                 broken = "-live" if isinstance(held, Exception) else call.kind
-                answers.append([[], [], 0, self.name(broken, call.place).encode()])
+                answers.append([[], [], 0, self.name(broken, call.ref).encode()])
             else:
                 answers.append([held, entries, len(entries) == call.limit, b""])
         return answers
@@ -196,9 +196,9 @@ class LogReader:
             key = broken.decode(errors="replace")
             if is_only:
                 raise damaged(key)
-            logger.warning("a log could not be read", agent="/".join(call.place), key=key)
+            logger.warning("a log could not be read", agent=str(call.ref), key=key)
             return Read([], NOBODYS)
-        state, rows, room = self.saw(call.place, held), rows_of(entries), call.room
+        state, rows, room = self.saw(call.ref, held), rows_of(entries), call.room
         for n, row in enumerate(rows):
             room -= len(row.payload)
             if n and room < 0:
@@ -210,7 +210,7 @@ class _StreamRead(NamedTuple):
     """One range of a stream, at most `limit` entries and `room` bytes of it."""
 
     kind: str
-    place: Place
+    ref: ObjectRef
     command: str
     first: str
     last: str

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from komputer.domain import money
 from komputer.domain.errors import Invalid
+from komputer.domain.tasks import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT
 from komputer.http.validation import explain
 
 TEXT_LIMIT: Final = 16_384
@@ -21,11 +22,6 @@ LINE_LIMIT: Final = 200
 
 DEPTH_LIMIT: Final = 64
 """Levels of a JSON structure in an event; what lies deeper is cut. Parsers of clients give up from about 100 on."""
-TOKENS_LIMIT: Final = 10**12
-"""Of one task: more than a task can use in years."""
-TURNS_LIMIT: Final = 10**9
-MILLISECONDS_LIMIT: Final = 10 * 366 * 24 * 3600 * 1000
-"""Ten years."""
 
 
 def _whole(value: Any) -> Any:
@@ -52,13 +48,6 @@ def _plain(value: Any, depth: int = 0) -> Any:
             return str(value)
         case _:
             return value
-
-
-def plausible(value: object, limit: int) -> int:
-    """Of a count, from wherever it comes: 0 for what is none or negative, at most `limit`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        return 0
-    return int(value) if value <= limit else limit
 
 
 def _exact(value: float) -> float:
@@ -198,7 +187,6 @@ Event = (
     | TaskCancelled
     | TaskFailed
 )
-END_TYPES: Final = frozenset({"task_completed", "task_cancelled", "error"})
 
 _ADAPTER: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 TYPES: Final = frozenset(

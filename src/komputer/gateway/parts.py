@@ -68,7 +68,7 @@ class Parts:
 
     @classmethod
     def build(cls, settings: GatewaySettings, cluster: Cluster, log: Log) -> "Parts":
-        notifier = Notifier(log.bell())
+        notifier = Notifier(log.notifications())
         caches = Caches(settings, cluster)
         identity = Identity(settings, cluster, caches.agents, caches.pods)
         access = Access(identity, OpenTasks(log))

@@ -1,7 +1,7 @@
 """Metrics of agents' tasks. They are counted when the log accepts an event, so each event counts once for all
 gateways."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -9,18 +9,14 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily
 
 from komputer.domain import money
+from komputer.domain.agent import Outcome
+from komputer.domain.tasks import ENDS, usage_of
 from komputer.events import schema
 from komputer.protocol import wire
 
 TASK_SECONDS = tuple(float(2**n) for n in range(12))
 TOOL_SECONDS = tuple(0.1 * 2**n for n in range(12))
-OUTCOMES = {schema.TaskCompleted: "completed", schema.TaskCancelled: "cancelled", schema.TaskFailed: "errored"}
-TOKENS = {
-    "input": "input_tokens",
-    "output": "output_tokens",
-    "cache_read": "cache_read_input_tokens",
-    "cache_creation": "cache_creation_input_tokens",
-}
+OUTCOME_LABELS: Final[Mapping[Outcome, str]] = {"completed": "completed", "cancelled": "cancelled", "error": "errored"}
 MODELS_OF_A_NAMESPACE: Final = 32
 """How many models of a namespace have labels of their own: a manager may give its agents any model. A guess."""
 OTHER: Final = "other"
@@ -87,12 +83,7 @@ class TaskMetrics:
                 self._tools.labels(namespace, tool, outcome, "").inc()
                 self._tool_seconds.labels(namespace, tool, "").observe(event.duration_ms / 1000)
             case schema.TaskCompleted() | schema.TaskCancelled() | schema.TaskFailed():
-                self._tasks.labels(namespace, model, "", OUTCOMES[type(event)]).inc()
-                self._costs[namespace, model] = money.added(
-                    self._costs.get((namespace, model), Decimal(0)), money.amount(event.cost_usd)
-                )
-                if isinstance(event, schema.TaskCompleted):
-                    self._completed(namespace, model, event)
+                self._ended(namespace, model, event)
             case _:
                 pass
 
@@ -103,8 +94,13 @@ class TaskMetrics:
             known.add(model)
         return model if model in known else OTHER
 
-    def _completed(self, namespace: str, model: str, event: schema.TaskCompleted) -> None:
-        self._seconds.labels(namespace, model, "").observe(event.duration_ms / 1000)
-        for kind, field in TOKENS.items():
-            if count := schema.plausible(event.usage.get(field), schema.TOKENS_LIMIT):
-                self._tokens.labels(namespace, model, "", kind).inc(count)
+    def _ended(self, namespace: str, model: str, event: schema.End) -> None:
+        kind, payload = schema.to_wire(event)
+        usage = usage_of(payload)
+        self._tasks.labels(namespace, model, "", OUTCOME_LABELS[ENDS[kind].outcome]).inc()
+        self._costs[namespace, model] = money.added(self._costs.get((namespace, model), Decimal(0)), usage.cost_usd)
+        if usage.duration_ms is not None:
+            self._seconds.labels(namespace, model, "").observe(usage.duration_ms / 1000)
+        for token_kind, count in usage.tokens.items():
+            if count:
+                self._tokens.labels(namespace, model, "", token_kind).inc(count)

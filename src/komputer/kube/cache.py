@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from komputer.domain.errors import Invalid, KomputerError, NotFound
+from komputer.domain.ref import ObjectRef
 from komputer.kube.cluster import Cluster
 from komputer.kube.errors import ResourceExpired
 from komputer.kube.kinds import Kind, Manifest
@@ -64,7 +65,7 @@ class Cache:
         self._strip = strip
         self._scopes = [_Scope(kind, namespace) for namespace in ((None,) if namespaces is None else namespaces)]
         self._store = ObjectStore(namespaces, selects(labels))
-        self._lookups: Lookups[tuple[str, str], Manifest | None] = Lookups(self._look_up)
+        self._lookups: Lookups[ObjectRef, Manifest | None] = Lookups(self._look_up)
         self._unlisted = {scope.namespace for scope in self._scopes}
         self._synced = asyncio.Event()
         self._subscribers: list[Callable[[CacheChange], None]] = []
@@ -108,11 +109,11 @@ class Cache:
         `Cluster.get` raises beside, and `Unavailable` (`too_many_lookups`)."""
         manifest = self.get(namespace, name)
         if manifest is None and self._store.follows(namespace):
-            manifest = await self._lookups.get((namespace, name))
+            manifest = await self._lookups.get(ObjectRef(namespace, name))
         return None if manifest is None or is_terminating(manifest) else manifest
 
-    async def _look_up(self, place: tuple[str, str]) -> Manifest | None:
-        namespace, name = place
+    async def _look_up(self, ref: ObjectRef) -> Manifest | None:
+        namespace, name = ref
         if (known := self.get(namespace, name)) is not None:  # told while the lookup waited
             return known
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,16 @@ IN_FLIGHT: Final = 32
 RETRY_PAUSES_S: Final = (0.1, 0.3)
 RETRY_WITHIN_S: Final = 2.0
 """A read is tried again only while its caller has waited less than this: what hangs is not asked a second time."""
+
+
+_ONE_JSON_TEXT: Final = re.compile(r"[ !#-%'-;=?-\[\]-~]*")
+"""Printable ASCII without the characters that some encoders of JSON escape: quotes, backslashes, `<`, `>` and `&`."""
+
+
+def _has_one_json_text(value: object) -> bool:
+    if isinstance(value, str):
+        return _ONE_JSON_TEXT.fullmatch(value) is not None
+    return value is None or isinstance(value, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +215,14 @@ class Cluster:
         operations: Sequence[dict[str, Any]],
         subresource: str | None = None,
     ) -> Manifest:
-        """Apply `operations` (RFC 6902), all or none. Raises Conflict (`test_failed`) when the object is not as the
-        `test`s among them say."""
+        """Apply `operations` (RFC 6902), all or none. Raises `Conflict` (`test_failed`) if a `test` among them fails.
+
+        Raises `ValueError` for a test of a string that Kubernetes may write in another way than this client. It
+        compares JSON texts, and its own has `\\u003c` for `<`, so that such a test fails for ever.
+        """
+        for operation in operations:
+            if operation["op"] == "test" and not _has_one_json_text(operation["value"]):
+                raise ValueError(f"{operation['path']}: test an id or a number, not a text")
         call = _Request(
             "patch",
             "PATCH",

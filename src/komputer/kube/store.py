@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from komputer.domain.ref import ObjectRef
 from komputer.kube.kinds import Manifest
 
 
@@ -79,7 +80,7 @@ class ObjectStore:
         backup): then the list is right, also where it is older."""
         rewound = version < self._horizon[scope]
         self._horizon[scope] = version
-        listed = {_key(manifest): manifest for manifest in manifests}
+        listed = {ObjectRef.of(manifest): manifest for manifest in manifests}
         uids = {_uid(manifest) for manifest in listed.values()}
         for uid, manifest in list(self._forgotten.items()):
             within = self._scope(manifest) == scope
@@ -87,7 +88,7 @@ class ObjectStore:
                 del self._forgotten[uid]
         changes: list[CacheChange] = []
         for held in self.items(scope):
-            if _key(held) not in listed and (rewound or _version(held) <= version):
+            if ObjectRef.of(held) not in listed and (rewound or _version(held) <= version):
                 changes += self._remove(CacheChange("DELETED", held, held, is_lost=rewound))
         for manifest in listed.values():
             changes += self._take(manifest, even_older=rewound)
@@ -106,7 +107,7 @@ class ObjectStore:
     def forget(self, manifest: Manifest) -> list[CacheChange]:
         """We have deleted the object and the server said that it is gone. It leaves now, and what was said of it before
         does not bring it back. Where it is known to be terminating the watch tells the rest."""
-        held = self.get(*_key(manifest))
+        held = self.get(*ObjectRef.of(manifest))
         known_as = held if held is not None and _uid(held) == _uid(manifest) else None
         scope = self._scope(manifest)
         if scope not in self._horizon or (known_as is not None and is_terminating(known_as)):
@@ -119,12 +120,12 @@ class ObjectStore:
     # Steps
 
     def _take(self, manifest: Manifest, *, even_older: bool = False) -> list[CacheChange]:
-        held = self.get(*_key(manifest))
+        held = self.get(*ObjectRef.of(manifest))
         if _uid(manifest) in self._forgotten and not is_terminating(manifest):
             return []
         if held is None:
             overtaken = any(
-                _key(gone) == _key(manifest) and _version(gone) >= _version(manifest)
+                ObjectRef.of(gone) == ObjectRef.of(manifest) and _version(gone) >= _version(manifest)
                 for gone in self._forgotten.values()
             )
             return [] if overtaken and not even_older else self._set(CacheChange("ADDED", manifest))
@@ -138,20 +139,20 @@ class ObjectStore:
         return [*self._remove(CacheChange("DELETED", held, held)), *self._set(CacheChange("ADDED", manifest))]
 
     def _drop(self, manifest: Manifest) -> list[CacheChange]:
-        held = self.get(*_key(manifest))
+        held = self.get(*ObjectRef.of(manifest))
         # A newer version of a deleted object is one that has left the label selector and come back.
         if held is None or _uid(held) != _uid(manifest) or _version(held) > _version(manifest):
             return []
         return self._remove(CacheChange("DELETED", manifest, held))
 
     def _set(self, change: CacheChange) -> list[CacheChange]:
-        namespace, name = _key(change.manifest)
+        namespace, name = ObjectRef.of(change.manifest)
         self._objects.setdefault(namespace, {})[name] = change.manifest
         self.version += 1
         return [change]
 
     def _remove(self, change: CacheChange) -> list[CacheChange]:
-        namespace, name = _key(change.manifest)
+        namespace, name = ObjectRef.of(change.manifest)
         del self._objects[namespace][name]
         if not self._objects[namespace]:
             del self._objects[namespace]
@@ -159,21 +160,16 @@ class ObjectStore:
         return [change]
 
     def _holds(self, manifest: Manifest) -> bool:
-        held = self.get(*_key(manifest))
+        held = self.get(*ObjectRef.of(manifest))
         return held is not None and _uid(held) == _uid(manifest)
 
     def _scope(self, manifest: Manifest) -> str | None:
-        return None if self._scopes == (None,) else _key(manifest)[0]
+        return None if self._scopes == (None,) else ObjectRef.of(manifest).namespace
 
 
 def is_terminating(manifest: Manifest) -> bool:
     """Whether the object was deleted and is still there, in its grace period or held by a finalizer."""
     return bool(manifest["metadata"].get("deletionTimestamp"))
-
-
-def _key(manifest: Manifest) -> tuple[str, str]:
-    metadata = manifest["metadata"]
-    return metadata.get("namespace") or "", metadata["name"]
 
 
 def _uid(manifest: Manifest) -> str:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from komputer.background import Background
 from komputer.domain import names
 from komputer.domain.connector import attached
+from komputer.domain.ref import ObjectRef
 from komputer.kube import (
     AGENTS,
     CLUSTER_TEMPLATES,
@@ -28,18 +29,6 @@ CHILDREN: Final = (PODS, PVCS, CONFIG_MAPS)
 """Watched by label: of all pods of a cluster we want to see ours only."""
 
 
-class AgentKey(NamedTuple):
-    """Whose turn it is."""
-
-    namespace: str
-    name: str
-
-
-class ConnectorKey(NamedTuple):
-    namespace: str
-    name: str
-
-
 class ClusterState:
     """A cache of each kind that agents are made from and into, in all namespaces (None) or in some. `wake` is called
     with each agent that a change may concern, unless we made it ourselves, and `wake_connector` with each connector."""
@@ -48,8 +37,8 @@ class ClusterState:
         self,
         cluster: Cluster,
         namespaces: Sequence[str] | None,
-        wake: Callable[[AgentKey], None],
-        wake_connector: Callable[[ConnectorKey], None],
+        wake: Callable[[ObjectRef], None],
+        wake_connector: Callable[[ObjectRef], None],
     ) -> None:
         self._wake = wake
         self._wake_connector = wake_connector
@@ -63,7 +52,7 @@ class ClusterState:
             for kind in KINDS
         }
         self._is_own_write = False
-        self._gone: dict[AgentKey, set[str]] = {}
+        self._gone: dict[ObjectRef, set[str]] = {}
         for kind, cache in self._caches.items():
             cache.subscribe(partial(self._changed, kind))
 
@@ -84,18 +73,18 @@ class ClusterState:
     def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         return self._caches[kind].get(namespace, name)
 
-    def agents(self) -> Iterator[AgentKey]:
-        return map(_agent, self._caches[AGENTS].items())
+    def agents(self) -> Iterator[ObjectRef]:
+        return map(ObjectRef.of, self._caches[AGENTS].items())
 
-    def agents_of(self, connector: ConnectorKey) -> list[str]:
+    def agents_of(self, connector: ObjectRef) -> list[str]:
         """The agents that name it, in order."""
         return attached(self._caches[AGENTS].items(connector.namespace)).get(connector, [])
 
-    def gone(self, key: AgentKey) -> frozenset[str]:
+    def gone(self, key: ObjectRef) -> frozenset[str]:
         """Uids of agents of this name that are no more, and whose log was not buried yet."""
         return frozenset(self._gone.get(key, ()))
 
-    def forget_gone(self, key: AgentKey, uid: str) -> None:
+    def forget_gone(self, key: ObjectRef, uid: str) -> None:
         uids = self._gone.get(key, set())
         uids.discard(uid)
         if not uids:
@@ -125,7 +114,7 @@ class ClusterState:
         if kind is AGENTS:
             self._agent_changed(change)
         if kind is CONNECTORS and change.type != "DELETED" and not _is_status_only(change):
-            self._wake_connector(ConnectorKey(*_agent(change.manifest)))
+            self._wake_connector(ObjectRef.of(change.manifest))
         if not self._is_own_write:
             for key in self._concerned(kind, change.manifest):
                 self._wake(key)
@@ -134,19 +123,19 @@ class ClusterState:
         """The connectors that it names now or did before have a turn, unless that is the same."""
         now = frozenset(attached([change.manifest])) if change.type != "DELETED" else frozenset()
         before = frozenset(attached([change.old])) if change.old else frozenset()
-        for place in now ^ before:
-            self._wake_connector(ConnectorKey(*place))
+        for ref in now ^ before:
+            self._wake_connector(ref)
         if change.type == "DELETED" and not change.is_lost:
-            self._gone.setdefault(_agent(change.manifest), set()).add(change.manifest["metadata"]["uid"])
+            self._gone.setdefault(ObjectRef.of(change.manifest), set()).add(change.manifest["metadata"]["uid"])
 
-    def _concerned(self, kind: Kind, manifest: Manifest) -> Iterable[AgentKey]:
+    def _concerned(self, kind: Kind, manifest: Manifest) -> Iterable[ObjectRef]:
         metadata = manifest["metadata"]
         namespace, name = metadata.get("namespace"), metadata["name"]
         if kind is AGENTS:
-            return [_agent(manifest)]
+            return [ObjectRef.of(manifest)]
         if kind in CHILDREN:
             owner = (metadata.get("labels") or {}).get(names.AGENT_LABEL)
-            return [AgentKey(namespace, owner)] if owner else []
+            return [ObjectRef(namespace, owner)] if owner else []
         agents = self._caches[AGENTS].items(namespace)
         if kind is CONNECTORS:
             agents = [each for each in agents if name in (each.get("spec", {}).get("connectors") or ())]
@@ -154,11 +143,7 @@ class ClusterState:
             agents = [
                 each for each in agents if each.get("spec", {}).get("templateRef", names.DEFAULT_TEMPLATE) == name
             ]
-        return map(_agent, agents)
-
-
-def _agent(manifest: Manifest) -> AgentKey:
-    return AgentKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        return map(ObjectRef.of, agents)
 
 
 def _is_status_only(change: CacheChange) -> bool:

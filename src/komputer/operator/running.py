@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from komputer.background import Background
 from komputer.domain import names
 from komputer.domain.errors import KomputerError, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, CONNECTORS, PODS, Cluster
 from komputer.kube.metrics import WatchMetrics
@@ -18,7 +19,7 @@ from komputer.operator import metrics
 from komputer.operator.agent.blockers import SILENCE, pod_is_running
 from komputer.operator.agent.reconcile import Reconciler
 from komputer.operator.agent.status import CHATTY_EVERY, is_chatter
-from komputer.operator.cluster_state import AgentKey, ClusterState, ConnectorKey
+from komputer.operator.cluster_state import ClusterState
 from komputer.operator.controllers import connector
 from komputer.operator.queue import Queue
 from komputer.operator.settings import OperatorSettings
@@ -48,8 +49,8 @@ class _Operator:
         self._settings = settings
         self._cluster = cluster
         self._log = events
-        self._queue: Queue[AgentKey] = Queue("komputeragent", at_once=settings.at_once)
-        self._connectors: Queue[ConnectorKey] = Queue("komputerconnector", at_once=CONNECTORS_AT_ONCE)
+        self._queue: Queue[ObjectRef] = Queue("komputeragent", at_once=settings.at_once)
+        self._connectors: Queue[ObjectRef] = Queue("komputerconnector", at_once=CONNECTORS_AT_ONCE)
         self._store = ClusterState(
             cluster,
             settings.namespaces,
@@ -80,13 +81,13 @@ class _Operator:
         background.keep("search for silent runtimes", self._find_silent)
         ready()
 
-    async def _turn(self, key: AgentKey) -> timedelta | None:
+    async def _turn(self, key: ObjectRef) -> timedelta | None:
         again = await self._reconciler.reconcile(key)
         if self._store.get(AGENTS, *key) is None:
             self._queue.forget(key)
         return again
 
-    async def _connector(self, key: ConnectorKey) -> timedelta | None:
+    async def _connector(self, key: ObjectRef) -> timedelta | None:
         again = await self._statuses.turn(key)
         if self._store.get(CONNECTORS, *key) is None:
             self._connectors.forget(key)
@@ -94,12 +95,12 @@ class _Operator:
 
     async def _listen(self) -> None:
         """The log's bell: an agent's events give it a turn; at once where a task has started or ended."""
-        async for rung in self._log.bell():
+        async for rung in self._log.notifications():
             try:
                 live = await self._log.live_many(rung)
             except Unavailable:
                 rung = frozenset()
-            for key in map(AgentKey._make, rung) if rung else self._store.agents():
+            for key in rung or self._store.agents():
                 agent = self._store.get(AGENTS, *key)
                 if agent and rung and is_chatter(agent.get("status") or {}, agent["metadata"]["uid"], live.get(key)):
                     self._queue.wake(key, at_most_every=CHATTY_EVERY)
@@ -123,7 +124,7 @@ class _Operator:
             except Unavailable:
                 continue  # nobody is judged while the log does not answer
 
-    def _running_agents(self) -> list[AgentKey]:
+    def _running_agents(self) -> list[ObjectRef]:
         return [key for key in self._store.agents() if pod_is_running(self._store.get(PODS, *_pod_of(key)))]
 
     async def _sweep(self) -> None:
@@ -157,5 +158,5 @@ class _Operator:
         return bool(found["metadata"]["uid"] == uid)
 
 
-def _pod_of(key: AgentKey) -> tuple[str, str]:
-    return key.namespace, names.pod_name(key.name)
+def _pod_of(agent: ObjectRef) -> ObjectRef:
+    return ObjectRef(agent.namespace, names.pod_name(agent.name))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, computed_field, field_serializer
 
-from komputer.domain.agent import Effort, Model, Role, TaskKind
+from komputer.domain.agent import AgentTaskSettings, Model, Role, TaskKind
 from komputer.domain.base import WireModel
 from komputer.protocol import older
 
@@ -90,17 +90,15 @@ class AssignedTask(WireModel):
     kind: TaskKind | None = None
 
 
-class TaskSettings(WireModel):
-    """How a task is run. A task keeps the settings with which it began, also when it is resumed; a change applies to
-    the next task."""
+class TaskSettings(AgentTaskSettings):
+    """The settings of one task. A task keeps those that it began with, also when it is resumed; a change takes effect
+    with the next task. A field that the other side does not know is ignored, and one that it does not send has its
+    default: runtime and gateway may be of different versions."""
 
     model: Model
     role: Role
-    system_prompt: str | None = None
     connectors: list[str] = Field(default_factory=list)
-    allowed_tools: Annotated[list[str] | None, Field(description="None: all.")] = None
     disallowed_tools: list[str] = Field(default_factory=list)
-    effort: Effort | None = None
 
 
 class Assignment(WireModel):

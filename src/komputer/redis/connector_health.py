@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 from komputer.domain.event_ids import id_of, timestamp_of
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.redis.connection import RedisConnection, is_damaged
 
 KEPT: Final = timedelta(days=7)
@@ -35,12 +35,12 @@ class ConnectorHealth:
     def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._prefix = prefix
-        self._written: dict[Place, tuple[str, str, float]] = {}
+        self._written: dict[ObjectRef, tuple[str, str, float]] = {}
 
-    async def note(self, place: Place, uid: str, code: str = "", reason: str = "") -> None:
+    async def note(self, ref: ObjectRef, uid: str, code: str = "", reason: str = "") -> None:
         """A call came to this: without a code, it worked. Raises `Unavailable`."""
         now = time.monotonic()
-        known = self._written.get(place)
+        known = self._written.get(ref)
         if known and known[:2] == (uid, code) and now < known[2]:
             return
         fields = {
@@ -53,40 +53,40 @@ class ConnectorHealth:
 
         async def write() -> None:
             async with self._server.redis.pipeline(transaction=True) as both:
-                both.hset(self._key(place), mapping=fields)
-                both.expire(self._key(place), int(KEPT.total_seconds()))
+                both.hset(self._key(ref), mapping=fields)
+                both.expire(self._key(ref), int(KEPT.total_seconds()))
                 await both.execute()
 
         await self._server.translated(write)
         if len(self._written) > 10_000:
             self._written.clear()
-        self._written[place] = (uid, code, now + SAME_EVERY_S)
+        self._written[ref] = (uid, code, now + SAME_EVERY_S)
 
-    async def forget(self, place: Place) -> None:
+    async def forget(self, ref: ObjectRef) -> None:
         """The connector was changed or is gone: what was seen before says nothing any more. Raises `Unavailable`."""
-        self._written.pop(place, None)
-        await self._server.translated(lambda: self._server.redis.delete(self._key(place)))
+        self._written.pop(ref, None)
+        await self._server.translated(lambda: self._server.redis.delete(self._key(ref)))
 
-    async def read(self, connectors: Sequence[tuple[Place, str]]) -> dict[Place, HealthRecord]:
-        """By place, of those of these uids about which something is known. One round trip. Raises `Unavailable`."""
+    async def read(self, connectors: Sequence[tuple[ObjectRef, str]]) -> dict[ObjectRef, HealthRecord]:
+        """By reference, of those of these uids about which something is known. One round trip. Raises `Unavailable`."""
         if not connectors:
             return {}
 
         async def ask() -> list[Any]:
             async with self._server.redis.pipeline(transaction=False) as all_of_them:
-                for place, _ in connectors:
-                    all_of_them.hmget(self._key(place), "uid", "state", "at", "code", "reason")
+                for ref, _ in connectors:
+                    all_of_them.hmget(self._key(ref), "uid", "state", "at", "code", "reason")
                 answers: list[Any] = await all_of_them.execute(raise_on_error=False)
                 return answers
 
         found = {}
-        for (place, uid), answer in zip(connectors, await self._server.translated(ask), strict=True):
+        for (ref, uid), answer in zip(connectors, await self._server.translated(ask), strict=True):
             if is_damaged(answer):
                 continue
             seen_uid, state, at, code, reason = ((text or b"").decode(errors="replace") for text in answer)
             if seen_uid == uid and state in ("ok", "failed"):
-                found[place] = HealthRecord("ok" if state == "ok" else "failed", at, code, reason)
+                found[ref] = HealthRecord("ok" if state == "ok" else "failed", at, code, reason)
         return found
 
-    def _key(self, place: Place) -> str:
-        return f"{self._prefix}-connector:{place[0]}:{place[1]}"
+    def _key(self, ref: ObjectRef) -> str:
+        return f"{self._prefix}-connector:{ref.namespace}:{ref.name}"

@@ -9,7 +9,7 @@ import httpx
 from komputer import api
 from komputer.domain import names
 from komputer.domain.errors import NotFound
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import EXPIRY, RETENTION, Live, Log
 from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, Cluster, Kind
 from tests.contract.api.conftest import LOOPBACK, served
@@ -86,6 +86,28 @@ async def test_an_agent_is_made_works_and_takes_its_next_task(rest: httpx.AsyncC
     assert [event["type"] for event in events] == ["task_started", "task_completed"] * 2
     listed = (await rest.get("/agents", params={"namespace": world.namespace})).json()["agents"]
     assert [agent["name"] for agent in listed] == ["ada"]
+
+
+ANY_TEXT = '<a href="x">&amp;</a> \'\\/ é 😀 \u2028 \u2029 \x7f \t'
+"""Characters that encoders of JSON write in different ways. Kubernetes compares the texts in a patch's tests."""
+
+
+async def test_an_agent_whose_instructions_have_any_characters_takes_its_next_task(
+    rest: httpx.AsyncClient, world: World
+) -> None:
+    answer = await rest.post(
+        "/agents", json={"name": "ada", "instructions": ANY_TEXT, "systemPrompt": ANY_TEXT, "labels": {"a": "b"}}
+    )
+    assert answer.status_code == 201, answer.text
+    await (await runtime(world)).end()
+    changed = await rest.patch("/agents/ada", json={"labels": {"a": "c"}, "systemPrompt": f"{ANY_TEXT}!"})
+    assert changed.status_code == 200, changed.text
+    for instructions in (ANY_TEXT, "Say more."):
+        accepted = await rest.post("/agents", json={"name": "ada", "instructions": instructions})
+        assert accepted.status_code == 200, accepted.text
+        cancelled = await rest.post("/agents/ada/cancel")
+        assert cancelled.status_code == 200, cancelled.text
+        await settled(rest, taskStatus="Complete", lastTaskOutcome="cancelled")
 
 
 async def test_of_twenty_posts_at_once_one_is_accepted(rest: httpx.AsyncClient, world: World) -> None:
@@ -174,7 +196,7 @@ class Slow(Log):
         super().__init__(log.server, prefix=prefix, retention=RETENTION, expiry=EXPIRY)
         self.is_read, self.may_answer = asyncio.Event(), asyncio.Event()
 
-    async def live_many(self, keys: Iterable[Place]) -> dict[Place, Live]:
+    async def live_many(self, keys: Iterable[ObjectRef]) -> dict[ObjectRef, Live]:
         self.is_read.set()
         await self.may_answer.wait()
         return await super().live_many(keys)

@@ -238,6 +238,23 @@ async def test_a_patch_changes_what_it_names_and_nothing_else(rest: httpx.AsyncC
     assert (await rest.get("/connectors/git")).json() == before
 
 
+async def test_a_connector_whose_address_has_a_query_is_changed(rest: httpx.AsyncClient, world: World) -> None:
+    """Kubernetes writes `&` as `\\u0026`, and compares JSON texts in a patch's tests."""
+    await make(rest, token="first-token-012345", url=f"{URL}?a=1&b=2")
+    for body in ({"displayName": "<Git>"}, {"url": f"{URL}?a=1&b=3", "token": TOKEN}, {"disabled": True}):
+        changed = await rest.patch("/connectors/git", json=body)
+        assert changed.status_code == 200, changed.text
+
+
+async def test_changes_of_different_fields_at_once_all_succeed(rest: httpx.AsyncClient, world: World) -> None:
+    await make(rest, authType="header", headerName="X-Key", token="first-token-012345")
+    bodies = [{"displayName": "Git"}, {"disabled": True}, {"headerName": "X-Other"}]
+    answers = await asyncio.gather(*(rest.patch("/connectors/git", json=body) for body in bodies))
+    assert [answer.status_code for answer in answers] == [200] * 3, [answer.text for answer in answers]
+    shown = (await rest.get("/connectors/git")).json()
+    assert (shown["displayName"], shown["disabled"], shown["headerName"]) == ("Git", True, "X-Other")
+
+
 async def test_a_status_that_is_written_meanwhile_is_in_nobodys_way(rest: httpx.AsyncClient, world: World) -> None:
     await make(rest)
 

@@ -15,6 +15,7 @@ from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from komputer.domain import names
+from komputer.domain.ref import ObjectRef
 from komputer.gateway.connectors import proxy
 from komputer.kube import AGENTS, CONNECTORS, SECRETS
 from tests.contract.gateway.serving import WITHIN_S, Model, answers, breaks_off, free_port, serving, streams
@@ -216,11 +217,11 @@ async def test_a_servers_refusal_reaches_the_agent_as_an_error_of_mcp_and_is_kep
     assert word in sentence
     assert len(upstream.seen) == 1, "no redirect was followed"
     uid = (await world.cluster.get(CONNECTORS, "git", world.namespace))["metadata"]["uid"]
-    place = (world.namespace, "git")
-    seen = (await world.log.health().read([(place, uid)]))[place]
+    ref = ObjectRef(world.namespace, "git")
+    seen = (await world.log.health().read([(ref, uid)]))[ref]
     assert (seen.state, seen.code) == ("failed", code)
     assert TOKEN not in sentence + seen.reason
-    assert await world.log.health().read([(place, "another-uid")]) == {}
+    assert await world.log.health().read([(ref, "another-uid")]) == {}
 
 
 async def test_a_server_that_is_not_there_is_told_without_its_address(ada: Runner, world: World) -> None:

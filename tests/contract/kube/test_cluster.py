@@ -125,6 +125,14 @@ async def test_a_json_patch_whose_test_fails_changes_nothing_and_says_so(cluster
     assert (await cluster.get(AGENTS, "ada", team))["spec"]["priority"] == 5
 
 
+async def test_a_json_patch_that_would_test_a_text_is_refused_before_it_is_sent(cluster: Cluster, team: str) -> None:
+    """Kubernetes has `\\u003c` for `<`, and compares the JSON texts: the test would fail for ever."""
+    await cluster.create(AGENTS, agent(team))
+    for text in ("a < b", "é", "\u2028", 'a "quote"', {"a": "<"}):
+        with pytest.raises(ValueError, match="test an id or a number"):
+            await cluster.json_patch(AGENTS, "ada", team, [{"op": "test", "path": "/spec/instructions", "value": text}])
+
+
 async def test_a_json_patch_that_makes_an_object_invalid_is_not_taken_for_a_failed_test(
     cluster: Cluster, team: str
 ) -> None:

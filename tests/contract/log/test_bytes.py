@@ -24,18 +24,18 @@ def small(log: Log, limit: int = LIMIT, retention: int = RETENTION) -> Log:
 
 
 async def in_redis(log: Log, key: LogKey = KEY) -> int:
-    stream, _ = log.stream_and_live((key.namespace, key.name))
+    stream, _ = log.stream_and_live(key.ref)
     return int(await log.server.redis.memory_usage(stream, samples=0))
 
 
 async def counted(log: Log) -> int:
-    _, live = log.stream_and_live((KEY.namespace, KEY.name))
+    _, live = log.stream_and_live(KEY.ref)
     return int((await log.server.redis.hget(live, "bytes")).partition(b"@")[0])
 
 
 async def held(log: Log) -> int:
     """What the log ought to have counted."""
-    stream, _ = log.stream_and_live((KEY.namespace, KEY.name))
+    stream, _ = log.stream_and_live(KEY.ref)
     entries = await log.server.redis.xrange(stream)
     return sum(128 + sum(len(key) + len(value) for key, value in fields.items()) for _, fields in entries)
 
@@ -99,7 +99,7 @@ async def test_the_number_of_events_is_bounded_as_well_whatever_comes_first(log:
 async def test_a_log_that_was_written_without_counting_is_counted_at_the_next_event(log: Log, was: str) -> None:
     runtime = await producer(log)
     await runtime.post(*(said("t1", f"{n:03}".ljust(10 * KIB, "x")) for n in range(50)))
-    _, live = log.stream_and_live((KEY.namespace, KEY.name))
+    _, live = log.stream_and_live(KEY.ref)
     before = {"never counted": None, "counted before another release wrote": "7@1", "nonsense": "many"}[was]
     if before is None:
         await log.server.redis.hdel(live, "bytes")

@@ -24,14 +24,14 @@ async def test_log_bell_and_script_work_with_a_password_in_another_database(own_
     async with Redis.from_url(own_server.url) as admin:
         await admin.config_set("requirepass", PASSWORD)
     log = Log.connect(f"unix://:{PASSWORD}@{own_server.socket}?db=3")
-    bell, rung = Notifier(log.bell()), asyncio.Event()
-    bell.on((KEY.namespace, KEY.name), rung.set)
-    listening = asyncio.create_task(bell.run())
+    notifications, changed = Notifier(log.notifications()), asyncio.Event()
+    notifications.on(KEY.ref, changed.set)
+    listening = asyncio.create_task(notifications.run())
     try:
         assert await (await producer(log)).post(started("t1")) == ["ok"]
         assert len(await everything(log)) == 1
         async with asyncio.timeout(10):
-            await rung.wait()
+            await changed.wait()
         for wrong in ("", ":other@"):
             stranger = Log.connect(f"unix://{wrong}{own_server.socket}?db=3")
             with pytest.raises(Unavailable):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from komputer.domain.errors import Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
 from komputer.events.follow.notifier import Notifier
@@ -15,7 +16,7 @@ from komputer.redis.connector_health import HealthRecord
 from komputer.redis.idempotency import Unreadable
 from tests.contract.log.events import KEY, Producer, completed, producer, read, said, started, texts
 
-PLACE = (KEY.namespace, KEY.name)
+REF = KEY.ref
 BOB = LogKey("team", "bob", "uid-bob")
 ENTRIES: list[dict[Any, Any]] = [
     {"x": "y"},
@@ -39,13 +40,13 @@ async def test_every_separator_comes_back_as_it_was_said(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), said("t1", SEPARATORS), said("t1", "half \ud800 a pair"))
     await log.message(KEY, "t1", SEPARATORS)
-    page = await log.page(*PLACE, limit=9)
+    page = await log.page(*REF, limit=9)
     assert texts(page) == [SEPARATORS, "half \ufffd a pair"]
     assert read(page)[-1]["payload"]["content"] == SEPARATORS
     assert [each.payload["content"] for each in await log.messages(KEY, None)] == [SEPARATORS]
-    told = await OneAgent(log, PLACE, KEY.uid, Cursor(0)).more()
+    told = await OneAgent(log, REF, KEY.uid, Cursor(0)).more()
     assert [each.text.encode() for each in told] == page.entries
-    live = await log.live(*PLACE)
+    live = await log.live(*REF)
     assert live is not None
     assert live.message == "a"
 
@@ -57,13 +58,13 @@ async def test_entries_that_are_not_ours_are_told_in_their_place(log: Log) -> No
         await log.server.redis.xadd(key_of(log, ""), fields)
     await asyncio.sleep(0.002)  # ids of the server's own are those of a millisecond
     await runtime.post(said("t1", "after"))
-    page = await log.page(*PLACE, limit=50)
+    page = await log.page(*REF, limit=50)
     kinds = [event["type"] for event in read(page)]
     unreadable = ["unreadable"] * 7
     assert kinds == ["task_started", "text", *unreadable, "text", "task_completed", "text"]
     assert texts(page) == ["before", "ours after all", "after"]
-    assert [event["type"] for event in read(await log.page(*PLACE, limit=9, types={"unreadable"}))] == unreadable
-    for source in (OneAgent(log, PLACE, KEY.uid, Cursor(0)), AllAgents(log, Cursor(0))):
+    assert [event["type"] for event in read(await log.page(*REF, limit=9, types={"unreadable"}))] == unreadable
+    for source in (OneAgent(log, REF, KEY.uid, Cursor(0)), AllAgents(log, Cursor(0))):
         told = await source.more()
         assert [each.type for each in told] == kinds
         assert all("\n" not in each.text and "\r" not in each.text for each in told)
@@ -72,24 +73,24 @@ async def test_entries_that_are_not_ours_are_told_in_their_place(log: Log) -> No
 async def test_ids_that_are_not_ours_hold_up_no_reader(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(said("t1", "before"))
-    last = int(read(await log.page(*PLACE, limit=1))[0]["id"].partition("-")[0])
+    last = int(read(await log.page(*REF, limit=1))[0]["id"].partition("-")[0])
     for n in range(3):
         await log.server.redis.xadd(
             key_of(log, ""), {"t": "text", "p": '{"content":"odd"}'}, id=f"{last + 1}-{5000 + n}"
         )
     await asyncio.sleep(0.01)  # until their millisecond is over
     await runtime.post(said("t1", "after"))
-    assert texts(await log.page(*PLACE, limit=9))[-1] == "after"
+    assert texts(await log.page(*REF, limit=9))[-1] == "after"
     after, found = "0-0", list[str]()
-    while (page := await log.page(*PLACE, limit=1, after=after)).entries:
+    while (page := await log.page(*REF, limit=1, after=after)).entries:
         found += texts(page)
         after = page.last_id or ""
     assert (found[0], found[-1]) == ("before", "after")
-    source, told = OneAgent(log, PLACE, KEY.uid, Cursor(0)), list[str]()
+    source, told = OneAgent(log, REF, KEY.uid, Cursor(0)), list[str]()
     while not source.is_current:
         told += [each.type for each in await source.more()]
     assert await source.more() == []
-    member = Member(log, Notifier(log.bell()), PLACE, KEY.uid, "workers", Cursor(0))
+    member = Member(log, Notifier(log.notifications()), REF, KEY.uid, "workers", Cursor(0))
     await member.begin()
     got = await member.take()
     assert len(got) == 5
@@ -127,14 +128,14 @@ async def test_nonsense_in_a_live_hash_stops_neither_readers_nor_writers(log: Lo
     runtime = await producer(log)
     await runtime.post(started("t1"), said("t1", "one"))
     await log.server.redis.hset(key_of(log, "-live"), field, value)
-    assert await log.live(*PLACE)
-    assert texts(await log.page(*PLACE, limit=9)) == ["one"]
-    await OneAgent(log, PLACE, KEY.uid, Cursor(0)).more()
+    assert await log.live(*REF)
+    assert texts(await log.page(*REF, limit=9)) == ["one"]
+    await OneAgent(log, REF, KEY.uid, Cursor(0)).more()
     again = Producer(log)
     welcome = await again.hello(["t1"])
     assert welcome.started == ["t1"]
     assert await again.post(said("t1", "two")) == ["ok"]
-    assert texts(await log.page(*PLACE, limit=9)) == ["one", "two"]
+    assert texts(await log.page(*REF, limit=9)) == ["one", "two"]
 
 
 @pytest.mark.parametrize("kind", ["", "-live", "-ends", "-messages"])
@@ -146,7 +147,7 @@ async def test_a_key_of_another_type_is_named_and_only_its_agent_suffers(log: Lo
     await redis.delete(key_of(log, kind))
     await redis.set(key_of(log, kind), "not ours")
     if kind in ("", "-live"):
-        for call in (log.page(*PLACE, limit=1), OneAgent(log, PLACE, KEY.uid, Cursor(0)).more()):
+        for call in (log.page(*REF, limit=1), OneAgent(log, REF, KEY.uid, Cursor(0)).more()):
             with pytest.raises(Unavailable) as damaged:
                 await call
             assert (damaged.value.code, key_of(log, kind) in damaged.value.message) == ("log_damaged", True)
@@ -156,14 +157,14 @@ async def test_a_key_of_another_type_is_named_and_only_its_agent_suffers(log: Lo
         assert damaged.value.code == "log_damaged"
     if kind == "-live":
         with pytest.raises(Unavailable):
-            await log.live(*PLACE)
+            await log.live(*REF)
         with pytest.raises(Unavailable):
-            await log.state(PLACE)
-    assert BOB.name in [name for _, name in await log.live_many([PLACE, ("team", "bob")])]
-    assert ("team", "bob") in await log.places()
+            await log.state(REF)
+    assert BOB.name in [name for _, name in await log.live_many([REF, ObjectRef("team", "bob")])]
+    assert ("team", "bob") in await log.refs()
     source, told = AllAgents(log, Cursor(0)), list[str]()
     while not source.is_current:
-        told += [each.place[1] for each in await source.more()]
+        told += [each.ref[1] for each in await source.more()]
     assert "bob" in told
     assert await bob.post(completed("t2")) == ["ok"]
     await redis.rename(key_of(log, kind), f"{log._prefix}-put-aside")  # as the message says
@@ -172,8 +173,8 @@ async def test_a_key_of_another_type_is_named_and_only_its_agent_suffers(log: Lo
 
 
 async def test_rings_and_keys_that_name_no_agent_are_passed_by(log: Log) -> None:
-    bell = log.bell()
-    await anext(bell)
+    notifications = log.notifications()
+    await anext(notifications)
     ada = await producer(log)
     source = AllAgents(log, None)
     await source.begin()
@@ -186,12 +187,12 @@ async def test_rings_and_keys_that_name_no_agent_are_passed_by(log: Log) -> None
         )
     await ada.post(said("t", "1"))
     async with asyncio.timeout(20):
-        while PLACE not in (rung := await anext(bell)):
-            assert rung
+        while REF not in (changed := await anext(notifications)):
+            assert changed
     assert [each.type for each in await source.more()] == ["text"]
-    assert await log.places() == {PLACE}
+    assert await log.refs() == {REF}
     assert [name for _, name, _ in await log.all_logs()] == ["ada"]
-    await bell.aclose()  # type: ignore[attr-defined]
+    await notifications.aclose()  # type: ignore[attr-defined]
 
 
 async def test_a_record_of_a_request_that_is_not_ours_is_refused_and_others_go_on(log: Log) -> None:
@@ -204,11 +205,11 @@ async def test_a_record_of_a_request_that_is_not_ours_is_refused_and_others_go_o
 
 async def test_what_was_seen_of_one_connector_is_not_hidden_by_another_s_nonsense(log: Log) -> None:
     health = log.health()
-    places = [("team", name) for name in ("ok", "text", "bytes")]
-    await health.note(places[0], "u")
-    await log.server.redis.set(health._key(places[1]), "not ours")
-    await log.server.redis.hset(health._key(places[2]), mapping={"uid": "u", "state": "failed", "reason": b"\xff"})
-    found = await health.read([(place, "u") for place in places])
-    assert found[places[0]].state == "ok"
-    assert places[1] not in found
-    assert found[places[2]] == HealthRecord("failed", "", "", "\ufffd")
+    refs = [ObjectRef("team", name) for name in ("ok", "text", "bytes")]
+    await health.note(refs[0], "u")
+    await log.server.redis.set(health._key(refs[1]), "not ours")
+    await log.server.redis.hset(health._key(refs[2]), mapping={"uid": "u", "state": "failed", "reason": b"\xff"})
+    found = await health.read([(ref, "u") for ref in refs])
+    assert found[refs[0]].state == "ok"
+    assert refs[1] not in found
+    assert found[refs[2]] == HealthRecord("failed", "", "", "\ufffd")

@@ -83,7 +83,7 @@ async def test_a_rotated_password_counts_at_the_next_connection(run: Run, tmp_pa
             await log.ping()
         password.write_text("second\n")
         await log.ping()
-        rings = log.bell()
+        rings = log.notifications()
         assert await asyncio.wait_for(anext(rings), 10) == frozenset()
         await rings.aclose()  # type: ignore[attr-defined]
     finally:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from komputer.domain.agent import LiveTask
+from komputer.domain.tasks import LoggedTask
 from komputer.events.log import Log, LogKey, Numbered
 from tests.contract.log.events import (
     KEY,
@@ -35,7 +35,7 @@ async def test_exact_the_log_takes_events_of_the_term_it_issued_last_and_of_no_o
 async def test_exact_a_term_that_the_log_forgot_is_fenced(log: Log) -> None:
     old = await producer(log)
     await log.purge(LogKey("team", "ada", "another"))  # of no consequence
-    await log._server.redis.delete(log._name("-live", "team", "ada"))
+    await log._server.redis.delete(log.stream_and_live(KEY.ref)[1])
     assert await old.post(started("t1")) == ["fenced"]
     assert await log.live("team", "ada") is None, "a refused append makes no log"
 
@@ -171,14 +171,14 @@ async def test_open_the_end_of_another_task_leaves_the_open_ones_live_state_alon
     after = await log.live("team", "ada")
     assert before
     assert after
-    assert after.task == LiveTask("t1", False)
+    assert after.task == LoggedTask("t1", False)
     assert (after.message, after.task_status, after.outcome) == ("at work", "InProgress", None)
     assert after.last_id != before.last_id
     await runtime.post(completed("t1"))
     await log.end(KEY, cancelled("t4"), generation=1, floor=None)
     last = await log.live("team", "ada")
     assert last
-    assert last.task == LiveTask("t4", True)
+    assert last.task == LoggedTask("t4", True)
 
 
 async def test_the_live_state_follows_the_task(log: Log) -> None:
@@ -186,16 +186,16 @@ async def test_the_live_state_follows_the_task(log: Log) -> None:
     runtime = await producer(log)
     fresh = await log.live("team", "ada")
     assert fresh
-    assert (fresh.uid, fresh.task, fresh.task_status, fresh.last_id) == ("uid-1", LiveTask(None, False), None, None)
+    assert (fresh.uid, fresh.task, fresh.task_status, fresh.last_id) == ("uid-1", LoggedTask(None, False), None, None)
     await runtime.post(started("t1"))
     begun = await log.live("team", "ada")
     assert begun
-    assert (begun.task, begun.task_status, begun.message) == (LiveTask("t1", False), "InProgress", "do t1")
+    assert (begun.task, begun.task_status, begun.message) == (LoggedTask("t1", False), "InProgress", "do t1")
     assert (begun.term, begun.seen_us >= fresh.seen_us) == (runtime.term, True)
     await runtime.post(completed("t1"))
     done = await log.live("team", "ada")
     assert done
-    assert (done.task, done.task_status, done.outcome) == (LiveTask("t1", True), "Complete", "completed")
+    assert (done.task, done.task_status, done.outcome) == (LoggedTask("t1", True), "Complete", "completed")
     assert (done.message, done.session_id) == ("t1 is done", "s1")
     await runtime.post(started("t2"), failed("t2"))
     wrong = await log.live("team", "ada")

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from komputer.domain.errors import Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import Log, LogKey, Numbered
 from komputer.events.schema import Event
 from tests.contract.log.events import KEY, Producer, completed, everything, producer, said, started
@@ -50,18 +51,18 @@ async def test_twenty_agents_write_at_once_and_each_log_is_its_own(log: Log) -> 
         assert [end.payload["task_id"] for end in await log.ends_after(key, None)] == [f"t{i}" for i in range(5)]
 
     await asyncio.gather(*(work(i) for i in range(20)))
-    live = await log.live_many([("team", f"agent-{i}") for i in range(21)])
+    live = await log.live_many([ObjectRef("team", f"agent-{i}") for i in range(21)])
     assert len(live) == 20
     assert all(one.has_ended and one.task_id == "t4" for one in live.values())
     assert len(await log.all_logs()) == 20
 
 
 async def test_foreign_data_under_our_names_is_an_error_of_the_log(log: Log) -> None:
-    await log._server.redis.set(log._name("", "team", "ada"), "not a stream")
+    await log._server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
     with pytest.raises(Unavailable):
         await log.page("team", "ada", limit=5)
     runtime = await producer(log)  # a new log begins with clean keys
-    await log._server.redis.set(log._name("", "team", "ada"), "not a stream")
+    await log._server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
     with pytest.raises(Unavailable):
         await runtime.post(started("t1"))
 

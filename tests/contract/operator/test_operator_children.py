@@ -79,7 +79,7 @@ async def test_deleting_an_agent_takes_its_children_and_its_log(operator: Operat
     await world.until_gone(AGENTS, "ada")
     for kind, name in CHILDREN:
         await world.until_gone(kind, name)
-    async for _ in world.log.bell():
+    async for _ in world.log.notifications():
         if await world.log.live(key.namespace, key.name) is None:
             break
 

@@ -13,13 +13,14 @@ from komputer.background import Background
 from komputer.domain.agent import digest_of
 from komputer.domain.base import Manifest
 from komputer.domain.errors import NotFound
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import Log
 from komputer.kube import AGENTS, PODS
 from komputer.operator import OperatorSettings
 from komputer.operator.agent import blockers, steps
 from komputer.operator.agent.reconcile import Reconciler
 from komputer.operator.agent.steps import SILENT_PODS
-from komputer.operator.cluster_state import AgentKey, ClusterState
+from komputer.operator.cluster_state import ClusterState
 from tests.contract.operator.world import WITHIN_S, Operator, World, running
 from tests.fixtures.valkey import LogServer
 
@@ -33,7 +34,7 @@ class Turns:
     reconciler: Reconciler
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        key = AgentKey(self.world.namespace, "ada")
+        key = ObjectRef(self.world.namespace, "ada")
         async with asyncio.timeout(WITHIN_S):
             while True:
                 await self.reconciler.reconcile(key)
@@ -113,7 +114,7 @@ async def test_while_no_gateway_is_alive_no_pod_is_deleted_and_no_task_ends(turn
     uid = await turns.pod_runs()
     await turns.until(lambda: _reason(turns) == "GatewayAway")
     for _ in range(5):
-        await turns.reconciler.reconcile(AgentKey(world.namespace, "ada"))
+        await turns.reconciler.reconcile(ObjectRef(world.namespace, "ada"))
     pod = turns.pod()
     assert pod
     assert (pod["metadata"]["uid"], pod["metadata"].get("deletionTimestamp")) == (uid, None)

@@ -7,11 +7,12 @@ from decimal import Decimal
 from redis.asyncio import Redis
 
 from komputer.domain.agent import digest_of
+from komputer.domain.ref import ObjectRef
 from komputer.events.schema import TaskCancelled
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, PODS
 from komputer.operator import OperatorSettings
 from komputer.operator.agent.reconcile import Reconciler
-from komputer.operator.cluster_state import AgentKey, ClusterState
+from komputer.operator.cluster_state import ClusterState
 from tests.contract.operator.world import (
     Operator,
     World,
@@ -250,7 +251,7 @@ async def test_the_log_of_an_unknown_agent_stays_until_its_name_is_taken_again(
     operator.kill()
     await world.apply()
     operator.start()
-    async for _ in world.log.bell():
+    async for _ in world.log.notifications():
         if await world.log.live(key.namespace, key.name) is None:
             break
     assert await speaking.says(completed(task)) == ["fenced"]
@@ -310,9 +311,9 @@ async def test_rule_guard_a_status_computed_from_an_old_copy_is_not_written(
     store = ClusterState(world.cluster, None, wake=lambda _: None, wake_connector=lambda _: None)
     store.read(AGENTS, old)
     slow = Reconciler(OperatorSettings(), world.cluster, world.log, store)
-    await slow.reconcile(AgentKey(world.namespace, "ada"))
+    await slow.reconcile(ObjectRef(world.namespace, "ada"))
     assert (await world.agent()).status.manifest_task is None
-    await slow.reconcile(AgentKey(world.namespace, "ada"))
+    await slow.reconcile(ObjectRef(world.namespace, "ada"))
     await world.until_recorded("B")
 
 

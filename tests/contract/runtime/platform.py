@@ -27,8 +27,9 @@ from starlette.types import Receive, Scope, Send
 from ulid import ULID
 
 from komputer import offline
+from komputer.domain.tasks import END_TYPES
 from komputer.events.log import Log, LogKey, Numbered
-from komputer.events.schema import END_TYPES, TaskFailed, from_wire
+from komputer.events.schema import TaskFailed, from_wire
 from komputer.protocol import wire
 from komputer.runtime.changes import Changes
 

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from komputer.events.schema import END_TYPES
+from komputer.domain.tasks import END_TYPES
 from tests.contract.runtime.platform import WAIT_FOR_GO, Platform, Pod, script
 from tests.waiting import eventually
 

@@ -120,6 +120,19 @@ async def test_a_cancel_that_names_another_task_changes_nothing(platform: Platfo
     assert (await platform.ended(task))["type"] == "task_completed"
 
 
+async def test_a_task_that_has_taken_its_turns_ends_and_the_next_one_continues(platform: Platform, pod: Pod) -> None:
+    echo = {"tool": "Bash", "input": {"command": "echo ran", "description": "x"}}
+    await pod.start()
+    bounded = platform.assign(script(echo, echo, echo, {"say": "never"}), max_turns=2)
+    end = await platform.ended(bounded)
+    assert (end["type"], end["code"]) == ("error", "max_turns")
+    assert [event["type"] for event in await platform.events(bounded)].count("tool_result") == 2
+    platform.account(bounded)
+    free = platform.assign(script(echo, echo, echo, {"say": "done"}), max_turns=None)
+    after = await platform.ended(free)
+    assert (after["result"], after["session_id"]) == ("done", end["session_id"])
+
+
 async def test_a_silent_model_ends_the_task_as_stalled(platform: Platform, pod: Pod) -> None:
     task = platform.assign(script({"say": "begun"}, {"hang": 600}, {"say": "never"}), stall_seconds=2)
     await pod.start()

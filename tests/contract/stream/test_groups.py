@@ -112,7 +112,7 @@ async def test_groups_vanish_with_the_agent(world: World, log: Log) -> None:
 async def test_names_of_groups_are_checked_and_there_are_not_too_many(world: World, log: Log) -> None:
     ada = await world.writer()
     await ada.post(said("t", "0"))
-    stream, _ = log.stream_and_live((ada.key.namespace, ada.key.name))
+    stream, _ = log.stream_and_live(ada.key.ref)
     for n in range(64):
         await log.server.redis.xgroup_create(stream, f"g{n}")
     async with world.ws(group="one-more") as ws:

@@ -6,23 +6,23 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from komputer.domain.ref import Place
-from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.domain.ref import ObjectRef
+from komputer.events.follow.cursors import Cursor, parse_cursor
 from komputer.events.follow.notifier import Notifier
-from komputer.events.follow.sources import COUNT, AllAgents, Delivery
+from komputer.events.follow.sources import READ_COUNT, AllAgents, Delivery
 from komputer.events.follow.tail import LiveReader, StreamEnded, Tail
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
 from komputer.events.reading import PAGE_BYTES, Read
 from tests.contract.log.events import KEY, producer, said, started
 from tests.contract.stream.world import WITHIN_S, publish
 
-PLACE = (KEY.namespace, KEY.name)
+REF = KEY.ref
 
 
 @asynccontextmanager
 async def tailing(log: Log) -> AsyncIterator[Tail]:
-    bell = Notifier(log.bell())
-    ringing, tail = asyncio.create_task(bell.run()), Tail(log, bell)
+    notifier = Notifier(log.notifications())
+    ringing, tail = asyncio.create_task(notifier.run()), Tail(log, notifier)
     try:
         yield tail
     finally:
@@ -47,7 +47,7 @@ async def reads(log: Log) -> int:
 async def test_many_readers_of_one_log_share_each_read(log: Log) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
-        readers = [tail.follow(PLACE, KEY.uid, None) for _ in range(30)]
+        readers = [tail.follow(REF, KEY.uid, None) for _ in range(30)]
         for reader in readers:
             await reader.begin()
         await ada.post(said("t", "0"))
@@ -67,7 +67,7 @@ async def test_many_readers_of_one_log_share_each_read(log: Log) -> None:
 async def test_a_reader_far_behind_catches_up_by_itself_while_others_go_on(log: Log) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
-        quick, late = tail.follow(PLACE, KEY.uid, None), tail.follow(PLACE, KEY.uid, None)
+        quick, late = tail.follow(REF, KEY.uid, None), tail.follow(REF, KEY.uid, None)
         for reader in (quick, late):
             await reader.begin()
         await ada.post(said("t", "0"))
@@ -83,13 +83,13 @@ async def test_a_reader_far_behind_catches_up_by_itself_while_others_go_on(log: 
 async def test_a_log_that_was_lost_is_a_gap_and_what_comes_then_is_told(log: Log) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
-        one, other = tail.follow(PLACE, KEY.uid, None), tail.follow(PLACE, KEY.uid, None)
+        one, other = tail.follow(REF, KEY.uid, None), tail.follow(REF, KEY.uid, None)
         for reader in (one, other):
             await reader.begin()
         await ada.post(started("t"))
         await asyncio.gather(take(one, 1), take(other, 1))
-        await log.server.redis.delete(*await log.server.redis.keys(f"{log.stream_and_live(PLACE)[0]}*"))
-        await log.server.redis.delete(log.stream_and_live(PLACE)[1])
+        await log.server.redis.delete(*await log.server.redis.keys(f"{log.stream_and_live(REF)[0]}*"))
+        await log.server.redis.delete(log.stream_and_live(REF)[1])
         await ada.hello()
         await ada.post(said("t", "1"))
         for reader in (one, other):
@@ -99,7 +99,7 @@ async def test_a_log_that_was_lost_is_a_gap_and_what_comes_then_is_told(log: Log
 async def test_another_agent_of_the_name_ends_the_readers_of_the_former(log: Log) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
-        reader = tail.follow(PLACE, KEY.uid, Cursor(0))
+        reader = tail.follow(REF, KEY.uid, Cursor(0))
         await ada.post(said("t", "1"))
         assert len(await take(reader, 1)) == 1
         await producer(log, KEY.__class__(KEY.namespace, KEY.name, "uid-2"))
@@ -107,11 +107,11 @@ async def test_another_agent_of_the_name_ends_the_readers_of_the_former(log: Log
             await take(reader, 1)
 
 
-@pytest.mark.parametrize("mark", [Cursor(9_000_000_000_000_000), Cursor(5, {PLACE: 9_000_000_000_000_000})])
-async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, mark: Cursor) -> None:
+@pytest.mark.parametrize("cursor", [Cursor(9_000_000_000_000_000), Cursor(5, {REF: 9_000_000_000_000_000})])
+async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, cursor: Cursor) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
-        forged = tail.follow_all(mark)
+        forged = tail.follow_all(cursor)
         waiting = asyncio.create_task(take(forged, 1))
         await asyncio.sleep(0.2)
         honest = tail.follow_all(None)
@@ -128,7 +128,7 @@ class Counted(Log):
         super().__init__(log.server, prefix=prefix, retention=retention, expiry=EXPIRY)
         self.read = self.held = 0
 
-    async def since(self, wanted: Mapping[Place, int], count: int, room: int = PAGE_BYTES) -> dict[Place, Read]:
+    async def since(self, wanted: Mapping[ObjectRef, int], count: int, room: int = PAGE_BYTES) -> dict[ObjectRef, Read]:
         found = await super().since(wanted, count, room)
         self.read += sum(len(read.rows) for read in found.values())
         self.held = max(self.held, sum(len(row.payload) for read in found.values() for row in read.rows))
@@ -143,12 +143,12 @@ async def test_who_reads_many_logs_from_their_beginning_holds_little_of_them_at_
     source = AllAgents(counted, Cursor(0))
     while not source.is_current:
         told = await source.more()
-        assert len(told) <= COUNT
-        got += [(each.place[1], each.micros) for each in told]
-        assert counted.read - len(got) <= 2 * COUNT
+        assert len(told) <= READ_COUNT
+        got += [(each.ref[1], each.micros) for each in told]
+        assert counted.read - len(got) <= 2 * READ_COUNT
         if told and len(got) % 3 == 0:  # cut off, and back with the cursor
             counted.read = len(got)
-            source = AllAgents(counted, mark_of(told[-1].cursor))
+            source = AllAgents(counted, parse_cursor(told[-1].cursor_text))
     assert [name for name, _ in got] == [f"a{n}" for n in range(logs) for _ in range(events)]
     assert [micros for _, micros in got] == sorted({micros for _, micros in got})
 
@@ -163,8 +163,8 @@ async def test_what_retention_takes_of_a_log_while_it_waits_for_its_turn_is_a_ga
     await publish(second, 1000, 1000, batch=500)
     while not source.is_current:
         told += await source.more()
-    assert [each.type for each in told if each.place[1] == "first"] == ["text"] * 1000
-    of_second = [each.type for each in told if each.place[1] == "second"]
+    assert [each.type for each in told if each.ref[1] == "first"] == ["text"] * 1000
+    of_second = [each.type for each in told if each.ref[1] == "second"]
     assert of_second.count("gap") == 1
     held = of_second.index("gap")
     assert 0 < held < 1000

@@ -3,9 +3,10 @@
 from typing import Any
 
 from komputer.domain.agent import digest_of
-from komputer.events.entries import Live
+from komputer.domain.tasks import current_task
+from komputer.events.entries import Live, task_of
 from komputer.services.agents import claim
-from komputer.services.agents.view import agent_body, running_task
+from komputer.services.agents.view import agent_body
 
 T1, T2, M1 = ("01ARZ3NDEKTSV4RRFFQ69G5FA" + end for end in "VWX")
 
@@ -77,7 +78,8 @@ def test_what_an_earlier_agent_of_the_name_did_counts_for_nothing() -> None:
 def running_task_of(manifest: dict[str, Any], seen: Live) -> str | None:
     from komputer.domain.agent import Agent
 
-    return running_task(Agent.model_validate(manifest), seen)
+    agent = Agent.model_validate(manifest)
+    return current_task(agent.spec, agent.status, task_of(seen, agent.metadata.uid))
 
 
 def test_labels_are_merged_with_those_that_were_read_and_tested_to_be_still_so() -> None:

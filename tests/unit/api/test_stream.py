@@ -4,6 +4,7 @@ import pytest
 
 from komputer.api.stream import Draining, TooSlow, close_code, close_reason, sse
 from komputer.domain.errors import Invalid, KomputerError, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.sources import Delivery, gap
 from komputer.events.follow.tail import StreamEnded
@@ -32,8 +33,6 @@ def test_a_reason_fits_into_a_close_frame_and_tells_nothing_internal() -> None:
 
 
 def test_an_event_is_one_message_and_a_gap_has_a_name() -> None:
-    place = ("team", "ada")
-    assert sse(Delivery(place, 1, "text", '{"a":1}', Cursor(1), "0-1")) == 'id: 0-1\ndata: {"a":1}\n\n'
-    assert sse(gap(place, 5, 1_000_007)).startswith(
-        'id: 1000-7\nevent: gap\ndata: {"agentName":"ada","namespace":"team"'
-    )
+    ref = ObjectRef("team", "ada")
+    assert sse(Delivery(ref, 1, "text", '{"a":1}', Cursor(1), "0-1")) == 'id: 0-1\ndata: {"a":1}\n\n'
+    assert sse(gap(ref, 5, 1_000_007)).startswith('id: 1000-7\nevent: gap\ndata: {"agentName":"ada","namespace":"team"')

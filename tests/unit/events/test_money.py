@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komputer.api.costs import Costs
-from komputer.domain import money
+from komputer.domain import money, tasks
 from komputer.domain.errors import Invalid
 from komputer.domain.money import COST_LIMIT_USD
 from komputer.events import schema
@@ -48,7 +48,7 @@ def test_any_value_becomes_an_amount_within_its_bounds(value: object) -> None:
     found = money.amount(value)
     assert 0 <= found <= COST_LIMIT_USD
     assert money.amount(money.number(found)) == found, "nothing is lost as a number of JSON"
-    assert schema.plausible(value, 1000) in range(1001)
+    assert tasks.plausible(value, 1000) in range(1001)
 
 
 @given(AMOUNTS, AMOUNTS)

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from komputer.api.stream import end_message, sse
 from komputer.domain.errors import KomputerError
 from komputer.domain.event_ids import micros_of, timestamp_of
+from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import LIVE_FIELDS, READ_FIELDS, UNREADABLE, EventRow, live_of, rows_of, state_of
-from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.events.follow.cursors import Cursor, parse_cursor
 from komputer.events.follow.sources import Delivery, gap, one
 from komputer.events.follow.tail import deleted
 from komputer.redis.idempotency import Mismatch, Record, Unreadable, _record, _wire
 
-PLACE = ("team", "ada")
+REF = ObjectRef("team", "ada")
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n\x00"
 TEXT = st.lists(st.characters() | st.sampled_from([*SEPARATORS, "\ud800", "\udfff", '"', "\\"]), max_size=40).map(
     "".join
@@ -60,7 +61,7 @@ def messages(stream: str) -> list[tuple[str, str, str]]:
 
 def told(kind: str, payload: bytes) -> Delivery:
     (row,) = rows_of([(b"1795496372978-308", {b"t": kind.encode(), b"p": payload})])
-    return one(PLACE, row)
+    return one(REF, row)
 
 
 @given(TRICKY, TRICKY)
@@ -71,7 +72,7 @@ def test_no_text_breaks_a_frame(text: str, tool: str) -> None:
     after = told("text", b'{"content":"after"}')
     assert json.loads(frame.text.encode())["payload"] == payload, "a frame of a WebSocket"
     ((event_id, name, data), (_, _, second)) = messages(sse(frame) + sse(after))
-    assert (event_id, name, data, second) == (frame.cursor, "", frame.text, after.text)
+    assert (event_id, name, data, second) == (frame.cursor_text, "", frame.text, after.text)
 
 
 @given(BYTES | JSON_BYTES, BYTES | st.just(b"text"))
@@ -80,11 +81,11 @@ def test_no_entry_breaks_a_frame(payload: bytes, kind: bytes) -> None:
         (b"1795496372978-1", {b"t": kind, b"p": payload}),
         (b"1795496372978-2", [b"t", b"text", b"p", b'{"content":"after"}']),
     ]
-    first, second = [one(PLACE, row) for row in rows_of(entries)]
+    first, second = [one(REF, row) for row in rows_of(entries)]
     for frame in (first, second):
         found = json.loads(frame.text)
         assert isinstance(found["payload"], dict)
-        assert found["id"] == frame.cursor
+        assert found["id"] == frame.cursor_text
     assert [data for _, _, data in messages(sse(first) + sse(second))] == [first.text, second.text]
     assert json.loads(second.text)["payload"] == {"content": "after"}
 
@@ -120,7 +121,7 @@ def test_a_live_hash_of_any_content_is_read(values: list[bytes | None]) -> None:
     live = live_of(values[: len(LIVE_FIELDS)])
     orjson.dumps([*state, *live])
     assert live.last_us == state.last
-    gap(PLACE, state.born, max(state.lost, state.last))
+    gap(REF, state.born, max(state.lost, state.last))
 
 
 @given(BYTES | JSON_BYTES)
@@ -141,7 +142,7 @@ def test_a_record_of_any_fields_is_read_or_refused(status: Any, headers: Any, bo
 
 
 def test_an_end_of_a_stream_says_why() -> None:
-    text = end_message(deleted(PLACE))
+    text = end_message(deleted(REF))
     assert messages(text) == [("", "end", "agent_deleted")]
     assert ": agent 'ada' in namespace 'team' was deleted\n" in text
     assert messages(end_message(KomputerError("a\nevent: end\u2028b\rdata: c", code="x"))) == [("", "end", "x")]
@@ -151,8 +152,8 @@ def test_an_end_of_a_stream_says_why() -> None:
 @given(st.text() | st.builds(lambda a, b: f"1-1~{a}/{b}:5-5", st.text(), st.text()))
 def test_a_cursor_from_outside_is_one_word_or_refused(text: str) -> None:
     try:
-        mark = mark_of(text)
+        cursor = parse_cursor(text)
     except KomputerError:
         return
-    assert isinstance(mark, Cursor)
-    assert re.fullmatch(r"[!-~]+", mark.to_text())
+    assert isinstance(cursor, Cursor)
+    assert re.fullmatch(r"[!-~]+", cursor.to_text())

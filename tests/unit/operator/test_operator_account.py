@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given as property_of
 from hypothesis import strategies as st
 
-from komputer.domain.agent import AgentSpec, AgentStatus, tasks_named
+from komputer.domain.agent import AgentSpec, AgentStatus
+from komputer.domain.tasks import tasks_named
 from komputer.operator.agent.account import REMEMBERED, account
 from tests.unit.operator.given import agent, assigned, completed, end, manifest_task, task_id
 

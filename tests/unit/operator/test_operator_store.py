@@ -1,10 +1,11 @@
 import httpx2
 
 from komputer.domain.base import Manifest
+from komputer.domain.ref import ObjectRef
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES, Cluster
-from komputer.operator.cluster_state import AgentKey, ClusterState, ConnectorKey
+from komputer.operator.cluster_state import ClusterState
 
-ADA, EVE = AgentKey("team", "ada"), AgentKey("crew", "eve")
+ADA, EVE = ObjectRef("team", "ada"), ObjectRef("crew", "eve")
 
 
 def manifest(name: str, version: int, uid: str = "", namespace: str | None = "team", **rest: object) -> Manifest:
@@ -20,14 +21,14 @@ def pod(name: str, version: int, owner: str) -> Manifest:
     return found
 
 
-class Woken(list[AgentKey]):
-    def take(self) -> list[AgentKey]:
+class Woken(list[ObjectRef]):
+    def take(self) -> list[ObjectRef]:
         found = list(self)
         self.clear()
         return found
 
 
-def store_that_wakes(agents: list[AgentKey], connectors: list[ConnectorKey]) -> ClusterState:
+def store_that_wakes(agents: list[ObjectRef], connectors: list[ObjectRef]) -> ClusterState:
     return ClusterState(Cluster(httpx2.AsyncClient()), None, wake=agents.append, wake_connector=connectors.append)
 
 
@@ -115,7 +116,7 @@ def test_the_deletion_of_an_old_agent_leaves_the_new_one_of_its_name() -> None:
 
 
 def test_a_connector_has_a_turn_when_it_changes_and_when_an_agent_begins_or_ends_to_name_it() -> None:
-    woken: list[ConnectorKey] = []
+    woken: list[ObjectRef] = []
     store = store_that_wakes([], woken)
 
     def take() -> list[str]:
@@ -131,11 +132,11 @@ def test_a_connector_has_a_turn_when_it_changes_and_when_an_agent_begins_or_ends
     assert take() == ["git"]
     store.read(AGENTS, manifest("ada", 4, spec={"connectors": ["git", "mail"]}))
     assert take() == ["git", "mail"]
-    assert store.agents_of(ConnectorKey("team", "git")) == ["ada"]
+    assert store.agents_of(ObjectRef("team", "git")) == ["ada"]
     store.read(AGENTS, manifest("ada", 5, spec={"connectors": ["git", "mail"]}, status={"phase": "Running"}))
     assert take() == []
     store.read(AGENTS, manifest("ada", 6, spec={"connectors": ["mail"]}))
     assert take() == ["git"]
     store.deleted(AGENTS, manifest("ada", 7))
     assert take() == ["mail"]
-    assert store.agents_of(ConnectorKey("team", "mail")) == []
+    assert store.agents_of(ObjectRef("team", "mail")) == []

@@ -193,7 +193,8 @@ LOOPBACK = options.Loopback("http://127.0.0.1:1", "key")
 @example({"tool_name": ["Bash"], "tool_input": None}, [], ["Bash"])
 @example({"tool_name": "WebFetch"}, ["Bash"], [])
 def test_any_call_of_a_tool_is_allowed_or_refused(call: Any, allowed: list[str], disallowed: list[str]) -> None:
-    task = wire.TaskSettings(model="m", role="worker", allowed_tools=allowed, disallowed_tools=disallowed)
+    rules = {"allowed_tools": allowed, "disallowed_tools": disallowed}
+    task = wire.TaskSettings(model="m", role="worker").model_copy(update=rules)
     assignment = wire.Assignment(uid="u", name="ada", namespace="team", generation=1, settings=task)
     waited: list[bool] = []
 

@@ -13,9 +13,9 @@ from komputer.api.stream import EventStream, EventStreams, Follower, Guard, webs
 from komputer.api.typos import refuse_unknown_parameters, wanted_types
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Forbidden, Invalid, NotFound
-from komputer.domain.event_ids import cursor
-from komputer.domain.ref import Place
-from komputer.events.follow.cursors import Cursor, mark_of
+from komputer.domain.event_ids import parse_position
+from komputer.domain.ref import ObjectRef
+from komputer.events.follow.cursors import Cursor, parse_cursor
 from komputer.events.follow.sources import GAP, Delivery
 from komputer.kube import AGENTS
 from komputer.services.agents.agents import Agents
@@ -92,15 +92,15 @@ async def follow_all(
 ) -> Response:
     """The events of all agents, each agent's in order. Without a cursor: from now on."""
     where, streams = checked_namespace(namespace), streams_of(request)
-    mark = mark_from(last_event_id or after)
+    cursor = cursor_from(last_event_id or after)
     sight = Sight(request, "watch", AGENTS, "events") if access_of(request) else None
     right = AccessRequest("watch", AGENTS, where, None, "events") if where else None
     return EventStream(
         streams,
-        lambda: streams.tail.follow_all(mark),
+        lambda: streams.tail.follow_all(cursor),
         StreamRequest(wanted_types(types), where, sight),
         guard(request, right),
-        has_cursor=mark is not None,
+        has_cursor=cursor is not None,
     )
 
 
@@ -116,13 +116,13 @@ class StreamRequest:
         told = [each for each in taken if self._types is None or each.type in self._types or each.type == GAP]
         if self._namespace is None and self._sight is None:
             return told
-        seen = await self._seen(place[0] for each in told for place in (each.place, *each.mark.ahead))
-        return [_named(each, seen) for each in told if each.place[0] in seen]
+        seen = await self._seen(ref.namespace for each in told for ref in (each.ref, *each.cursor.ahead))
+        return [_named(each, seen) for each in told if each.ref.namespace in seen]
 
-    async def cursor(self, mark: Cursor) -> str:
+    async def cursor_text(self, cursor: Cursor) -> str:
         if self._namespace is not None or self._sight is not None:
-            mark = mark.only(await self._seen(namespace for namespace, _ in mark.ahead))
-        return mark.to_text()
+            cursor = cursor.only(await self._seen(namespace for namespace, _ in cursor.ahead))
+        return cursor.to_text()
 
     async def _seen(self, namespaces: Iterable[str]) -> set[str]:
         asked = {each for each in namespaces if self._namespace is None or each == self._namespace}
@@ -131,8 +131,8 @@ class StreamRequest:
 
 def _named(told: Delivery, seen: Set[str]) -> Delivery:
     """With a cursor that names none but those."""
-    mark = told.mark.only(seen)
-    return told if mark is told.mark else told._replace(mark=mark, cursor=mark.to_text())
+    cursor = told.cursor.only(seen)
+    return told if cursor is told.cursor else told._replace(cursor=cursor, cursor_text=cursor.to_text())
 
 
 def to_watch(manifest: Manifest) -> AccessRequest:
@@ -144,22 +144,22 @@ def guard(connection: HTTPConnection, right: AccessRequest | None) -> Guard:
     return lambda: while_allowed(connection, right)
 
 
-def mark_from(text: str | None) -> Cursor | None:
+def cursor_from(text: str | None) -> Cursor | None:
     """Of the stream of all agents: its own cursors, an event id or a time. Raises `Invalid`."""
     if text is None:
         return None
-    return mark_of(text) if "~" in text else Cursor(cursor(text).low)
+    return parse_cursor(text) if "~" in text else Cursor(parse_position(text).low)
 
 
 def follower(streams: EventStreams, manifest: Manifest, after: str | None, group: str | None = None) -> Follower:
     """Of one agent; raises `Invalid` for a cursor or a group's name that is none."""
     metadata = manifest["metadata"]
-    place: Place = (metadata["namespace"], metadata["name"])
-    where = cursor(after) if after is not None else None
-    mark = Cursor(where.low) if where else None
+    ref = ObjectRef.of(manifest)
+    where = parse_position(after) if after is not None else None
+    cursor = Cursor(where.low) if where else None
     if group:
-        return streams.tail.join(place, metadata["uid"], group, mark)
-    return streams.tail.follow(place, metadata["uid"], mark, is_id=where is None or where.is_id)
+        return streams.tail.join(ref, metadata["uid"], group, cursor)
+    return streams.tail.follow(ref, metadata["uid"], cursor, is_id=where is None or where.is_id)
 
 
 async def found(socket: WebSocket, name: str, namespace: str | None, default: str) -> Manifest:

@@ -1,19 +1,28 @@
 """What clients send and get: JSON bodies, checked at the border."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from komputer.domain import labels as labelling
 from komputer.domain import names, secret
 from komputer.domain.agent import (
+    EMPTY,
     INSTRUCTIONS_LIMIT_BYTES,
     PROMPT_LIMIT_BYTES,
-    Effort,
+    AgentTaskSettings,
     Model,
-    Role,
-    ToolName,
     is_model_alias,
 )
 from komputer.domain.errors import Invalid
@@ -88,7 +97,6 @@ ObjectName = Annotated[str, BeforeValidator(_object_name)]
 TemplateRef = Annotated[str, BeforeValidator(_template_name), Field(max_length=253)]
 Instructions = Annotated[str, _within(INSTRUCTIONS_LIMIT_BYTES), Field(min_length=1, pattern=r"\S")]
 SystemPrompt = Annotated[str, _within(PROMPT_LIMIT_BYTES)]
-Tools = Annotated[list[ToolName], Field(max_length=256)]
 SecretData = Annotated[dict[str, str], BeforeValidator(_secret_data)]
 Labels = Annotated[dict[str, str], BeforeValidator(_labels)]
 LabelKeys = Annotated[list[str], BeforeValidator(_label_keys), Field(max_length=labelling.LIMIT)]
@@ -124,8 +132,17 @@ OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(val
 """An empty text is not checked: what it means is said where the field is used."""
 
 
-class AgentSettings(Body):
-    """What may be said of an agent, when it is made and later. "" clears a text, [] a list; a null says nothing."""
+_TEXTS: Final = frozenset(
+    name
+    for name, info in AgentTaskSettings.model_fields.items()
+    if list not in [get_origin(part) for part in get_args(info.annotation)]
+)
+"""The settings that are no lists: an empty text clears them too."""
+
+
+class AgentSettings(AgentTaskSettings, Body):
+    """The settings that may be given when an agent is created and later. An empty value (`""`, `[]`, 0) clears a
+    setting; a null is an absent field."""
 
     not_built_yet: ClassVar[tuple[str, ...]] = (
         "archiveTTL",
@@ -144,15 +161,16 @@ class AgentSettings(Body):
     )
 
     system_prompt: SystemPrompt | None = None
-    model: Annotated[Annotated[Model, AfterValidator(_no_alias)] | None, OrEmpty] = None
+    model: Annotated[Model, AfterValidator(_no_alias)] | None = None
     template_ref: Annotated[TemplateRef | None, OrEmpty] = None
-    role: Annotated[Role | None, OrEmpty] = None
-    connectors: Annotated[list[str] | None, Field(max_length=64)] = None
-    allowed_tools: Tools | None = None
-    disallowed_tools: Tools | None = None
-    effort: Annotated[Effort | None, OrEmpty] = None
     secret_refs: Annotated[list[ObjectName] | None, Field(max_length=64)] = None
     labels: Labels | None = None
+
+    @field_validator(*AgentTaskSettings.model_fields, mode="wrap")
+    @classmethod
+    def _empty_text_clears(cls, value: Any, check: ValidatorFunctionWrapHandler, field: ValidationInfo) -> Any:
+        """An empty text is not checked where a text is expected: `settings_given` turns it into None."""
+        return value if value == "" and field.field_name in _TEXTS else check(value)
 
 
 class CreateAgent(AgentSettings):
@@ -186,17 +204,10 @@ class PatchAgent(AgentSettings):
 def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
     """The fields of spec that a body names; None for one that it clears. See `agents.claim.change`."""
     named: dict[str, Any] = {
-        "systemPrompt": body.system_prompt,
-        "model": body.model,
-        "templateRef": body.template_ref,
-        "role": body.role,
-        "connectors": body.connectors,
-        "allowedTools": body.allowed_tools,
-        "disallowedTools": body.disallowed_tools,
-        "effort": body.effort,
-        "secrets": body.secret_refs,
+        info.alias or name: getattr(body, name) for name, info in AgentTaskSettings.model_fields.items()
     }
-    given = {field: value if value not in ("", []) else None for field, value in named.items() if value is not None}
+    named |= {"templateRef": body.template_ref, "secrets": body.secret_refs}
+    given = {field: None if value in EMPTY else value for field, value in named.items() if value is not None}
     if isinstance(body, CreateAgent):
         # Published clients send these empty where they mean nothing by it.
         given = {field: given[field] for field in given if field not in KEPT_WHERE_EMPTY or given[field] is not None}
@@ -243,7 +254,7 @@ class AgentCreated(ResponseBase):
     createdAt: str
 
 
-class AgentResponse(ResponseBase):
+class AgentResponse(AgentTaskSettings, ResponseBase):
     """An agent, as of now: `taskStatus` and `lastTaskMessage` are newer than the resource's status."""
 
     model_config = ConfigDict(extra="allow")
@@ -258,9 +269,6 @@ class AgentResponse(ResponseBase):
     lastTaskOutcome: str | None = None
     lastTaskCostUSD: str | None = None
     totalCostUSD: str | None = None
-    allowedTools: list[str] | None = None
-    disallowedTools: list[str] | None = None
-    effort: str | None = None
     labels: dict[str, str] | None = None
     secrets: list[str] | None = None
     errors: Annotated[

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from komputer.domain import names
 from komputer.domain.errors import Invalid
 from komputer.domain.event_ids import id_of, micros_of
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.entries import EventRow
 
 AHEAD_LIMIT: Final = 10_000
@@ -28,33 +28,31 @@ class Cursor(NamedTuple):
     """Which events were told: those with at most `base` microseconds, and those of an agent up to its `ahead`."""
 
     base: int
-    ahead: Mapping[Place, int] = {}
+    ahead: Mapping[ObjectRef, int] = {}
 
-    def reached(self, place: Place) -> int:
-        return max(self.base, self.ahead.get(place, 0))
+    def reached(self, ref: ObjectRef) -> int:
+        return max(self.base, self.ahead.get(ref, 0))
 
-    def covers(self, place: Place, micros: int) -> bool:
-        return micros <= self.reached(place)
+    def covers(self, ref: ObjectRef, micros: int) -> bool:
+        return micros <= self.reached(ref)
 
     def includes(self, other: "Cursor") -> bool:
         """Whether all that `other` covers is covered."""
-        return other.base <= self.base and all(self.covers(place, micros) for place, micros in other.ahead.items())
+        return other.base <= self.base and all(self.covers(ref, micros) for ref, micros in other.ahead.items())
 
     def joined(self, other: "Cursor") -> "Cursor":
         """Covers what either covers."""
-        places = {**self.ahead, **other.ahead}
-        return _mark(
-            max(self.base, other.base), {place: max(self.reached(place), other.reached(place)) for place in places}
-        )
+        refs = {**self.ahead, **other.ahead}
+        return _trimmed(max(self.base, other.base), {ref: max(self.reached(ref), other.reached(ref)) for ref in refs})
 
-    def within(self, base: int, last: Mapping[Place, int]) -> "Cursor":
+    def within(self, base: int, last: Mapping[ObjectRef, int]) -> "Cursor":
         """Of a mark from outside what can be true: at most `base`, and of each agent at most its `last`."""
-        ahead = {place: min(micros, last[place]) for place, micros in self.ahead.items() if place in last}
-        return _mark(min(self.base, base), ahead)
+        ahead = {ref: min(micros, last[ref]) for ref, micros in self.ahead.items() if ref in last}
+        return _trimmed(min(self.base, base), ahead)
 
     def only(self, namespaces: Set[str]) -> "Cursor":
         """Without the agents of other namespaces: what was told of them above `base` is not covered any more."""
-        ahead = {place: micros for place, micros in self.ahead.items() if place[0] in namespaces}
+        ahead = {ref: micros for ref, micros in self.ahead.items() if ref.namespace in namespaces}
         return self if len(ahead) == len(self.ahead) else Cursor(self.base, ahead)
 
     def to_text(self) -> str:
@@ -63,19 +61,19 @@ class Cursor(NamedTuple):
         return id_of(self.base) + ahead
 
 
-def mark_of(text: str) -> Cursor:
+def parse_cursor(text: str) -> Cursor:
     """Raises `Invalid` (`invalid_cursor`)."""
     base, *ahead = text.split("~")
     if len(ahead) > AHEAD_LIMIT:
         raise Invalid("the cursor names too many agents", code="invalid_cursor")
-    found: dict[Place, int] = {}
+    found: dict[ObjectRef, int] = {}
     for part in ahead:
         where, _, event_id = part.partition(":")
         namespace, _, name = where.partition("/")
         if not (names.is_agent_name(namespace) and names.is_agent_name(name)):
             raise Invalid(f"{text[:64]!r} is not a cursor of this stream", code="invalid_cursor")
-        found[namespace, name] = micros_of(event_id)
-    return _mark(micros_of(base), found)
+        found[ObjectRef(namespace, name)] = micros_of(event_id)
+    return _trimmed(micros_of(base), found)
 
 
 def settled(ring: str | None) -> int:
@@ -84,34 +82,36 @@ def settled(ring: str | None) -> int:
 
 
 class Merged(NamedTuple):
-    told: list[tuple[Place, EventRow, Cursor]]
+    told: list[tuple[ObjectRef, EventRow, Cursor]]
     """In order; with each what is told after it."""
-    mark: Cursor
-    left: dict[Place, list[EventRow]]
+    cursor: Cursor
+    left: dict[ObjectRef, list[EventRow]]
     """Read, but not to be told yet: before the unfinished logs were read on, or beyond what may be told at once."""
 
 
-def merge(mark: Cursor, pages: Mapping[Place, list[EventRow]], unfinished: Set[Place], safe: int, most: int) -> Merged:
+def merge(
+    cursor: Cursor, pages: Mapping[ObjectRef, list[EventRow]], unfinished: Set[ObjectRef], safe: int, most: int
+) -> Merged:
     """The events of `pages`, by id, at most so many. Of the `unfinished` logs more is to be read, `safe` is `settled`.
 
     It looks at what it tells and at one more event of each log, so many pages that wait cost little."""
-    limit = min((micros_of(pages[place][-1].id) for place in unfinished), default=ENDLESS)
-    told: list[tuple[Place, EventRow, Cursor]] = []
-    taken: Counter[Place] = Counter()
-    for micros, place, row in heapq.merge(*(_timed(place, rows) for place, rows in pages.items())):
+    limit = min((micros_of(pages[ref][-1].id) for ref in unfinished), default=ENDLESS)
+    told: list[tuple[ObjectRef, EventRow, Cursor]] = []
+    taken: Counter[ObjectRef] = Counter()
+    for micros, ref, row in heapq.merge(*(_timed(ref, rows) for ref, rows in pages.items())):
         if micros > limit or len(told) == most:
             limit = min(limit, micros - 1)
             break
-        mark = _mark(max(mark.base, min(micros - 1, safe)), {**mark.ahead, place: micros})
-        told.append((place, row, mark))
-        taken[place] += 1
-    left = {place: rows[taken[place] :] for place, rows in pages.items() if taken[place] < len(rows)}
-    return Merged(told, _mark(max(mark.base, min(safe, limit)), mark.ahead), left)
+        cursor = _trimmed(max(cursor.base, min(micros - 1, safe)), {**cursor.ahead, ref: micros})
+        told.append((ref, row, cursor))
+        taken[ref] += 1
+    left = {ref: rows[taken[ref] :] for ref, rows in pages.items() if taken[ref] < len(rows)}
+    return Merged(told, _trimmed(max(cursor.base, min(safe, limit)), cursor.ahead), left)
 
 
-def _timed(place: Place, rows: Iterable[EventRow]) -> Iterator[tuple[int, Place, EventRow]]:
-    return ((micros_of(row.id), place, row) for row in rows)
+def _timed(ref: ObjectRef, rows: Iterable[EventRow]) -> Iterator[tuple[int, ObjectRef, EventRow]]:
+    return ((micros_of(row.id), ref, row) for row in rows)
 
 
-def _mark(base: int, ahead: Mapping[Place, int]) -> Cursor:
-    return Cursor(base, {place: micros for place, micros in ahead.items() if micros > base})
+def _trimmed(base: int, ahead: Mapping[ObjectRef, int]) -> Cursor:
+    return Cursor(base, {ref: micros for ref, micros in ahead.items() if micros > base})

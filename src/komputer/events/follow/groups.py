@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from komputer.domain.errors import Invalid, KomputerError, Unavailable
 from komputer.domain.event_ids import id_of, micros_near
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.entries import READ_FIELDS, State, rows_of
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.notifier import Notifier
@@ -27,7 +27,7 @@ from komputer.redis.connection import unavailable
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 GROUPS: Final = 64
 """Of one agent."""
-TAKEN: Final = 8
+TAKE_AT_ONCE: Final = 8
 """Events that a member is given at once: the next are for whoever is free."""
 RENEW_S: Final = 5.0
 """How often a member that is at work says so, and looks for what others left behind."""
@@ -65,42 +65,42 @@ class Member:
     def __init__(
         self,
         log: Log,
-        bell: Notifier,
-        place: Place,
+        notifier: Notifier,
+        ref: ObjectRef,
         uid: str,
         group: str,
-        mark: Cursor | None,
+        cursor: Cursor | None,
         *,
         left: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = uuid4().hex
-        self._log, self._place, self._uid, self._group = log, place, uid, checked(group)
+        self._log, self._ref, self._uid, self._group = log, ref, uid, checked(group)
         self._redis: Any = log.server.redis
-        self._stream, self._live = log.stream_and_live(place)
-        self._start = mark
+        self._stream, self._live = log.stream_and_live(ref)
+        self._start = cursor
         """Of a group that is new; None: now."""
         self._has_joined = False
         self._gaps: list[Delivery] = []
         self._held: list[str] = []
         self._confirmed: list[str] = []
         self._claim_from = "0-0"
-        self._reached = mark or Cursor(0)
+        self._reached = cursor or Cursor(0)
         self._end: KomputerError | None = None
-        self._rung = asyncio.Event()
-        self._stop_listening = bell.on(place, self._rung.set)
+        self._woken = asyncio.Event()
+        self._unsubscribe = notifier.on(ref, self._woken.set)
         self._left = left
 
     @property
-    def mark(self) -> Cursor:
+    def cursor(self) -> Cursor:
         return self._reached
 
     def end_with(self, reason: KomputerError) -> None:
         self._end = reason
-        self._rung.set()
+        self._woken.set()
 
     async def begin(self) -> None:
         """The group exists from here on, also for an agent that has no log yet."""
-        state = await self._log.state(self._place)
+        state = await self._log.state(self._ref)
         if self._start is None:
             self._start = Cursor(state.last if state.uid == self._uid else 0)
         await self._join(state)
@@ -110,24 +110,24 @@ class Member:
         while True:
             try:
                 if not self._has_joined:
-                    await self._join(await self._log.state(self._place))
-                told, self._gaps = self._gaps, []
+                    await self._join(await self._log.state(self._ref))
+                deliveries, self._gaps = self._gaps, []
                 if self._has_joined:
-                    told += await self._given()
-                if told:
-                    return told
+                    deliveries += await self._given()
+                if deliveries:
+                    return deliveries
             except Unavailable as away:
                 await asyncio.sleep(min(1.0, away.retry_after_s))
             if self._end:
                 raise self._end
             try:
                 async with asyncio.timeout(RENEW_S):
-                    await self._rung.wait()
+                    await self._woken.wait()
             except TimeoutError:
                 continue
-            self._rung.clear()
+            self._woken.clear()
 
-    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
+    async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
         """The client has got them when it has answered a ping that was sent behind them. Raises `TimeoutError`."""
         if ponged and self._held:
             async with asyncio.timeout(CONFIRM_WITHIN_S):
@@ -142,14 +142,14 @@ class Member:
 
     async def close(self) -> None:
         """Hand back what was not confirmed, to whoever is there. Where the log is away it is claimed after a while."""
-        self._stop_listening()
+        self._unsubscribe()
         self._left()
         if not self._has_joined:
             return
         arguments = (self._stream, self._group, self.name, LEFT, int(CLAIM_AFTER_S * 1000), *self._confirmed)
         with contextlib.suppress(Unavailable):
             if await self._log.server.translated(lambda: self._hand_back(arguments)):
-                await self._log.ring(self._place)
+                await self._log.notify(self._ref)
 
     async def _hand_back(self, arguments: tuple[Any, ...]) -> int:
         try:
@@ -168,7 +168,7 @@ class Member:
             }
             if self._group not in groups:
                 if len(groups) >= GROUPS:
-                    raise Invalid(f"agent {self._place[1]!r} has {GROUPS} groups; use one of them", field="group")
+                    raise Invalid(f"agent {self._ref.name!r} has {GROUPS} groups; use one of them", field="group")
                 await self._create(start)
             low = (
                 micros_near(groups[self._group]["last-delivered-id"].decode()) if self._group in groups else start.base
@@ -178,7 +178,7 @@ class Member:
                 return
             raise unavailable(missing) from missing
         if 0 < low < state.lost:
-            self._gaps.append(gap(self._place, low, state.lost))
+            self._gaps.append(gap(self._ref, low, state.lost))
         await self._forget_the_dead()
         self._has_joined = True
 
@@ -217,14 +217,14 @@ class Member:
             pipe.hmget(self._live, READ_FIELDS)
             self._acknowledge(pipe)
             idle = int(CLAIM_AFTER_S * 1000)
-            pipe.xautoclaim(self._stream, self._group, self.name, idle, start_id=self._claim_from, count=TAKEN)
-            pipe.xreadgroup(self._group, self.name, {self._stream: ">"}, count=TAKEN)
+            pipe.xautoclaim(self._stream, self._group, self.name, idle, start_id=self._claim_from, count=TAKE_AT_ONCE)
+            pipe.xreadgroup(self._group, self.name, {self._stream: ">"}, count=TAKE_AT_ONCE)
             answers = await self._log.server.translated(lambda: pipe.execute(raise_on_error=False))
         held, claimed, read = answers[0], answers[-2], answers[-1]
         if isinstance(held, Exception):
             raise unavailable(held) from held
         if (
-            self._log.saw(self._place, held).uid != self._uid
+            self._log.saw(self._ref, held).uid != self._uid
             or isinstance(claimed, ResponseError)
             or isinstance(read, ResponseError)
         ):
@@ -233,13 +233,13 @@ class Member:
         self._confirmed = []
         self._claim_from = claimed[0].decode()
         entries = [entry for entry in claimed[1] if entry[1]] + [entry for _, new in read for entry in new]
-        told = [one(self._place, row) for row in rows_of(entries)]
+        deliveries = [one(self._ref, row) for row in rows_of(entries)]
         self._held = [entry[0].decode() for entry in entries]  # also those that no reader is told of
-        if not told:
+        if not deliveries:
             self._held, self._confirmed = [], self._held
         else:
-            self._reached = Cursor(max(self._reached.base, told[-1].micros))
-        return told
+            self._reached = Cursor(max(self._reached.base, deliveries[-1].micros))
+        return deliveries
 
     def _acknowledge(self, pipe: Any) -> None:
         if self._confirmed:

@@ -9,12 +9,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from komputer.domain import names
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.redis.address import Address
 from komputer.redis.connection import cancellable
 
-"""Namespace and name of an agent, and so of its log."""
-EVERYTHING: Final[frozenset[Place]] = frozenset()
+EVERYTHING: Final[frozenset[ObjectRef]] = frozenset()
 """Any log may have changed: look at all that matter."""
 LENGTH: Final = 1000
 """As in `append.lua`. A reader that finds as many at once may have missed some."""
@@ -28,39 +27,39 @@ logger = structlog.get_logger(__name__)
 class Notifier:
     """One listener of a process, and all who wait for a change of some log. A ring is a hint: look again."""
 
-    def __init__(self, rings: AsyncIterator[frozenset[Place]]) -> None:
+    def __init__(self, rings: AsyncIterator[frozenset[ObjectRef]]) -> None:
         self._rings = rings
-        self._of_all: list[Callable[[frozenset[Place]], None]] = []
-        self._of_one: dict[Place, list[Callable[[], None]]] = {}
+        self._of_all: list[Callable[[frozenset[ObjectRef]], None]] = []
+        self._of_one: dict[ObjectRef, list[Callable[[], None]]] = {}
 
     async def run(self) -> None:
         """Listen for ever."""
         async for rung in self._rings:
             for callback in tuple(self._of_all):
                 callback(rung)
-            for place in tuple(rung or self._of_one):
-                for wake in tuple(self._of_one.get(place, ())):
+            for ref in tuple(rung or self._of_one):
+                for wake in tuple(self._of_one.get(ref, ())):
                     wake()
 
-    def on_any(self, callback: Callable[[frozenset[Place]], None]) -> Callable[[], None]:
+    def on_any(self, callback: Callable[[frozenset[ObjectRef]], None]) -> Callable[[], None]:
         """Call `callback` with the logs that changed, or `EVERYTHING`. It must not block. Returns what ends that."""
         self._of_all.append(callback)
         return lambda: self._of_all.remove(callback)
 
-    def on(self, place: Place, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` whenever the log at `place` may have changed. It must not block. Returns what ends that."""
-        self._of_one.setdefault(place, []).append(wake)
+    def on(self, ref: ObjectRef, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` whenever the log at `ref` may have changed. It must not block. Returns what ends that."""
+        self._of_one.setdefault(ref, []).append(wake)
 
         def end() -> None:
-            self._of_one[place].remove(wake)
-            if not self._of_one[place]:
-                del self._of_one[place]
+            self._of_one[ref].remove(wake)
+            if not self._of_one[ref]:
+                del self._of_one[ref]
 
         return end
 
 
-async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[str, str]]]:
-    """Sets of `(namespace, name)`; `EVERYTHING` first and after each time that the server was away. Never ends."""
+async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectRef]]:
+    """Sets of agents; `EVERYTHING` first and after each time that the server was away. Never ends."""
     client: Any = address.client(socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
     position: bytes | None = None
     pause = PAUSE_S[0]
@@ -91,20 +90,20 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[tuple[s
         await client.aclose()
 
 
-class Rings(NamedTuple):
-    """`places` is None where some rings may have been missed. `last` is the newest ring, None where there was none."""
+class NotificationBatch(NamedTuple):
+    """`refs` is None where some rings may have been missed. `last` is the newest ring, None where there was none."""
 
-    places: frozenset[Place] | None
+    refs: frozenset[ObjectRef] | None
     last: str | None
 
 
-async def rings_since(client: Any, name: str, after: str | None) -> Rings:
+async def read_notifications(client: Any, name: str, after: str | None) -> NotificationBatch:
     """What rang after the ring `after`. That ring is read again: while it is there nothing behind it was dropped."""
     entries = await client.xrange(name, after, "+", LENGTH) if after else []
     if entries and entries[0][0].decode() == after and len(entries) < LENGTH:
-        return Rings(_places(entries[1:]), entries[-1][0].decode())
+        return NotificationBatch(_refs(entries[1:]), entries[-1][0].decode())
     newest = await client.xrevrange(name, count=1)
-    return Rings(None, newest[0][0].decode() if newest else None)
+    return NotificationBatch(None, newest[0][0].decode() if newest else None)
 
 
 async def _newest(client: Any, name: str) -> bytes:
@@ -113,26 +112,27 @@ async def _newest(client: Any, name: str) -> bytes:
     return newest
 
 
-def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[Place] | None]:
+def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[ObjectRef] | None]:
     """The last ring, and the logs that rang; None where no ring names one."""
     last = entries[-1][0]
     if len(entries) >= LENGTH:
         return last, EVERYTHING
-    return last, _places(entries) or None
+    return last, _refs(entries) or None
 
 
-def is_place(place: Place) -> bool:
+def names_an_agent(ref: ObjectRef) -> bool:
     """Whether an agent may have this namespace and name."""
-    return names.is_agent_name(place[0]) and names.is_agent_name(place[1])
+    return names.is_agent_name(ref.namespace) and names.is_agent_name(ref.name)
 
 
-def _places(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> frozenset[Place]:
+def _refs(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> frozenset[ObjectRef]:
     """The agents that the rings name."""
     found = set()
     for entry, fields in entries:
         namespace, _, name = fields.get(b"k", b"").decode(errors="replace").partition("/")
-        if is_place((namespace, name)):
-            found.add((namespace, name))
+        ref = ObjectRef(namespace, name)
+        if names_an_agent(ref):
+            found.add(ref)
         else:
             logger.warning("a ring names no agent", ring=entry.decode())
     return frozenset(found)

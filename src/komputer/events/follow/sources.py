@@ -6,14 +6,14 @@ from typing import Final, NamedTuple, Protocol
 import orjson
 
 from komputer.domain.event_ids import id_of, micros_of, timestamp_of
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.entries import EventRow, State, is_gone, to_json
 from komputer.events.follow.cursors import Cursor, merge, settled
 from komputer.events.log import Log
 
-COUNT: Final = 500
+READ_COUNT: Final = 500
 """Events of one read, and as many are told at once."""
-LEAST: Final = 20
+READ_COUNT_MIN: Final = 20
 """Of one read of one log among many."""
 READ_BYTES: Final = 1024 * 1024
 """Payloads of one read of one log, or one event (at most 256 KiB): what a reader that is behind holds."""
@@ -25,18 +25,18 @@ GAP: Final = "gap"
 
 
 class Delivery(NamedTuple):
-    """One event as readers get it. `mark` is what was told with it, `cursor` the same as text."""
+    """One event as readers get it. `cursor` is what was told with it, `cursor` the same as text."""
 
-    place: Place
+    ref: ObjectRef
     micros: int
     type: str
     text: str
-    mark: Cursor
-    cursor: str
+    cursor: Cursor
+    cursor_text: str
 
 
 class Source(Protocol):
-    mark: Cursor
+    cursor: Cursor
     """What was read."""
     is_current: bool
     """Whether the last `more` found all that there was."""
@@ -49,88 +49,90 @@ class Source(Protocol):
 
 
 class OneAgent:
-    """The log of one agent; another uid's counts as none. `mark` None: from now on.
+    """The log of one agent; another uid's counts as none. `cursor` None: from now on.
 
     `is_id`: the mark is an event's, not a time, so what lay below it did exist.
     """
 
-    def __init__(self, log: Log, place: Place, uid: str, mark: Cursor | None, *, is_id: bool = True) -> None:
-        self.place, self.uid, self.is_id = place, uid, is_id
-        self.mark = mark or Cursor(0)
+    def __init__(self, log: Log, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> None:
+        self.ref, self.uid, self.is_id = ref, uid, is_id
+        self.cursor = cursor or Cursor(0)
         self.is_current = False
-        self.was_seen = False
+        self.was_observed = False
         """Whether the log was this uid's at the last look."""
         self.is_over = False
         """Whether the log was this uid's and is another's now."""
         self._log = log
-        self._is_from_now = mark is None
+        self._is_from_now = cursor is None
 
     async def begin(self) -> None:
         if self._is_from_now:
-            state = await self._log.state(self.place)
-            self.mark = Cursor(state.last if state.uid == self.uid else 0)
+            state = await self._log.state(self.ref)
+            self.cursor = Cursor(state.last if state.uid == self.uid else 0)
             self._is_from_now, self.is_current = False, True
 
     async def more(self) -> list[Delivery]:
         await self.begin()
-        rows, state, has_more, _ = (await self._log.since({self.place: self.mark.base}, COUNT, READ_BYTES))[self.place]
+        rows, state, has_more, _ = (await self._log.since({self.ref: self.cursor.base}, READ_COUNT, READ_BYTES))[
+            self.ref
+        ]
         if state.uid != self.uid:
-            self.is_over = self.was_seen and state.uid is not None
+            self.is_over = self.was_observed and state.uid is not None
             rows, state, has_more = [], State(None, 0, 0), False
-        self.was_seen = self.was_seen or state.uid == self.uid
-        told = self._gap(state) + [one(self.place, row) for row in rows]
+        self.was_observed = self.was_observed or state.uid == self.uid
+        deliveries = self._gap(state) + [one(self.ref, row) for row in rows]
         self.is_current = not (has_more and rows)
         # Nothing lies between the newest event and `last`; nor has a cursor from the future, or of a lost log, any use.
-        self.mark = Cursor(state.last) if self.is_current else told[-1].mark
+        self.cursor = Cursor(state.last) if self.is_current else deliveries[-1].cursor
         self.is_id = True
-        return told
+        return deliveries
 
     def _gap(self, state: State) -> list[Delivery]:
-        is_id = self.is_id and self.mark.base > 0
-        if not is_gone(state, self.mark.base + 1, is_id):
+        is_id = self.is_id and self.cursor.base > 0
+        if not is_gone(state, self.cursor.base + 1, is_id):
             return []
-        return [gap(self.place, self.mark.base, max(self.mark.base, state.lost, state.born if is_id else 0))]
+        return [gap(self.ref, self.cursor.base, max(self.cursor.base, state.lost, state.born if is_id else 0))]
 
 
-def one(place: Place, row: EventRow) -> Delivery:
+def one(ref: ObjectRef, row: EventRow) -> Delivery:
     micros = micros_of(row.id)
-    return Delivery(place, micros, row.type, _text(place, row), Cursor(micros), row.id)
+    return Delivery(ref, micros, row.type, _text(ref, row), Cursor(micros), row.id)
 
 
-def _text(place: Place, row: EventRow) -> str:
-    return to_json(*place, row.id, row.type, row.payload).decode()
+def _text(ref: ObjectRef, row: EventRow) -> str:
+    return to_json(*ref, row.id, row.type, row.payload).decode()
 
 
-def gap(place: Place, after: int, upto: int, mark: Cursor | None = None) -> Delivery:
+def gap(ref: ObjectRef, after: int, upto: int, cursor: Cursor | None = None) -> Delivery:
     """The notice: what lay above `after` and not above `upto` is not there any more, or some of it."""
-    namespace, name = place
+    namespace, name = ref
     payload = {"after": id_of(after), "upto": id_of(upto)}
     notice = {"agentName": name, "namespace": namespace, "type": GAP, "timestamp": timestamp_of(id_of(upto))}
-    now = mark or Cursor(upto)
-    return Delivery(place, upto, GAP, orjson.dumps({**notice, "payload": payload}).decode(), now, now.to_text())
+    now = cursor or Cursor(upto)
+    return Delivery(ref, upto, GAP, orjson.dumps({**notice, "payload": payload}).decode(), now, now.to_text())
 
 
 class AllAgents:
-    """The logs of all agents, merged: each agent's events in their order. `mark` None: from now on.
+    """The logs of all agents, merged: each agent's events in their order. `cursor` None: from now on.
 
     It reads in rounds: the logs that rang since the last ring it knows, then it tells them by id (`marks.merge`).
     """
 
-    def __init__(self, log: Log, mark: Cursor | None) -> None:
-        self.mark = mark or Cursor(0)
+    def __init__(self, log: Log, cursor: Cursor | None) -> None:
+        self.cursor = cursor or Cursor(0)
         self.is_current = False
-        self.ring: str | None = None
+        self.last_notification: str | None = None
         """All that rang up to this one was read; None: look at every log."""
         self._log = log
-        self._is_foreign = mark is not None
-        self._is_from_now = mark is None
-        self._pages: dict[Place, list[EventRow]] = {}
-        self._unfinished: set[Place] = set()
-        self._next_ring: str | None = None
+        self._is_foreign = cursor is not None
+        self._is_from_now = cursor is None
+        self._pages: dict[ObjectRef, list[EventRow]] = {}
+        self._unfinished: set[ObjectRef] = set()
+        self._next_notification: str | None = None
 
     async def begin(self) -> None:
         if self._is_from_now:
-            self.mark = Cursor(settled((await self._log.rings(None)).last))
+            self.cursor = Cursor(settled((await self._log.notified_since(None)).last))
             while not self.is_current:  # what was told in that very millisecond, or runs ahead of the clock
                 await self._more()
             self._is_from_now = False
@@ -141,49 +143,52 @@ class AllAgents:
 
     async def _more(self) -> list[Delivery]:
         if not self._unfinished and not self._pages:
-            rings = await self._log.rings(self.ring)
-            self._unfinished = set(await self._log.places() if rings.places is None else rings.places)
-            self._next_ring = rings.last
-        safe = settled(self._next_ring)
-        told = await self._read_on(safe)
-        merged = merge(self.mark, self._pages, self._unfinished, safe, COUNT)
-        self._pages, self.mark = merged.left, merged.mark
+            batch = await self._log.notified_since(self.last_notification)
+            self._unfinished = set(await self._log.refs() if batch.refs is None else batch.refs)
+            self._next_notification = batch.last
+        safe = settled(self._next_notification)
+        deliveries = await self._read_on(safe)
+        merged = merge(self.cursor, self._pages, self._unfinished, safe, READ_COUNT)
+        self._pages, self.cursor = merged.left, merged.cursor
         self.is_current = not self._unfinished and not self._pages
         if self.is_current:
-            self.ring = self._next_ring
-        told += [
-            Delivery(place, micros_of(row.id), row.type, _text(place, row), mark, mark.to_text())
-            for place, row, mark in merged.told
+            self.last_notification = self._next_notification
+        deliveries += [
+            Delivery(ref, micros_of(row.id), row.type, _text(ref, row), cursor, cursor.to_text())
+            for ref, row, cursor in merged.deliveries
         ]
-        return told
+        return deliveries
 
     async def _read_on(self, safe: int) -> list[Delivery]:
-        """Fills `_pages`, and tells which logs have more. Answers the gaps.
+        """Read more of the unfinished logs into `_pages`, and return the gaps that were found.
 
-        It waits until a log holds up the others, and reads on only those of which little is held: of a log whose turn
-        is far off a page waits, however much it has. So some `COUNT` events are held, or `LEAST` of each log."""
-        held = {place: self._pages.get(place, []) for place in self._unfinished}
-        low: dict[Place, int] = {}
+        Nothing is read before a log without a page holds up the others, and then only of the logs whose pages are
+        short. So about `READ_COUNT` events are held, or `READ_COUNT_MIN` of each log.
+        """
+        held = {ref: self._pages.get(ref, []) for ref in self._unfinished}
+        low: dict[ObjectRef, int] = {}
         if any(not rows for rows in held.values()):
             share = HELD_BYTES // len(held)
-            little = {p: rows for p, rows in held.items() if 2 * len(rows) < LEAST and 2 * _size(rows) <= share}
-            low = {p: micros_of(rows[-1].id) if rows else self.mark.reached(p) for p, rows in little.items()}
-        room = max(COUNT, LEAST * len(held)) + COUNT - sum(map(len, self._pages.values()))
-        count = min(COUNT, max(LEAST, room // max(1, len(low))))
+            little = {
+                p: rows for p, rows in held.items() if 2 * len(rows) < READ_COUNT_MIN and 2 * _size(rows) <= share
+            }
+            low = {p: micros_of(rows[-1].id) if rows else self.cursor.reached(p) for p, rows in little.items()}
+        room = max(READ_COUNT, READ_COUNT_MIN * len(held)) + READ_COUNT - sum(map(len, self._pages.values()))
+        count = min(READ_COUNT, max(READ_COUNT_MIN, room // max(1, len(low))))
         found = await self._log.since(low, count, HELD_BYTES // max(1, len(low)))
         if self._is_foreign:
             self._is_foreign = False
-            self.mark = self.mark.within(safe, {place: read.state.last for place, read in found.items()})
+            self.cursor = self.cursor.within(safe, {ref: read.state.last for ref, read in found.items()})
         gaps = []
-        for place, (rows, state, has_more, _) in found.items():
-            if 0 < low[place] < state.lost:
-                if held[place]:
+        for ref, (rows, state, has_more, _) in found.items():
+            if 0 < low[ref] < state.lost:
+                if held[ref]:
                     continue  # what is held comes before the gap
-                gaps.append(gap(place, low[place], state.lost, self.mark))
+                gaps.append(gap(ref, low[ref], state.lost, self.cursor))
             if rows:
-                self._pages[place] = held[place] + rows
+                self._pages[ref] = held[ref] + rows
             if not (has_more and rows):
-                self._unfinished.discard(place)
+                self._unfinished.discard(ref)
         return gaps
 
 

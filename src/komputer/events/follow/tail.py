@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from komputer.domain.errors import KomputerError, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
 from komputer.events.follow.notifier import Notifier
@@ -31,9 +31,9 @@ RING_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """Of this process' memory: text that is not Latin takes two or four bytes a character."""
 RING_REST: Final = 64
 """Of those that everybody has taken, so many stay for a reader that is about to join."""
-TAKEN: Final = 32
+TAKE_AT_ONCE: Final = 32
 """Events that a reader takes at once: between them others have their turn."""
-TAKEN_BYTES: Final = 256 * 1024
+TAKE_AT_ONCE_BYTES: Final = 256 * 1024
 """Of memory that they may have together; one event in any case."""
 PAUSE_S: Final = (0.05, 2.0)
 """Between attempts to reach a server that is away: doubled from the first to the second."""
@@ -45,7 +45,7 @@ class StreamEnded(KomputerError):
     code = "agent_deleted"
 
 
-class Ring:
+class RingBuffer:
     """The newest events of one feed, numbered. `start` is what was told before the oldest of them."""
 
     def __init__(self, start: Cursor) -> None:
@@ -55,10 +55,10 @@ class Ring:
         self._kept: deque[Delivery] = deque()
         self._bytes = 0
 
-    def add(self, told: Sequence[Delivery]) -> None:
-        self._kept.extend(told)
-        self.next += len(told)
-        self._bytes += sum(map(_size, told))
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        self._kept.extend(deliveries)
+        self.next += len(deliveries)
+        self._bytes += sum(map(_size, deliveries))
         while self._kept and (len(self._kept) > RING_LIMIT or self._bytes > RING_LIMIT_BYTES):
             self._drop()
 
@@ -68,15 +68,15 @@ class Ring:
 
     def _drop(self) -> None:
         oldest = self._kept.popleft()
-        self.start, self.first = oldest.mark, self.first + 1
+        self.start, self.first = oldest.cursor, self.first + 1
         self._bytes -= _size(oldest)
 
     def after(self, number: int, count: int) -> list[Delivery] | None:
-        """The first `count` from this number on, within `TAKEN_BYTES`; None where they are no longer here."""
+        """The first `count` from this number on, within `TAKE_AT_ONCE_BYTES`; None where they are no longer here."""
         if number < self.first:
             return None
         found: list[Delivery] = []
-        room = TAKEN_BYTES
+        room = TAKE_AT_ONCE_BYTES
         for each in islice(self._kept, number - self.first, number - self.first + count):
             room -= _size(each)
             if found and room < 0:
@@ -85,27 +85,27 @@ class Ring:
         return found
 
 
-def _size(told: Delivery) -> int:
-    return sys.getsizeof(told.text) + sys.getsizeof(told.cursor)
+def _size(deliveries: Delivery) -> int:
+    return sys.getsizeof(deliveries.text) + sys.getsizeof(deliveries.cursor_text)
 
 
 class Feed:
     """One log, or all, read once for its readers. It lives while it has any."""
 
     def __init__(self, source: Source, fresh: Fresh) -> None:
-        self.ring = Ring(source.mark)
+        self.ring = RingBuffer(source.cursor)
         self.readers: set[LiveReader] = set()
         self.fresh = fresh
         self.is_broken = False
         """The log was lost: each reader is to look for itself what it misses."""
         self._source = source
-        self._has_rung = asyncio.Event()
+        self._has_changed = asyncio.Event()
         self._is_wanted = asyncio.Event()
-        self._has_rung.set()
+        self._has_changed.set()
 
     def wake(self, *_: object) -> None:
         """Something may have changed."""
-        self._has_rung.set()
+        self._has_changed.set()
 
     def want(self) -> None:
         """A reader has taken all."""
@@ -114,16 +114,16 @@ class Feed:
     async def run(self) -> None:
         pause = PAUSE_S[0]
         while not self.is_broken:
-            await self._has_rung.wait()
+            await self._has_changed.wait()
             await self._is_wanted.wait()
-            self._has_rung.clear()
-            before = self._source.mark
+            self._has_changed.clear()
+            before = self._source.cursor
             try:
-                told = await self._source.more()
+                deliveries = await self._source.more()
             except Unavailable as away:
                 if pause == PAUSE_S[0]:
                     log.info("tail waited for the log", error=away.message)
-                self._has_rung.set()
+                self._has_changed.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_S[1])
                 continue
@@ -134,17 +134,17 @@ class Feed:
                 return
             pause = PAUSE_S[0]
             if not self._source.is_current:
-                self._has_rung.set()
+                self._has_changed.set()
             if isinstance(self._source, OneAgent) and self._source.is_over:
                 for reader in self.readers:
-                    reader.end_with(deleted(self._source.place))
-            if not self._source.mark.includes(before):
+                    reader.end_with(deleted(self._source.ref))
+            if not self._source.cursor.includes(before):
                 self.is_broken = True
-            elif told:
+            elif deliveries:
                 self.ring.drop_before(min((reader.number for reader in self.readers), default=self.ring.next))
-                self.ring.add(told)
+                self.ring.add(deliveries)
                 self._is_wanted.clear()
-            if told or self.is_broken:
+            if deliveries or self.is_broken:
                 self._wake_all()
 
     def _wake_all(self) -> None:
@@ -161,28 +161,28 @@ class LiveReader:
         self._key = key
         self._source: Source | None = source
         self._feed: Feed | None = None
-        self._mark = source.mark
+        self._cursor = source.cursor
         self._end: KomputerError | None = None
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
 
     @property
-    def mark(self) -> Cursor:
+    def cursor(self) -> Cursor:
         """Of all that `take` has given, and of what was there before."""
-        return self._mark
+        return self._cursor
 
     def wake(self) -> None:
-        self._rung.set()
+        self._woken.set()
 
     def end_with(self, reason: KomputerError) -> None:
         """Nothing is to follow what there is."""
         self._end = reason
-        self._rung.set()
+        self._woken.set()
 
     async def begin(self) -> None:
         """From here on nothing is missed. Raises `Unavailable` where it is to begin now and the log is away."""
         if self._source:
             await self._source.begin()
-            self._mark = self._source.mark
+            self._cursor = self._source.cursor
 
     async def take(self) -> list[Delivery]:
         """At least one event, at most some; waits for it, also while the log is away. May be cancelled and repeated.
@@ -191,24 +191,24 @@ class LiveReader:
         while True:
             if self._source:
                 try:
-                    if told := await self._replayed(self._source):
-                        return told
+                    if deliveries := await self._replayed(self._source):
+                        return deliveries
                 except Unavailable:
                     pass
                 if self._source:
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, PAUSE_S[1])
             elif self._feed:
-                if told := self._shared(self._feed):
-                    return told
+                if deliveries := self._shared(self._feed):
+                    return deliveries
                 if self._end:
                     raise self._end
                 if self._feed and self.number == self._feed.ring.next:
                     self._feed.want()
-                    await self._rung.wait()
-                    self._rung.clear()
+                    await self._woken.wait()
+                    self._woken.clear()
 
-    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
+    async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
         """Nothing is kept for it: what it missed it asks for."""
 
     async def close(self) -> None:
@@ -220,35 +220,35 @@ class LiveReader:
         """Reads for itself, and joins the others where they are as soon as nothing lies between."""
         if self._end and source.is_current:
             raise self._end
-        told = await source.more()
-        self._mark = source.mark
+        deliveries = await source.more()
+        self._cursor = source.cursor
         if source.is_current:
             feed = self._tail.feed(self._key, source)
-            if self._mark.includes(feed.ring.start):
+            if self._cursor.includes(feed.ring.start):
                 self._feed, self._source, self.number = feed, None, feed.ring.first
                 feed.readers.add(self)
-        return told
+        return deliveries
 
     def _shared(self, feed: Feed) -> list[Delivery]:
-        found = feed.ring.after(self.number, TAKEN)
+        found = feed.ring.after(self.number, TAKE_AT_ONCE)
         if feed.is_broken and not found and self._end:
             raise self._end
         if found is None or (feed.is_broken and not found):
             self._leave()
-            self._source = feed.fresh(self._mark)
+            self._source = feed.fresh(self._cursor)
             return []
         self.number += len(found)
-        told = []
+        deliveries = []
         for each in found:
-            if self._mark.covers(each.place, each.micros):
+            if self._cursor.covers(each.ref, each.micros):
                 continue
-            if each.mark.includes(self._mark):
-                self._mark = each.mark
+            if each.cursor.includes(self._cursor):
+                self._cursor = each.cursor
             else:
-                self._mark = self._mark.joined(each.mark)
-                each = each._replace(mark=self._mark, cursor=self._mark.to_text())
-            told.append(each)
-        return told
+                self._cursor = self._cursor.joined(each.cursor)
+                each = each._replace(cursor=self._cursor, cursor_text=self._cursor.to_text())
+            deliveries.append(each)
+        return deliveries
 
     def _leave(self) -> None:
         if self._feed:
@@ -257,8 +257,8 @@ class LiveReader:
             self._tail.left(self._key, feed)
 
 
-def deleted(place: Place) -> StreamEnded:
-    return StreamEnded(f"agent {place[1]!r} in namespace {place[0]!r} was deleted")
+def deleted(ref: ObjectRef) -> StreamEnded:
+    return StreamEnded(f"agent {ref.name!r} in namespace {ref.namespace!r} was deleted")
 
 
 ALL: Final = "all"
@@ -267,9 +267,9 @@ ALL: Final = "all"
 class Tail:
     """All feeds of a process. Close it: the feeds are tasks of its own."""
 
-    def __init__(self, log: Log, bell: Notifier) -> None:
+    def __init__(self, log: Log, notifier: Notifier) -> None:
         self._log = log
-        self._bell = bell
+        self._notifier = notifier
         self._feeds: dict[object, Feed] = {}
         self._running: dict[Feed, tuple[asyncio.Task[None], Callable[[], None]]] = {}
         self._readers: dict[object, set[LiveReader | Member]] = {}
@@ -278,17 +278,17 @@ class Tail:
         """How many logs are read."""
         return len(self._running)
 
-    def follow(self, place: Place, uid: str, mark: Cursor | None, *, is_id: bool = True) -> LiveReader:
-        """Of one agent; `mark` None: from now on. `is_id`: the mark is an event's, not a time."""
-        return self._reader((place, uid), OneAgent(self._log, place, uid, mark, is_id=is_id))
+    def follow(self, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> LiveReader:
+        """Of one agent; `cursor` None: from now on. `is_id`: the mark is an event's, not a time."""
+        return self._reader((ref, uid), OneAgent(self._log, ref, uid, cursor, is_id=is_id))
 
-    def follow_all(self, mark: Cursor | None) -> LiveReader:
-        return self._reader(ALL, AllAgents(self._log, mark))
+    def follow_all(self, cursor: Cursor | None) -> LiveReader:
+        return self._reader(ALL, AllAgents(self._log, cursor))
 
-    def join(self, place: Place, uid: str, group: str, mark: Cursor | None) -> Member:
-        """Of a group of one agent; `mark` is where a new group begins, None: now."""
-        key = (place, uid)
-        member = Member(self._log, self._bell, place, uid, group, mark, left=lambda: self.forget(key, member))
+    def join(self, ref: ObjectRef, uid: str, group: str, cursor: Cursor | None) -> Member:
+        """Of a group of one agent; `cursor` is where a new group begins, None: now."""
+        key = (ref, uid)
+        member = Member(self._log, self._notifier, ref, uid, group, cursor, left=lambda: self.forget(key, member))
         self._readers.setdefault(key, set()).add(member)
         return member
 
@@ -303,12 +303,12 @@ class Tail:
         if not readers:
             self._readers.pop(key, None)
 
-    def end(self, place: Place, *, but_uid: str | None = None) -> None:
-        """The agent at `place` is gone, or another of that name (`but_uid`) is there."""
+    def end(self, ref: ObjectRef, *, but_uid: str | None = None) -> None:
+        """The agent at `ref` is gone, or another of that name (`but_uid`) is there."""
         for key, readers in self._readers.items():
-            if isinstance(key, tuple) and key[0] == place and key[1] != but_uid:
+            if isinstance(key, tuple) and key[0] == ref and key[1] != but_uid:
                 for reader in readers:
-                    reader.end_with(deleted(place))
+                    reader.end_with(deleted(ref))
 
     def feed(self, key: object, source: Source) -> Feed:
         """The one of `key`; a new one goes on where `source` is."""
@@ -316,12 +316,12 @@ class Tail:
         if found and not found.is_broken:
             return found
         if isinstance(source, OneAgent):
-            place, uid = source.place, source.uid
-            feed = Feed(source, lambda mark: OneAgent(self._log, place, uid, mark))
-            stop = self._bell.on(place, feed.wake)
+            ref, uid = source.ref, source.uid
+            feed = Feed(source, lambda cursor: OneAgent(self._log, ref, uid, cursor))
+            stop = self._notifier.on(ref, feed.wake)
         else:
-            feed = Feed(source, lambda mark: AllAgents(self._log, mark))
-            stop = self._bell.on_any(feed.wake)
+            feed = Feed(source, lambda cursor: AllAgents(self._log, cursor))
+            stop = self._notifier.on_any(feed.wake)
         self._feeds[key] = feed
         self._running[feed] = asyncio.create_task(feed.run(), name=f"tail of {key}"), stop
         return feed

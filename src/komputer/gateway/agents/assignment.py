@@ -4,28 +4,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from komputer.domain.agent import Agent, Unrecorded, WantedTask, wanted
+from komputer.domain import tasks
+from komputer.domain.agent import Agent
 from komputer.domain.config import Config
 from komputer.domain.errors import Forbidden, Unavailable
-from komputer.events.entries import Live
+from komputer.domain.tasks import Unrecorded, WantedTask, wanted
+from komputer.events.entries import Live, task_of
 from komputer.protocol.wire import AssignedTask, Assignment, TaskSettings
 
 ACCOUNTED_LIMIT = 4096
 """The limit of `wire.TaskIds`; the status keeps fewer."""
-
-
-def settings(agent: Agent) -> TaskSettings:
-    """Return how the agent's next task is run."""
-    spec = agent.spec
-    return TaskSettings(
-        model=spec.model,
-        role=spec.role,
-        system_prompt=spec.system_prompt,
-        connectors=spec.connectors or [],
-        allowed_tools=spec.allowed_tools or None,
-        disallowed_tools=spec.disallowed_tools or [],
-        effort=spec.effort,
-    )
 
 
 NO_SECRETS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -54,7 +42,7 @@ def assignment(agent: Agent, config: Config | None, environment: Mapping[str, st
         else AssignedTask(**task._asdict()),
         cancel_task_id=agent.spec.cancel_task_id,
         accounted=agent.status.ended_tasks[-ACCOUNTED_LIMIT:],
-        settings=settings(agent),
+        settings=TaskSettings.model_validate(agent.spec.given()),
         environment=dict(environment or {}),
         **limits,
     )
@@ -68,13 +56,12 @@ def open_task(agent: Agent, live: Live | None) -> str:
     task that is being cancelled: Claude retries until its runtime interrupts it, and gets nothing if it is not
     interrupted.
     """
-    own = live if live and live.uid == agent.metadata.uid and live.task_id else None
-    if own and own.task_id and not own.has_ended and own.task_id not in agent.status.ended_tasks:
-        if own.task_id == agent.spec.cancel_task_id:
+    logged = task_of(live, agent.metadata.uid)
+    if (task := tasks.open_task(agent.status, logged)) is not None:
+        if task == agent.spec.cancel_task_id:
             raise Unavailable(f"The task of agent {agent.key} is being cancelled.", code="task_cancelling")
-        return own.task_id
-    ended = [own.task_id] if own and own.task_id and own.has_ended else []
-    if isinstance(wanted(agent.spec, agent.status, ended), WantedTask):
+        return task
+    if isinstance(tasks.next_task(agent.spec, agent.status, logged), WantedTask):
         raise Unavailable(f"The task of agent {agent.key} is not open yet; try again.", code="no_open_task")
     raise Forbidden(
         f"Agent {agent.key} has no open task; model and connectors are there for tasks only.", code="no_open_task"

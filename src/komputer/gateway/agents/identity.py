@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from komputer.domain import names
 from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import LogKey
 from komputer.gateway.agents.owners import agent_owners
 from komputer.gateway.errors import AgentGone
@@ -133,7 +134,7 @@ class Identity:
             lambda pod: trusted if pod else refused, REVIEWS_KEPT, kind=lambda pod: pod is not None
         )
         self._unknown_reviews = asyncio.Semaphore(MAX_UNKNOWN_TOKEN_REVIEWS)
-        self._typed: dict[tuple[str, str], Agent] = {}
+        self._typed: dict[ObjectRef, Agent] = {}
 
     async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> PodIdentity:
         """Return the caller of a request. Raises `Unauthorized` for an invalid token, `Forbidden` for a pod that is not
@@ -185,22 +186,21 @@ class Identity:
         return found
 
     def _typed_agent(self, manifest: Manifest) -> Agent:
-        metadata: dict[str, Any] = manifest["metadata"]
-        place = (metadata["namespace"], metadata["name"])
-        known = self._typed.get(place)
-        if known and known.metadata.resource_version == metadata["resourceVersion"]:
+        ref = ObjectRef.of(manifest)
+        known = self._typed.get(ref)
+        if known and known.metadata.resource_version == manifest["metadata"]["resourceVersion"]:
             return known
         try:
             agent = Agent.model_validate(manifest)
         except ValidationError as error:
-            log.error("agent not valid", agent="/".join(place), fields=[each["loc"] for each in error.errors()])
-            raise Unavailable(f"Agent {'/'.join(place)} is not valid.", code="agent_unreadable") from None
-        self._typed[place] = agent
+            log.error("agent not valid", agent=str(ref), fields=[each["loc"] for each in error.errors()])
+            raise Unavailable(f"Agent {ref} is not valid.", code="agent_unreadable") from None
+        self._typed[ref] = agent
         return agent
 
     def forget(self, namespace: str, name: str) -> None:
         """Drop what is known of a deleted agent."""
-        self._typed.pop((namespace, name), None)
+        self._typed.pop(ObjectRef(namespace, name), None)
 
 
 async def _asked(call: Callable[[], Awaitable[T]]) -> T:

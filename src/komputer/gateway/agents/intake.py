@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 import orjson
 import structlog
 
-from komputer.domain.agent import TASK_ID, Agent, may_start
+from komputer.domain.agent import TASK_ID, Agent
 from komputer.domain.errors import Conflict, Invalid, Unavailable
+from komputer.domain.tasks import may_start
 from komputer.events import schema
+from komputer.events.entries import task_of
 from komputer.events.log import Live, Log, Numbered
 from komputer.gateway.agents.identity import Identity, PodIdentity
 from komputer.gateway.errors import AgentGone
@@ -69,13 +71,13 @@ def admitted(events: Sequence[Numbered], agent: Agent, live: Live | None) -> Adm
     to a repeated one, and never accepts it. Any other event of a task that is neither wanted nor open ends the list. A
     task that was wanted when it started stays open until its end, even if the manifest changes.
     """
-    own = live if live and live.uid == agent.metadata.uid and not live.has_ended else None
+    logged = task_of(live, agent.metadata.uid)
     accepted: list[Numbered] = []
     for numbered in events:
         if not is_known(numbered, agent):
             if isinstance(numbered.event, schema.TaskStarted):
                 numbered = numbered._replace(generation=NEVER)
-            elif own is None or own.task_id != numbered.event.task_id:
+            elif logged.has_ended or logged.id != numbered.event.task_id:
                 return Admitted(accepted, True)
         accepted.append(numbered)
     return Admitted(accepted, False)

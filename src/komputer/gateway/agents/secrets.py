@@ -7,10 +7,11 @@ from typing import Final
 import structlog
 
 from komputer.domain import names, secret
-from komputer.domain.agent import Agent, WantedTask, wanted
+from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest
 from komputer.domain.config import Config
 from komputer.domain.errors import Forbidden, Invalid, NotFound, Unavailable
+from komputer.domain.tasks import WantedTask, wanted
 from komputer.kube import SECRETS, Cluster
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from komputer.domain.agent import Agent
 from komputer.domain.base import WireModel
 from komputer.domain.config import Config
 from komputer.domain.errors import KomputerError, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway.agents.assignment import assignment
@@ -94,21 +94,19 @@ class AssignmentStreams:
         self._log = log
         self._notifier = notifier
         self._reader = reader
-        self._open: dict[Place, Stream] = {}
+        self._open: dict[ObjectRef, Stream] = {}
         self._is_draining = False
 
     def __len__(self) -> int:
         return len(self._open)
 
     def agent_changed(self, change: CacheChange) -> None:
-        metadata = change.manifest["metadata"]
-        self._reread([(metadata["namespace"], metadata["name"])])
+        self._reread([ObjectRef.of(change.manifest)])
 
     def pod_changed(self, change: CacheChange) -> None:
         """Check the stream of the pod's agent: it ends if the agent has another pod now, or none."""
         metadata = change.manifest["metadata"]
-        place = (metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)
-        self._reread([place])
+        self._reread([ObjectRef(metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)])
 
     def config_changed(self, change: CacheChange) -> None:
         if change.manifest["metadata"]["name"] == names.CONFIG_NAME:
@@ -120,25 +118,25 @@ class AssignmentStreams:
         for stream in self._open.values():
             stream.end()
 
-    def _reread(self, places: Iterable[Place]) -> None:
-        for place in places:
-            if stream := self._open.get(place):
+    def _reread(self, refs: Iterable[ObjectRef]) -> None:
+        for ref in refs:
+            if stream := self._open.get(ref):
                 stream.reread()
 
     async def answer(self, caller: PodIdentity, receive: Receive, send: Send) -> None:
         """Serve GET /v1/assignment until the reader disconnects or the stream ends. Raises `Unavailable` if there are
         too many streams."""
-        stream, place = Stream(caller.pod), (caller.pod.namespace, caller.agent.metadata.name)
-        previous = self._open.get(place)
+        stream, ref = Stream(caller.pod), caller.agent.ref
+        previous = self._open.get(ref)
         if self._is_draining or (previous is None and len(self._open) >= self._limit):
             raise Unavailable("This gateway takes no more assignment streams now; try again.", code="too_many_streams")
         if previous:
             previous.end()
-        self._open[place] = stream
+        self._open[ref] = stream
         headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
         disconnecting = asyncio.create_task(_disconnected(receive))
         disconnecting.add_done_callback(lambda _: stream.end())
-        unsubscribe = self._notifier.on(place, stream.wake)
+        unsubscribe = self._notifier.on(ref, stream.wake)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._feed(stream, caller, send)
@@ -151,8 +149,8 @@ class AssignmentStreams:
             unsubscribe()
             disconnecting.cancel()
             await asyncio.gather(disconnecting, return_exceptions=True)
-            if self._open.get(place) is stream:
-                del self._open[place]
+            if self._open.get(ref) is stream:
+                del self._open[ref]
 
     async def _feed(self, stream: Stream, caller: PodIdentity, send: Send) -> None:
         sent, last_message_id = b"", None

@@ -144,10 +144,9 @@ class ConnectorProxy:
         await send({"type": "http.response.body", "body": redaction.rest()})
 
     async def _note(self, connector: Connector, failure: ServerFailed | None) -> None:
-        place = (connector.metadata.namespace or "", connector.metadata.name)
         code, reason = (failure.code, failure.message) if failure else ("", "")
         with contextlib.suppress(Unavailable):
-            await self._health.note(place, connector.metadata.uid, code, reason)
+            await self._health.note(connector.ref, connector.metadata.uid, code, reason)
 
 
 def _refusal(error: KomputerError, body: bytes | None) -> Response:

@@ -10,6 +10,7 @@ from mcp.server.context import ServerRequestContext
 from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.errors import Conflict
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import Log
 from komputer.gateway.agents.identity import PodIdentity
 from komputer.gateway.caches import Caches
@@ -114,8 +115,8 @@ class ManagerActions:
 
     async def _list_agents(self, _: Context, call: Call, __: tools.ListAgents) -> Any:
         here = [each for each in self._agents.manifests() if each["metadata"]["namespace"] == call.namespace]
-        live = await self._log.live_many([(call.namespace, each["metadata"]["name"]) for each in here])
-        bodies = [agent_body(each, live.get((call.namespace, each["metadata"]["name"]))) for each in here]
+        live = await self._log.live_many(map(ObjectRef.of, here))
+        bodies = [agent_body(each, live.get(ObjectRef.of(each))) for each in here]
         return [
             {key: body[key] for key in LISTED if key in body} | {"is_yours": self._is_own(call, body["name"])}
             for body in sorted(bodies, key=lambda body: str(body["name"]))

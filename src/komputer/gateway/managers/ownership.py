@@ -93,14 +93,12 @@ def settings_of_child(
             field="connectors",
         )
     found: dict[str, Any] = {
+        **spec.given(),
         "role": role,
         "model": model or spec.model,
         "templateRef": spec.template_ref,
         "systemPrompt": system_prompt,
         "connectors": connectors or None,
-        "allowedTools": spec.allowed_tools,
-        "disallowedTools": spec.disallowed_tools,
-        "effort": spec.effort,
         "officeManager": manager.metadata.name,
     }
     return {field: value for field, value in found.items() if value is not None}

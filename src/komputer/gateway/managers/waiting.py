@@ -9,19 +9,19 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from komputer.domain import money
-from komputer.domain.agent import WantedTask, wanted
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Invalid, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import END_TYPES, ENDS, WantedTask, open_task, usage_of, wanted
+from komputer.events.entries import task_of
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
-from komputer.events.schema import END_TYPES
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.view import typed
 
 CHECK_INTERVAL_S: Final = 10.0
 """How often the tasks are checked without a notification, and progress is reported."""
 PAGE: Final = 200
-OUTCOMES: Final = {"task_completed": "completed", "task_cancelled": "cancelled", "error": "error"}
 Report = dict[str, Any]
 
 
@@ -66,7 +66,7 @@ class Waiter:
         notified = asyncio.Event()
         with ExitStack() as subscriptions:
             for name in {task.name for task in tasks}:
-                subscriptions.callback(self._notifier.on((namespace, name), notified.set))
+                subscriptions.callback(self._notifier.on(ObjectRef(namespace, name), notified.set))
             while True:
                 notified.clear()
                 try:
@@ -95,21 +95,20 @@ class Waiter:
         if manifest["metadata"]["uid"] != request.uid:
             return _report(request, "deleted", error="the agent was deleted and created again")
         agent = typed(manifest)
-        live = (await self._log.live_many([(namespace, request.name)])).get((namespace, request.name))
-        own = live if live and live.uid == request.uid else None
-        has_ended = request.task_id in agent.status.ended_tasks
-        if own and own.task_id == request.task_id and not own.has_ended and not has_ended:
+        live = (await self._log.live_many([ref := ObjectRef(namespace, request.name)])).get(ref)
+        logged = task_of(live, request.uid)
+        if open_task(agent.status, logged) == request.task_id:
             return None
-        if own and (end := await self._end(namespace, request)):
+        if live and live.uid == request.uid and (end := await self._end(namespace, request)):
             payload = end["payload"]
             details = {key: payload[key] for key in ("result", "error", "code", "reason") if key in payload}
-            details["cost_usd"] = money.number(money.amount(payload.get("cost_usd")))
-            return _report(request, OUTCOMES[end["type"]], **details)
-        if has_ended:
+            details["cost_usd"] = money.number(usage_of(payload).cost_usd)
+            return _report(request, ENDS[end["type"]].outcome, **details)
+        if request.task_id in agent.status.ended_tasks:
             return _report(request, "ended", error="the log no longer holds how; read the agent's events")
         task = wanted(agent.spec, agent.status)
         is_wanted = isinstance(task, WantedTask) and task.id == request.task_id
-        if is_wanted or (own and own.task_id == request.task_id):
+        if is_wanted or logged.id == request.task_id:
             return None
         raise Invalid(f"agent {request.name!r} has no task {request.task_id[:64]!r}", code="no_such_task")
 

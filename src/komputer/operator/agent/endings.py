@@ -5,8 +5,9 @@ from typing import Final, NamedTuple
 
 from ulid import ULID
 
-from komputer.domain.agent import AgentStatus, WantedTask, wanted
+from komputer.domain.agent import AgentStatus
 from komputer.domain.config import ConfigSpec
+from komputer.domain.tasks import WantedTask, wanted
 from komputer.events.schema import End, TaskCancelled, TaskFailed
 from komputer.operator.agent.blockers import SILENCE, SILENCE_LIMIT, Blocker, moment, moment_of_us
 from komputer.operator.agent.observed import Observed, is_ours
@@ -62,8 +63,8 @@ def waiting(seen: Observed, status: AgentStatus) -> dict[str, datetime]:
     """Tasks that a runtime should hold now, and since when each may have been waited for."""
     found = wanted(seen.agent.spec, status)
     tasks = {found.id} if isinstance(found, WantedTask) else set()
-    if seen.open_task and seen.open_task not in status.ended_tasks:
-        tasks.add(seen.open_task)
+    if (running := seen.open_task(status)) is not None:
+        tasks.add(running)
     return {task: given_at(task, seen.now) for task in sorted(tasks)}
 
 

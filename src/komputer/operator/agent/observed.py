@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from komputer.domain import names
-from komputer.domain.agent import Agent
+from komputer.domain import names, tasks
+from komputer.domain.agent import Agent, AgentStatus
 from komputer.domain.base import Manifest
 from komputer.domain.config import ConfigSpec
 from komputer.domain.connector import Connector
@@ -46,10 +46,10 @@ class Observed:
     def children(self) -> tuple[Manifest, ...]:
         return tuple(child for child in (self.pvc, self.settings, self.pod) if child is not None)
 
-    @property
-    def open_task(self) -> str | None:
-        """The task that the log shows started and not ended. The status may know better: what it says ended, has."""
-        return None if self.live is None or self.live.has_ended else self.live.task_id
+    def open_task(self, status: AgentStatus) -> str | None:
+        """The task that has started and not ended, by the log and by `status`, which may count more ends than the
+        agent's own."""
+        return None if self.live is None else tasks.open_task(status, self.live.task)
 
 
 def desired(agent: Agent, template: TemplateSpec | Fault, config: ConfigSpec | Fault) -> Children | Fault:

@@ -14,6 +14,7 @@ from komputer.domain import names
 from komputer.domain.agent import Agent, AgentStatus
 from komputer.domain.base import Condition, Manifest, with_condition
 from komputer.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.events.log import ENDS_AT_ONCE, Log, LogKey
 from komputer.kube import AGENTS, CONFIG_MAPS, NETWORK_POLICIES, PODS, PVCS, SERVICE_ACCOUNTS, Cluster, Kind
 from komputer.operator.agent import desired
@@ -23,7 +24,7 @@ from komputer.operator.agent.observe import NOTHING_HEARD, LogState, first_error
 from komputer.operator.agent.observed import Observed, is_ours
 from komputer.operator.agent.status import merge_patch, paced
 from komputer.operator.agent.steps import Earlier, Step, Steps
-from komputer.operator.cluster_state import AgentKey, ClusterState
+from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import OperatorSettings
 from komputer.redis.presence import Alive
 
@@ -58,7 +59,7 @@ class Reconciler:
         self._cluster = cluster
         self._log = log
         self._store = store
-        self._remembered: dict[AgentKey, _Remembered] = {}
+        self._remembered: dict[ObjectRef, _Remembered] = {}
         self._furnished: dict[str, Manifest | None] = {}
         self._alive: tuple[float, Alive] | None = None
 
@@ -66,7 +67,7 @@ class Reconciler:
         """What a namespace has may have been deleted: make sure again, at the next turn."""
         self._furnished.clear()
 
-    async def reconcile(self, key: AgentKey) -> timedelta | None:
+    async def reconcile(self, key: ObjectRef) -> timedelta | None:
         """Bring the cluster to what the agent asks for, and its status to what is. Answers when to look again."""
         manifest = self._store.get(AGENTS, *key)
         again = None
@@ -113,7 +114,7 @@ class Reconciler:
         return max(SOON, min(times)) if times else None
 
     def _memory(self, agent: Agent) -> _Remembered:
-        key = AgentKey(agent.metadata.namespace or "", agent.metadata.name)
+        key = agent.ref
         memory = self._remembered.get(key)
         if memory is None or memory.uid != agent.metadata.uid:
             memory = self._remembered[key] = _Remembered(agent.metadata.uid)
@@ -164,7 +165,7 @@ class Reconciler:
             log.info("task ended by the operator", agent=agent.key, task=ending.event.task_id, end=ending.event.type)
         return answer
 
-    async def _bury(self, key: AgentKey) -> None:
+    async def _bury(self, key: ObjectRef) -> None:
         """Agents of this name that are no more: their logs go, and their uids cannot speak again."""
         for uid in self._store.gone(key):
             await self._log.purge(LogKey(key.namespace, key.name, uid))
@@ -323,4 +324,4 @@ class Reconciler:
 
 
 def _log_key(agent: Agent) -> LogKey:
-    return LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
+    return LogKey(*agent.ref, agent.metadata.uid)

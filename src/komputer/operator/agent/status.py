@@ -4,20 +4,19 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from komputer.domain import names
+from komputer.domain import names, tasks
 from komputer.domain.agent import (
     NOT_BUILT,
     AgentSpec,
     AgentStatus,
     ManifestTask,
     Phase,
-    Unrecorded,
     digest_of,
     is_model_alias,
-    wanted,
 )
 from komputer.domain.base import Condition, Manifest, with_condition
 from komputer.domain.connector import missing
+from komputer.domain.tasks import Unrecorded, wanted
 from komputer.events.log import Live
 from komputer.operator.agent.blockers import Blocker, disk_pressure, pod_is_running, start_time_of
 from komputer.operator.agent.observed import Observed, is_ours
@@ -77,10 +76,10 @@ def _phase(seen: Observed, in_the_way: Blocker | None, has_given_up: bool) -> Ph
 
 def _running(seen: Observed, status: AgentStatus) -> AgentStatus:
     """The live hash's word on the task that is open; what has ended stands in the status already."""
-    live, task = seen.live, seen.open_task
-    if live and task and task not in status.ended_tasks:
+    live, task = seen.live, seen.open_task(status)
+    if live and task:
         changes: dict[str, Any] = {
-            "task_status": live.task_status or "InProgress",
+            "task_status": live.task_status or tasks.status_of_running(None),
             "last_task_id": task,
             "last_task_outcome": None,
             "last_task_message": live.message or status.last_task_message,
@@ -90,7 +89,7 @@ def _running(seen: Observed, status: AgentStatus) -> AgentStatus:
         return status.model_copy(update=changes)
     if wanted(seen.agent.spec, status) is None:
         return status
-    return status.model_copy(update={"task_status": "InProgress", "last_task_outcome": None})
+    return status.model_copy(update={"task_status": tasks.status_of_running(None), "last_task_outcome": None})
 
 
 def _conditions(seen: Observed, status: AgentStatus, in_the_way: Blocker | None) -> Iterable[Condition]:
@@ -139,8 +138,8 @@ def _conditions(seen: Observed, status: AgentStatus, in_the_way: Blocker | None)
 
 
 def _task(seen: Observed, status: AgentStatus) -> tuple[bool, str, str]:
-    if seen.open_task and seen.open_task not in status.ended_tasks:
-        return True, "TaskRunning", f"task {seen.open_task} runs"
+    if (running := seen.open_task(status)) is not None:
+        return True, "TaskRunning", f"task {running} runs"
     found = wanted(seen.agent.spec, status)
     if found is None or isinstance(found, Unrecorded):
         return False, "NoTask", "there is nothing to do"

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from komputer.domain.base import Condition, Manifest, with_condition
 from komputer.domain.connector import RESERVED_NAMES, Connector, is_connector_name
 from komputer.domain.errors import Conflict, NotFound
+from komputer.domain.ref import ObjectRef
 from komputer.kube import CONNECTORS, Cluster
 from komputer.operator.agent.observe import first_error
-from komputer.operator.cluster_state import ClusterState, ConnectorKey
+from komputer.operator.cluster_state import ClusterState
 
 EVERY: Final = timedelta(seconds=1)
 """How often the status of one connector is written, while agents come and go by the hundred."""
@@ -61,7 +62,7 @@ class ConnectorStatuses:
         self._cluster = cluster
         self._store = store
 
-    async def turn(self, key: ConnectorKey) -> timedelta | None:
+    async def turn(self, key: ObjectRef) -> timedelta | None:
         """Bring the status to what is. Safe to repeat and to interrupt."""
         manifest = self._store.get(CONNECTORS, *key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):

@@ -177,6 +177,8 @@ def options(
         # If some tools are allowed for some calls only, a call that no rule allows is refused: nobody can be asked.
         permission_mode="dontAsk" if policy.has_allowed_patterns else "bypassPermissions",
         effort=task.effort,
+        # A command of ours, such as /compact, is no turn that the setting is about.
+        max_turns=None if is_command else task.max_turns or None,
         setting_sources=[],
         settings=settings_json(_SETTINGS, policy),
         strict_mcp_config=True,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from komputer.domain import money
-from komputer.events.schema import TOKENS_LIMIT, TURNS_LIMIT, plausible
+from komputer.domain.tasks import TOKENS_LIMIT, TURNS_LIMIT, plausible
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message, ResultMessage

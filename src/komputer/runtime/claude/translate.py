@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from komputer.domain.tasks import MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT, plausible
 from komputer.events.schema import (
-    MILLISECONDS_LIMIT,
-    TOKENS_LIMIT,
-    TURNS_LIMIT,
     AgentText,
     Compaction,
     Event,
@@ -24,7 +22,6 @@ from komputer.events.schema import (
     ToolCall,
     ToolResult,
     clipped,
-    plausible,
 )
 from komputer.runtime.ledger.rules import fitting
 

@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from komputer.domain import money
 from komputer.domain.agent import TaskKind
-from komputer.events.schema import END_TYPES
+from komputer.domain.tasks import END_TYPES
 from komputer.protocol import wire
 
 Phase = Literal["written", "acted", "ended"]

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
+from komputer.domain.tasks import MILLISECONDS_LIMIT, TOKEN_FIELDS, TOKENS_LIMIT, TURNS_LIMIT, plausible
 from komputer.events.schema import (
-    MILLISECONDS_LIMIT,
-    TOKENS_LIMIT,
-    TURNS_LIMIT,
     End,
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
-    plausible,
 )
 from komputer.runtime.ledger.ledger import OpenTask
 from komputer.runtime.ledger.rules import fitting
@@ -23,12 +20,6 @@ from komputer.runtime.ledger.rules import fitting
 if TYPE_CHECKING:
     from claude_agent_sdk import ResultMessage
 
-USAGE_KEYS: Final = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-)
 CRASHES_PER_ATTEMPT: Final = 4
 """A task that progresses between its crashes may crash this many times `max_attempts`; a guess, unmeasured. Without a
 limit a task whose command kills Claude each time would cost money forever."""
@@ -198,7 +189,9 @@ def error_text(result: ResultMessage) -> str:
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the token counts that clients know."""
     found = usage if isinstance(usage, Mapping) else {}
-    return {key: plausible(value, TOKENS_LIMIT) for key in USAGE_KEYS if isinstance(value := found.get(key), int)}
+    return {
+        key: plausible(value, TOKENS_LIMIT) for key in TOKEN_FIELDS.values() if isinstance(value := found.get(key), int)
+    }
 
 
 def _completed(task: OpenTask, outcome: Outcome, result: ResultMessage, now: float) -> TaskCompleted:

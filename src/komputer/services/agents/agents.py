@@ -8,11 +8,12 @@ import structlog
 from ulid import ULID
 
 from komputer.domain import names
-from komputer.domain.agent import WantedTask, is_idle, wanted
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.connector import is_connector_name
 from komputer.domain.errors import Busy, Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
+from komputer.domain.tasks import WantedTask, current_task, is_busy, next_task
+from komputer.events.entries import task_of
 from komputer.events.log import Log, LogKey, MessageId
 from komputer.kube import AGENTS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.services.agents import claim, listing
@@ -20,7 +21,7 @@ from komputer.services.agents.claim import NewTask
 from komputer.services.agents.lists import Lists
 from komputer.services.agents.overlay import Overlay
 from komputer.services.agents.secrets import SecretStore
-from komputer.services.agents.view import agent_body, created_body, encoded, live_task, running_task, typed
+from komputer.services.agents.view import agent_body, created_body, encoded, typed
 
 logger = structlog.get_logger(__name__)
 
@@ -93,9 +94,9 @@ class Agents:
         manifest = await self.one(namespace, name)
         try:
             async with asyncio.timeout(LOOK_S):
-                live = await self._overlay.current((namespace, name))
+                live = await self._overlay.current(ObjectRef(namespace, name))
         except (Unavailable, TimeoutError):
-            live = self._overlay.get((namespace, name))
+            live = self._overlay.get(ObjectRef(namespace, name))
         return Shown(encoded(agent_body(manifest, live)), claim.etag(manifest))
 
     def knows(self, namespace: str, name: str) -> bool:
@@ -112,7 +113,7 @@ class Agents:
         self._require_synced()
         return self._lists.answer(asked, seen)
 
-    def forget(self, key: Place) -> None:
+    def forget(self, key: ObjectRef) -> None:
         """The agent is gone: nothing of it is kept in memory."""
         self._lists.forget(key)
         self._overlay.forget(key)
@@ -219,14 +220,14 @@ class Agents:
         agent = typed(manifest)
         if (agent.spec.task and agent.spec.task.id == task_id) or task_id in agent.status.ended_tasks:
             return True
-        key = LogKey(agent.metadata.namespace or "", agent.metadata.name, agent.metadata.uid)
+        key = LogKey(*agent.ref, agent.metadata.uid)
         return await self._overlay.has_ended(key, task_id)
 
     async def _is_idle(self, manifest: Manifest, *, is_fresh: bool) -> bool:
         """False where only our copy may be busy; raises `Busy` where the agent is."""
         agent = typed(manifest)
-        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
-        if is_idle(agent.spec, agent.status, live_task(agent, live)):
+        live = await self._overlay.current(agent.ref)
+        if not is_busy(agent.spec, agent.status, task_of(live, agent.metadata.uid)):
             return True
         if is_fresh:
             raise Busy(f"agent {agent.metadata.name!r} has a task; wait for its end or cancel it")
@@ -302,8 +303,8 @@ class Agents:
         is_fresh = False
         while manifest is not None:
             agent = typed(manifest)
-            live = await self._overlay.current((namespace, name))
-            task_id = running_task(agent, live)
+            live = await self._overlay.current(ObjectRef(namespace, name))
+            task_id = current_task(agent.spec, agent.status, task_of(live, agent.metadata.uid))
             task_id = task_id if only in (None, task_id) else None
             pending = agent.spec.cancel_task_id
             if task_id is not None and pending == task_id:
@@ -328,14 +329,14 @@ class Agents:
         """Speaks to the running task. The same `request` again says nothing new. Raises `Conflict` (`idle`) where none
         runs, `compacting` where that is all it does."""
         agent = typed(await self.one(namespace, name))
-        live = await self._overlay.current((namespace, name))
-        task = live_task(agent, live)
+        live = await self._overlay.current(ObjectRef(namespace, name))
+        task = task_of(live, agent.metadata.uid)
         if live and not task.has_ended and live.task_status == "Compacting":
             raise Conflict(f"agent {name!r} compacts its conversation; try again when it has ended", code="compacting")
         key = LogKey(namespace, name, agent.metadata.uid)
         if task.id and (said := await self._log.message(key, task.id, content, request)):
             return said
-        is_about_to = isinstance(wanted(agent.spec, agent.status, [task.id] if task.id else []), WantedTask)
+        is_about_to = isinstance(next_task(agent.spec, agent.status, task._replace(has_ended=True)), WantedTask)
         sentence = (
             "has not begun its task yet; try again in a moment" if is_about_to else "has no running task; assign one"
         )
@@ -361,7 +362,7 @@ class Agents:
 
     async def _has_conversation(self, manifest: Manifest) -> bool:
         agent = typed(manifest)
-        live = await self._overlay.current((agent.metadata.namespace or "", agent.metadata.name))
+        live = await self._overlay.current(agent.ref)
         own = live if live and live.uid == agent.metadata.uid else None
         return bool(agent.status.session_id or (own and own.session_id))
 
@@ -382,7 +383,7 @@ class Agents:
         manifest = await self.one(namespace, name)
         await self._cluster.delete(AGENTS, name, namespace, uid=manifest["metadata"]["uid"], propagation="Background")
         self._cache.forget(manifest)
-        self.forget((namespace, name))
+        self.forget(ObjectRef(namespace, name))
         await self.secrets.discard(namespace, name, fields_of(manifest, "spec").get("secretsUID"))
 
     async def refuse_unknown_connectors(self, namespace: str, connectors: Sequence[str] | None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from komputer.domain.base import Manifest
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.kube import Cache
 from komputer.services.agents import listing
 from komputer.services.agents.overlay import Overlay
@@ -25,7 +25,7 @@ class Lists:
     def __init__(self, cache: Cache, overlay: Overlay) -> None:
         self._cache = cache
         self._overlay = overlay
-        self._made: dict[Place, tuple[str, object, listing.AgentRow]] = {}
+        self._made: dict[ObjectRef, tuple[str, object, listing.AgentRow]] = {}
         self._version = (-1, -1)
         """Of the cache and the overlay; what follows was made of."""
         self._rows: dict[str | None, Ordered] = {}
@@ -68,7 +68,7 @@ class Lists:
 
     def _row(self, manifest: Manifest) -> listing.AgentRow:
         meta = manifest["metadata"]
-        key = (meta["namespace"], meta["name"])
+        key = ObjectRef.of(manifest)
         live = self._overlay.get(key)
         known = self._made.get(key)
         if known and known[0] == meta["resourceVersion"] and known[1] is live:
@@ -77,6 +77,6 @@ class Lists:
         self._made[key] = (meta["resourceVersion"], live, made)
         return made
 
-    def forget(self, key: Place) -> None:
+    def forget(self, key: ObjectRef) -> None:
         """The agent is gone."""
         self._made.pop(key, None)

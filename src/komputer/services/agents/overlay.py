@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from komputer.domain.errors import Unavailable
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import EVERYTHING, Notifier
 from komputer.events.log import Live, Log, LogKey
 
@@ -21,16 +21,16 @@ logger = structlog.get_logger(__name__)
 class Overlay:
     """Live hashes by (namespace, name)."""
 
-    def __init__(self, log: Log, bell: Notifier, every_agent: Callable[[], Iterable[Place]]) -> None:
+    def __init__(self, log: Log, notifier: Notifier, every_agent: Callable[[], Iterable[ObjectRef]]) -> None:
         self._log = log
-        self._bell = bell
-        self._changed: set[Place] = set()
+        self._notifier = notifier
+        self._changed: set[ObjectRef] = set()
         self._is_all = False
         self._has_rung = asyncio.Event()
         self._every_agent = every_agent
-        self._live: dict[Place, Live] = {}
+        self._live: dict[ObjectRef, Live] = {}
         self._reads = 0
-        self._taken: dict[Place, int] = {}
+        self._taken: dict[ObjectRef, int] = {}
         """At which of the reads the live state of a place was taken."""
         log.on_live(self._saw)
         self.is_filled = False
@@ -38,10 +38,10 @@ class Overlay:
         self.version = 0
         """Grows with each change."""
 
-    def get(self, key: Place) -> Live | None:
+    def get(self, key: ObjectRef) -> Live | None:
         return self._live.get(key)
 
-    async def current(self, key: Place) -> Live | None:
+    async def current(self, key: ObjectRef) -> Live | None:
         """Straight from Redis, for decisions; raises `Unavailable`."""
         began = self._reads
         live = await self._log.live(*key)
@@ -55,7 +55,7 @@ class Overlay:
     async def run(self) -> None:
         """Reads every agent, then follows the bell for ever; called when the cache of agents is there. It listens
         before it reads, so that nothing is missed in between."""
-        stop = self._bell.on_any(self._rung)
+        stop = self._notifier.on_any(self._rung)
         self._rung(EVERYTHING)
         try:
             while True:
@@ -68,12 +68,12 @@ class Overlay:
         finally:
             stop()
 
-    def _rung(self, places: frozenset[Place]) -> None:
-        self._changed |= places
-        self._is_all = self._is_all or places == EVERYTHING
+    def _rung(self, refs: frozenset[ObjectRef]) -> None:
+        self._changed |= refs
+        self._is_all = self._is_all or refs == EVERYTHING
         self._has_rung.set()
 
-    async def _refresh(self, keys: frozenset[Place]) -> None:
+    async def _refresh(self, keys: frozenset[ObjectRef]) -> None:
         while True:
             began = self._reads
             try:
@@ -86,12 +86,12 @@ class Overlay:
                 self._take(key, found.get(key), began)
             return
 
-    def _saw(self, key: Place, live: Live | None) -> None:
+    def _saw(self, key: ObjectRef, live: Live | None) -> None:
         """What was read together with events; another read may have overtaken it."""
         if live and _is_newer(live, self._live.get(key)):
             self._take(key, live, self._reads)
 
-    def _take(self, key: Place, live: Live | None, began: int) -> None:
+    def _take(self, key: ObjectRef, live: Live | None, began: int) -> None:
         """Of two reads at once the one that began first may answer last: `began` says how many had answered when this
         one began. A log that was lost or restored is older than what is known, and is believed all the same."""
         if self._taken.get(key, 0) > began and not _is_newer(live, self._live.get(key)):
@@ -108,7 +108,7 @@ class Overlay:
             else:
                 self._live[key] = live
 
-    def forget(self, key: Place) -> None:
+    def forget(self, key: ObjectRef) -> None:
         self._take(key, None, self._reads)
 
 

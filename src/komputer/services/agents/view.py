@@ -7,10 +7,11 @@ from typing import Any, Final
 import orjson
 from pydantic import ValidationError
 
-from komputer.domain import names
-from komputer.domain.agent import Agent, LiveTask, WantedTask, is_idle, wanted
+from komputer.domain import names, tasks
+from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest, fields_of
 from komputer.domain.errors import Conflict
+from komputer.events.entries import task_of
 from komputer.events.log import Live
 
 FAULTS_SHOWN: Final = 20
@@ -48,28 +49,6 @@ def usd(amount: str | None) -> str | None:
     return f"{number:.{max(4, -exponent if isinstance(exponent, int) else 4)}f}"
 
 
-def live_task(agent: Agent, live: Live | None) -> LiveTask:
-    """The log's word about this very agent; what an earlier agent of its name left there counts for nothing."""
-    if live is None or live.uid != agent.metadata.uid:
-        return LiveTask(None, True)
-    return live.task
-
-
-def running_task(agent: Agent, live: Live | None) -> str | None:
-    """The id of the task that is open or about to be, or None where the agent is idle."""
-    task = live_task(agent, live)
-    if task.id and not task.has_ended and task.id not in agent.status.ended_tasks:
-        return task.id
-    found = wanted(agent.spec, agent.status, [task.id] if task.id and task.has_ended else [])
-    return found.id if isinstance(found, WantedTask) else None
-
-
-def is_compacting(agent: Agent, live: Live | None) -> bool:
-    """The task that is open or about to be summarises the conversation."""
-    task = agent.spec.task
-    return bool(task and task.kind == "compact" and running_task(agent, live) == task.id)
-
-
 def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
     """AgentResponse. Fields without a value are left out; costs are decimal strings. Of an agent that was written past
     our checks what can be shown, and `errors`."""
@@ -79,21 +58,22 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
         return _unreadable(manifest)
     spec, status = agent.spec, agent.status
     mine = live if live and live.uid == agent.metadata.uid else None
-    busy = not is_idle(spec, status, live_task(agent, live))
+    logged = task_of(live, agent.metadata.uid)
+    busy = tasks.is_busy(spec, status, logged)
     phase = status.phase or "Pending"
     # A task that has started runs in a pod, also where the kubelet has not said so yet.
-    speaks = busy and mine is not None and bool(mine.task.id) and not mine.task.has_ended
+    is_open = tasks.open_task(status, logged) is not None
     task_status = mine.task_status if mine and mine.task_status else status.task_status
     if busy:
-        task_status = "Compacting" if is_compacting(agent, live) else "InProgress"
+        kind = "compact" if tasks.is_compacting(spec, status, logged) else None
+        task_status = tasks.status_of_running(kind)
     body: dict[str, Any] = {
         "name": agent.metadata.name,
         "namespace": agent.metadata.namespace,
-        "model": spec.model,
-        "status": "Running" if speaks and phase == "Pending" else phase,
+        **spec.given(),
+        "status": "Running" if is_open and phase == "Pending" else phase,
         "createdAt": agent.metadata.creation_timestamp,
         "priority": spec.priority,
-        "role": spec.role,
         "templateRef": spec.template_ref,
         "taskStatus": task_status,
         "lastTaskMessage": (mine.message if mine and mine.message else None) or status.last_task_message,
@@ -104,14 +84,9 @@ def agent_body(manifest: Manifest, live: Live | None) -> dict[str, Any]:
         "modelContextWindow": status.model_context_window,
         "lastActivityAt": (mine.last_at if mine else None) or status.last_activity_at,
         "completionTime": status.completion_time,
-        "taskID": running_task(agent, live),
+        "taskID": tasks.current_task(spec, status, logged),
         "sessionId": status.session_id,
         "instructions": spec.task.instructions if spec.task and not spec.task.kind else spec.instructions,
-        "systemPrompt": spec.system_prompt,
-        "connectors": spec.connectors,
-        "allowedTools": spec.allowed_tools,
-        "disallowedTools": spec.disallowed_tools,
-        "effort": spec.effort,
         "labels": spec.labels,
         "secrets": spec.secrets,
         "officeManager": spec.office_manager,

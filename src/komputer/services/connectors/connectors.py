@@ -2,8 +2,8 @@
 
 import contextlib
 import secrets as random_tokens
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import structlog
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from komputer.domain.base import Manifest
 from komputer.domain.config import Config
 from komputer.domain.connector import DEFAULT_KEY, Connector, attached
 from komputer.domain.errors import Conflict, Invalid, KomputerError, NotFound, Unavailable
+from komputer.domain.ref import ObjectRef
 from komputer.domain.secret import FOR_ANNOTATION, encoded
 from komputer.kube import CONNECTORS, SECRETS, Cache, Cluster, Permission, everybody
 from komputer.redis.connector_health import ConnectorHealth, HealthRecord
@@ -21,6 +22,9 @@ from komputer.services.connectors import credentials
 from komputer.services.connectors.view import connector_body
 
 log = structlog.get_logger(__name__)
+
+ATTEMPTS: Final = 8
+"""How often a change is tried again on top of other changes of the same connector."""
 
 
 class Auth(NamedTuple):
@@ -49,7 +53,7 @@ class Connectors:
         self._health = health
         self._rules = rules
         self._configs = configs
-        self._attached: tuple[int, dict[tuple[str, str], list[str]]] = (-1, {})
+        self._attached: tuple[int, dict[ObjectRef, list[str]]] = (-1, {})
 
     # ---- reads ------------------------------------------------------------------------------------------------
     async def one(self, namespace: str, name: str) -> Connector:
@@ -61,9 +65,8 @@ class Connectors:
         return typed(manifest)
 
     async def body(self, connector: Connector) -> dict[str, Any]:
-        place = (connector.metadata.namespace or "", connector.metadata.name)
         seen = await self._seen([connector])
-        return connector_body(connector, self.agents_of(*place), seen.get(place))
+        return self._body(connector, seen)
 
     async def bodies(self, namespace: str | None) -> list[dict[str, Any]]:
         """Ordered by namespace and name. One that is not as we know connectors is left out, and logged."""
@@ -77,25 +80,23 @@ class Connectors:
                 found.append(typed(manifest))
             except Unavailable as unreadable:
                 log.warning("connector left out of a list", error=unreadable.message)
-        found.sort(key=lambda each: (each.metadata.namespace or "", each.metadata.name))
+        found.sort(key=lambda each: each.ref)
         seen = await self._seen(found)
-        bodies = []
-        for connector in found:
-            place = (connector.metadata.namespace or "", connector.metadata.name)
-            bodies.append(connector_body(connector, self.agents_of(*place), seen.get(place)))
-        return bodies
+        return [self._body(connector, seen) for connector in found]
+
+    def _body(self, connector: Connector, seen: Mapping[ObjectRef, HealthRecord]) -> dict[str, Any]:
+        return connector_body(connector, self.agents_of(*connector.ref), seen.get(connector.ref))
 
     def agents_of(self, namespace: str, name: str) -> list[str]:
         """The agents that name it now."""
         if self._attached[0] != self._agents.version:
             self._attached = (self._agents.version, attached(self._agents.items()))
-        return self._attached[1].get((namespace, name), [])
+        return self._attached[1].get(ObjectRef(namespace, name), [])
 
-    async def _seen(self, connectors: Sequence[Connector]) -> dict[tuple[str, str], HealthRecord]:
+    async def _seen(self, connectors: Sequence[Connector]) -> dict[ObjectRef, HealthRecord]:
         """Without the log's server connectors are shown all the same."""
-        wanted = [((each.metadata.namespace or "", each.metadata.name), each.metadata.uid) for each in connectors]
         try:
-            return await self._health.read(wanted)
+            return await self._health.read([(each.ref, each.metadata.uid) for each in connectors])
         except Unavailable:
             return {}
 
@@ -203,21 +204,30 @@ class Connectors:
         return typed(manifest)
 
     async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
-        """Raises `Conflict` where the connector's url or credential changed meanwhile: they belong together. Not for
-        its version, which every status write moves."""
-        name, spec = before.metadata.name, before.spec.to_wire()
-        operations: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": before.metadata.uid}]
-        for field in ("url", "authSecretKeyRef"):
-            operations.append({"op": "test", "path": f"/spec/{field}", "value": spec.get(field)})
-        operations += [{"op": "add", "path": f"/spec/{field}", "value": value} for field, value in changes.items()]
-        try:
-            patched = await self._cluster.json_patch(CONNECTORS, name, before.metadata.namespace, operations)
-        except Conflict:
-            raise Conflict(
-                f"connector {name!r} changed at the same time; look at it and try again", code="changed"
-            ) from None
-        self._cache.put(patched)
-        return patched
+        """Set fields of `spec`. Raises `Conflict` if the url or the credential changed meanwhile: they belong together.
+
+        Another change of `spec` in between is no conflict: the patch is tried again on top of it.
+        """
+        name, namespace = before.metadata.name, before.metadata.namespace or ""
+        added: list[Manifest] = []
+        for field, value in changes.items():
+            added.append({"op": "add", "path": f"/spec/{field}", "value": value})
+        latest = before
+        for _ in range(ATTEMPTS):
+            tests: list[Manifest] = [
+                {"op": "test", "path": "/metadata/uid", "value": latest.metadata.uid},
+                {"op": "test", "path": "/metadata/generation", "value": latest.metadata.generation},
+            ]
+            try:
+                patched = await self._cluster.json_patch(CONNECTORS, name, namespace, [*tests, *added])
+            except Conflict:
+                latest = await self._fresh(namespace, name)
+                if _credential_of(latest) != _credential_of(before):
+                    break
+                continue
+            self._cache.put(patched)
+            return patched
+        raise Conflict(f"connector {name!r} changed at the same time; look at it and try again", code="changed")
 
     async def delete(self, namespace: str, name: str) -> list[str]:
         """Answers the agents that lose it. A Secret that we made goes with it."""
@@ -286,7 +296,7 @@ class Connectors:
 
     async def _forget_health(self, namespace: str, name: str) -> None:
         with contextlib.suppress(Unavailable):
-            await self._health.forget((namespace, name))
+            await self._health.forget(ObjectRef(namespace, name))
 
 
 def typed(manifest: Manifest) -> Connector:
@@ -300,6 +310,11 @@ def typed(manifest: Manifest) -> Connector:
             f"connector {metadata['namespace']}/{metadata['name']} is not as we know connectors: see {where}",
             code="connector_unreadable",
         ) from None
+
+
+def _credential_of(connector: Connector) -> tuple[object, ...]:
+    """Which connector it is, and which server gets which credential."""
+    return connector.metadata.uid, connector.spec.url, connector.spec.auth_secret_key_ref
 
 
 def _secret_name(connector: str) -> str:

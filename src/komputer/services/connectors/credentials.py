@@ -13,6 +13,7 @@ from komputer.domain.base import Manifest
 from komputer.domain.config import Config
 from komputer.domain.connector import Connector
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, NotFound, ServerFailed
+from komputer.domain.ref import ObjectRef
 from komputer.domain.secret import is_platforms
 from komputer.kube import SECRETS, Cluster
 
@@ -102,7 +103,7 @@ class Credentials:
     def __init__(self, cluster: Cluster, kept_s: float = KEPT_S) -> None:
         self._cluster = cluster
         self._kept_s = kept_s
-        self._read: dict[tuple[str, str], tuple[float, Manifest]] = {}
+        self._read: dict[ObjectRef, tuple[float, Manifest]] = {}
 
     async def of(self, connector: Connector, configs: Iterable[Config]) -> ConnectorCredential | None:
         """What the connector's server is to get; None where it needs none. Raises `ServerFailed`."""
@@ -132,16 +133,16 @@ class Credentials:
         return header(connector, value_in(secret, ref.key))
 
     async def _secret(self, namespace: str, name: str) -> Manifest:
-        place, now = (namespace, name), time.monotonic()
-        known = self._read.get(place)
+        ref, now = ObjectRef(namespace, name), time.monotonic()
+        known = self._read.get(ref)
         if known and known[0] > now:
             return known[1]
         try:
             secret = await self._cluster.get(SECRETS, name, namespace)
         except KomputerError:
-            self._read.pop(place, None)
+            self._read.pop(ref, None)
             raise
         while len(self._read) >= READS_KEPT:
             del self._read[next(iter(self._read))]
-        self._read[place] = (now + self._kept_s, secret)
+        self._read[ref] = (now + self._kept_s, secret)
         return secret

@@ -61,9 +61,8 @@ class ToolListings:
         return tools
 
     async def _note(self, connector: Connector, code: str, reason: str) -> None:
-        place = (connector.metadata.namespace or "", connector.metadata.name)
         with contextlib.suppress(Unavailable):
-            await self._health.note(place, connector.metadata.uid, code, reason)
+            await self._health.note(connector.ref, connector.metadata.uid, code, reason)
 
 
 async def tools_of(outward: EgressClient, url: str, credential: ConnectorCredential | None) -> list[dict[str, Any]]:

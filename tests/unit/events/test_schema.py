@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from komputer.domain.errors import Invalid
+from komputer.domain.tasks import END_TYPES
 from komputer.events import schema
 from komputer.events.schema import Event, clipped, from_wire, line, to_wire
 
@@ -29,7 +30,7 @@ SAMPLES: list[Event] = [
 def test_there_is_a_sample_of_every_kind() -> None:
     assert {type(sample) for sample in SAMPLES} == set(get_args(Event))
     assert {sample.type for sample in SAMPLES} == schema.TYPES
-    assert {sample.type for sample in SAMPLES if isinstance(sample, schema.End)} == schema.END_TYPES
+    assert {sample.type for sample in SAMPLES if isinstance(sample, schema.End)} == END_TYPES
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.type)

@@ -1,13 +1,14 @@
 """What the readers of one log share."""
 
+from komputer.domain.ref import ObjectRef
 from komputer.events.follow import tail
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.sources import Delivery
-from komputer.events.follow.tail import RING_LIMIT, RING_REST, Ring
+from komputer.events.follow.tail import RING_LIMIT, RING_REST, RingBuffer
 
 
 def told(micros: int, size: int = 1) -> Delivery:
-    return Delivery(("team", "ada"), micros, "text", "x" * size, Cursor(micros), str(micros))
+    return Delivery(ObjectRef("team", "ada"), micros, "text", "x" * size, Cursor(micros), str(micros))
 
 
 def micros(found: list[Delivery] | None) -> list[int] | None:
@@ -15,7 +16,7 @@ def micros(found: list[Delivery] | None) -> list[int] | None:
 
 
 def test_a_reader_takes_from_its_number_on() -> None:
-    ring = Ring(Cursor(0))
+    ring = RingBuffer(Cursor(0))
     ring.add([told(n) for n in range(1, 6)])
     assert micros(ring.after(0, 2)) == [1, 2]
     assert micros(ring.after(3, 10)) == [4, 5]
@@ -23,7 +24,7 @@ def test_a_reader_takes_from_its_number_on() -> None:
 
 
 def test_what_a_slow_reader_did_not_take_is_dropped_and_it_learns_that() -> None:
-    ring = Ring(Cursor(0))
+    ring = RingBuffer(Cursor(0))
     ring.add([told(n) for n in range(1, RING_LIMIT + 11)])
     assert (ring.first, ring.next, ring.start) == (10, RING_LIMIT + 10, Cursor(10))
     assert ring.after(9, 1) is None
@@ -31,13 +32,13 @@ def test_what_a_slow_reader_did_not_take_is_dropped_and_it_learns_that() -> None
 
 
 def test_large_events_count_by_their_size() -> None:
-    ring = Ring(Cursor(0))
+    ring = RingBuffer(Cursor(0))
     ring.add([told(n, tail.RING_LIMIT_BYTES // 3) for n in range(1, 5)])
     assert ring.next - ring.first == 2
 
 
 def test_what_everybody_took_is_dropped_but_for_a_rest() -> None:
-    ring = Ring(Cursor(0))
+    ring = RingBuffer(Cursor(0))
     ring.add([told(n) for n in range(1, 1001)])
     ring.drop_before(1000)
     assert (ring.first, ring.start) == (1000 - RING_REST, Cursor(1000 - RING_REST))

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from komputer.domain.errors import Invalid
 from komputer.domain.event_ids import id_of, micros_of
-from komputer.domain.ref import Place
+from komputer.domain.ref import ObjectRef
 from komputer.events.entries import EventRow
-from komputer.events.follow.cursors import Cursor, mark_of, merge, settled
+from komputer.events.follow.cursors import Cursor, merge, parse_cursor, settled
 
-A, B, C = ("team", "ada"), ("team", "bob"), ("other", "ada")
+A, B, C = ObjectRef("team", "ada"), ObjectRef("team", "bob"), ObjectRef("other", "ada")
 
 
 def row(micros: int) -> EventRow:
@@ -20,34 +20,34 @@ def row(micros: int) -> EventRow:
 
 
 def test_a_mark_covers_all_up_to_its_base_and_of_some_agents_more() -> None:
-    mark = Cursor(10, {A: 15})
-    assert [mark.covers(A, 15), mark.covers(A, 16), mark.covers(B, 10), mark.covers(B, 11)] == [
+    cursor = Cursor(10, {A: 15})
+    assert [cursor.covers(A, 15), cursor.covers(A, 16), cursor.covers(B, 10), cursor.covers(B, 11)] == [
         True,
         False,
         True,
         False,
     ]
-    assert mark.includes(Cursor(9, {B: 10}))
-    assert not mark.includes(Cursor(9, {B: 11}))
-    assert mark.joined(Cursor(12, {B: 20})) == Cursor(12, {A: 15, B: 20})
+    assert cursor.includes(Cursor(9, {B: 10}))
+    assert not cursor.includes(Cursor(9, {B: 11}))
+    assert cursor.joined(Cursor(12, {B: 20})) == Cursor(12, {A: 15, B: 20})
 
 
 def test_a_mark_for_some_namespaces_names_no_agent_of_others() -> None:
-    mark = Cursor(10, {A: 15, C: 20})
-    assert mark.only({"team"}) == Cursor(10, {A: 15})
-    assert mark.only({"other", "team"}) is mark
-    assert mark.only(set()) == Cursor(10)
+    cursor = Cursor(10, {A: 15, C: 20})
+    assert cursor.only({"team"}) == Cursor(10, {A: 15})
+    assert cursor.only({"other", "team"}) is cursor
+    assert cursor.only(set()) == Cursor(10)
 
 
-@pytest.mark.parametrize("mark", [Cursor(0), Cursor(1795575071908179), Cursor(5, {A: 7, C: 1795575071908179})])
-def test_a_mark_survives_its_text(mark: Cursor) -> None:
-    assert mark_of(mark.to_text()) == mark
+@pytest.mark.parametrize("cursor", [Cursor(0), Cursor(1795575071908179), Cursor(5, {A: 7, C: 1795575071908179})])
+def test_a_mark_survives_its_text(cursor: Cursor) -> None:
+    assert parse_cursor(cursor.to_text()) == cursor
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-1~", "1-1~a:1-1", "1-1~a/b", "1-1~a/B:1-1", "1-1~a/b:x", "~a/b:1-1"])
 def test_nonsense_is_no_mark(text: str) -> None:
     with pytest.raises(Invalid):
-        mark_of(text)
+        parse_cursor(text)
 
 
 def test_a_mark_from_outside_is_cut_to_what_can_be_true() -> None:
@@ -61,18 +61,18 @@ def test_events_of_one_microsecond_are_each_told_once() -> None:
 
 def test_what_lies_beyond_an_unfinished_log_waits() -> None:
     merged = merge(Cursor(0), {A: [row(5)], B: [row(7)]}, {A}, 10, 9)
-    assert [place for place, _, _ in merged.told] == [A]
-    assert (merged.left, merged.mark) == ({B: [row(7)]}, Cursor(5))
+    assert [ref for ref, _, _ in merged.told] == [A]
+    assert (merged.left, merged.cursor) == ({B: [row(7)]}, Cursor(5))
 
 
 def test_no_more_is_told_at_once_than_is_to_be_and_the_mark_stays_below_what_waits() -> None:
     pages = {A: [row(5), row(7), row(9)], B: [row(7)]}
     first = merge(Cursor(0), pages, set(), 20, 2)
-    assert [(place, micros_of(each.id)) for place, each, _ in first.told] == [(A, 5), (A, 7)]
-    assert (first.left, first.mark) == ({A: [row(9)], B: [row(7)]}, Cursor(6, {A: 7}))
-    rest = merge(first.mark, first.left, set(), 20, 2)
-    assert [(place, micros_of(each.id)) for place, each, _ in rest.told] == [(B, 7), (A, 9)]
-    assert (rest.left, rest.mark) == ({}, Cursor(20))
+    assert [(ref, micros_of(each.id)) for ref, each, _ in first.told] == [(A, 5), (A, 7)]
+    assert (first.left, first.cursor) == ({A: [row(9)], B: [row(7)]}, Cursor(6, {A: 7}))
+    rest = merge(first.cursor, first.left, set(), 20, 2)
+    assert [(ref, micros_of(each.id)) for ref, each, _ in rest.told] == [(B, 7), (A, 9)]
+    assert (rest.left, rest.cursor) == ({}, Cursor(20))
 
 
 @dataclass
@@ -80,45 +80,45 @@ class World:
     """A log server: the clock in microseconds, logs, rings; and readers that come and go."""
 
     now: int = 5000
-    logs: dict[Place, list[int]] = field(default_factory=lambda: {A: [], B: [], C: []})
-    rings: list[tuple[str, Place]] = field(default_factory=list)
+    logs: dict[ObjectRef, list[int]] = field(default_factory=lambda: {A: [], B: [], C: []})
+    rings: list[tuple[str, ObjectRef]] = field(default_factory=list)
 
-    def append(self, place: Place, count: int) -> None:
+    def append(self, ref: ObjectRef, count: int) -> None:
         """As `append.lua` does."""
         floor = int(self.rings[-1][0].split("-")[0]) * 1000 if self.rings else 0
         for _ in range(count):
-            last = self.logs[place][-1] if self.logs[place] else 0
-            self.logs[place].append(max(self.now, floor, last + 1))
+            last = self.logs[ref][-1] if self.logs[ref] else 0
+            self.logs[ref].append(max(self.now, floor, last + 1))
         ms = max(self.now // 1000, floor // 1000)
-        self.rings.append((f"{ms}-{len(self.rings)}", place))
+        self.rings.append((f"{ms}-{len(self.rings)}", ref))
 
 
 def one_round(
-    world: World, mark: Cursor, seen: int, page: int, told: list[tuple[Place, int, Cursor]]
+    world: World, cursor: Cursor, seen: int, page: int, told: list[tuple[ObjectRef, int, Cursor]]
 ) -> tuple[Cursor, int]:
     """As `AllAgents` reads: what rang since `seen`, page by page, and on where one log holds up the others."""
     upto = len(world.rings)
     safe = settled(world.rings[-1][0] if world.rings else None)
-    unfinished = {place for _, place in world.rings[seen:upto]}
-    pages: dict[Place, list[EventRow]] = {}
+    unfinished = {ref for _, ref in world.rings[seen:upto]}
+    pages: dict[ObjectRef, list[EventRow]] = {}
     while True:
-        for place in sorted(unfinished if unfinished - pages.keys() else ()):
-            held = pages.get(place, [])
+        for ref in sorted(unfinished if unfinished - pages.keys() else ()):
+            held = pages.get(ref, [])
             if 2 * len(held) >= page:
                 continue
-            low = micros_of(held[-1].id) if held else mark.reached(place)
-            new = [row(micros) for micros in world.logs[place] if micros > low][:page]
+            low = micros_of(held[-1].id) if held else cursor.reached(ref)
+            new = [row(micros) for micros in world.logs[ref] if micros > low][:page]
             if new:
-                pages[place] = held + new
+                pages[ref] = held + new
             if len(new) < page:
-                unfinished.discard(place)
-        merged = merge(mark, pages, unfinished, safe, page)
+                unfinished.discard(ref)
+        merged = merge(cursor, pages, unfinished, safe, page)
         assert len(merged.told) <= page
         assert sum(map(len, merged.left.values())) <= len(world.logs) * 2 * page
-        told += [(place, micros_of(each.id), after) for place, each, after in merged.told]
-        mark, pages = merged.mark, merged.left
+        told += [(ref, micros_of(each.id), after) for ref, each, after in merged.told]
+        cursor, pages = merged.cursor, merged.left
         if not unfinished and not pages:
-            return mark, upto
+            return cursor, upto
 
 
 STEPS = st.lists(
@@ -136,23 +136,23 @@ STEPS = st.lists(
 @settings(deadline=None, max_examples=500)
 @given(steps=STEPS)
 def test_no_event_is_lost_or_told_twice_whenever_a_reader_is_cut_off(
-    sees: set[str], steps: list[tuple[str, Place, int]]
+    sees: set[str], steps: list[tuple[str, ObjectRef, int]]
 ) -> None:
-    world, mark, seen = World(), Cursor(0), 0
-    got: list[tuple[Place, int]] = []
-    for kind, place, number in [*steps, ("read", A, 2)]:
+    world, cursor, seen = World(), Cursor(0), 0
+    got: list[tuple[ObjectRef, int]] = []
+    for kind, ref, number in [*steps, ("read", A, 2)]:
         if kind == "append":
-            world.append(place, number)
+            world.append(ref, number)
         elif kind == "clock":
             world.now = max(1, world.now + number)
         else:
-            told: list[tuple[Place, int, Cursor]] = []
-            before = mark
-            mark, seen = one_round(world, mark, seen, max(1, number), told)
+            told: list[tuple[ObjectRef, int, Cursor]] = []
+            before = cursor
+            cursor, seen = one_round(world, cursor, seen, max(1, number), told)
             told = [each for each in told if each[0][0] in sees]
             if kind == "cut":  # the client got only so many, and comes back with the cursor of the last
                 told = told[:number]
-                mark, seen = mark_of((told[-1][2] if told else before).only(sees).to_text()), 0
-            got += [(place, micros) for place, micros, _ in told]
-    for place, log in world.logs.items():
-        assert [micros for where, micros in got if where == place] == (log if place[0] in sees else [])
+                cursor, seen = parse_cursor((told[-1][2] if told else before).only(sees).to_text()), 0
+            got += [(ref, micros) for ref, micros, _ in told]
+    for ref, log in world.logs.items():
+        assert [micros for where, micros in got if where == ref] == (log if ref[0] in sees else [])

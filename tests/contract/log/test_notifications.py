@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from komputer.events.follow import notifier as bells
+from komputer.domain.ref import ObjectRef
+from komputer.events.follow import notifier as notifiers
 from komputer.events.log import EVERYTHING, Log, LogKey
 from tests.contract.log.events import KEY, completed, producer, said, started
 from tests.fixtures.valkey import engines, server_of
@@ -16,55 +17,55 @@ from tests.fixtures.valkey import engines, server_of
 DEADLINE_S = 20.0
 
 
-async def heard(bell: AsyncIterator[frozenset[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
+async def heard(notifications: AsyncIterator[frozenset[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
     """Returns when all of `wanted` have rung."""
     async with asyncio.timeout(DEADLINE_S):
         while wanted:
-            wanted = wanted - await anext(bell)
+            wanted = wanted - await anext(notifications)
 
 
 async def test_the_bell_first_says_that_everything_may_have_changed(log: Log) -> None:
-    bell = log.bell()
+    notifications = log.notifications()
     async with asyncio.timeout(DEADLINE_S):
-        assert await anext(bell) == EVERYTHING
-    await bell.aclose()  # type: ignore[attr-defined]
+        assert await anext(notifications) == EVERYTHING
+    await notifications.aclose()  # type: ignore[attr-defined]
 
 
 async def test_each_kind_of_change_rings(log: Log) -> None:
-    bell, ada = log.bell(), {("team", "ada")}
-    await anext(bell)
+    notifications, ada = log.notifications(), {("team", "ada")}
+    await anext(notifications)
     runtime = await producer(log)
-    await heard(bell, ada)
+    await heard(notifications, ada)
     await runtime.post(started("t1"))
-    await heard(bell, ada)
+    await heard(notifications, ada)
     await log.end(KEY, completed("t1"), generation=1, floor=None)
-    await heard(bell, ada)
+    await heard(notifications, ada)
     await log.purge(KEY)
-    await heard(bell, ada)
-    await bell.aclose()  # type: ignore[attr-defined]
+    await heard(notifications, ada)
+    await notifications.aclose()  # type: ignore[attr-defined]
 
 
 async def test_many_changes_come_as_one_set_and_none_is_missed(log: Log) -> None:
-    bell = log.bell()
-    await anext(bell)
+    notifications = log.notifications()
+    await anext(notifications)
     agents = {("team", f"agent-{i}") for i in range(30)}
     runtimes = [await producer(log, LogKey(namespace, name, "u")) for namespace, name in sorted(agents)]
     await asyncio.gather(*(runtime.post(*(said("t") for _ in range(9))) for runtime in runtimes))
-    await heard(bell, agents)
-    await bell.aclose()  # type: ignore[attr-defined]
+    await heard(notifications, agents)
+    await notifications.aclose()  # type: ignore[attr-defined]
 
 
 async def test_a_reader_that_was_too_slow_is_told_that_everything_changed(log: Log) -> None:
-    bell = log.bell()
-    await anext(bell)
+    notifications = log.notifications()
+    await anext(notifications)
     runtime = await producer(log)
     for _ in range(1100):
         await runtime.post(said("t"))
     async with asyncio.timeout(DEADLINE_S):
-        assert await anext(bell) == EVERYTHING
+        assert await anext(notifications) == EVERYTHING
     await runtime.post(said("t"))
-    await heard(bell, {("team", "ada")})
-    await bell.aclose()  # type: ignore[attr-defined]
+    await heard(notifications, {("team", "ada")})
+    await notifications.aclose()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("engine", engines())
@@ -72,20 +73,20 @@ async def test_the_bell_survives_a_restart_of_the_server(engine: str) -> None:
     with TemporaryDirectory(dir="/tmp") as folder:
         server = server_of(engine, Path(folder) / "data").start()
         log = Log.connect(server.url)
-        bell = log.bell()
-        assert await anext(bell) == EVERYTHING
-        waiting = asyncio.ensure_future(anext(bell))
+        notifications = log.notifications()
+        assert await anext(notifications) == EVERYTHING
+        waiting = asyncio.ensure_future(anext(notifications))
         await producer(log)
         async with asyncio.timeout(DEADLINE_S):
             assert await waiting == {("team", "ada")}
-        waiting = asyncio.ensure_future(anext(bell))
+        waiting = asyncio.ensure_future(anext(notifications))
         server.kill()
         server.start()
         async with asyncio.timeout(DEADLINE_S):
             assert await waiting == EVERYTHING
         await producer(log, LogKey("team", "bob", "u"))
-        await heard(bell, {("team", "bob")})
-        await bell.aclose()  # type: ignore[attr-defined]
+        await heard(notifications, {("team", "bob")})
+        await notifications.aclose()  # type: ignore[attr-defined]
         await log.close()
         server.stop()
 
@@ -94,10 +95,10 @@ async def test_a_listener_that_is_cancelled_as_its_process_wakes_up_ends(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer and the cancellation come at once then, and redis-py loses the latter."""
-    monkeypatch.setattr(bells, "BLOCK_S", 0.2)
+    monkeypatch.setattr(notifiers, "BLOCK_S", 0.2)
 
     async def listen() -> None:
-        async for _ in log.bell():
+        async for _ in log.notifications():
             pass
 
     for turn in range(20):
@@ -115,11 +116,11 @@ async def test_no_event_gets_an_id_from_before_the_last_ring(log: Log) -> None:
     """Though the clock be set back: here a ring from the next minute."""
     runtime = await producer(log)
     await runtime.post(said("t"))
-    ring = (await log.rings(None)).last
-    assert ring
-    later = int(ring.split("-")[0]) + 60_000
-    bell = log.stream_and_live(("a", "b"))[0].removesuffix(":a:b") + "-bell"
-    await log.server.redis.xadd(bell, {"k": "team/ada"}, id=f"{later}-0")
+    last = (await log.notified_since(None)).last
+    assert last
+    later = int(last.split("-")[0]) + 60_000
+    stream = log.stream_and_live(ObjectRef("a", "b"))[0].removesuffix(":a:b") + "-bell"
+    await log.server.redis.xadd(stream, {"k": "team/ada"}, id=f"{later}-0")
     await runtime.post(said("t"))
     page = await log.page("team", "ada", limit=1)
     assert page.last_id
@@ -127,15 +128,15 @@ async def test_no_event_gets_an_id_from_before_the_last_ring(log: Log) -> None:
 
 
 async def test_rings_are_told_after_a_ring_or_else_that_some_may_have_been_missed(log: Log) -> None:
-    assert await log.rings(None) == (None, None)
+    assert await log.notified_since(None) == (None, None)
     ada, bob = await producer(log), await producer(log, LogKey("team", "bob", "u"))
-    first = (await log.rings(None)).last
-    assert await log.rings(first) == (frozenset(), first)
+    first = (await log.notified_since(None)).last
+    assert await log.notified_since(first) == (frozenset(), first)
     await bob.post(said("t"))
-    places, last = await log.rings(first)
-    assert places == frozenset({("team", "bob")})
+    refs, last = await log.notified_since(first)
+    assert refs == frozenset({("team", "bob")})
     for _ in range(1100):
         await ada.post(said("t"))
-    missed = await log.rings(last)
-    assert missed.places is None
-    assert await log.rings(missed.last) == (frozenset(), missed.last)
+    missed = await log.notified_since(last)
+    assert missed.refs is None
+    assert await log.notified_since(missed.last) == (frozenset(), missed.last)
