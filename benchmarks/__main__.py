@@ -21,7 +21,7 @@ BOUNDS = """
   that an idle agent costs one small process. What we add is two writes to disk (ledger, log), one patch and one
   push.
 - **Callers at once.** One process computes one answer at a time. What is alive after the start is taken out of garbage
-  collection (`serve/heap.py`); before that, collections held all callers up for a tenth of a second.
+  collection (`bootstrap/heap.py`); before that, collections held all callers up for a tenth of a second.
 - **`GET /agents`.** Copying the answer to the socket: it is made once per change and kept as bytes.
 - **The gateway.** Whose pod it is (known after the first request), one question to the log whether its task is
   open, and one more hop: the bytes pass as they come. A tool call is several exchanges of MCP's, hence more than a

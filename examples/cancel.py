@@ -1,4 +1,4 @@
-"""A task that takes too long is cancelled; the agent keeps its pod, its files and its conversation."""
+"""Cancel a task that takes too long. The agent keeps its pod, its files and its conversation."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""An MCP server's tools for an agent. The token stays with the platform: the agent never sees it.
+"""Give an agent the tools of an MCP server. The token stays with the platform: the agent never sees it.
 
-MCP_URL names the server, MCP_TOKEN its bearer token.
+MCP_URL is the address of the server, MCP_TOKEN its bearer token.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What each task of an agent cost."""
+"""Show what each task of an agent cost."""
 
 from shared import connect, result
 

@@ -1,4 +1,4 @@
-"""One question to several agents at once; their answers together."""
+"""Ask several agents one question each, and print their answers together."""
 
 from concurrent.futures import ThreadPoolExecutor
 

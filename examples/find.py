@@ -1,4 +1,4 @@
-"""Labels, search and pages: the answer says how many there are and where the next page begins."""
+"""Find agents by label, page by page. The response has the total number and the start of the next page."""
 
 from shared import connect, result
 

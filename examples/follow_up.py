@@ -1,4 +1,4 @@
-"""A second task goes on with the conversation and the files of the first."""
+"""Give an agent a second task, which continues the conversation and has the files of the first."""
 
 from shared import connect, result
 

@@ -1,16 +1,16 @@
-"""Two workers share an agent's events: each event reaches one of them, whichever API replica it is connected to."""
+"""Share the events of an agent between two workers. Each event reaches one of them, whichever replica serves them."""
 
 import threading
 
 from shared import ENDS, connect, result
 
-seen: list[tuple[str, str]] = []
+received: list[tuple[str, str]] = []
 has_ended = threading.Event()
 
 
 def work(name: str, events) -> None:
     for event in events:
-        seen.append((name, event.type))
+        received.append((name, event.type))
         if event.type in ENDS:
             has_ended.set()
 
@@ -22,5 +22,5 @@ with connect() as komputer:
         threading.Thread(target=work, args=(name, stream), daemon=True).start()
     komputer.create_agent("source", "Say something else.")
     has_ended.wait(60)
-    for name, kind in seen:
+    for name, kind in received:
         print(name, kind)

@@ -1,4 +1,4 @@
-"""An agent, a task, and what it does until the end. A second run is the agent's second task."""
+"""Create an agent, give it a task, and print its events until the end. A second run gives it a second task."""
 
 from shared import connect, run
 

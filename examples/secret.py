@@ -1,4 +1,4 @@
-"""A secret for an agent: its commands find it in their environment; events, logs and answers never show it."""
+"""Give an agent a secret. Its commands have it in their environment; events, logs and responses never show it."""
 
 from shared import connect, result
 

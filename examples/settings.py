@@ -1,4 +1,4 @@
-"""Another model, prompt and set of tools. A running task keeps what it has; the next one has the new settings."""
+"""Change an agent's model, prompt and tools. A running task keeps its settings; the next task has the new ones."""
 
 from shared import connect, result
 

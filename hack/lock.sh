@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pins all requirements with hashes and without addresses, for Python 3.11 to 3.13 on every platform.
+# Pins all requirements with hashes and without registry addresses, for Python 3.11 to 3.13 on every platform.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pin() { # FILE ARGUMENTS...

@@ -1,7 +1,7 @@
-"""The chart's values, from the comments of `values.yaml`: writes `values.schema.json` and `docs/reference/values.md`;
-`--check` compares them.
+"""Generates `values.schema.json` and `docs/reference/values.md` from the chart's `values.yaml`; `--check` compares.
 
-Each value has a comment above it. Its type is that of its default; a default of `{}` or `[]` is anybody's to fill.
+Each value has a comment above it, which becomes its description. Its type is that of its default; a default of `{}` or
+`[]` may have any content.
 """
 
 import json
@@ -40,9 +40,9 @@ PATTERNS = {
     "model.vertex.region": r"^[a-z][a-z0-9-]{1,30}$",
     "model.vertex.project": r"^([a-z][a-z0-9:.-]{4,62})?$",
 }
-"""Of a text, or of each entry of a list."""
+"""Patterns of strings, or of each entry of a list."""
 FREE = {"resources", "nodeSelector", "affinity", "labels"}
-"""Kubernetes' own objects: whatever it takes."""
+"""Kubernetes objects, which are passed on without validation."""
 JSON_TYPES = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object"}
 
 
@@ -53,7 +53,7 @@ class Value(NamedTuple):
 
 
 def read() -> Iterator[Value]:
-    """Every value with its comment, in the file's order. Raises `SystemExit` for one without."""
+    """Yield every value with its comment, in the order of the file. Raises `SystemExit` if one has no comment."""
     lines = (CHART / "values.yaml").read_text("utf-8").splitlines()
     defaults = yaml.safe_load("\n".join(lines))
     stack: list[tuple[int, str]] = []
@@ -84,9 +84,9 @@ def read() -> Iterator[Value]:
 
 
 def schema(values: list[Value]) -> dict[str, Any]:
-    """Groups take only what is listed, so that a misspelt value is refused."""
+    """Return the JSON schema of the values. Groups accept only listed keys, so that a misspelt value is refused."""
     top: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
-    top["properties"]["global"] = {"type": "object"}  # Helm's own
+    top["properties"]["global"] = {"type": "object"}  # set by Helm
     for value in values:
         *parents, name = value.path.split(".")
         at = top
@@ -117,7 +117,8 @@ def page(values: list[Value]) -> str:
         for value in values
         if not (isinstance(value.default, dict) and value.default and value.path.split(".")[-1] not in FREE)
     ]
-    head = "# Values of the chart\n\nMade from `charts/komputer/values.yaml` by `make generated`.\n\n"
+    origin = "Generated from `charts/komputer/values.yaml` by `make generated`. Do not edit this page."
+    head = f"# Values of the chart\n\n{origin}\n\n"
     return head + "| value | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
@@ -130,7 +131,7 @@ def main() -> int:
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what values.yaml says: run make generated", file=sys.stderr)
+            print(f"{path.relative_to(ROOT)} does not match values.yaml: run make generated", file=sys.stderr)
         return 1 if stale else 0
     for path in stale:
         path.write_text(wanted[path], "utf-8")

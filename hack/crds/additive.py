@@ -1,8 +1,8 @@
-"""Says what of our resource definitions would break objects or clients of the last release (the newest tag v*), and
-fails if anything would. `additive.py OLD NEW` compares two folders.
+"""Lists changes of the resource definitions that break objects or clients of the last release (the newest tag v*), and
+fails if there are any. `additive.py OLD NEW` compares two folders.
 
-A definition may gain optional fields, enum values, wider limits, columns. It may not lose a field or a version, change
-a type, or ask for more than before: what is stored must stay valid.
+A definition may gain optional fields, enum values, wider limits and columns. It may not lose a field or a version,
+change a type, or get stricter: stored objects must stay valid.
 """
 
 import json
@@ -19,17 +19,17 @@ UPPER = ("minLength", "minItems", "minimum", "minProperties")
 
 
 def breaks(old: dict[str, Any], new: dict[str, Any], path: str = "") -> Iterator[str]:
-    """What `new` refuses or forgets that `old` took."""
+    """Yield what `new` refuses or prunes and `old` accepted."""
     where = path or "the object"
     if old.get("type") != new.get("type"):
         yield f"{where}: type {old.get('type')} became {new.get('type')}"
         return
     for name in sorted(old.get("properties", {}).keys() - new.get("properties", {}).keys()):
-        yield f"{path}.{name}: is gone, and would be pruned"
+        yield f"{path}.{name}: was removed, and would be pruned"
     for name in sorted(set(new.get("required", ())) - set(old.get("required", ()))):
-        yield f"{path}.{name}: is required now"
+        yield f"{path}.{name}: became required"
     if ("enum" in new and not set(old.get("enum", ())) <= set(new["enum"])) or ("enum" in new and "enum" not in old):
-        yield f"{where}: takes fewer values"
+        yield f"{where}: accepts fewer values"
     if new.get("pattern") not in (None, old.get("pattern")):
         yield f"{where}: has another pattern"
     for limit in LOWER:
@@ -52,13 +52,13 @@ def compared(old: Path, new: Path) -> Iterator[str]:
         before = json.loads(file.read_text("utf-8"))
         name = before["metadata"]["name"]
         if not (new / file.name).exists():
-            yield f"{name}: the definition is gone"
+            yield f"{name}: the definition was removed"
             continue
         after = json.loads((new / file.name).read_text("utf-8"))
         versions = {version["name"]: version for version in after["spec"]["versions"]}
         for version in before["spec"]["versions"]:
             if version["name"] not in versions:
-                yield f"{name}: version {version['name']} is gone"
+                yield f"{name}: version {version['name']} was removed"
                 continue
             schemas = (each["schema"]["openAPIV3Schema"] for each in (version, versions[version["name"]]))
             for broken in breaks(*schemas):
@@ -66,7 +66,7 @@ def compared(old: Path, new: Path) -> Iterator[str]:
 
 
 def last_release(into: Path) -> str | None:
-    """The tag whose definitions were put there."""
+    """Write the definitions of the newest release into a folder and return its tag, or None."""
     described = subprocess.run(
         ["git", "describe", "--tags", "--match", "v*", "--abbrev=0"], capture_output=True, text=True, check=False
     )
@@ -87,14 +87,12 @@ def main(arguments: list[str]) -> int:
         old, new = (Path(arguments[0]), Path(arguments[1])) if arguments else (Path(folder), Path(FOLDER))
         tag = str(old) if arguments else last_release(old)
         if tag is None:
-            print("crds: there is no release yet whose objects could break")
+            print("crds: there is no release yet to compare with")
             return 0
         found = list(compared(old, new))
     for broken in found:
         print(broken, file=sys.stderr)
-    print(
-        f"crds: {len(found)} changes would break what {tag} took" if found else f"crds: nothing breaks what {tag} took"
-    )
+    print(f"crds: {len(found)} breaking changes since {tag}" if found else f"crds: no breaking changes since {tag}")
     return 1 if found else 0
 
 

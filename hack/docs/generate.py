@@ -26,7 +26,7 @@ REFERENCE: Final = ROOT / "docs" / "reference"
 EXAMPLE: Final = ROOT / "examples" / "agent.yaml"
 TEMPLATE: Final = Path(__file__).with_name("configuration.md")
 WIDTH: Final = 100
-MADE: Final = "Generated from {} by `make generated`. Do not edit this page."
+NOTICE: Final = "Generated from {} by `make generated`. Do not edit this page."
 LIMITS: Final = {
     "minLength": "at least {} characters",
     "maxLength": "at most {} characters",
@@ -37,9 +37,9 @@ LIMITS: Final = {
     "pattern": "matches `{}`",
     "format": "format {}",
 }
-"""For each keyword of a schema: how the page says it."""
-OF_THE_FORMAT: Final = (-(2**31), 2**31 - 1, -(2**63), 2**63 - 1)
-"""Limits that `format` (int32, int64) says already."""
+"""The text of each keyword of a schema."""
+FORMAT_LIMITS: Final = (-(2**31), 2**31 - 1, -(2**63), 2**63 - 1)
+"""Limits that are implied by `format` (int32, int64)."""
 SERVED: Final = {"api": Api, "gateway": GatewayCommand, "operator": Operator, "offline-model": OfflineModel}
 
 
@@ -115,17 +115,17 @@ def cli_page() -> str:
     found = list(commands(top))
     parts = [
         "# The command line",
-        wrapped(MADE.format("`src/komputer/cli`")),
+        wrapped(NOTICE.format("`src/komputer/cli`")),
         "`--help` shows the help of each command. `komputer --version` prints the version. In a checkout of\n"
         "the repository the command is `.venv/bin/komputer`.",
         "## Exit codes",
         table(
             ("code", "meaning"),
             (
-                (0, "done; also when the reader of the output left early (`| head`)"),
-                (1, "it failed or was refused; standard error says why"),
-                (2, "wrong usage: an unknown option, a missing argument"),
-                (130, "cancelled, or ended by Ctrl-C"),
+                (0, "success; also if the reader of the output closed it early (`| head`)"),
+                (1, "failed or refused; the reason is on standard error"),
+                (2, "usage error: an unknown option or a missing argument"),
+                (130, "cancelled, or interrupted by Ctrl-C"),
             ),
         ),
         "A command with other rules says so below.",
@@ -185,7 +185,7 @@ def kind_of(part: dict[str, Any]) -> str:
 
 
 def limits(part: dict[str, Any]) -> str:
-    found = [text.format(part[key]) for key, text in LIMITS.items() if part.get(key, ...) not in (..., *OF_THE_FORMAT)]
+    found = [text.format(part[key]) for key, text in LIMITS.items() if part.get(key, ...) not in (..., *FORMAT_LIMITS)]
     if "enum" in part:
         found.insert(0, "one of " + ", ".join(code(json.dumps(each)) for each in part["enum"]))
     if part.get("x-kubernetes-preserve-unknown-fields"):
@@ -198,7 +198,7 @@ def limits(part: dict[str, Any]) -> str:
 def resources_page() -> str:
     parts = [
         "# Custom resources",
-        wrapped(MADE.format("the resource definitions (`src/komputer/domain`)")),
+        wrapped(NOTICE.format("the resource definitions (`src/komputer/domain`)")),
         wrapped(
             "All are of the group `komputer.komputer.ai`, version `v1alpha1`. Clients write `spec`, the operator "
             "writes `status`. On a cluster, `kubectl explain komputeragent.spec` shows the same descriptions."
@@ -233,9 +233,9 @@ def setting_rows(process: Any) -> Iterator[tuple[str, str, str, str, str]]:
 
 
 ABOUT: Final = {
-    "port": "to listen on; 0 takes a free one",
-    "log_level": "least level that is logged",
-    "log_format": "form of the log lines",
+    "port": "port to listen on; 0 picks a free one",
+    "log_level": "minimum level of log lines",
+    "log_format": "format of log lines",
 }
 """Settings without a description of their own."""
 
@@ -291,7 +291,7 @@ def main() -> int:
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what the code says: run make generated", file=sys.stderr)
+            print(f"{path.relative_to(ROOT)} does not match the code: run make generated", file=sys.stderr)
         return 1 if stale else 0
     for path in stale:
         path.write_text(wanted[path], "utf-8")

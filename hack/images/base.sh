@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes localhost/komputer-base, a Debian with Python, from Debian's own packages, for machines that reach no image registry:
-# the images are then built with BASE=localhost/komputer-base. Never publish it. Wants root, podman and debootstrap. About a
-# minute; what is there already is kept.
+# Builds localhost/komputer-base, a Debian with Python, from Debian's packages, for machines without access to an image
+# registry: the images are then built with BASE=localhost/komputer-base. Never publish it. Needs root, podman and
+# debootstrap, and about a minute. An existing image is kept.
 set -euo pipefail
 image=localhost/komputer-base
 podman image exists "$image" && exit

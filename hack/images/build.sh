@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds all images on this machine: localhost/komputer and localhost/komputer-agent from images/, and what a test cluster has
-# beside them (names, disks, Redis, the pause container). Where no image registry can be reached their base is made first.
-# Wants root and podman; installs it from Debian where it can.
-#   build.sh save FILE   also writes them as an archive, for a node
+# Builds all images on this machine: localhost/komputer and localhost/komputer-agent from images/. Their base image is built
+# from Debian's packages, without an image registry. Needs root and podman, which is installed from Debian if possible.
+#   build.sh save FILE   also builds the other images of a test node (DNS, volumes, Redis, the pause container) and writes
+#                        all of them to an archive
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 packages=(podman runc netavark aardvark-dns uidmap catatonit debootstrap)
 need() {
   dpkg-query -W "${packages[@]}" >/dev/null 2>&1 && return
-  [[ $(id -u) == 0 ]] || { echo "images: ${packages[*]} are needed and we are not root" >&2; exit 1; }
+  [[ $(id -u) == 0 ]] || { echo "images: ${packages[*]} must be installed, which needs root" >&2; exit 1; }
   echo "images: installing podman and debootstrap" >&2
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"
   } >/dev/null 2>&1 || { echo "images: podman and debootstrap could not be installed" >&2; exit 1; }
@@ -27,7 +27,7 @@ END
 export CONTAINERS_CONF=$work/containers.conf
 
 hack/images/base.sh >/dev/null
-build() { # IMAGE CONTAINERFILE [CONTEXT]: with this machine's certificates, through which it may reach package registries
+build() { # IMAGE CONTAINERFILE [CONTEXT]: uses this machine's certificates, which its proxy to package registries may need
   podman build --quiet --network host --volume /etc/ssl/certs:/etc/ssl/certs:ro --build-arg BASE=localhost/komputer-base \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || echo unknown)" -f "$2" -t "$1" "${3:-.}" >"$work/build.log" 2>&1 \
     || { cat "$work/build.log" >&2; echo "images: $1 could not be built" >&2; exit 1; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes DIR/komputer.spdx.json and DIR/komputer-agent.spdx.json: every package in the images that are built on this machine
-# (make images), as SPDX, found by syft.
+# Writes DIR/komputer.spdx.json and DIR/komputer-agent.spdx.json: all packages in the images built on this machine
+# (make images), as SPDX documents, by syft.
 set -euo pipefail
 dir=$(mkdir -p "${1:?names the folder to write to}" && cd "$1" && pwd)
 cd "$(dirname "$0")/../.."

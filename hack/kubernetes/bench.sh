@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures the parts against a real control plane without nodes (about 6 minutes on a quiet machine); see benchmarks/kubernetes.py.
+# Benchmarks the programs against a real control plane without nodes (about 6 minutes on an idle machine); see
+# benchmarks/kubernetes.py.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."

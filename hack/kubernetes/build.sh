@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds what the tests run Kubernetes with, and syft for the images, from the Go modules pinned beside this script, and
-# prints the path of each BINARY, one a line: `build.sh kube-apiserver kubelet helm`. What is in the cache,
-# ${XDG_CACHE_HOME:-~/.cache}/komputer, is not built again; a build that was cut short leaves nothing there.
-# `build.sh --check BINARY...` builds nothing and fails where one is missing. Cold, on two cores: the control plane 8
-# minutes, all the rest 7, syft 5.
+# Builds the Kubernetes binaries of the tests, and syft, from the Go modules pinned beside this script, and prints the path
+# of each BINARY, one per line: `build.sh kube-apiserver kubelet helm`. Binaries in the cache,
+# ${XDG_CACHE_HOME:-~/.cache}/komputer, are not built again; an interrupted build leaves nothing there.
+# `build.sh --check BINARY...` builds nothing and fails if one is missing. Without a cache, on two cores: the control plane
+# takes 8 minutes, the others 7, syft 5.
 set -euo pipefail
 cd "$(dirname "$0")"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/komputer
@@ -15,17 +15,17 @@ locate() { # BINARY: sets module, package, version, target
     local-path-provisioner) module=tools/local-path package=github.com/rancher/local-path-provisioner ;;
     helm) module=tools/helm package=helm.sh/helm/v3/cmd/helm ;;
     syft) module=tools/syft package=github.com/anchore/syft/cmd/syft ;;
-    *) echo "build.sh: $1 is not one of ours" >&2; exit 2 ;;
+    *) echo "build.sh: unknown binary $1" >&2; exit 2 ;;
   esac
   version=$(sed -nE "s#^(require)?\s+(${package%/cmd/*}) v([^ ]+).*#\3#p" "$module/go.mod" | head -n 1)
   if [[ $module == . ]]; then target=$cache/kubernetes/$version/$1; else target=$cache/$1/$version/$1; fi
 }
 
-build() { # BINARY: as located
+build() { # BINARY: uses the variables that locate has set
   command -v go >/dev/null || { echo "build.sh: Go is needed to build $1 $version and is not installed" >&2; exit 1; }
   mkdir -p "${target%/*}"
   exec 9>"${target%/*}/.lock"
-  flock 9 # a second build waits for the first and then finds its result
+  flock 9 # a concurrent build waits for the first one and uses its result
   [[ ! -x $target ]] || return 0
   echo "build.sh: building $1 $version" >&2
   local ldflags="-s -w" stamp=k8s.io/component-base/version

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A real Kubernetes control plane without nodes, on loopback: etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
-#   controlplane.sh start DIR [PORT]   starts it, waits until it serves, prints the path of the admin's kubeconfig
-#   controlplane.sh stop DIR           stops what start started; DIR keeps data, keys and logs
-# DIR is made with mode 0700 and holds everything. etcd and the parts behind the API server take no TCP port; PORT 0, the
-# default, picks a free one. The binaries come from build.sh, etcd from Debian (etcd-server, installed if we are root).
-# With ADDRESS in the environment the API server listens there, where nodes can reach it, and not on loopback; with AUDIT=yes
-# it writes what ServiceAccounts and the admin ask for into audit.log.
+#   controlplane.sh start DIR [PORT]   starts it, waits until it is ready, prints the path of the admin's kubeconfig
+#   controlplane.sh stop DIR           stops it; DIR keeps data, keys and logs
+# DIR is created with mode 0700 and contains everything. Only the API server listens on a TCP port; PORT 0, the default,
+# picks a free one. The binaries come from build.sh, etcd from Debian (etcd-server, installed if this runs as root).
+# With ADDRESS in the environment the API server listens there, so that nodes can reach it, instead of on loopback. With
+# AUDIT=yes it logs the requests of ServiceAccounts and of the admin to audit.log.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,19 +15,19 @@ address=${ADDRESS:-127.0.0.1}
 say() { echo "controlplane.sh: $*" >&2; }
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
-running() { # PART: prints its pid if the process of its pid file is still the one that was started in DIR
+running() { # PART: prints its pid if its process is still the one that was started in DIR
   local pid
   pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
   [[ $(readlink "/proc/$pid/cwd" 2>/dev/null) == "$dir" ]] && echo "$pid"
 }
 
-run() { # PART COMMAND...: in the background, in a session of its own (Ctrl-C is for the caller), with DIR as its folder
+run() { # PART COMMAND...: runs it in the background in DIR, in its own session so that Ctrl-C does not reach it
   local part=$1; shift
   (cd "$dir" && exec setsid "$@") >>"$dir/$part.log" 2>&1 </dev/null &
   echo $! >"$dir/$part.pid"
 }
 
-stop() { # in the opposite order, so that nobody loses what it talks to
+stop() { # in reverse order, so that no part loses its server
   local i part pid
   for ((i = ${#parts[@]} - 1; i >= 0; i--)); do
     part=${parts[i]}
@@ -41,9 +41,9 @@ stop() { # in the opposite order, so that nobody loses what it talks to
   rm -f "$dir"/*.sock:0
 }
 
-give_up() { say "$*"; exit 1; } # what start has started is stopped by its trap
+give_up() { say "$*"; exit 1; } # the trap of start stops what is running
 
-await() { # SECONDS WHAT COMMAND...: until the command succeeds; a part that ended ends the wait
+await() { # SECONDS WHAT COMMAND...: waits until the command succeeds; fails early if a part has ended
   local end=$((SECONDS + $1)) what=$2 part; shift 2
   until "$@" >/dev/null 2>&1; do
     for part in "${parts[@]}"; do
@@ -57,7 +57,7 @@ await() { # SECONDS WHAT COMMAND...: until the command succeeds; a part that end
   done
 }
 
-certificate() { # NAME SUBJECT [SUBJECT_ALT_NAMES]: a key and a certificate signed by the cluster's authority, once
+certificate() { # NAME SUBJECT [SUBJECT_ALT_NAMES]: creates a key and a certificate signed by the cluster's CA, once
   [[ ! -s $dir/$1.crt ]] || return 0
   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$2" \
     -keyout "$dir/$1.key" -out "$dir/$1.csr" 2>/dev/null
@@ -68,7 +68,7 @@ certificate() { # NAME SUBJECT [SUBJECT_ALT_NAMES]: a key and a certificate sign
   rm "$dir/$1.csr"
 }
 
-kubeconfig() { # NAME: a kubeconfig that holds its certificate, so that one file can be passed on
+kubeconfig() { # NAME: writes a kubeconfig with embedded certificates, so that one file is enough
   cat >"$dir/$1.kubeconfig" <<END
 {"apiVersion": "v1", "kind": "Config", "current-context": "controlplane",
  "contexts": [{"name": "controlplane", "context": {"cluster": "controlplane", "user": "$1"}}],
@@ -79,13 +79,13 @@ kubeconfig() { # NAME: a kubeconfig that holds its certificate, so that one file
 END
 }
 
-ask() { # PATH: as the admin
+ask() { # PATH: requests it as the admin
   curl -sf --max-time 3 --noproxy '*' --cacert "$dir/ca.crt" --cert "$dir/admin.crt" --key "$dir/admin.key" "https://$address:$port$1"
 }
 
 need_etcd() {
   command -v etcd >/dev/null && return
-  [[ $(id -u) == 0 ]] || { say "etcd is not installed and we are not root: apt-get install --no-install-recommends etcd-server"; exit 1; }
+  [[ $(id -u) == 0 ]] || { say "etcd is not installed, and installing it needs root: apt-get install --no-install-recommends etcd-server"; exit 1; }
   say "installing etcd-server"
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends etcd-server; } >"$dir/apt.log" 2>&1 \
     || { tail -n 5 "$dir/apt.log" >&2; say "etcd-server could not be installed"; exit 1; }
@@ -117,12 +117,12 @@ start() {
   trap 'give_up interrupted' INT TERM
   keys
 
-  # Progress notifications are what bookmarks are made of; Debian's etcd sends none unless asked to.
+  # The API server's bookmarks depend on progress notifications, which Debian's etcd does not send by default.
   run etcd etcd --name cp --data-dir etcd --unsafe-no-fsync --experimental-watch-progress-notify-interval=5s \
     --listen-client-urls unix://etcd.sock:0 --advertise-client-urls unix://etcd.sock:0 --listen-peer-urls unix://peer.sock:0 \
     --initial-advertise-peer-urls unix://peer.sock:0 --initial-cluster cp=unix://peer.sock:0
   await 20 "socket of etcd" test -S "$dir/etcd.sock:0"
-  # Without nodes nothing is to be reached at the "kubernetes" Service, and 127.0.0.1 may not be its endpoint: no reconciler.
+  # A loopback address cannot be an endpoint of the "kubernetes" Service, and without nodes nobody uses it: no reconciler.
   [[ $address == 127.* ]] && reconciler=none || reconciler=lease
   if [[ ${AUDIT:-} == yes ]]; then
     echo '{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived", "ResponseStarted"],
@@ -140,7 +140,7 @@ start() {
     --service-account-issuer=https://kubernetes.default.svc.cluster.local \
     --service-account-key-file=sa.key --service-account-signing-key-file=sa.key "${audit[@]}"
   await 60 "ready API server" ask /readyz
-  # With its default of 20 requests a second the controller manager needs 8 s for its own start.
+  # With the default of 20 requests per second, the controller manager takes 8 s to start.
   run kube-controller-manager "$controller_manager" --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
     --secure-port=0 --kube-api-qps=200 --kube-api-burst=400 --use-service-account-credentials \
     --service-account-private-key-file=sa.key --root-ca-file=ca.crt

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The end-to-end tests on a real cluster of one node: builds the images, starts the node, installs the chart with Helm, runs
-# `tests/e2e` through its Service as a ServiceAccount that may do everything, takes all of it down, and ends with one line
-# that says how it went. Arguments are passed on to pytest. Wants root. With KEEP=yes the node stays:
+# Runs the end-to-end tests on a real cluster with one node: builds the images, starts the node, installs the chart with
+# Helm, runs `tests/e2e` through its Service as a ServiceAccount with all rights, removes everything, and prints one line
+# with the result. Arguments are passed to pytest. Needs root. With KEEP=yes the node keeps running; stop it with
 # hack/kubernetes/node.sh stop DIR.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 python=.venv/bin/python
-[[ -x $python ]] || { echo "e2e-kubernetes: there is no .venv here: run make setup first" >&2; exit 1; }
+[[ -x $python ]] || { echo "e2e-kubernetes: there is no .venv: run make setup first" >&2; exit 1; }
 [[ $(id -u) == 0 ]] || { echo "e2e-kubernetes: a node needs root" >&2; exit 1; }
 
 dir=$(mktemp -d)
@@ -15,7 +15,7 @@ finish() {
   local code=$?
   trap - EXIT INT TERM
   if [[ ${KEEP:-} == yes ]]; then
-    echo "e2e-kubernetes: the node stays in $dir" >&2
+    echo "e2e-kubernetes: the node keeps running in $dir" >&2
   else
     "$here/node.sh" stop "$dir" || code=1
     if ((code == 0)); then rm -rf "$dir"; else echo "e2e-kubernetes: logs are in $dir" >&2; fi

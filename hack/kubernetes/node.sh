@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A real Kubernetes cluster of one node in a network namespace of its own: the control plane of controlplane.sh, containerd,
-# kubelet and kube-proxy, names (CoreDNS) and disks (local-path). Nothing in it can reach past the namespace.
-#   node.sh start DIR    starts it from nothing, waits until it is ready, prints the path of the admin's kubeconfig
-#   node.sh stop DIR     ends everything that runs in it and removes it, DIR's logs excepted
-#   node.sh load FILE    gives the running node the images of an archive of podman's; an image that is there is replaced
-#   node.sh run COMMAND… runs a command in its network: the API server, Services and Pods are reached from there only
-# One a machine at a time. Wants root; Debian's packages are installed, the rest is built by build.sh and hack/images.
+# A real Kubernetes cluster with one node, in its own network namespace: the control plane of controlplane.sh, containerd,
+# kubelet and kube-proxy, DNS (CoreDNS) and volumes (local-path). Nothing in it can reach networks outside.
+#   node.sh start DIR    creates it, waits until it is ready, prints the path of the admin's kubeconfig
+#   node.sh stop DIR     ends all of its processes and removes it, except for the logs in DIR
+#   node.sh load FILE    imports the images of a podman archive into the running node; existing images are replaced
+#   node.sh run COMMAND… runs a command in its network, the only one that reaches the API server, Services and Pods
+# One per machine at a time. Needs root; Debian packages are installed, the rest is built by build.sh and hack/images.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 netns=komputer-node place=/run/komputer-node node=node1 ip=10.88.0.1 pods=10.89.0.0/24 services=10.96.0.0/16
@@ -17,12 +17,12 @@ inside() { nsenter --net=/run/netns/$netns "$@"; } # `ip netns exec` would hide 
 kube() { inside kubectl --kubeconfig="$dir/controlplane/admin.kubeconfig" "$@"; }
 containers() { ctr -a "$dir/containerd.sock" -n k8s.io "$@"; }
 
-running() { # PART: prints its pid if the process of its pid file is still the one that was started in DIR
+running() { # PART: prints its pid if its process is still the one that was started in DIR
   local pid
   pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
   [[ $(readlink "/proc/$pid/cwd" 2>/dev/null) == "$dir" ]] && echo "$pid"
 }
-run() { # PART COMMAND...: in the background, in the namespace, with DIR as its folder
+run() { # PART COMMAND...: runs it in the background, in the namespace and in DIR
   local part=$1; shift
   (cd "$dir" && exec setsid nsenter --net=/run/netns/$netns "$@") >>"$dir/$part.log" 2>&1 </dev/null &
   echo $! >"$dir/$part.pid"
@@ -58,10 +58,10 @@ network() {
   inside sh -c "ip link set lo up; ip addr add $ip/24 dev node; ip link set node up
     sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.bridge.bridge-nf-call-iptables=1 2>/dev/null || true"
   ip link set $netns up
-  # The Services need some route, or connect() from the host's network fails before kube-proxy has had its say.
+  # Services need a route: without one, connect() from the host's network fails before kube-proxy's rules apply.
   inside ip route add $services dev lo
 }
-identity() { # the kubelet's
+identity() { # creates the kubelet's certificate and kubeconfig
   (umask 077; cd "$dir"
   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/O=system:nodes/CN=system:node:$node" \
     -keyout node.key -out node.csr 2>/dev/null
@@ -79,7 +79,7 @@ END
 }
 settings() {
   mkdir -p "$dir/cni"
-  : >"$dir/resolv.conf" # no name server outside
+  : >"$dir/resolv.conf" # no external name server
   cat >"$dir/cni/10-pods.conflist" <<END
 {"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipMasq": false,
@@ -129,7 +129,7 @@ imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 imageMinimumGCAge: 8760h
 syncFrequency: 10s
-# The tests kill what they know comes back: it need not wait for longer each time.
+# The tests kill containers on purpose: a growing back-off would only slow them down.
 featureGates: {KubeletCrashLoopBackOffMax: true}
 crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 END
@@ -148,19 +148,19 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 END
 }
 
-clear_the_place() { # what a node left behind whose processes were killed is removed; a running node is nobody's to end
+remove_remains() { # removes what a killed node left behind; fails if a node is running
   local other
   other=$(cat $place 2>/dev/null) || return 0
   if (dir=$other; running containerd || running kubelet) >/dev/null; then
     say "a node is running already: $0 stop $other"
-    exit 75 # as in sysexits.h: later it may work
+    exit 75 # EX_TEMPFAIL of sysexits.h
   fi
   say "removing what is left of the node in $other"
   "$0" stop "$other"
 }
 start() {
   local kubelet proxy
-  clear_the_place
+  remove_remains
   need_packages
   { read -r kubelet; read -r proxy; } < <("$here/build.sh" kubelet kube-proxy)
   trap stop EXIT
@@ -191,11 +191,11 @@ load() {
   containers images import "$1" >/dev/null
   for image in $(containers images ls -q); do containers images label "$image" io.cri-containerd.pinned=pinned >/dev/null; done
 }
-stop() { # kubelet leaves its containers running, so they are ended here; nothing of the node needs to be alive for that
+stop() { # also ends the containers, which outlive kubelet and containerd; works if the node's processes are dead
   local code=$? name
   end kubelet; end kube-proxy; end containerd
   pkill -9 -f "containerd-shim.* -address $dir/containerd.sock" || true
-  for name in $(cd /run/netns 2>/dev/null && ls); do # a pod's is known by the other end of its link, and a pod's processes by it
+  for name in $(cd /run/netns 2>/dev/null && ls); do # a pod's namespace is recognised by the other end of its link
     [[ $name == cni-* && $(ip -n "$name" link show eth0 2>/dev/null) == *"link-netns $netns"* ]] || continue
     ip netns pids "$name" | xargs -r kill -9 || true
     ip netns del "$name"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Says what of the OpenAPI document would break clients of the last release (the newest tag v*), and fails if anything
-# would. `breakage.sh OLD NEW` compares two files. Needs Go: oasdiff is built once and kept in the user's cache.
+# Lists changes of the OpenAPI document that break clients of the last release (the newest tag v*), and fails if there are
+# any. `breakage.sh OLD NEW` compares two files. Needs Go: oasdiff is built once and kept in the user's cache.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 version=v1.11.7
@@ -12,10 +12,10 @@ fi
 old=${1:-} new=${2:-docs/openapi.json}
 if [[ -z $old ]]; then
   tag=$(git describe --tags --match 'v*' --abbrev=0 2>/dev/null || true)
-  [[ -n $tag ]] || { echo "openapi: there is no release yet whose clients could break"; exit 0; }
+  [[ -n $tag ]] || { echo "openapi: there is no release yet to compare with"; exit 0; }
   old=$(mktemp)
   trap 'rm -f "$old"' EXIT
   git show "$tag:docs/openapi.json" >"$old"
 fi
 "$tool" breaking "$old" "$new" --fail-on ERR
-echo "openapi: nothing breaks clients of ${tag:-$old}"
+echo "openapi: no breaking changes since ${tag:-$old}"

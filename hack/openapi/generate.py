@@ -1,4 +1,4 @@
-"""Writes `docs/openapi.json`; with --check compares it with what the routes say."""
+"""Generates `docs/openapi.json` from the routes of the API; `--check` compares it."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ def main() -> int:
     if "--check" not in sys.argv[1:]:
         FILE.write_text(wanted, "utf-8")
     elif not FILE.exists() or FILE.read_text("utf-8") != wanted:
-        print(f"{FILE} is not what the routes say: run make generated", file=sys.stderr)
+        print(f"{FILE} does not match the routes: run make generated", file=sys.stderr)
         return 1
     return 0
 

@@ -1,7 +1,8 @@
-"""Background work that never ends silently.
+"""Supervision of background work: every loop and job that a program runs beside its requests.
 
-Every loop and every job that a part runs beside its requests is started through `Background`. What fails is logged with
-its reason, is tried again after a growing pause, and can be read in `failing` until it works again.
+`Background` logs each failure with its reason, retries after a growing pause, and keeps the reason in `failing` until
+the work succeeds again. Retry libraries (stamina, tenacity) repeat a call but do not expose why it fails at the moment,
+which readiness probes and conditions need; aiojobs and anyio's task groups do not restart what fails.
 """
 
 import asyncio
@@ -15,31 +16,32 @@ from komputer.domain.errors import KomputerError
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 10.0
-"""Between attempts, doubling from the first to the longest. Ten seconds: what failed for want of disk space or memory
-goes on soon after there is some, and trying costs nothing until then."""
-STEADY_S: Final = 30.0
-"""A loop that has run for so long works again: its failure is no longer shown, and the pauses begin anew."""
+MAX_PAUSE_S: Final = 10.0
+"""Pauses between attempts double from the first to the maximum. Ten seconds, because work that failed for lack of disk
+space or memory should resume soon after there is some, and an attempt every ten seconds costs nothing."""
+RECOVERED_AFTER_S: Final = 30.0
+"""A loop that has run this long counts as recovered: its failure is cleared, and its next pause is the first one
+again."""
 
 T = TypeVar("T")
 Report = Callable[[str | None], None]
-"""Called with the reason when work begins to fail and when the reason changes, with None when it works again."""
+"""Called with the reason when work begins to fail or fails for another reason, and with None when it has recovered."""
 
 
 class LoopEnded(KomputerError):
-    """A loop that must not end has returned."""
+    """A loop that must run forever has returned."""
 
     code = "background_ended"
 
 
 class Background:
-    """The background work of one part: what it started is cancelled when it is left (`async with`) or closed."""
+    """The background work of one program. Leaving the context (`async with`) or closing it cancels all of it."""
 
-    def __init__(self, *, first_pause_s: float = FIRST_PAUSE_S, longest_pause_s: float = LONGEST_PAUSE_S) -> None:
-        self._pauses_s = (first_pause_s, longest_pause_s)
+    def __init__(self, *, first_pause_s: float = FIRST_PAUSE_S, max_pause_s: float = MAX_PAUSE_S) -> None:
+        self._pauses_s = (first_pause_s, max_pause_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self.failing: dict[str, str] = {}
-        """Why work fails now, by its name; empty while all of it works."""
+        """The reason of each failure, by the name of the work; empty while everything works."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,19 +51,21 @@ class Background:
     ) -> None:
         await self.close()
 
-    def keep(self, name: str, loop: Callable[[], Awaitable[None]], report: Report | None = None) -> asyncio.Task[None]:
-        """Starts a loop that must never end. It is started again when it raises or returns."""
+    def run_forever(
+        self, name: str, loop: Callable[[], Awaitable[None]], report: Report | None = None
+    ) -> asyncio.Task[None]:
+        """Start a loop that must never end. It is restarted whenever it raises or returns."""
 
-        async def endless() -> None:
+        async def checked_loop() -> None:
             await loop()
-            raise LoopEnded(f"{name} ended, and must not")
+            raise LoopEnded(f"{name} ended unexpectedly")
 
-        return self.run(name, endless, report)
+        return self.run(name, checked_loop, report)
 
     def run(self, name: str, job: Callable[[], Awaitable[None]], report: Report | None = None) -> asyncio.Task[None]:
-        """Starts a job that ends. It is started again when it raises."""
+        """Start a job that ends. It is restarted whenever it raises."""
 
-        def changed(reason: str | None) -> None:
+        def report_change(reason: str | None) -> None:
             if reason is None:
                 self.failing.pop(name, None)
             else:
@@ -70,7 +74,7 @@ class Background:
                 report(reason)
 
         task = asyncio.get_running_loop().create_task(
-            retried(name, job, changed, first_pause_s=self._pauses_s[0], longest_pause_s=self._pauses_s[1]), name=name
+            retry(name, job, report_change, first_pause_s=self._pauses_s[0], max_pause_s=self._pauses_s[1]), name=name
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -78,7 +82,7 @@ class Background:
         return task
 
     async def close(self) -> None:
-        """Cancels everything and waits for its end."""
+        """Cancel all work and wait until it has ended."""
         while self._tasks:
             for task in tuple(self._tasks):
                 task.cancel()
@@ -86,21 +90,21 @@ class Background:
 
     @property
     def problem(self) -> str | None:
-        """One sentence for people, or None while all work runs."""
+        """Return one sentence about everything that fails now, or None."""
         failed = "; ".join(f"{name}: {reason}" for name, reason in sorted(self.failing.items()))
-        return f"background work fails and is tried again: {failed}" if failed else None
+        return f"background work fails and is retried: {failed}" if failed else None
 
 
-async def retried(
+async def retry(
     name: str,
     work: Callable[[], Awaitable[T]],
     report: Report = lambda reason: None,
     *,
     first_pause_s: float = FIRST_PAUSE_S,
-    longest_pause_s: float = LONGEST_PAUSE_S,
+    max_pause_s: float = MAX_PAUSE_S,
 ) -> T:
-    """Returns what `work` returns; what it raises is logged once per reason, and `work` is called again after a pause.
-    Only cancellation of the caller's task ends it early."""
+    """Return what `work` returns. An exception is logged once per reason, and `work` is called again after a pause.
+    Only the cancellation of the calling task ends the retries early."""
     loop = asyncio.get_running_loop()
     reason: str | None = None
     failures = 0
@@ -110,30 +114,30 @@ async def retried(
         failures = 0
         if reason is not None:
             reason = None
-            log.info("background work goes on: %s", name)
+            log.info("background work recovered: %s", name)
             report(None)
 
     async def attempt() -> T:
         return await work()
 
     while True:
-        steady = loop.call_later(STEADY_S, recovered)
+        steady = loop.call_later(RECOVERED_AFTER_S, recovered)
         try:
-            # In a task of its own: a TaskGroup that fails leaves its task counted as cancelled (Python 3.11), and then
-            # nobody could tell a failure from our own cancellation.
+            # `work` runs in its own task. On Python 3.11 a TaskGroup that fails leaves its task counted as cancelled;
+            # in this task, that could not be told from a real cancellation.
             result = await loop.create_task(attempt(), name=name)
-        except (Exception, asyncio.CancelledError) as error:  # border: no failure of background work ends it
+        except (Exception, asyncio.CancelledError) as error:  # boundary: no failure ends background work
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError from error
             steady.cancel()
-            found = reason_of(error)
-            if found != reason:
-                reason = found
+            new_reason = reason_of(error)
+            if new_reason != reason:
+                reason = new_reason
                 known = isinstance(_first(error), KomputerError | OSError)
                 log.warning("background work failed: %s: %s", name, reason, exc_info=None if known else error)
                 report(reason)
-            pause = min(first_pause_s * 2.0 ** min(failures, 20), longest_pause_s)
+            pause = min(first_pause_s * 2.0 ** min(failures, 20), max_pause_s)
             failures += 1
             await asyncio.sleep(pause)
         else:
@@ -144,7 +148,8 @@ async def retried(
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, in one line: our own and the system's errors by their message, others with their type."""
+    """Return why something failed, in one line: the message of our own errors and of the system's, and the type of any
+    other."""
     first = _first(error)
     if isinstance(first, KomputerError):
         return first.message

@@ -17,6 +17,9 @@ import httpx
 import psutil
 
 TASK_WITHIN_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
+"""Between two looks. A look is a request to the platform under test, and takes processor time from what the test waits
+for."""
 END_TYPES = {"task_completed", "task_cancelled", "error"}
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -25,13 +28,15 @@ Json = dict[str, Any]
 def until(look: Callable[[], T | None], what: str, within_s: float = TASK_WITHIN_S) -> T:
     """What `look` finds, as soon as it finds something. Raises `TimeoutError` with the last look."""
     deadline = time.monotonic() + within_s
+    pause_s = FIRST_PAUSE_S
     while True:
         found = look()
         if found:
             return found
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {within_s:.0f} s; last look: {found!r}")
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, bytes]]:

@@ -1,4 +1,5 @@
-"""The offline model under the real Claude CLI, driven by the bare Claude Agent SDK: the ground of the e2e tests."""
+"""The offline model with the real Claude CLI, driven by the Claude Agent SDK alone: the basis of the end-to-end
+tests."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def bash(command: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def model_address() -> Iterator[str]:
-    """The offline model as its own process, at the address that it prints."""
+    """The offline model in its own process, at the address that it prints."""
     with subprocess.Popen(
         [sys.executable, "-m", "komputer.offline", "--port", "0"], stdout=subprocess.PIPE, text=True
     ) as model:
@@ -57,8 +58,8 @@ def model_address() -> Iterator[str]:
 
 
 @dataclass
-class Seen:
-    """What one run of the CLI showed, as words in their order, and how it ended."""
+class Transcript:
+    """The output of one run of the CLI as words in order, and how it ended."""
 
     words: list[str] = field(default_factory=list)
     result: ResultMessage | None = None
@@ -89,7 +90,7 @@ def shown(block: object) -> str:
 
 @dataclass(frozen=True)
 class Agent:
-    """One conversation in a folder of its own, each task in a new CLI process."""
+    """One conversation in its own folder; each task runs in a new CLI process."""
 
     home: Path
     model_address: str
@@ -97,19 +98,19 @@ class Agent:
 
     async def run(
         self, prompt: str, *, then: Callable[[ClaudeSDKClient], Awaitable[object]] | None = None, at: str = ""
-    ) -> Seen:
-        """Give one task and follow it to its end, or to the end of the process. `then` is done once `at` was seen."""
-        seen = Seen()
+    ) -> Transcript:
+        """Give one task and follow it until it or the process ends. `then` is called once `at` has appeared."""
+        transcript = Transcript()
         async with asyncio.timeout(DEADLINE_SECONDS), self._client() as client:
             await client.query(prompt)
             async for message in client.receive_messages():
-                seen.add(message)
-                if then and at in seen.words:
+                transcript.add(message)
+                if then and at in transcript.words:
                     await then(client)
                     then = None
-                if seen.result:
+                if transcript.result:
                     break
-        return seen
+        return transcript
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[ClaudeSDKClient]:
@@ -154,9 +155,9 @@ def scripted(*steps: object) -> str:
     return "Play this.\n```offline\n" + json.dumps(steps, indent=2) + "\n```"
 
 
-def ended(seen: Seen) -> ResultMessage:
-    assert seen.result
-    return seen.result
+def ended(transcript: Transcript) -> ResultMessage:
+    assert transcript.result
+    return transcript.result
 
 
 async def kill(client: ClaudeSDKClient) -> None:
@@ -164,16 +165,19 @@ async def kill(client: ClaudeSDKClient) -> None:
 
 
 async def test_without_a_script_the_task_is_quoted(agent: Agent) -> None:
-    seen = await agent.run("Count the files.")
-    assert ended(seen).result == "This is Komputer's offline model: no Claude was asked. The task was: Count the files."
+    transcript = await agent.run("Count the files.")
+    assert (
+        ended(transcript).result
+        == "This is Komputer's offline model: no Claude was asked. The task was: Count the files."
+    )
 
 
-async def test_the_cli_runs_the_tools_of_a_script_and_the_last_words_are_the_result(agent: Agent) -> None:
+async def test_the_cli_runs_the_tools_of_a_script_and_the_last_text_is_the_result(agent: Agent) -> None:
     steps = [{"think": "Hm."}, {"say": "Looking."}, bash("echo hello > file; cat file"), {"say": "There is one file."}]
-    seen = await agent.run(scripted(*steps))
-    assert seen.words == ["thinking: Hm.", "Looking.", "calls Bash", "result: hello", "There is one file."]
-    assert ended(seen).result == "There is one file."
-    assert not ended(seen).is_error
+    transcript = await agent.run(scripted(*steps))
+    assert transcript.words == ["thinking: Hm.", "Looking.", "calls Bash", "result: hello", "There is one file."]
+    assert ended(transcript).result == "There is one file."
+    assert not ended(transcript).is_error
     assert (agent.home / "file").read_text() == "hello\n"
 
 
@@ -195,44 +199,46 @@ async def test_the_same_script_costs_the_same_in_another_folder(
     assert first.usage == second.usage
 
 
-async def test_the_next_task_has_a_script_of_its_own(agent: Agent) -> None:
+async def test_the_next_task_has_its_own_script(agent: Agent) -> None:
     await agent.run(scripted(bash("true"), {"say": "First."}))
     assert (await agent.run(scripted(bash("true"), {"say": "Second."}))).words[-1] == "Second."
     assert "Third?" in (await agent.run("Third?")).words[-1]
 
 
 async def test_an_overloaded_api_is_retried(agent: Agent) -> None:
-    seen = await agent.run(scripted({"fail": 529, "times": 2}, {"say": "At last."}))
-    assert seen.words == ["retry 529", "retry 529", "At last."]
+    transcript = await agent.run(scripted({"fail": 529, "times": 2}, {"say": "At last."}))
+    assert transcript.words == ["retry 529", "retry 529", "At last."]
 
 
-async def test_a_stream_that_breaks_off_is_gone_on_with(agent: Agent) -> None:
-    seen = await agent.run(scripted({"say": "One."}, {"fail": 529}, {"say": "Two."}))
-    assert ended(seen).result == "Two."
-    assert seen.words.count("One.") == 1
+async def test_a_broken_stream_is_continued(agent: Agent) -> None:
+    transcript = await agent.run(scripted({"say": "One."}, {"fail": 529}, {"say": "Two."}))
+    assert ended(transcript).result == "Two."
+    assert transcript.words.count("One.") == 1
 
 
-async def test_a_wrong_script_fails_the_task_with_its_fault(agent: Agent) -> None:
+async def test_an_invalid_script_fails_the_task_with_its_fault(agent: Agent) -> None:
     result = ended(await agent.run(scripted({"sya": "x"})))
     assert result.is_error
     assert "Step 1" in str(result.result)
     assert "Next." in str(ended(await agent.run("Next.")).result)
 
 
-async def test_an_interruption_in_mid_stream_ends_the_turn_and_the_script_goes_on(agent: Agent) -> None:
+async def test_an_interruption_during_a_stream_ends_the_turn_and_the_script_continues(agent: Agent) -> None:
     script = scripted({"say": "One."}, {"wait": 600, "times": 1}, {"say": "Two."}, bash("echo x"), {"say": "Three."})
-    seen = await agent.run(script, then=lambda client: client.interrupt(), at="One.")
-    assert ended(seen).terminal_reason == "aborted_streaming"
+    transcript = await agent.run(script, then=lambda client: client.interrupt(), at="One.")
+    assert ended(transcript).terminal_reason == "aborted_streaming"
     assert (await agent.run(GO_ON)).words == ["Two.", "calls Bash", "result: x", "Three."]
 
 
 async def test_an_interrupted_tool_is_not_called_again(agent: Agent) -> None:
-    seen = await agent.run(scripted(FOREVER, {"say": "Two."}), then=lambda client: client.interrupt(), at="calls Bash")
-    assert ended(seen).terminal_reason == "aborted_tools"
+    transcript = await agent.run(
+        scripted(FOREVER, {"say": "Two."}), then=lambda client: client.interrupt(), at="calls Bash"
+    )
+    assert ended(transcript).terminal_reason == "aborted_tools"
     assert (await agent.run(GO_ON)).words == ["Two."]
 
 
-async def test_a_killed_cli_goes_on_with_what_was_lost(agent: Agent) -> None:
+async def test_a_killed_cli_repeats_what_was_lost(agent: Agent) -> None:
     script = scripted(bash("echo x"), {"say": "One."}, {"wait": 600, "times": 1}, {"say": "Two."})
 
     async def kill_when_recorded(client: ClaudeSDKClient) -> None:
@@ -244,13 +250,13 @@ async def test_a_killed_cli_goes_on_with_what_was_lost(agent: Agent) -> None:
 
     with pytest.raises(ProcessError):
         await agent.run(script, then=kill_when_recorded, at="One.")
-    seen = await agent.run(GO_ON)
-    assert seen.words[-2:] == ["One.", "Two."] or seen.words == ["Two."]
-    assert "calls Bash" not in seen.words
+    transcript = await agent.run(GO_ON)
+    assert transcript.words[-2:] == ["One.", "Two."] or transcript.words == ["Two."]
+    assert "calls Bash" not in transcript.words
     assert "Again?" in (await agent.run("Again?")).words[-1]
 
 
-async def test_a_script_goes_on_after_a_compaction(agent: Agent) -> None:
+async def test_a_script_continues_after_a_compaction(agent: Agent) -> None:
     script = scripted(bash("echo x"), {"say": "One."}, {"wait": 600, "times": 1}, bash("echo y"), {"say": "Two."})
     await agent.run(script, then=lambda client: client.interrupt(), at="One.")
     await agent.run("/compact")
@@ -264,12 +270,12 @@ async def test_a_subagent_plays_its_own_script(agent: Agent) -> None:
         "subagent_type": "general-purpose",
         "run_in_background": False,
     }
-    seen = await agent.run(scripted({"tool": "Agent", "input": task}, {"say": "Outer."}))
-    assert ended(seen).result == "Outer."
+    transcript = await agent.run(scripted({"tool": "Agent", "input": task}, {"say": "Outer."}))
+    assert ended(transcript).result == "Outer."
     assert (agent.home / "inner").read_text() == "inner\n"
 
 
-async def test_what_is_said_while_a_tool_runs_may_change_the_script(agent: Agent) -> None:
+async def test_a_message_sent_while_a_tool_runs_may_change_the_script(agent: Agent) -> None:
     script = scripted(bash("while [ ! -e go ]; do sleep 0.1; done; sleep 1; echo x"), {"say": "As planned."})
 
     async def steer(client: ClaudeSDKClient) -> None:

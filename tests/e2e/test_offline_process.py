@@ -1,4 +1,4 @@
-"""The offline model as a process, and the commands of docs/offline.md."""
+"""The offline model as a process, and the commands in docs/offline.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def started(port: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, str(port)], stdout=subprocess.PIPE, text=True)
 
 
-def test_the_page_s_command_answers_as_the_page_says() -> None:
+def test_the_command_of_the_page_answers_as_the_page_says() -> None:
     command, expected = re.findall(r"```sh\n(curl .*?)```\n\n```json\n(.*?)```", PAGE, re.DOTALL)[0]
     with started() as model:
         assert model.stdout
@@ -40,20 +40,20 @@ def test_the_page_s_command_answers_as_the_page_says() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_mid_answer(number: signal.Signals) -> None:
+def test_a_signal_ends_it_during_a_response(number: signal.Signals) -> None:
     prompt = '```offline\n[{"say": "One."}, {"wait": 600}, {"say": "Two."}]\n```'
-    asked = {"model": "claude-test-1", "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    payload = {"model": "claude-test-1", "stream": True, "messages": [{"role": "user", "content": prompt}]}
     with started() as model:
         assert model.stdout
         address = model.stdout.readline().strip()
-        with httpx.stream("POST", f"{address}/v1/messages", json=asked, timeout=DEADLINE_SECONDS) as answer:
+        with httpx.stream("POST", f"{address}/v1/messages", json=payload, timeout=DEADLINE_SECONDS) as answer:
             assert "One." in next(answer.iter_text())
             model.send_signal(number)
             assert model.wait(DEADLINE_SECONDS) == 0
         assert model.stdout.read() == ""
 
 
-def test_a_taken_port_is_one_sentence() -> None:
+def test_a_port_in_use_is_reported_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         refused = subprocess.run(

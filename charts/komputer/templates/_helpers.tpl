@@ -8,7 +8,7 @@
 {{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
-{{/* Labels of an object; call with (dict "root" $ "component" "api"). */}}
+{{/* The labels of an object. Call with (dict "root" $ "component" "api"). */}}
 {{- define "komputer.labels" -}}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -30,7 +30,7 @@ app.kubernetes.io/component: {{ .component }}
 {{ .Values.redis.url | default (printf "redis://%s-valkey.%s.svc:6379/0" (include "komputer.fullname" .) .Release.Namespace) }}
 {{- end }}
 
-{{/* Name and key of the Secret with Redis' password, as JSON; {} where it has none. */}}
+{{/* The name and key of the Secret with Redis' password, as JSON; {} if Redis has no password. */}}
 {{- define "komputer.redis.secret" -}}
 {{- if .Values.redis.url }}
 {{- if .Values.redis.existingSecret }}{{ dict "name" .Values.redis.existingSecret "key" .Values.redis.existingSecretKey | toJson }}{{ else }}{}{{ end }}
@@ -44,7 +44,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- else }}{{ dict "name" (printf "%s-model" (include "komputer.fullname" .)) "key" "api-key" | toJson }}{{ end }}
 {{- end }}
 
-{{/* Secrets of the platform itself, which no connector and no agent may use. */}}
+{{/* The Secrets of the platform, which connectors and agents may not use. */}}
 {{- define "komputer.platformSecrets" -}}
 {{- $names := list }}
 {{- range list "komputer.redis.secret" "komputer.model.secret" }}
@@ -54,7 +54,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- range $index, $name := uniq $names }}{{ if $index }}, {{ end }}{name: {{ $name }}, namespace: {{ $.Release.Namespace }}}{{ end }}
 {{- end }}
 
-{{/* Environment of every process. */}}
+{{/* The environment variables of every process. */}}
 {{- define "komputer.env" -}}
 - {name: KOMPUTER_LOG_LEVEL, value: {{ .Values.logLevel | quote }}}
 - {name: KOMPUTER_LOG_FORMAT, value: {{ .Values.logFormat | quote }}}
@@ -123,7 +123,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* A Deployment of one of our processes; call with (dict "root" $ "component" "api" "port" 8080 "env" … "mounts" … "volumes" …). */}}
+{{/* The Deployment of one process. Call with (dict "root" $ "component" "api" "port" 8080 "env" … "mounts" … "volumes" …). */}}
 {{- define "komputer.deployment" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .component }}
@@ -207,7 +207,7 @@ spec:
       {{- end }}
 {{- end }}
 
-{{/* What belongs to each Deployment: its account, disruption budget and autoscaler. */}}
+{{/* The objects beside a Deployment: its ServiceAccount, PodDisruptionBudget and HorizontalPodAutoscaler. */}}
 {{- define "komputer.companions" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .component }}

@@ -1,4 +1,4 @@
-{{/* Rights to objects of namespaces. docs/security.md says why each verb is needed; a test fails where one is unused. */}}
+{{/* RBAC rules for namespaced objects. docs/security.md explains each verb; a test fails if one is unused. */}}
 {{- define "komputer.rules.api" -}}
 - {apiGroups: [komputer.komputer.ai], resources: [komputeragents, komputerconnectors], verbs: [get, list, watch, create, patch, delete]}
 - {apiGroups: [komputer.komputer.ai], resources: [komputeragenttemplates], verbs: [list]}
@@ -21,7 +21,7 @@
 - {apiGroups: [""], resources: [events], verbs: [create]}
 - {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [create, patch]}
 {{- end }}
-{{/* Rights to objects of the cluster. */}}
+{{/* RBAC rules for cluster-scoped objects. */}}
 {{- define "komputer.clusterRules.api" -}}
 - {apiGroups: [komputer.komputer.ai], resources: [komputerconfigs], verbs: [list, watch]}
 - {apiGroups: [komputer.komputer.ai], resources: [komputeragentclustertemplates], verbs: [list]}

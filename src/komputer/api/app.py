@@ -120,9 +120,9 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
         await outward.start()
         async with background:
             for each in (cache, connector_cache, configs):
-                background.keep(f"cache of {each.kind.plural}", each.run)
-            background.keep("notifications of the event log", notifier.run)
-            background.keep("live states of agents", live_after_sync)
+                background.run_forever(f"cache of {each.kind.plural}", each.run)
+            background.run_forever("notifications of the event log", notifier.run)
+            background.run_forever("live states of agents", live_after_sync)
             yield
             streams.drain()
             await streams.tail.close()

@@ -18,7 +18,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from komputer.api.errors import answer, translated
-from komputer.background import retried
+from komputer.background import retry
 from komputer.domain.errors import KomputerError, Unavailable
 from komputer.redis.idempotency import LOCK_MS, Idempotency, InFlight, Record, StoredResponse
 
@@ -95,7 +95,7 @@ class OncePerKey:
             record, is_new = await self._requests.opened(key, digest)
         if record.answer is not None:
             return record.answer
-        renewing = asyncio.create_task(retried("lock of a request", partial(self._renew, key, holder)))
+        renewing = asyncio.create_task(retry("lock of a request", partial(self._renew, key, holder)))
         try:
             # Between the last look and the lock another try may have been answered.
             record, made_now = await self._requests.opened(key, digest)

@@ -6,9 +6,10 @@ from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS, TEMPLATES, Ki
 
 
 class Need(NamedTuple):
-    """`scope` says where: `one` is the object in the path, `namespace` one namespace, `all` those that were asked for
-    (one, or all: then what may not be seen is left out), `anybody` who has a valid token. The namespace is the query's,
-    or with `in_body` the body's where that names one."""
+    """`scope` says where: `one` is the object in the path, `named` the object that the body names (`update` is needed
+    if it exists), `namespace` one namespace, `all` one namespace or all of them (objects that the caller may not see
+    are left out), `anybody` every caller with a valid token. The namespace is the query's, or with `in_body` the body's
+    where that names one."""
 
     verb: str
     kind: Kind

@@ -5,7 +5,18 @@ from typing import Annotated, Any
 import typer
 
 from komputer.cli import show
-from komputer.cli.arguments import API, Api, AsJson, Name, Names, Namespace, Timestamps, Verbose, text_or_stdin
+from komputer.cli.arguments import (
+    API,
+    Api,
+    AsJson,
+    Name,
+    Names,
+    Namespace,
+    OneNamespace,
+    Timestamps,
+    Verbose,
+    text_or_stdin,
+)
 from komputer.cli.blockers import Blockers
 from komputer.cli.connection import connected
 from komputer.client import AgentDeleted, ApiError, Client
@@ -101,7 +112,7 @@ class Following:
                 raise
 
 
-def list_agents(api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
+def list_agents(api: Api = API, namespace: OneNamespace = None, as_json: AsJson = False) -> None:
     """List the agents of all namespaces, or of one.
 
     Example: `komputer list --json`

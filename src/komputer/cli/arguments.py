@@ -1,7 +1,8 @@
-"""Arguments that several commands share."""
+"""Arguments and options that several commands share."""
 
 import sys
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -41,12 +42,33 @@ def text_or_stdin(value: str) -> str:
     return found
 
 
+def folder(value: str) -> Path:
+    """Return the path that an option names. Raises `typer.BadParameter` for an empty one, which most often is an unset
+    variable of the shell: `Path` would take it for the current directory."""
+    if not value:
+        raise typer.BadParameter("the path is empty")
+    return Path(value)
+
+
+def data_dir_option(help_text: str) -> Any:
+    """Return the option `--data-dir` of a command."""
+    default = "  [default: ~/.local/share/komputer]"
+    return typer.Option("--data-dir", parser=folder, metavar="PATH", help=help_text + default, show_default=False)
+
+
 Name = Annotated[str, typer.Argument(help="The agent's name.", show_default=False, autocompletion=agent_names)]
 Names = Annotated[list[str], typer.Argument(help="The agents' names.", show_default=False, autocompletion=agent_names)]
 Api = Annotated[
     str, typer.Option("--api", envvar=VARIABLE, help="Address of the API; scheme and /api/v1 may be left out.")
 ]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the server's.", show_default=False)]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Of the agent.  [default: the server's, `default`]", show_default=False),
+]
+OneNamespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Only agents of this one.  [default: all namespaces]", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything whole, with times.")]
 Timestamps = Annotated[bool, typer.Option("--timestamps", "-t", help="Show when each event happened.")]

@@ -1,4 +1,4 @@
-"""`komputer doctor`: is an installation as it should be, and if not, what to do."""
+"""`komputer doctor`: prints the findings of `komputer.doctor`."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from komputer.cli.arguments import API, Api
+from komputer.cli.arguments import API, Api, data_dir_option
 
 if TYPE_CHECKING:
-    from komputer.serve.doctor import Finding
+    from komputer.doctor.report import Finding
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 
@@ -18,39 +18,38 @@ COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"
 def doctor(
     kubeconfig: Annotated[
         Path | None,
-        typer.Option(envvar="KUBECONFIG", help="Look at the cluster that it leads to.", show_default=False),
+        typer.Option(envvar="KUBECONFIG", help="Check the cluster that it leads to.", show_default=False),
     ] = None,
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is installed. Empty: looked for.")] = "",
-    probe: Annotated[bool, typer.Option(help="Run a pod that tries whether NetworkPolicies are enforced.")] = True,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Look at this machine's platform.  [default: ~/.local/share/komputer]", show_default=False),
-    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where it is installed.  [default: found]", show_default=False)
+    ] = "",
+    probe: Annotated[bool, typer.Option(help="Start a pod that tries whether NetworkPolicies are enforced.")] = True,
+    data_dir: Annotated[Path | None, data_dir_option("Check the platform of this machine.")] = None,
     api: Api = API,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Look at the platform, and say what to do about each thing that is wrong.
+    """Check the platform, and say how to fix what is wrong.
 
     On this machine: data directory, parts, model, sandbox, disk, memory, descriptors. On a cluster: versions,
-    definitions, rights, Redis, storage, tokens, model, network, clock; one short-lived pod is all that it changes.
-    Without options it is this machine's platform where there is one, else the cluster of ~/.kube/config.
+    definitions, rights, Redis, storage, tokens, model, network, clock; it changes nothing, but starts one pod for
+    seconds. Without options it checks this machine's platform if there is one, otherwise the cluster of ~/.kube/config.
 
-    Exit code: 0 unless something failed.
+    Exit code: 0 unless a check failed.
 
     Example: `komputer doctor --kubeconfig ~/.kube/config`
     """
     from komputer.cli import show
     from komputer.local.datadir import default_path
 
-    def told(finding: "Finding") -> None:
+    def report(finding: "Finding") -> None:
         if not as_json:
-            show.print_finding(finding.check, finding.state, finding.said, finding.do, COLOURS[finding.state])
+            show.print_finding(finding, COLOURS[finding.state])
 
     local = data_dir or _local(kubeconfig, default_path())
     if local:
-        found = asyncio.run(_laptop(local, api, told))
+        found = asyncio.run(_laptop(local, api, report))
     else:
-        found = asyncio.run(_cluster(kubeconfig or Path.home() / ".kube" / "config", namespace, probe, told))
+        found = asyncio.run(_cluster(kubeconfig or Path.home() / ".kube" / "config", namespace, probe, report))
     if as_json:
         show.print_json({"findings": [finding.to_wire() for finding in found]})
     if any(finding.state == "failed" for finding in found):
@@ -58,7 +57,7 @@ def doctor(
 
 
 def _local(kubeconfig: Path | None, default: Path) -> Path | None:
-    """Return the data directory of the laptop's platform that is meant; None where a cluster is meant."""
+    """Return the data directory where the options mean this machine's platform; None where they mean a cluster."""
     if kubeconfig is None:
         has_cluster = (Path.home() / ".kube" / "config").exists()
         return default if (default / "komputer.json").exists() or not has_cluster else None
@@ -66,22 +65,27 @@ def _local(kubeconfig: Path | None, default: Path) -> Path | None:
     return folder if kubeconfig.name == "kubeconfig" and (folder / "komputer.json").exists() else None
 
 
-async def _laptop(data_dir: Path, api: str, told: "Callable[[Finding], None]") -> "list[Finding]":
+async def _laptop(data_dir: Path, api: str, report: "Callable[[Finding], None]") -> "list[Finding]":
     from komputer.client import address
-    from komputer.local.doctor import LaptopDoctor
+    from komputer.doctor import laptop
+    from komputer.doctor.report import run
 
-    return await LaptopDoctor(data_dir.absolute(), address.normalized(api)).findings(told)
+    return await run(laptop.CHECKS, laptop.Machine(data_dir.absolute(), address.normalized(api)), report)
 
 
-async def _cluster(kubeconfig: Path, namespace: str, probe: bool, told: "Callable[[Finding], None]") -> "list[Finding]":
+async def _cluster(
+    kubeconfig: Path, namespace: str, probe: bool, report: "Callable[[Finding], None]"
+) -> "list[Finding]":
+    from komputer.doctor import cluster
+    from komputer.doctor.report import run
     from komputer.kube import Cluster
-    from komputer.serve.doctor import Doctor
 
-    cluster = Cluster.connect(kubeconfig)
+    connection = Cluster.connect(kubeconfig)
     try:
-        return await Doctor(cluster, kubeconfig, namespace, probes=probe).findings(told)
+        installation = cluster.Installation(connection, kubeconfig, namespace, runs_pods=probe)
+        return await run(cluster.CHECKS, installation, report)
     finally:
-        await cluster.close()
+        await connection.close()
 
 
 def register(app: typer.Typer) -> None:

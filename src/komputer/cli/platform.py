@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from komputer.cli.arguments import data_dir_option
+
 
 class SandboxChoice(StrEnum):
     AUTO = "auto"
@@ -29,10 +31,7 @@ class LogFormat(StrEnum):
 def up(
     host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where everything is kept.  [default: ~/.local/share/komputer]", show_default=False),
-    ] = None,
+    data_dir: Annotated[Path | None, data_dir_option("Where everything is kept.")] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use the built-in offline model, even with a key.")
     ] = False,
@@ -51,7 +50,8 @@ def up(
 
     Example: `komputer up --port 0 --data-dir /tmp/try --offline`
     """
-    from komputer.local.up import Options, up
+    from komputer.local.platform import Options
+    from komputer.local.up import up
 
     raise typer.Exit(
         up(
@@ -89,10 +89,7 @@ def offline_model(
 
 
 def repair(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="What to repair.  [default: ~/.local/share/komputer]", show_default=False),
-    ] = None,
+    data_dir: Annotated[Path | None, data_dir_option("What to repair.")] = None,
 ) -> None:
     """Check the data directory of a stopped platform and repair what is damaged.
 

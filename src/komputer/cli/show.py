@@ -4,13 +4,16 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from komputer.cli import text, transcript
+
+if TYPE_CHECKING:
+    from komputer.doctor.report import Finding
 
 Json = dict[str, Any]
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -62,13 +65,13 @@ def print_error(message: str, code: str, as_json: bool) -> None:
     print("\n  ".join(lines), file=sys.stderr, flush=True)
 
 
-def print_finding(check: str, state: str, said: str, do: str, style: str) -> None:
-    """Print what a check has found, and below it what to do."""
-    first, *more = transcript.wrapped(console, text.clean(f"{check}: {said}"), 10)
-    line = Text(f"{state:<9}", style=style).append(first, style="none")
+def print_finding(finding: "Finding", style: str) -> None:
+    """Print the finding of a check, and below it how to fix what is wrong."""
+    first, *more = transcript.wrapped(console, text.clean(f"{finding.check}: {finding.message}"), 10)
+    line = Text(f"{finding.state:<9}", style=style).append(first, style="none")
     for each in more:
         line.append(f"\n{'':<9}{each}", style="none")
-    for place, each in enumerate(transcript.wrapped(console, text.clean(do), 12) if do else ()):
+    for place, each in enumerate(transcript.wrapped(console, text.clean(finding.fix), 12) if finding.fix else ()):
         line.append(f"\n{'':<9}{'→ ' if place == 0 else '  '}{each}", style="none")
     console.print(line, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""`komputer volumes`: workspaces of the laptop that no agent is known to own."""
+"""`komputer volumes`: workspaces of this machine that belong to no agent."""
 
 import asyncio
 from pathlib import Path
@@ -6,31 +6,26 @@ from typing import Annotated
 
 import typer
 
+from komputer.cli.arguments import data_dir_option
+
 app = typer.Typer(
     name="volumes",
     help="Workspaces in lost+found of the data directory: list, adopt, delete.",
     no_args_is_help=True,
 )
-DataDirectory = Annotated[
-    Path | None,
-    typer.Option(help="Of `komputer up`.  [default: ~/.local/share/komputer]", show_default=False),
-]
-
-
-def _data(path: Path | None) -> Path:
-    from komputer.local.datadir import default_path
-
-    return (path or default_path()).absolute()
+DataDirectory = Annotated[Path | None, data_dir_option("The data directory of `komputer up`.")]
 
 
 @app.command("list")
 def list_volumes(data_dir: DataDirectory = None) -> None:
-    """List workspaces that were found without their claim, the newest first."""
+    """List workspaces that belong to no agent, the newest first."""
+    from komputer.local.datadir import existing
     from komputer.local.lost import lost_volumes
 
-    found = lost_volumes(_data(data_dir))
+    folder = existing(data_dir)
+    found = lost_volumes(folder)
     if not found:
-        typer.echo(f"no lost volumes in {_data(data_dir)}")
+        typer.echo(f"no lost volumes in {folder}")
     for volume in found:
         typer.echo(f"{volume.name}\n  was {volume.claim}, changed {volume.changed:%Y-%m-%d %H:%M} UTC, {volume.path}")
 
@@ -42,17 +37,20 @@ def adopt(
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of the agent.")] = "default",
     data_dir: DataDirectory = None,
 ) -> None:
-    """Make a lost workspace the workspace of an agent. The agent's present one goes to lost+found in its place.
+    """Make a lost workspace the workspace of an agent. The agent's own workspace is moved to lost+found.
 
     Example: `komputer volumes adopt default_ada-pvc_0b61… ada`
     """
     from komputer.kube import Cluster
+    from komputer.local.datadir import existing
     from komputer.local.lost import adopt
 
+    folder = existing(data_dir)
+
     async def run() -> Path:
-        cluster = Cluster.connect(_data(data_dir) / "kubeconfig")
+        cluster = Cluster.connect(folder / "kubeconfig")
         try:
-            return await adopt(_data(data_dir), cluster, volume, agent, namespace)
+            return await adopt(folder, cluster, volume, agent, namespace)
         finally:
             await cluster.close()
 
@@ -65,10 +63,11 @@ def delete(
     volume: Annotated[str, typer.Argument(help="Its name, as `komputer volumes list` prints it.")],
     data_dir: DataDirectory = None,
 ) -> None:
-    """Delete a lost workspace for good."""
+    """Delete a lost workspace. This cannot be undone."""
+    from komputer.local.datadir import existing
     from komputer.local.lost import delete
 
-    delete(_data(data_dir), volume)
+    delete(existing(data_dir), volume)
     typer.echo(f"{volume} was deleted")
 
 

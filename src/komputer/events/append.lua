@@ -30,7 +30,7 @@ local function keep(has_new_keys)
   for i = 1, 7 do redis.call('EXPIREAT', KEYS[i], wanted) end
 end
 
-local function bury(name, last)
+local function purge(name, last)
   redis.call('ZADD', dead, whole(math.max(now, last)), name)
   redis.call('ZREMRANGEBYSCORE', dead, '-inf', whole(now - ttl * 1000000))
 end
@@ -49,7 +49,7 @@ local function enter()
     return true
   end
   local last = number('last')
-  if holder then bury(holder, last) end
+  if holder then purge(holder, last) end
   for i = 1, 7 do redis.call('DEL', KEYS[i]) end
   local newest = redis.call('ZREVRANGE', dead, 0, 0, 'WITHSCORES')[2]
   local born = whole(math.max(now, last, floor, to_number(newest)))
@@ -292,9 +292,9 @@ function calls.trim()
   return redis.call('XTRIM', ends, 'MINID', id_of(us + 1))
 end
 
-function calls.bury()
+function calls.purge()
   local is_holder = redis.call('HGET', live, 'uid') == uid
-  bury(uid, is_holder and number('last') or 0)
+  purge(uid, is_holder and number('last') or 0)
   if is_holder then
     for i = 1, 7 do redis.call('DEL', KEYS[i]) end
     ring()

@@ -1,126 +1,159 @@
-"""Reading the streams of the log: by number and bytes, each together with its live hash (`read.lua`)."""
+"""What is read of the log: live states, pages of events, messages and ends."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import orjson
 import structlog
 
-from komputer.domain.event_ids import id_of, timestamp_of
+from komputer.domain.errors import Invalid
+from komputer.domain.event_ids import id_of, micros_of, parse_position, timestamp_of
 from komputer.domain.ref import ObjectRef
 from komputer.events.entries import (
     LIVE_FIELDS,
     READ_FIELDS,
+    UNREADABLE,
     EventRow,
     Live,
     LogEntry,
+    LogKey,
+    Page,
     State,
-    bytes_of,
+    is_gone,
     live_of,
-    rows_of,
-    state_of,
+    to_json,
 )
-from komputer.events.scripts import READ
-from komputer.redis.connection import RedisConnection, damaged, is_damaged
+from komputer.events.follow.notifier import NotificationBatch, listen, names_an_agent, read_notifications
+from komputer.events.ranges import NEWEST, NO_LOG, OLDEST, PAGE_BYTES, OnLive, Read, StreamRanges, above
+from komputer.redis.connection import RedisConnection, is_damaged
 
-PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of payloads of one page, and of one read; one event in any case. An event has at most 256 KiB."""
-EVENT_LIMIT_BYTES: Final = 256 * 1024
-"""Of one event's payload."""
-SIZES_KEPT: Final = 20_000
-UNKNOWN: Final = 2**53
-NOBODYS: Final = State(None, 0, 0)
-_NEWEST: Final = "+"
-_OLDEST: Final = "-"
+ENDS_AT_ONCE: Final = 16
+"""Ends that one read returns: there are more only if the operator was away for long."""
+MESSAGES_AT_ONCE: Final = 16
+"""Messages that one read returns: there are more only if one task gets a great many."""
 
 logger = structlog.get_logger(__name__)
 
-OnLive = Callable[[ObjectRef, Live | None], None]
 
+class Selection(NamedTuple):
+    """Which events a page has: those of one log, if it belongs to `uid` (None: any), of some types (None: all)."""
 
-class Read(NamedTuple):
-    """What was read of one stream, in the order in which it was read, and whose log it was at that moment."""
-
-    rows: list[EventRow]
-    state: State
-    has_more: bool = False
-    reached: str = ""
-    """The id of the last entry, in Redis' own form: where to read on."""
+    ref: ObjectRef
+    uid: str | None = None
+    types: Collection[str] | None = None
 
 
 class LogReader:
-    """Reads the streams of one server. Raises `Unavailable`."""
+    """The logs of all agents on one server, for reading. All methods raise `Unavailable` (`log_unavailable`) while it
+    does not answer."""
 
     def __init__(self, server: RedisConnection, prefix: str) -> None:
-        self._server = server
+        self.server = server
         self._prefix = prefix
-        self.on_live: list[OnLive] = []
-        self._sizes: dict[ObjectRef, int] = {}
-        """Bytes that a log held when it was read last."""
+        self._ranges = StreamRanges(server, prefix)
 
-    def name(self, kind: str, ref: ObjectRef) -> str:
-        """A key of the agent at `ref`."""
-        return f"{self._prefix}{kind}:{ref.namespace}:{ref.name}"
+    # ---- live states -----------------------------------------------------------------------------------------------
+    def on_live(self, callback: OnLive) -> None:
+        """Call `callback` with the live state whenever events were read, before they are handed out: the state is never
+        older than the events. It must not block."""
+        self._ranges.on_live.append(callback)
 
-    def saw(self, ref: ObjectRef, held: Sequence[bytes | None]) -> State:
-        """The values of `READ_FIELDS` were read."""
-        if (size := bytes_of(held)) is not None:
-            if len(self._sizes) >= SIZES_KEPT:
-                self._sizes.clear()
-            self._sizes[ref] = size
-        if self.on_live:
-            live = live_of(held[: len(LIVE_FIELDS)]) if held[0] is not None else None
-            for callback in self.on_live:
-                callback(ref, live)
-        return state_of(held)
+    def observe(self, ref: ObjectRef, values: Sequence[bytes | None]) -> State:
+        """Take in the values of `READ_FIELDS`, which were read together with events of `ref`, and return the state."""
+        return self._ranges.observe(ref, values)
 
-    async def since(self, wanted: Mapping[ObjectRef, int], count: int, room: int) -> dict[ObjectRef, Read]:
-        """See `Log.since`."""
-        calls = [_StreamRead("", ref, "XRANGE", above(low), _NEWEST, count, room) for ref, low in wanted.items()]
-        answers = await self._answers(calls) if calls else []
-        return {call.ref: self._read(call, answer, is_only=len(calls) == 1) for call, answer in answers}
+    async def live(self, namespace: str, name: str) -> Live | None:
+        """Return the live state. Compare its `uid` with the agent's: the log of a re-created agent is not its own
+        before its first hello. Raises `Unavailable` (`log_damaged`) if another program has written the key."""
+        key = self._ranges.key("-live", ObjectRef(namespace, name))
+        row = await self.server.translated(lambda: self.server.redis.hmget(key, LIVE_FIELDS))
+        return live_of(row) if row[0] is not None else None
 
-    async def before(
-        self, ref: ObjectRef, uid: str | None, types: Collection[str] | None, limit: int, room: int, *, high: int | None
-    ) -> Read:
-        below = _NEWEST if high is None else f"({id_of(max(1, high))}"
-        read = await self._filtered(ref, uid, types, limit, room, _OLDEST, below, newest_first=True)
+    async def live_many(self, refs: Iterable[ObjectRef]) -> dict[ObjectRef, Live]:
+        """Return the live states of the agents that have a log, in one round trip. One that cannot be read is left
+        out."""
+        wanted = list(refs)
+        async with self.server.redis.pipeline(transaction=False) as pipe:
+            for ref in wanted:
+                pipe.hmget(self._ranges.key("-live", ref), LIVE_FIELDS)
+            rows = await self.server.translated(lambda: pipe.execute(raise_on_error=False))
+        found: dict[ObjectRef, Live] = {}
+        for ref, row in zip(wanted, rows, strict=True):
+            if is_damaged(row):
+                logger.warning("live state could not be read", agent=str(ref), error=str(row))
+            elif row[0] is not None:
+                found[ref] = live_of(row)
+        return found
+
+    async def state(self, ref: ObjectRef) -> State:
+        """Return whom the log belongs to, and how far it reaches."""
+        live = self._ranges.key("-live", ref)
+        return self.observe(ref, await self.server.translated(lambda: self.server.redis.hmget(live, READ_FIELDS)))
+
+    # ---- events ----------------------------------------------------------------------------------------------------
+    async def since(self, wanted: Mapping[ObjectRef, int], count: int, room: int = PAGE_BYTES) -> dict[ObjectRef, Read]:
+        """See `StreamRanges.since`."""
+        return await self._ranges.since(wanted, count, room)
+
+    async def page(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        limit: int,
+        after: str | None = None,
+        before: str | None = None,
+        around: str | None = None,
+        types: Collection[str] | None = None,
+        uid: str | None = None,
+    ) -> Page:
+        """Return at most `limit` events, oldest first: the newest, the first after `after`, the last before `before`,
+        or half of them before `around` and half from it on.
+
+        Cursors are event ids or RFC 3339 times; raises `Invalid` (`invalid_cursor`) for others. `types` filters, and
+        reading continues until the limit is reached. With `uid`, the log of another uid counts as none. Beyond
+        `PAGE_BYTES` the events that are farthest from the cursor are left out (`is_cut`).
+        """
+        low, high, middle = (parse_position(text) if text is not None else None for text in (after, before, around))
+        if middle and (low or high):
+            raise Invalid("around cannot be combined with after or before", code="invalid_cursor", field="around")
+        selection = Selection(ObjectRef(namespace, name), uid, types)
+        if middle:
+            half = limit // 2
+            older = await self._before(selection, half, PAGE_BYTES // 2, middle.high) if half else Read([], NO_LOG)
+            newer = await self._after(selection, limit - half, PAGE_BYTES // 2, middle.high - 1)
+            read = newer._replace(rows=older.rows + newer.rows, has_more=older.has_more or newer.has_more)
+        elif low:
+            read = await self._after(selection, limit, PAGE_BYTES, low.low, high.high if high else None)
+        else:
+            read = await self._before(selection, limit, PAGE_BYTES, high.high if high else None)
+        rows, state = read.rows, read.state
+        gap = bool(low and is_gone(state, low.low + 1, low.is_id))
+        gap = gap or any(is_gone(state, at.high, at.is_id) for at in (middle, high) if at and not low)
+        entries = [to_json(namespace, name, *row) for row in rows]
+        return Page(entries, gap, rows[-1].id if rows else None, read.has_more and len(rows) < limit)
+
+    async def _before(self, selection: Selection, limit: int, room: int, high: int | None) -> Read:
+        """The last `limit` events before `high`, oldest first."""
+        read = await self._filtered(selection, limit, room, OLDEST, _below(high), newest_first=True)
         return read._replace(rows=read.rows[::-1])
 
-    async def after(
-        self,
-        ref: ObjectRef,
-        uid: str | None,
-        types: Collection[str] | None,
-        limit: int,
-        room: int,
-        *,
-        low: int,
-        high: int | None = None,
-    ) -> Read:
-        first = above(low) if low >= 0 else _OLDEST
-        below = _NEWEST if high is None else f"({id_of(max(1, high))}"
-        return await self._filtered(ref, uid, types, limit, room, first, below, newest_first=False)
+    async def _after(self, selection: Selection, limit: int, room: int, low: int, high: int | None = None) -> Read:
+        """The first `limit` events after `low` and before `high`."""
+        first = above(low) if low >= 0 else OLDEST
+        return await self._filtered(selection, limit, room, first, _below(high), newest_first=False)
 
     async def _filtered(
-        self,
-        ref: ObjectRef,
-        uid: str | None,
-        types: Collection[str] | None,
-        limit: int,
-        room: int,
-        low: str,
-        high: str,
-        *,
-        newest_first: bool,
+        self, selection: Selection, limit: int, room: int, low: str, high: str, *, newest_first: bool
     ) -> Read:
-        """Reads on until `limit` rows, or `room` bytes, are of the types that are asked for, or there are no more."""
+        """Read until `limit` rows or `room` bytes are of the selected types, or there are no more."""
+        ref, uid, types = selection
         chunk = limit if types is None else min(1000, max(200, 4 * limit))
         found: list[EventRow] = []
         while True:
-            read = await self.range("", ref, low, high, chunk, room, newest_first=newest_first)
+            read = await self._ranges.range("", ref, low, high, chunk, room, newest_first=newest_first)
             if uid is not None and read.state.uid != uid:
-                return Read([], NOBODYS)
+                return Read([], NO_LOG)
             if types is None:
                 return read
             for row in read.rows:
@@ -134,94 +167,81 @@ class LogReader:
                 return read._replace(rows=found)
             low, high = (low, f"({read.reached}") if newest_first else (f"({read.reached}", high)
 
-    async def range(
-        self,
-        kind: str,
-        ref: ObjectRef,
-        low: str,
-        high: str,
-        count: int,
-        room: int = PAGE_BYTES,
-        *,
-        newest_first: bool = False,
-    ) -> Read:
-        """Entries and whose they are, of one moment. Raises `Unavailable` (`log_damaged`) where they cannot be read."""
-        command, first, last = ("XREVRANGE", high, low) if newest_first else ("XRANGE", low, high)
-        ((call, answer),) = await self._answers([_StreamRead(kind, ref, command, first, last, count, room)])
-        return self._read(call, answer, is_only=True)
+    async def ends_after(self, key: LogKey, last_event_id: str | None) -> list[LogEntry]:
+        """Return ends that the status does not count yet, oldest first, at most `ENDS_AT_ONCE`. Retention does not
+        remove them; only `trim_ends` does. An end that cannot be read has an empty payload."""
+        low = above(micros_of(last_event_id)) if last_event_id else OLDEST
+        read = await self._ranges.range("-ends", key.ref, low, NEWEST, ENDS_AT_ONCE)
+        if read.state.uid != key.uid:
+            return []
+        return [LogEntry(row.id, row.type, timestamp_of(row.id), orjson.loads(row.payload)) for row in read.rows]
 
-    async def _answers(self, calls: Sequence["_StreamRead"]) -> list[tuple["_StreamRead", Any]]:
-        """Each in the form of `read.lua`. The script costs the server four times as much as the plain commands, so it
-        is asked only where they might answer too much: of a stream that is large, or that was not read before. A log
-        that grew since then is read by the plain commands once more: all that retention leaves of it, at most."""
-        size = sum(
-            min(call.limit * EVENT_LIMIT_BYTES, self._sizes.get(call.ref, UNKNOWN) if call.kind == "" else UNKNOWN)
-            for call in calls
-        )
-        if size <= PAGE_BYTES:
-            answers = await self._plain(calls)
-        else:
-            answers = await self._server.run_each(
-                READ,
-                [
-                    (
-                        [self.name("-live", call.ref), self.name(call.kind, call.ref)],
-                        [*(call.command, call.first, call.last, call.limit, call.room), *READ_FIELDS],
-                    )
-                    for call in calls
-                ],
-            )
-        return list(zip(calls, answers, strict=True))
+    async def messages(self, key: LogKey, after: str | None) -> list[LogEntry]:
+        """Return the messages to the open task, oldest first: all, or those after the message `after`. A message that
+        cannot be read is replaced by a notice, because the task waits for an answer to the newest message."""
+        found: list[LogEntry] = []
+        low = f"({after}" if after else OLDEST
+        while True:
+            read = await self._ranges.range("-messages", key.ref, low, NEWEST, MESSAGES_AT_ONCE)
+            if read.state.uid != key.uid or read.state.open is None:
+                return []
+            found += [
+                message_of(row, read.state.open) for row in read.rows if row.type in (read.state.open, UNREADABLE)
+            ]
+            if not read.has_more:
+                return found
+            low = f"({read.reached}"
 
-    async def _plain(self, calls: Sequence["_StreamRead"]) -> list[Any]:
-        async with self._server.redis.pipeline(transaction=True) as pipe:
-            for call in calls:
-                pipe.hmget(self.name("-live", call.ref), READ_FIELDS)
-                # As bytes: of a command that it knows by name redis-py makes a dict of each entry's fields.
-                stream = self.name(call.kind, call.ref)
-                pipe.execute_command(call.command.encode(), stream, call.first, call.last, b"COUNT", call.limit)
-            found = await self._server.translated(lambda: pipe.execute(raise_on_error=False))
-        answers: list[Any] = []
-        for call, held, entries in zip(calls, found[::2], found[1::2], strict=True):
-            if is_damaged(held) or is_damaged(entries):
-                broken = "-live" if isinstance(held, Exception) else call.kind
-                answers.append([[], [], 0, self.name(broken, call.ref).encode()])
-            else:
-                answers.append([held, entries, len(entries) == call.limit, b""])
-        return answers
+    # ---- changes ---------------------------------------------------------------------------------------------------
+    async def notified_since(self, after: str | None) -> NotificationBatch:
+        """Return the notifications after the one with the id `after`."""
+        name = self._prefix + "-bell"
+        return await self.server.translated(lambda: read_notifications(self.server.redis, name, after))
 
-    def _read(self, call: "_StreamRead", answer: Any, *, is_only: bool) -> Read:
-        held, entries, has_more, broken = answer
-        if broken:
-            key = broken.decode(errors="replace")
-            if is_only:
-                raise damaged(key)
-            logger.warning("a log could not be read", agent=str(call.ref), key=key)
-            return Read([], NOBODYS)
-        state, rows, room = self.saw(call.ref, held), rows_of(entries), call.room
-        for n, row in enumerate(rows):
-            room -= len(row.payload)
-            if n and room < 0:
-                return Read(rows[:n], state, True, rows[n - 1].id)
-        return Read(rows, state, bool(has_more), entries[-1][0].decode() if entries else "")
+    def notifications(self) -> AsyncIterator[frozenset[ObjectRef]]:
+        """Yield the agents whose logs have changed since the last item. `EVERYTHING` says that any may have changed: it
+        comes first, and after each failure of the server. Never ends, never raises."""
+        return listen(self.server.address, self._prefix + "-bell")
 
+    # ---- all logs --------------------------------------------------------------------------------------------------
+    async def refs(self) -> frozenset[ObjectRef]:
+        """Return the agents that have a log."""
+        found = await self.server.translated(self._all)
+        return frozenset(ObjectRef(namespace, name) for namespace, name, _ in found)
 
-class _StreamRead(NamedTuple):
-    """One range of a stream, at most `limit` entries and `room` bytes of it."""
+    def stream_and_live(self, ref: ObjectRef) -> tuple[str, str]:
+        """Return the keys of an agent's events and of its live hash."""
+        return self._ranges.key("", ref), self._ranges.key("-live", ref)
 
-    kind: str
-    ref: ObjectRef
-    command: str
-    first: str
-    last: str
-    limit: int
-    room: int
+    async def all_logs(self) -> list[tuple[str, str, str]]:
+        """Return `(namespace, name, uid)` of every log."""
+        return await self.server.translated(self._all)
+
+    async def _all(self) -> list[tuple[str, str, str]]:
+        start = f"{self._prefix}-live:"
+        found: list[tuple[str, str, str]] = []
+        seen, position = set[bytes](), 0
+        while True:
+            position, keys = await self.server.redis.scan(position, match=f"{start}*", count=500)
+            fresh = [name for name in keys if name not in seen]
+            seen.update(fresh)
+            async with self.server.redis.pipeline(transaction=False) as pipe:
+                for name in fresh:
+                    pipe.hget(name, "uid")
+                uids = await pipe.execute(raise_on_error=False)
+            for name, uid in zip(fresh, uids, strict=True):
+                namespace, _, agent = name.decode(errors="replace")[len(start) :].partition(":")
+                if not names_an_agent(ObjectRef(namespace, agent)) or is_damaged(uid):
+                    logger.warning("foreign key in the event log", key=repr(name))
+                elif uid is not None:
+                    found.append((namespace, agent, uid.decode(errors="replace")))
+            if position == 0:
+                return found
 
 
-def above(micros: int) -> str:
-    """Where reading begins behind an event. Ids that are not ours may have more than three digits for the rest of a
-    millisecond; they count as its last microsecond."""
-    return f"({id_of(micros)}" if micros % 1000 != 999 else f"({micros // 1000}-{2**64 - 1}"
+def _below(micros: int | None) -> str:
+    """Where a range ends that leaves out the event of this moment and those after it. None: with the newest."""
+    return NEWEST if micros is None else f"({id_of(max(1, micros))}"
 
 
 def message_of(row: EventRow, task_id: str | None) -> LogEntry:

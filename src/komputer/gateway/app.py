@@ -68,9 +68,9 @@ class Gateway:
         await parts.egress.start()
         async with parts.managers.cascade.run(), parts.managers.endpoint.run(), self._background:
             for cache in caches:
-                self._background.keep(f"cache of {cache.kind.plural}", cache.run)
-            self._background.keep("notifications of the event log", parts.notifier.run)
-            self._background.keep("presence of this gateway", self._announce)
+                self._background.run_forever(f"cache of {cache.kind.plural}", cache.run)
+            self._background.run_forever("notifications of the event log", parts.notifier.run)
+            self._background.run_forever("presence of this gateway", self._announce)
             yield
         for stop in unsubscribe:
             stop()

@@ -1,4 +1,4 @@
-"""The open connections of one server: how many each address has, and which may be closed to make room for others."""
+"""The open connections of one server: how many each address has, and which ones may be closed to make room."""
 
 import logging
 import socket
@@ -11,43 +11,44 @@ from komputer.http.limits import Limits
 
 log = logging.getLogger(__name__)
 
-SAID_AGAIN_S: Final = 10.0
-"""Between two log lines about the same reason: who causes them does not fill the disk."""
-FULL_FOR_S: Final = 10.0
-"""So long after a refusal for lack of room the process is not ready."""
+LOG_INTERVAL_S: Final = 10.0
+"""Minimum time between two log lines about the same reason, so that a client cannot fill the disk with log lines."""
+NOT_READY_S: Final = 10.0
+"""How long the process reports "not ready" after it refused a connection for lack of room."""
 
 
 @dataclass
 class Totals:
-    """What all servers of this process have counted."""
+    """Counters over all servers of this process."""
 
     open: int = 0
     refused: dict[str, int] = field(default_factory=dict)
-    """Connections and requests that were refused below the application, by error code."""
-    closed_for_others: int = 0
-    """Idle connections that were closed to make room."""
-    full_at: float = float("-inf")
-    _said: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Connections and requests refused below the application, by error code."""
+    evicted: int = 0
+    """Idle connections closed to make room for new ones."""
+    room_refused_at: float = float("-inf")
+    _last_logged: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def refuse(self, code: str, address: str) -> None:
+        """Count and log a refusal. `address` is the client's."""
         self.refused[code] = self.refused.get(code, 0) + 1
-        self.say(code, f"requests refused: {code}", address)
+        self.log_throttled(code, f"requests refused: {code}", address)
 
-    def say(self, kind: str, sentence: str, address: str) -> None:
-        """Log at most one line per kind in `SAID_AGAIN_S`, with the number of those that it stands for."""
-        at, left_out = self._said.get(kind, (float("-inf"), 0))
+    def log_throttled(self, kind: str, sentence: str, address: str) -> None:
+        """Log `sentence` at most once per `LOG_INTERVAL_S` and kind, with the number of suppressed lines."""
+        at, suppressed = self._last_logged.get(kind, (float("-inf"), 0))
         now = time.monotonic()
-        if now - at < SAID_AGAIN_S:
-            self._said[kind] = (at, left_out + 1)
+        if now - at < LOG_INTERVAL_S:
+            self._last_logged[kind] = (at, suppressed + 1)
             return
-        self._said[kind] = (now, 0)
+        self._last_logged[kind] = (now, 0)
         log.warning(
-            "%s (last from %s, %d more since the last line)", sentence, address or "an unknown address", left_out
+            "%s (last from %s, %d more since the last line)", sentence, address or "an unknown address", suppressed
         )
 
     def shortage(self) -> str | None:
-        """A sentence while connections were refused for lack of room a moment ago."""
-        if time.monotonic() - self.full_at > FULL_FOR_S:
+        """Return a sentence if connections were refused for lack of room within the last `NOT_READY_S`, else None."""
+        if time.monotonic() - self.room_refused_at > NOT_READY_S:
             return None
         used, limit = descriptors.in_use(), descriptors.soft_limit()
         return (
@@ -60,25 +61,26 @@ totals = Totals()
 
 
 class Evictable(Protocol):
-    """An HTTP connection that may be closed for others."""
+    """An HTTP connection that may be closed to make room."""
 
     @property
     def idle_since(self) -> float | None:
-        """Since when nobody waits for an answer on it, in the loop's time; None while somebody does."""
+        """The loop time since which no request is being answered, or None while one is."""
 
     def evict(self) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
 class Slot:
-    """One open connection. `connection` is None once it has become a WebSocket, which is never evicted."""
+    """One open connection. `connection` is None once it has become a WebSocket; WebSockets are never evicted."""
 
     address: str
     connection: Evictable | None
 
 
 class Connections:
-    """The connections of one server. A full one closes idle connections, oldest first, before it refuses new ones."""
+    """The connections of one server. When it is full, it closes idle connections, oldest first, before it refuses new
+    ones."""
 
     def __init__(self, limits: Limits) -> None:
         self._slots: dict[str, set[Slot]] = {}
@@ -92,32 +94,33 @@ class Connections:
         return self._count
 
     def admit(self, connection: Evictable, client: str, descriptor: int) -> Slot | None:
-        """A slot for a connection from `client`, or None when there is no room. The kernel gives the lowest free
-        descriptor, so a high one says how many are in use."""
+        """Return a slot for a connection from `client`, or None if there is no room. `descriptor` is the connection's
+        file descriptor: the kernel assigns the lowest free number, so a high one means that few are left."""
         address = _network(client)
-        mine = self._slots.setdefault(address, set())
-        if address and len(mine) >= self._per_address and not self._evict(list(mine)):
+        own = self._slots.setdefault(address, set())
+        if address and len(own) >= self._per_address and not self._evict(list(own)):
             self._refuse("too_many_connections_of_address", client)
             return None
         if (self._count >= self._limit or descriptor >= self._last_descriptor) and not self._evict(
             [slot for slots in self._slots.values() for slot in slots]
         ):
-            totals.full_at = time.monotonic()
+            totals.room_refused_at = time.monotonic()
             self._refuse("too_many_connections", client)
             return None
         slot = Slot(address, connection)
-        mine.add(slot)
+        own.add(slot)
         self._count += 1
         totals.open += 1
         return slot
 
     def release(self, slot: Slot) -> None:
-        mine = self._slots.get(slot.address)
-        if mine is None or slot not in mine:
+        """Free the slot. Releasing twice is harmless."""
+        own = self._slots.get(slot.address)
+        if own is None or slot not in own:
             return
-        mine.discard(slot)
+        own.discard(slot)
         slot.connection = None
-        if not mine:
+        if not own:
             del self._slots[slot.address]
         self._count -= 1
         totals.open -= 1
@@ -128,7 +131,8 @@ class Connections:
         totals.refuse(code, client)
 
     def _evict(self, slots: list[Slot]) -> bool:
-        """Close the oldest sixteenth of the idle ones, so that a flood costs one scan for many connections."""
+        """Close the oldest sixteenth of the idle connections, so that a flood of new ones does not cost one scan
+        each."""
         idle = [
             (since, slot) for slot in slots if slot.connection and (since := slot.connection.idle_since) is not None
         ]
@@ -137,13 +141,14 @@ class Connections:
             assert slot.connection is not None
             slot.connection.evict()
             self.release(slot)
-            totals.closed_for_others += 1
-            totals.say("evicted", "idle connections closed to make room", slot.address)
+            totals.evicted += 1
+            totals.log_throttled("evicted", "idle connections closed to make room", slot.address)
         return bool(idle)
 
 
 def _network(client: str) -> str:
-    """The address that is counted: of IPv6 the /64 network, since one caller has all of it."""
+    """Return the key by which connections are counted: an IPv4 address, or the /64 network of an IPv6 address, since a
+    single caller usually controls the whole /64."""
     if ":" not in client:
         return client
     try:

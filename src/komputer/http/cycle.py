@@ -1,4 +1,4 @@
-"""One request and its answer, as uvicorn has it, with HTTP/1.0 framing, HEAD, and errors as JSON."""
+"""One request and its response: uvicorn's cycle with HTTP/1.0 framing, HEAD, and JSON errors."""
 
 from typing import Any, Protocol
 
@@ -9,13 +9,14 @@ from komputer.http.refusals import Refusal
 
 
 class Closing(Protocol):
-    """The connection of a request: it closes when the rest of the request's body was read."""
+    """The connection of a request, as far as `Cycle` needs it. It closes once the rest of the request body has been
+    read."""
 
     closes_after_body: bool
 
 
 class Cycle(RequestResponseCycle):
-    """One request and its answer. `refusal` makes the body of a 500."""
+    """One request and its response. `refusal` builds the body of a 500."""
 
     refusal: Refusal
     protocol: "Closing"
@@ -23,18 +24,20 @@ class Cycle(RequestResponseCycle):
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
             if self.scope["http_version"] == "1.0" and not _has_length(message):
-                # HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
+                # HTTP/1.0 has no chunked encoding: the end of the connection marks the end of the response.
                 self.chunked_encoding, self.expected_content_length = False, 0
                 self.is_unframed = True
         elif message["type"] == "http.response.body":
             if self.is_unframed:
                 self.expected_content_length = len(message.get("body", b""))
             if not self.keep_alive and not message.get("more_body") and self.more_body:
-                # Closing now would reset the connection under a client that still sends; `draining` closes it.
+                # Closing now would reset the connection while the client still sends. The "draining" state closes it
+                # instead.
                 self.protocol.closes_after_body = self.keep_alive = True
         await super().send(message)
 
     is_unframed = False
+    """Whether the end of the connection marks the end of the response (HTTP/1.0 without Content-Length)."""
 
     async def send_500_response(self) -> None:
         body = self.refusal(500, "internal error", "internal")
@@ -51,11 +54,11 @@ def _has_length(message: Any) -> bool:
     return any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
 
 
-async def head_of_get(
+async def respond_to_head(
     app: ASGI3Application, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
 ) -> None:
-    """HEAD is answered as GET is, without the body: its first part ends the answer, and the application is told that
-    the client left."""
+    """Answer HEAD like GET without the body. After the first body part the application is told that the client
+    disconnected, so that it does not produce the rest."""
     is_over = False
 
     async def without_body(message: ASGISendEvent) -> None:

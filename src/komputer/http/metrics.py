@@ -1,4 +1,5 @@
-"""What the HTTP servers of this process count, for Prometheus. Not imported by the runtime, which has no Prometheus."""
+"""Prometheus metrics of the HTTP servers of this process. Not imported by the runtime, which has no Prometheus
+client."""
 
 from collections.abc import Iterator
 
@@ -9,10 +10,10 @@ from komputer.http.connections import totals
 
 
 class HttpCollector:
-    """Register it in the registry of the one app of a process."""
+    """A Prometheus collector; register it in the registry of the process's one application."""
 
     def collect(self) -> Iterator[Metric]:
-        """prometheus-client calls this at each scrape."""
+        """Yield the metrics; prometheus-client calls this at each scrape."""
         yield GaugeMetricFamily("komputer_http_connections", "Open connections, WebSockets included.", totals.open)
         refused = CounterMetricFamily(
             "komputer_http_refused", "Connections and requests refused below the application.", labels=["code"]
@@ -21,7 +22,7 @@ class HttpCollector:
             refused.add_metric([code], count)
         yield refused
         yield CounterMetricFamily(
-            "komputer_http_idle_connections_closed", "Idle connections closed to make room.", totals.closed_for_others
+            "komputer_http_idle_connections_closed", "Idle connections closed to make room.", totals.evicted
         )
         yield GaugeMetricFamily("process_open_fds", "File descriptors in use.", descriptors.in_use())
         yield GaugeMetricFamily("process_max_fds", "The soft limit of file descriptors.", descriptors.soft_limit())

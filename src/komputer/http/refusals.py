@@ -1,4 +1,4 @@
-"""Errors that a server answers before its application sees a request, in the shape of that application's errors."""
+"""Errors that a server sends before its application gets the request, in the shape of that application's errors."""
 
 import json
 from collections.abc import Callable
@@ -6,24 +6,32 @@ from http import HTTPStatus
 from typing import Final
 
 Refusal = Callable[[int, str, str], bytes]
-"""The body of an error from its status, sentence and code, as JSON."""
+"""Builds the JSON body of an error from its HTTP status, sentence and code."""
 
 _MESSAGES_API_TYPES: Final = {400: "invalid_request_error", 408: "timeout_error", 413: "request_too_large"}
 
 
+class Refused(Exception):
+    """A request that the server answers itself, below the application: with `status`, `sentence` and `code`."""
+
+    def __init__(self, status: int, sentence: str, code: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence, self.code = status, sentence, code
+
+
 def as_error(status: int, sentence: str, code: str) -> bytes:
-    """`{"error": sentence, "code": code}`."""
+    """Return `{"error": sentence, "code": code}`."""
     return json.dumps({"error": sentence, "code": code}).encode()
 
 
 def as_messages_api(status: int, sentence: str, code: str) -> bytes:
-    """The shape of Anthropic's Messages API, with our code."""
+    """Return an error of Anthropic's Messages API, with our `code` added."""
     kind = _MESSAGES_API_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     return json.dumps({"type": "error", "error": {"type": kind, "message": sentence}, "code": code}).encode()
 
 
 def response(status: int, body: bytes) -> bytes:
-    """A whole HTTP response that ends its connection."""
+    """Return a complete HTTP response that closes its connection."""
     phrase = HTTPStatus(status).phrase
     retry = "retry-after: 1\r\n" if status == 503 else ""
     head = (

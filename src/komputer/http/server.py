@@ -1,4 +1,4 @@
-"""How every HTTP server of the platform is configured."""
+"""The uvicorn configuration of every HTTP server of the platform."""
 
 from functools import partial
 from typing import Any
@@ -19,9 +19,9 @@ def config(
     protocol: type[HttpProtocol] = HttpProtocol,
     **others: Any,
 ) -> uvicorn.Config:
-    """uvicorn's configuration with our protocol and limits; `others` are uvicorn's own settings. Without `ws` requests
-    for WebSockets are answered as HTTP."""
+    """Return uvicorn's configuration with our protocol and limits; `others` are uvicorn's own settings. Without `ws` in
+    them, a WebSocket request is answered as an ordinary HTTP request."""
     limits = limits or Limits()
-    http: Any = partial(protocol, limits=limits, tracked=Connections(limits), refusal=refusal)
+    http: Any = partial(protocol, limits=limits, connections=Connections(limits), refusal=refusal)
     given = {"ws": "none", "access_log": False, "log_config": None, "server_header": False, **others}
     return uvicorn.Config(app, http=http, **given)

@@ -8,19 +8,20 @@ from komputer.http.connections import Connections, Slot
 
 
 class WebSocketProtocol(WSProtocol):
-    """Releases the slot of the HTTP connection that it began as."""
+    """A WebSocket that keeps the slot of the HTTP connection from which it was upgraded, and releases it at its end."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._held: tuple[Connections, Slot] | None = None
+        self._owned: tuple[Connections, Slot] | None = None
 
-    def hold(self, tracked: Connections, slot: Slot) -> None:
+    def adopt(self, connections: Connections, slot: Slot) -> None:
+        """Take over `slot` from the HTTP connection."""
         if self.transport.is_closing():
-            tracked.release(slot)
-        self._held = (tracked, slot)
+            connections.release(slot)
+        self._owned = (connections, slot)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._held:
-            tracked, slot = self._held
-            tracked.release(slot)
+        if self._owned:
+            connections, slot = self._owned
+            connections.release(slot)
         super().connection_lost(exc)

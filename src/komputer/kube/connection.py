@@ -25,6 +25,8 @@ SOCKET_OPTIONS: Final = [*keepalive.socket_options(30), (socket.IPPROTO_TCP, soc
 def open_connection(kubeconfig: Path | None) -> httpx2.AsyncClient:
     """A client of the API server that `kubeconfig` names, or with None of the cluster this pod is in, whose token is
     read anew when it was rotated. Proxies of the environment are not used. Raises Invalid (`kubeconfig`)."""
+    if kubeconfig and kubeconfig.is_dir():
+        raise Invalid(f"The kubeconfig {kubeconfig} is a directory; name a file.", code="kubeconfig")
     try:
         config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_service_account()
         chosen = config.get()

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from komputer.local.datadir import aside_path
+from komputer.local.datadir import aside_path, require_regular_files
 
 WAL_HEADER, FRAME_HEADER = 32, 24
 WAL_MAGIC = (0x377F0682, 0x377F0683)
@@ -45,8 +45,10 @@ class DatabaseDamage:
 
 # ---- where it is damaged --------------------------------------------------------------------------------------------
 def find_damage(database: Path) -> DatabaseDamage | None:
-    """The first fault; None where everything that was written can be read, or nothing was written yet. Changes nothing
-    but that a WAL without fault is taken into the file."""
+    """Return the first damage, or None where everything can be read or nothing was written yet. Changes nothing, except
+    that SQLite moves the content of an undamaged WAL into the database. Raises `Unusable` where a directory, a pipe or
+    a device has the name of the database."""
+    require_regular_files(database, wal_path(database))
     if not database.exists() or database.stat().st_size == 0:
         wal = wal_path(database)
         if wal.exists() and wal.stat().st_size > WAL_HEADER and database.exists():

@@ -35,7 +35,29 @@ class InUse(KomputerError):
 class Unusable(KomputerError):
     """The directory cannot hold a platform's data; the message says why and what to do."""
 
-    code = "data-dir"
+    code = "data_dir"
+
+
+class NoDataDirectory(KomputerError):
+    """No platform has kept its data at this path; the message says what to do."""
+
+    code = "data_dir"
+
+
+def existing(path: Path | None) -> Path:
+    """Return the absolute path of a data directory, or of the default one. Raises `NoDataDirectory`."""
+    found = (path or default_path()).absolute()
+    if not any((found / name).exists() for name in OURS):
+        raise NoDataDirectory(f"there is no data directory at {found}; say with --data-dir where it is")
+    return found
+
+
+def require_regular_files(*paths: Path) -> None:
+    """Raise `Unusable` where one of the paths exists and is a directory, a pipe or a device: to open it would fail, or
+    wait for ever."""
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise Unusable(f"{path} is not a regular file; move it away and try again")
 
 
 def default_path() -> Path:
@@ -85,6 +107,7 @@ class DataDir:
                 f"{self.path} holds other files ({foreign[0]!r}) and no data of Komputer; choose another directory "
                 "with --data-dir"
             )
+        require_regular_files(self.path / "komputer.json", self.path / "lock", self.objects, self.kubeconfig)
         self._directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchmod(self._directory, 0o700)
         self._take(self._directory, is_needed=False)

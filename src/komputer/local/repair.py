@@ -5,27 +5,17 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from komputer.domain.errors import KomputerError
 from komputer.local import aof, database, valkey
-from komputer.local.datadir import DataDir, Unusable, default_path, set_aside
+from komputer.local.datadir import DataDir, Unusable, existing, set_aside
 
 WORKSPACES = "Workspaces without an agent are moved to lost+found/ at the next start, never deleted."
 
 
-class NothingThere(KomputerError):
-    """There is no data directory at this path."""
-
-    code = "data-dir"
-
-
 def repair(path: Path | None, tell: Callable[[str], None]) -> None:
-    """Check the objects and the event log, and repair what is damaged; `tell` prints what was found and done. A copy of
-    each damaged file is kept beside it. Raises `InUse` while a platform runs on the directory, `Unusable` where it
-    cannot be written."""
-    path = path or default_path()
-    if not path.is_dir():
-        raise NothingThere(f"there is no data directory at {path}; say with --data-dir where it is")
-    data = DataDir(path, tell)
+    """Check the objects and the event log, and repair what is damaged. `tell` prints what was found and done. A copy of
+    each damaged file is kept beside it. Raises `NoDataDirectory`, `InUse` while a platform runs on the directory,
+    `Unusable` where it cannot be written."""
+    data = DataDir(existing(path), tell)
     try:
         _repair_objects(data.objects, tell)
         _repair_events(data.valkey, tell)

@@ -15,10 +15,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from komputer.bootstrap import heap
 from komputer.domain.errors import KomputerError
 from komputer.http import descriptors
 from komputer.local.kubelet.processes import end_with_parent
-from komputer.serve import heap
 
 RESTART_PAUSE_MAX_S = 30.0
 """Between two attempts to start a part that fails again and again."""

@@ -2,14 +2,13 @@
 
 import json
 import os
-import platform as machine
+import platform as system
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from komputer import __version__
 from komputer.api.middleware import is_loopback
@@ -17,8 +16,9 @@ from komputer.domain.errors import Invalid, KomputerError
 from komputer.local import credential, disk, parts
 from komputer.local.apiserver import write_kubeconfig
 from komputer.local.datadir import DataDir, Unusable, default_path, listen
-from komputer.local.kubelet.processes import end_last_without_memory
+from komputer.local.kubelet.processes import be_last_oom_victim
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
+from komputer.local.platform import Options, Platform, Sockets
 from komputer.local.supervisor import Part, Supervisor, tell
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -29,23 +29,6 @@ class NeedsDecision(KomputerError):
     """Only the person who starts the platform may decide this; the message says how."""
 
     code = "needs_decision"
-
-
-@dataclass(frozen=True)
-class Options:
-    """Of `komputer up`."""
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    """0 takes a free one."""
-    data_dir: Path | None = None
-    """Default: `$XDG_DATA_HOME/komputer` or `~/.local/share/komputer`."""
-    offline: bool = False
-    sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
-    log_level: str = "info"
-    log_format: Literal["text", "json"] = "text"
-    create_status: int | None = None
-    """Of every accepted `POST /agents`; see `api.Settings`."""
 
 
 def choose_sandbox(wanted: str, missing: str | None, has_credential: bool) -> Sandbox:
@@ -69,9 +52,9 @@ def up(options: Options) -> int:
     """Runs until Ctrl-C or SIGTERM; the exit code. Raises `KomputerError` with a sentence where it cannot start."""
     if not is_loopback(options.host):
         raise Invalid(
-            f"--host {options.host}: there is no authentication yet, so the API listens on loopback only (127.0.0.1)"
+            f"--host {options.host}: there is no authentication, so the API listens on loopback only (127.0.0.1)"
         )
-    end_last_without_memory()
+    be_last_oom_victim()
     problem, unused, address = (
         os.environ.pop(name, None) for name in (credential.PROBLEM, credential.UNUSED, credential.ADDRESS)
     )
@@ -83,14 +66,14 @@ def up(options: Options) -> int:
     data = DataDir(options.data_dir or default_path(), tell)
     full = disk.open_reserve(data.path)
     api = listen(options.host, options.port)
-    tell(f"komputer {__version__} on {machine.system()} {machine.machine()}, data in {data.path}")
+    tell(f"komputer {__version__} on {system.system()} {system.machine()}, data in {data.path}")
     if sandbox is Sandbox.NONE:
         why = f" ({sandbox_missing})" if sandbox_missing else ""
         tell(f"note: no sandbox{why}: agents can read and change what you can; use this for what you trust")
     if shutil.which("kubectl") is None:
         tell("note: kubectl is not installed: everything works, but you cannot look at the resources with it")
 
-    sockets = parts.Sockets(api, data.listen("kubernetes"), data.listen("gateway"), data.listen("model"))
+    sockets = Sockets(api, data.listen("kubernetes"), data.listen("gateway"), data.listen("model"))
     try:
         data.save()
         write_kubeconfig(data.kubeconfig, sockets.url(sockets.kubernetes), data.token)
@@ -101,31 +84,24 @@ def up(options: Options) -> int:
     if unused and not options.offline:
         tell(f"note: {unused} is ignored: there is neither ANTHROPIC_API_KEY nor ANTHROPIC_AUTH_TOKEN")
     supervisor: Supervisor
-    told = parts.Platform(
-        data,
-        sockets,
-        sandbox,
-        not has_credential,
-        options.log_level,
-        options.log_format,
-        lambda: supervisor.unready(),
-        options.create_status,
+    shared = Platform(
+        data, sockets, replace(options, offline=not has_credential), sandbox, lambda: supervisor.unready()
     )
     wanted = [
-        Part("valkey", partial(parts.run_valkey, told), stop_s=60),
-        Part("kubernetes", partial(parts.run_kubernetes, told)),
-        *([] if has_credential else [Part("model", partial(parts.run_model, told))]),
-        Part("gateway", partial(parts.run_gateway, told), after=("kubernetes",)),
-        Part("api", partial(parts.run_api, told)),
-        Part("operator", partial(parts.run_operator, told), after=("kubernetes", "valkey")),
-        Part("kubelet", partial(parts.run_kubelet, told), stop_s=60, after=("kubernetes",)),
+        Part("valkey", partial(parts.run_valkey, shared), stop_s=60),
+        Part("kubernetes", partial(parts.run_kubernetes, shared)),
+        *([] if has_credential else [Part("model", partial(parts.run_model, shared))]),
+        Part("gateway", partial(parts.run_gateway, shared), after=("kubernetes",)),
+        Part("api", partial(parts.run_api, shared)),
+        Part("operator", partial(parts.run_operator, shared), after=("kubernetes", "valkey")),
+        Part("kubelet", partial(parts.run_kubelet, shared), stop_s=60, after=("kubernetes",)),
     ]
     if full:
         tell(f"note: {full}")
     supervisor = Supervisor(
-        wanted, tell, watch=told.watch, problem=partial(disk.shortage, data.path), last_lines=told.last_lines
+        wanted, tell, watch=shared.watch, problem=partial(disk.shortage, data.path), last_lines=shared.last_lines
     )
-    code = supervisor.run(partial(_announce, told))
+    code = supervisor.run(partial(_announce, shared))
     tell("stopped; tasks that ran are resumed at the next start")
     return code
 
@@ -141,13 +117,13 @@ def _command() -> str:
     return shlex.quote(str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program))
 
 
-def _announce(told: parts.Platform) -> None:
-    url = told.sockets.url(told.sockets.api)
-    if told.is_offline:
+def _announce(platform: Platform) -> None:
+    url = platform.sockets.url(platform.sockets.api)
+    if platform.options.offline:
         tell("model: the built-in offline model answers (set ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN for Claude)")
     else:
         tell("model: Claude, with the credential from your environment; only the gateway has it")
-    tell(f"kubeconfig: {told.data.kubeconfig}")
+    tell(f"kubeconfig: {platform.data.kubeconfig}")
     tell(f"ready: {url}")
     body = json.dumps({"name": "ada", "instructions": "Say hello."})
     tell(f"try it: curl -s {url}/api/v1/agents -H 'Content-Type: application/json' -d '{body}'")

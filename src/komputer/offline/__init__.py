@@ -1,9 +1,9 @@
-"""A stand-in for Anthropic's Messages API that plays scripts: demos, tests and benchmarks without a key.
+"""A stand-in for Anthropic's Messages API that plays scripts: for demos, tests and benchmarks without an API key.
 
-Here belongs what decides and sends the stand-in's answers. It knows nothing of agents, the gateway or Kubernetes: it
-is an HTTP server that any Anthropic client can be pointed at. What a script may contain: docs/offline.md.
+The package decides and sends the stand-in's responses. It knows nothing of agents, the gateway or Kubernetes: any
+Anthropic client can use it. `docs/offline.md` describes the scripts.
 
-The imports stand inside the functions, so that naming this room costs nothing.
+The functions import what they need themselves, so that importing this package is cheap.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["app", "serve"]
 
 
 def app() -> Starlette:
-    """The stand-in as an ASGI application. Its only state is how often each `times` has been used up, in memory."""
+    """Return the stand-in as an ASGI application. Its only state, in memory, is how often each step with `times` was
+    played."""
     from komputer.offline.endpoint import application
 
     return application()
 
 
 def serve(port: int, ready: Callable[[int], None] | None = None) -> None:
-    """Serve on 127.0.0.1:`port` (0 picks a free one) until SIGINT or SIGTERM, then return. In the main thread only.
+    """Serve on 127.0.0.1:`port` (0 picks a free one) until SIGINT or SIGTERM, then return. Call it in the main thread.
 
-    `ready` is called once with the port when connections are accepted. OSError if the port is taken.
-    """
+    `ready` is called with the port once connections are accepted. Raises OSError if the port is in use."""
     from komputer.offline.server import run
 
     run(port, ready)

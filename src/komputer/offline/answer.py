@@ -1,7 +1,7 @@
-"""What to answer next: a pure function of the conversation.
+"""The next turn of the model: a pure function of the conversation.
 
-The position in a script is derived from what the conversation shows after the message with the script, so a client
-may be killed, restarted and resumed, and this process too. The rules, and why, stand in docs/offline.md.
+The position in a script is derived from the messages after the one that contains the script. So the client, and this
+process, may be killed and restarted at any time. `docs/offline.md` explains the rules.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from komputer.offline.conversation import BadRequest, HistoryEntry, Text, ToolUs
 from komputer.offline.script import Fail, Hang, Say, Step, Think, Tool, Usage, Use, Wait
 
 QUOTED_CHARACTERS = 300
-"""How much of the task the answer without a script quotes."""
+"""How many characters of the task the answer without a script quotes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """One step to play. `key` names the step for counting its `times`: the same as long as the conversation has not
-    come past it."""
+    """One step to play. `key` identifies the step when its `times` are counted; it stays the same until the
+    conversation has passed the step."""
 
     step: Say | Think | Tool | Wait | Hang | Fail
     key: str
@@ -30,8 +30,8 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReply:
-    """One turn of the model. `id` is a digest of the conversation, `origin` of its first prompt: equal conversations
-    have equal ones."""
+    """One turn of the model. `id` is a digest of the conversation, `origin` one of its first prompt: equal
+    conversations have equal ids."""
 
     id: str
     origin: str
@@ -43,19 +43,19 @@ class ModelReply:
 
 
 def answer(messages: object, tools: Sequence[object] = (), schema: object = None) -> ModelReply:
-    """The next turn. `messages` and `tools` are a request's; `schema` is the JSON schema of `output_config.format`.
+    """Return the next turn. `messages` and `tools` are those of a request, `schema` is the JSON schema in
+    `output_config.format`.
 
-    BadRequest where the messages have the wrong shape, or where the newest prompt's script is wrong.
-    """
+    Raises BadRequest for malformed messages, or if the newest prompt contains an invalid script."""
     entries = talk.read(messages)
-    asked = next((entry.texts[-1] for entry in reversed(entries) if entry.role == "user" and entry.texts), "")
+    prompt = next((entry.texts[-1] for entry in reversed(entries) if entry.role == "user" and entry.texts), "")
     if _wants_title(schema):
         return _turn(entries, [Say(say=json.dumps({"title": "Offline"}))])
-    script = _script(entries)
-    if _wants_summary(asked):
+    script = _current_script(entries)
+    if _wants_summary(prompt):
         return _turn(entries, [Say(say=_summary(script))])
     if script is None or not any(isinstance(step, Say | Tool) for step in script.steps[script.at :]):
-        return _turn(entries, [Say(say=plain(asked))])
+        return _turn(entries, [Say(say=plain(prompt))])
     begin, end = _segment(script.steps, script.at)
     steps = script.steps[script.at : end]
     if isinstance(steps[-1], Tool) and not tools:
@@ -64,19 +64,18 @@ def answer(messages: object, tools: Sequence[object] = (), schema: object = None
     return _turn(entries, steps, script=script, usage=_usage(script.steps[begin:end]))
 
 
-def plain(asked: str) -> str:
-    """The answer where no script says anything."""
-    quoted = asked if len(asked) <= QUOTED_CHARACTERS else asked[:QUOTED_CHARACTERS] + "…"
+def plain(prompt: str) -> str:
+    """Return the answer of a turn without a script."""
+    quoted = prompt if len(prompt) <= QUOTED_CHARACTERS else prompt[:QUOTED_CHARACTERS] + "…"
     return f"This is Komputer's offline model: no Claude was asked. The task was: {quoted}"
 
 
 def position(steps: Sequence[Step], visible: Iterable[Text | ToolUse], start: int = 0) -> int:
-    """The index of the first step that is still to be played, given what the model is seen to have said since.
+    """Return the index of the next step to play, given what the model has said since the script.
 
-    A tool call, whatever became of it, puts the position behind the next `tool` step. A text that is exactly the next
-    `say`, or several up to the next `tool`, puts it behind them; a text that breaks off in one does not count that one.
-    Other texts are not the script's and change nothing.
-    """
+    A tool call, whatever its result, moves the position behind the next `tool` step. A text equal to the next `say`, or
+    to several in a row before the next `tool`, moves it behind them; a text that is cut off within a `say` does not
+    count that one. Any other text does not come from the script and is ignored."""
     at = start
     for block in visible:
         if isinstance(block, ToolUse):
@@ -92,17 +91,17 @@ def _behind(text: str, steps: Sequence[Step], at: int) -> int:
         step = steps[i]
         if not isinstance(step, Say):
             continue
-        said = step.say.strip()
-        if not rest.startswith(said):
-            return behind if said.startswith(rest) else at
-        rest, behind = rest[len(said) :].lstrip(), i + 1
+        expected = step.say.strip()
+        if not rest.startswith(expected):
+            return behind if expected.startswith(rest) else at
+        rest, behind = rest[len(expected) :].lstrip(), i + 1
         if not rest:
             return behind
     return at
 
 
 def _segment(steps: Sequence[Step], at: int) -> tuple[int, int]:
-    """The turn that step `at` belongs to: from behind the end of the turn before it up to and including its own."""
+    """Return the turn that contains step `at`, as a half-open range of steps."""
     begin = next((i + 1 for i in range(at - 1, -1, -1) if _ends_turn(steps[i])), 0)
     end = next((i + 1 for i in range(at, len(steps)) if _ends_turn(steps[i])), len(steps))
     return begin, end
@@ -114,16 +113,18 @@ def _ends_turn(step: Step) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Script:
-    """A script and the position in it. `ordinal`: the how-manyth of the conversation it is, from 1."""
+    """A script and the position in it. `ordinal` counts the scripts of the conversation, from 1."""
 
     steps: tuple[Step, ...]
     at: int
     ordinal: int
 
 
-def _script(entries: Sequence[HistoryEntry]) -> _Script | None:
-    """The script of the newest user text that has one. A wrong one is refused while it is the newest of all user
-    texts; later it is a script without steps, so that the next task is not refused for the sake of the last."""
+def _current_script(entries: Sequence[HistoryEntry]) -> _Script | None:
+    """Return the script of the newest user text that has one.
+
+    An invalid script is refused if it is in the newest user text. In an older text it counts as a script without steps,
+    so that one mistake does not block all later tasks."""
     texts = [(at, text) for at, entry in enumerate(entries) if entry.role == "user" for text in entry.texts]
     newest, ordinal = None, 0
     for index, (at, text) in enumerate(texts):
@@ -192,17 +193,18 @@ def _output_tokens(moves: Iterable[Move]) -> int:
 
 
 def _wants_title(schema: object) -> bool:
-    """The Claude CLI names a session by a call of its own."""
+    """Return whether the Claude CLI asks for the title of a session; it does so in a separate request."""
     return isinstance(schema, dict) and list(schema.get("properties") or ()) == ["title"]
 
 
-def _wants_summary(asked: str) -> bool:
-    """The Claude CLI compacts a conversation by asking for a summary of it."""
-    return "TEXT ONLY" in asked and "<summary>" in asked
+def _wants_summary(prompt: str) -> bool:
+    """Return whether the Claude CLI asks for a summary in order to compact the conversation."""
+    return "TEXT ONLY" in prompt and "<summary>" in prompt
 
 
 def _summary(script: _Script | None) -> str:
-    """What is left of the conversation is this text, so it carries the script and the position in it."""
+    """Return the summary that replaces the conversation. It contains the script and the position in it, because nothing
+    else is left of them."""
     rest = ""
     if script:
         rest = "\n" + play.write(script.steps, play.Bookmark(step=script.at, ordinal=script.ordinal))

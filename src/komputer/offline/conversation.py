@@ -1,6 +1,7 @@
-"""What of a request's `messages` counts: who said what, without what the Claude CLI adds around it.
+"""The parts of a request's `messages` that matter: what the user and the model said, without the Claude CLI's
+additions.
 
-Pure. A request body is anybody's JSON, so everything here refuses wrong shapes with `BadRequest`.
+Pure. Request bodies are arbitrary JSON, so malformed ones raise `BadRequest`.
 """
 
 from __future__ import annotations
@@ -14,26 +15,30 @@ _STEERED = re.compile(
     r"<system-reminder>\s*The user sent a new message while you were working:\n(.*?)\n\nThis is how Claude Code",
     re.DOTALL,
 )
-"""How the CLI hands over what the user says while a tool runs: at the end of the tool's result."""
+"""A user message that the CLI delivers while a tool runs: it is appended to the tool's result."""
 
 _REMINDER = re.compile(r"<system-reminder>.*?(?:</system-reminder>|\Z)", re.DOTALL)
 
 
 MAX_DEPTH = 100
-"""How deeply a tool's input may nest objects and arrays: far below what breaks Python's JSON encoder."""
+"""How deeply a tool's input may nest objects and arrays; far below the limit of Python's JSON encoder."""
 
 
 class BadRequest(ValueError):
-    """The request cannot be answered; the text tells its sender why. Becomes a 400 `invalid_request_error`."""
+    """The request cannot be answered; the text explains why. Sent as a 400 `invalid_request_error`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
+    """A text block."""
+
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolUse:
+    """A tool call."""
+
     id: str
     name: str
     input: Any
@@ -42,7 +47,8 @@ class ToolUse:
 @dataclass(frozen=True, kw_only=True)
 class HistoryEntry:
     """One user or assistant message: its texts without `<system-reminder>` passages, and its tool calls, in order.
-    Thinking, images and tool results are left out: clients drop or change them, so nothing may depend on them."""
+    Thinking, images and tool results are omitted: clients drop or change them, so the position in a script must not
+    depend on them."""
 
     role: Literal["user", "assistant"]
     blocks: tuple[Text | ToolUse, ...]
@@ -53,8 +59,8 @@ class HistoryEntry:
 
 
 def read(messages: object) -> tuple[HistoryEntry, ...]:
-    """The user and assistant messages of a request; `system` messages, which newer models get among them, are
-    skipped."""
+    """Return the user and assistant messages of a request. `system` messages, which newer models accept in the list,
+    are skipped."""
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages: a list with at least one message is required")
     return tuple(
@@ -91,12 +97,12 @@ def _block(block: dict[str, Any], role: str) -> list[Text | ToolUse]:
 
 
 def _readable(text: str) -> str:
-    """JSON can hold half a surrogate pair, which is no text."""
+    """Replace lone surrogates, which JSON can encode but which are not text."""
     return text.encode(errors="replace").decode()
 
 
 def is_deeper(value: object, levels: int) -> bool:
-    """Whether `value` nests more than so many objects and arrays."""
+    """Return whether `value` nests more than `levels` objects and arrays."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return inner is not None and (levels == 0 or any(is_deeper(each, levels - 1) for each in inner))
 
@@ -112,12 +118,13 @@ def _contents(content: object, where: str) -> list[dict[str, Any]]:
 
 
 def size_tokens(conversation: tuple[HistoryEntry, ...]) -> int:
-    """A made-up, repeatable number of input tokens: a quarter of the characters people and model have said. What
-    tools answered is not counted, nor what the client adds, so that paths and dates do not change a task's cost."""
+    """Return an invented but repeatable number of input tokens: a quarter of the characters of what the user and the
+    model said. Tool results and the client's additions are not counted, so that paths and dates do not change the cost
+    of a task."""
     blocks = [block for entry in conversation for block in entry.blocks]
     return tokens(*(block.text if isinstance(block, Text) else json.dumps(block.input) for block in blocks))
 
 
 def tokens(*texts: str) -> int:
-    """A made-up, repeatable number of tokens, at least 1: a quarter of the characters, rounded up."""
+    """Return an invented but repeatable number of tokens: a quarter of the characters, rounded up, at least 1."""
     return max(1, -(-sum(map(len, texts)) // 4))

@@ -1,4 +1,4 @@
-"""The Messages API over HTTP: read the request, let `answer` decide, play what it says."""
+"""The Messages API over HTTP: parse the request, let `answer` decide, play the reply."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from komputer.offline.conversation import BadRequest, tokens
 from komputer.offline.playing import Counters, Playing
 
 KNOWN_MODEL = re.compile(r"claude-.*[0-9]")
-"""Ids that are served: of the form of Anthropic's, also on Vertex AI and Bedrock. All others are 404, as there."""
+"""The model ids that are served: those of Anthropic's form, also on Vertex AI and Bedrock. Any other is answered
+404."""
 MAX_BODY_BYTES = 32 * 2**20
-"""What Anthropic accepts."""
+"""Anthropic's limit."""
 
 
 def application() -> Starlette:
-    """See `komputer.offline.app`."""
+    """Return the ASGI application; see `komputer.offline.app`."""
     counters = Counters()
 
     async def messages(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""An answer sent: its moves played, one after the other, to a client that may leave at any moment."""
+"""Sending a reply: play its moves one after the other, to a client that may disconnect at any time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from komputer.offline.answer import ModelReply
 from komputer.offline.script import Fail, Hang, Wait
 
 PING_SECONDS = 5.0
-"""How often a `wait` shows that the connection is alive; a guess, unmeasured."""
+"""How often a `wait` sends a ping to show that the connection is alive; a guess, unmeasured."""
 
 
 class Counters:
-    """How often each step with `times` has been played. In memory; beyond `limit` the oldest are forgotten."""
+    """How often each step with `times` was played. In memory; beyond `limit` steps the oldest counts are dropped."""
 
     def __init__(self, limit: int = 10_000) -> None:
         self._played: OrderedDict[str, int] = OrderedDict()
         self._limit = limit
 
     def take(self, step: str, times: int | None) -> bool:
-        """Whether `step` is to be played once more, which is then counted. None: always, uncounted."""
+        """Return whether `step` is to be played, and count it. `times` None means always, without counting."""
         if times is None:
             return True
         played = self._played.pop(step, 0)
@@ -35,7 +35,7 @@ class Counters:
 
 
 class Playing(Response):
-    """The response that plays `answer`. `session` keeps the counters of two clients with equal conversations apart."""
+    """A response that plays `answer`. `session` separates the counters of two clients with equal conversations."""
 
     def __init__(self, answer: ModelReply, model: str, counters: Counters, *, stream: bool, session: str) -> None:
         self.answer = answer
@@ -72,7 +72,8 @@ class Playing(Response):
         await _send_json(send, wire.message(self.answer, self.model), self._request_id)
 
     async def _play_events(self, out: _Outlet) -> None:
-        """A `fail` or `hang` before anything else takes the place of the headers; later it comes in the stream."""
+        """Play the moves as events. A `fail` or `hang` that comes first replaces or delays the headers; a later one
+        happens within the stream."""
         index = 0
         for move in self.answer.moves:
             match move.step:
@@ -115,7 +116,8 @@ class Playing(Response):
 
 
 class _Outlet:
-    """The event stream's way out. Events are sent together up to the next pause: one write per turn, not per word."""
+    """The event stream. Events are sent together up to the next pause, in one write per turn instead of one per
+    word."""
 
     def __init__(self, send: Send, opening: bytes, request_id: bytes) -> None:
         self.send = send

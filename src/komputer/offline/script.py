@@ -1,6 +1,6 @@
-"""What a script may contain, and how one is found in a text and read.
+"""The steps of a script, and how a script is found in a text and parsed.
 
-Pure. A script is a fenced block that opens with ```offline and holds a JSON array of steps.
+Pure. A script is a fenced block that opens with ```offline and contains a JSON array of steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Say(_Model):
 
     say: Words
     stop: Literal["max_tokens", "model_context_window_exceeded", "refusal"] | None = None
-    """Why the turn stops here; None: it goes on with the next step."""
+    """The stop reason, if the turn ends here; None: the turn continues with the next step."""
 
 
 class Think(_Model):
@@ -41,40 +41,40 @@ class Think(_Model):
 
 
 class Tool(_Model):
-    """A tool call; the client runs the tool. Ends the turn."""
+    """A tool call, which the client runs. Ends the turn."""
 
     tool: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
     input: Any = Field(default_factory=dict)
-    """An object, but for a script that plays a faulty model."""
+    """Usually an object; a script may play a faulty model."""
 
 
 class Wait(_Model):
-    """A model that thinks: nothing new comes for so many seconds, only pings."""
+    """A pause of this many seconds, in which only pings are sent: the model thinks."""
 
     wait: Seconds
     times: Times | None = None
-    """How many requests wait here; None: every one."""
+    """How many requests wait here; None means every one."""
 
 
 class Hang(_Model):
-    """A model that is stuck: not a byte comes for so many seconds."""
+    """A pause of this many seconds in which nothing is sent: the model is stuck."""
 
     hang: Seconds
     times: Times | None = None
-    """How many requests hang here; None: every one."""
+    """How many requests hang here; None means every one."""
 
 
 class Fail(_Model):
-    """An error of the API instead of what follows."""
+    """An API error instead of the following steps."""
 
     fail: Annotated[int, Field(ge=400, le=599)]
     times: Times = 1
-    """How many requests fail here before one goes on."""
+    """How many requests fail here before one continues."""
     message: str = "The script asked for this error."
 
 
 class Usage(_Model):
-    """Token counts; what is None is derived from the texts."""
+    """Token counts; those that are None are derived from the texts."""
 
     input_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
@@ -83,7 +83,7 @@ class Usage(_Model):
 
 
 class Use(_Model):
-    """The token usage of the turn that it stands in."""
+    """The token usage of the turn that contains this step."""
 
     usage: Usage
 
@@ -101,7 +101,7 @@ KINDS: dict[str, type[Step]] = {
 }
 
 CLOSING = Say(say="The offline model's script ends here.")
-"""Said after a script whose last words are not a `say`: every turn of a model ends with something said."""
+"""Appended to a script that does not end with a `say`: a model's last turn always ends with a text."""
 
 MAX_STEPS = 10_000
 
@@ -111,7 +111,7 @@ _OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})offline(?:[ \t]+bookmark=(\d{1,5}):(
 
 @dataclass(frozen=True, kw_only=True)
 class Bookmark:
-    """Where a script goes on after a compaction: at which step, and how many scripts the conversation has had."""
+    """Where a script continues after a compaction: the step, and the number of scripts in the conversation so far."""
 
     step: int
     ordinal: int
@@ -119,7 +119,7 @@ class Bookmark:
 
 @dataclass(frozen=True, kw_only=True)
 class ContentBlock:
-    """A fenced block that opens with ```offline, not yet read. `end` is where what follows the opening begins."""
+    """A fenced block that opens with ```offline, not yet parsed. `end` is the index behind the opening line."""
 
     text: str
     fence: str
@@ -128,7 +128,7 @@ class ContentBlock:
 
 
 def find(text: str) -> ContentBlock | None:
-    """The last such block in `text`."""
+    """Return the last such block in `text`, or None."""
     *_, opening = [None, *_OPENING.finditer(text)]
     if opening is None:
         return None
@@ -137,7 +137,7 @@ def find(text: str) -> ContentBlock | None:
 
 
 def parse(block: ContentBlock) -> tuple[Step, ...]:
-    """The block's steps. BadRequest says what is wrong with it."""
+    """Return the steps of a block. Raises BadRequest with what is wrong."""
     array = block.text[block.end :].lstrip()
     try:
         value, end = _JSON.raw_decode(array)
@@ -150,14 +150,14 @@ def parse(block: ContentBlock) -> tuple[Step, ...]:
 
 
 def write(steps: Sequence[Step], bookmark: Bookmark) -> str:
-    """The steps as a block, to be gone on with at the bookmark."""
+    """Return the steps as a block that continues at the bookmark."""
     array = json.dumps([step.model_dump(exclude_none=True) for step in steps])
     return f"```offline bookmark={bookmark.step}:{bookmark.ordinal}\n{array}\n```"
 
 
 def read(array: object) -> tuple[Step, ...]:
-    """The steps of a script, given as parsed JSON, closed by a `say` if it does not end with one. An empty array is a
-    script without steps. BadRequest names the step, counted from 1, and what is wrong with it."""
+    """Return the steps of a script given as parsed JSON, with a closing `say` if it has none at the end. An empty array
+    is a script without steps. Raises BadRequest with the number of the step, from 1, and what is wrong with it."""
     if not isinstance(array, list):
         raise BadRequest(f"The ```offline block must hold a JSON array of steps, not {_shown(array)}")
     if len(array) > MAX_STEPS:
@@ -170,7 +170,7 @@ def read(array: object) -> tuple[Step, ...]:
 
 
 def digest(value: object) -> str:
-    """Sixteen hex digits that are the same for the same JSON value, on every machine."""
+    """Return sixteen hex digits that are equal for equal JSON values on every machine."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -25,7 +25,8 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """uvicorn raises the signal again at the end; here `run` returns, and its caller decides."""
+        """Handle signals like uvicorn, but do not raise them again at the end: `run` returns, and its caller
+        decides."""
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

@@ -1,4 +1,4 @@
-"""The stand-in's answers in the wire form of the Messages API. Pure."""
+"""Replies in the wire format of the Messages API. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERROR_TYPES = {
 }
 
 DELTAS = 8
-"""Into how many pieces a block is cut, unless they would be shorter than `SHORTEST_DELTA` characters."""
+"""Number of deltas per block, unless they would be shorter than `SHORTEST_DELTA` characters."""
 
 SHORTEST_DELTA = 12
 
@@ -31,30 +31,30 @@ PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
 def error(status: int, message: str) -> dict[str, Any]:
-    """The body of an error answer, and of an `error` event."""
+    """Return the body of an error response, also used in an `error` event."""
     fallback = "invalid_request_error" if status < 500 else "api_error"
     return {"type": "error", "error": {"type": _ERROR_TYPES.get(status, fallback), "message": message}}
 
 
 def encode(value: object) -> bytes:
-    """JSON in ASCII, so that a lone surrogate, which JSON may name, cannot break it."""
+    """Return `value` as ASCII JSON, which can also encode a lone surrogate."""
     return json.dumps(value).encode()
 
 
 def message(answer: ModelReply, model: str) -> dict[str, Any]:
-    """The whole answer, as to a request without `stream`."""
+    """Return the whole reply, for a request without `stream`."""
     content = [_block(move.step, answer) for move in answer.moves if isinstance(move.step, Say | Think | Tool)]
     return {**_head(answer, model), "content": content, "stop_reason": _stop_reason(answer), "usage": _usage(answer)}
 
 
 def opening(answer: ModelReply, model: str) -> bytes:
-    """The events before the first block."""
+    """Return the events before the first block."""
     head = {**_head(answer, model), "content": [], "stop_reason": None, "usage": {**_usage(answer), "output_tokens": 1}}
     return event("message_start", message=head) + PING
 
 
 def block(answer: ModelReply, step: Say | Think | Tool, index: int) -> bytes:
-    """The events of one content block."""
+    """Return the events of one content block."""
     whole = _block(step, answer)
     empty: dict[str, Any]
     match step:
@@ -79,17 +79,18 @@ def block(answer: ModelReply, step: Say | Think | Tool, index: int) -> bytes:
 
 
 def closing(answer: ModelReply) -> bytes:
-    """The events behind the last block."""
+    """Return the events after the last block."""
     stop = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
     return event("message_delta", delta=stop, usage=_usage(answer)) + event("message_stop")
 
 
 def event(kind: str, **data: Any) -> bytes:
-    """One Server-Sent Event."""
+    """Return one Server-Sent Event."""
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), encode({"type": kind, **data}))
 
 
 def pieces(text: str) -> Iterator[str]:
+    """Split `text` into the pieces of its deltas."""
     size = max(SHORTEST_DELTA, -(-len(text) // DELTAS))
     return (text[at : at + size] for at in range(0, len(text), size))
 
@@ -117,8 +118,8 @@ def _block(step: Say | Think | Tool, answer: ModelReply) -> dict[str, Any]:
 
 
 def _stop_reason(answer: ModelReply) -> str:
-    asked = [move.step.stop for move in answer.moves if isinstance(move.step, Say) and move.step.stop]
-    return asked[-1] if asked else "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
+    stop_reasons = [move.step.stop for move in answer.moves if isinstance(move.step, Say) and move.step.stop]
+    return stop_reasons[-1] if stop_reasons else "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
 
 
 def _usage(answer: ModelReply) -> dict[str, int]:

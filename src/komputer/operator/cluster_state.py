@@ -59,7 +59,7 @@ class ClusterState:
     def run(self, background: Background) -> None:
         """Follow the cluster, for as long as `background` runs."""
         for cache in self._caches.values():
-            background.keep(f"cache of {cache.kind.plural}", cache.run)
+            background.run_forever(f"cache of {cache.kind.plural}", cache.run)
 
     async def synced(self) -> None:
         """Waits until everything that exists was seen once."""

@@ -74,11 +74,11 @@ class _Operator:
 
     async def _operate(self, background: Background, ready: Callable[[], None]) -> None:
         await self._store.synced()  # nothing is decided before everything that exists was seen
-        background.keep("turns of agents", partial(self._queue.run, self._turn))
-        background.keep("turns of connectors", partial(self._connectors.run, self._connector))
-        background.keep("notifications of the event log", self._listen)
-        background.keep("sweep of event logs", self._sweep)
-        background.keep("search for silent runtimes", self._find_silent)
+        background.run_forever("turns of agents", partial(self._queue.run, self._turn))
+        background.run_forever("turns of connectors", partial(self._connectors.run, self._connector))
+        background.run_forever("notifications of the event log", self._listen)
+        background.run_forever("sweep of event logs", self._sweep)
+        background.run_forever("search for silent runtimes", self._find_silent)
         ready()
 
     async def _turn(self, key: ObjectRef) -> timedelta | None:

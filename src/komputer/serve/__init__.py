@@ -1,4 +1,4 @@
-"""One process each of api, gateway and operator, as a cluster runs them: what they are told, where they listen, how
-they log, and how they end. What they do is theirs; the laptop's `up` shares `http.py` and `logs.py`, and starts them
-its own way.
+"""The programs of a cluster, one per process: their flags and variables, credentials from mounted files, log output.
+
+Nothing is done here that a program does once it has its settings: see `komputer.bootstrap`.
 """

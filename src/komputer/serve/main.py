@@ -1,4 +1,4 @@
-"""`python -m komputer.serve api|gateway|operator|offline-model [FLAGS]`, and `komputer serve …`."""
+"""`python -m komputer.serve PROGRAM [FLAGS]`, which is also `komputer serve PROGRAM [FLAGS]`."""
 
 import sys
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from pydantic_settings import CliApp, SettingsError
 
 from komputer.domain.errors import KomputerError
 from komputer.http import descriptors
+from komputer.serve.flag_errors import explain
 from komputer.serve.processes import Api, GatewayCommand, OfflineModel, Operator, Probe
 
-PARTS: dict[str, Any] = {
+PROGRAMS: dict[str, Any] = {
     "api": Api,
     "gateway": GatewayCommand,
     "operator": Operator,
@@ -22,22 +23,17 @@ PARTS: dict[str, Any] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 after SIGTERM, 1 where it cannot run, 2 for wrong usage."""
-    part = PARTS.get(arguments[0]) if arguments else None
-    if part is None:
-        known = "|".join(PARTS)
+    """Run a program and return the exit code: 0 after SIGTERM or SIGINT, 1 where it cannot run, 2 for wrong usage."""
+    program = PROGRAMS.get(arguments[0]) if arguments else None
+    if program is None:
+        known = "|".join(PROGRAMS)
         print(f"usage: komputer serve {known} [--help] [FLAGS]", file=sys.stderr)
         return 2
     try:
-        settings = CliApp.run(part, cli_args=[*arguments[1:]], cli_exit_on_error=False)
+        settings = CliApp.run(program, cli_args=[*arguments[1:]], cli_exit_on_error=False)
     except ValidationError as wrong:
-        for each in wrong.errors(include_url=False, include_input=False):
-            flag = "".join(f"--{str(at).replace('_', '-')}" for at in each["loc"][:1])
-            if each["type"] == "missing":
-                print(f"komputer: {flag} is required, or KOMPUTER_{str(each['loc'][0]).upper()}", file=sys.stderr)
-                continue
-            said = each["msg"].removeprefix("Value error, ")
-            print(f"komputer: {flag}: {said}" if flag else f"komputer: {said}", file=sys.stderr)
+        for sentence in explain(wrong.errors(include_url=False)):
+            print(f"komputer: {sentence}", file=sys.stderr)
         return 2
     except SettingsError as wrong:
         print(f"komputer: {wrong}", file=sys.stderr)

@@ -1,27 +1,26 @@
-"""The three processes. Each runs until SIGTERM; what is half done then is finished by whoever comes next."""
+"""The processes of a cluster, each made from its flags. They run until SIGTERM or SIGINT."""
 
 import json
-import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
-from prometheus_client import Gauge, generate_latest
 from pydantic import Field, model_validator
 
-from komputer import api, gateway, offline, operator
+from komputer import api, gateway, operator
 from komputer.api.middleware import is_loopback
+from komputer.bootstrap.api import serve_api
+from komputer.bootstrap.gateway import serve_gateway
+from komputer.bootstrap.offline_model import serve_offline_model
+from komputer.bootstrap.operator import LeaseName, ProbePorts, operate
 from komputer.domain import names
 from komputer.domain.addresses import AddressRules
-from komputer.kube.lease import Lease
-from komputer.serve import heap, probe
+from komputer.serve import probe
 from komputer.serve.credential import CredentialFile
-from komputer.serve.health import HealthState
-from komputer.serve.http import announce, serve
-from komputer.serve.settings import Common, Listed, Network, Process, stop_signal
+from komputer.serve.flag_errors import LEASE, PROJECT, REGION
+from komputer.serve.settings import Common, Listed, Network, Process, announcement
 
 ANTHROPIC = "https://api.anthropic.com"
 MetricsPort = Annotated[int, Field(ge=0, le=65535, description="of /metrics; 0 takes a free one")]
-REGION = r"^[a-z][a-z0-9-]{1,30}$"
 
 
 class _WithConnectors(Common):
@@ -79,18 +78,8 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
             makes_namespaces=self.create_namespaces,
             loopback_only=self.auth == "none" and not self.allow_anonymous_remote,
         )
-        async with self.connected() as (cluster, log):
-            app = api.app(settings, cluster, log)
-            listening = self.listen()
-            async with self.scraped(app.state.metrics.text):
-                await serve(
-                    app,
-                    listening,
-                    announce(listening),
-                    app.state.streams.drain,
-                    grace_s=self.drain_seconds,
-                    websockets=api.WebSocketProtocol,
-                )
+        self.log_to_stderr()
+        await serve_api(settings, self.backends, self.endpoint())
 
 
 class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
@@ -104,7 +93,7 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
     bedrock_region: Annotated[str, Field(pattern=REGION)] | None = Field(
         None, description="Claude in Amazon Bedrock, with --api-key-file for a Bedrock API key"
     )
-    vertex_project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9:.-]{4,62}$")] | None = Field(
+    vertex_project: Annotated[str, Field(pattern=PROJECT)] | None = Field(
         None, description="Claude on Google Cloud's Vertex AI, with the pod's identity or --google-key-file"
     )
     vertex_region: Annotated[str, Field(pattern=REGION)] = Field("global", description="of --vertex-project")
@@ -138,7 +127,7 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
 
     @property
     def address(self) -> str:
-        """What `/v1/messages` is put behind."""
+        """The base URL of the model: `/v1/messages` is appended to it."""
         if self.model_base_url:
             return self.model_base_url
         if self.bedrock_region:
@@ -148,7 +137,7 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
     def credential(self) -> gateway.Credentials:
         """Raises `Invalid` (`model_credential`)."""
         if self.vertex:
-            from komputer.serve.google import GoogleToken  # only here: 0.13 s to import
+            from komputer.serve.google import GoogleToken  # takes 0.13 s to import
 
             return GoogleToken(self.google_key_file)
         if self.api_key_file:  # Bedrock's API keys are bearer tokens, as Anthropic's own client has it
@@ -164,21 +153,16 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
             addresses=self.addresses,
             namespaces=self.scope,
         )
-        async with self.connected() as (cluster, log):
-            app = gateway.app(settings, cluster, log)
-            listening = self.listen()
-            async with self.scraped(app.metrics.text):
-                await serve(app, listening, announce(listening), app.drain, grace_s=self.drain_seconds)
-
-
-LEADING = Gauge("komputer_operator_leading", "1 where this operator leads.")
+        self.log_to_stderr()
+        await serve_gateway(settings, self.backends, self.endpoint())
 
 
 class Probe(GatewayCommand, cli_prog_name="komputer serve probe"):
-    """Says as JSON what can be reached from here, and ends."""
+    """Print as JSON whether Redis and the model can be reached from here, and exit."""
 
     async def run(self) -> None:
-        async with self.connected() as (_, log):
+        self.log_to_stderr()
+        async with self.backends.connected() as (_, log):
             found = {
                 "redis": await probe.redis(log),
                 "model": await probe.model(self.address, self.vertex, self.credential()),
@@ -191,34 +175,21 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
 
     port: Annotated[int, Field(ge=0, le=65535, description="of /healthz and /readyz")] = 8082
     metrics_port: MetricsPort = 9092
-    lease: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9.-]+)?$")] = Field(
+    lease: Annotated[str, Field(pattern=LEASE)] = Field(
         "", description="namespace/name of the Lease that says which of several operators leads; none: this one does"
     )
 
     async def run(self) -> None:
         settings = operator.OperatorSettings(namespaces=self.scope)
-        stop = stop_signal()
-        async with self.connected() as (cluster, log), self.scraped(generate_latest), self._health() as health:
-            if not self.lease:
-                await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
-                return
-            namespace, _, name = self.lease.partition("/")
-            # A pod's name: its container that starts again leads on at once.
-            lease = Lease(cluster, namespace, name, socket.gethostname())
-            LEADING.set_function(lambda: lease.is_held)
-            if await lease.acquired(stop, standing_by=health.set_ready):
-                async with lease.kept():
-                    await operator.run(settings, cluster, log, ready=health.set_ready, stop=stop)
-
-    def _health(self) -> HealthState:
-        listening = self.listen()
-        announced = announce(listening)
-
-        def ready() -> None:
-            heap.freeze()
-            announced()
-
-        return HealthState(listening, ready)
+        self.log_to_stderr()
+        health = self.listen()
+        await operate(
+            settings,
+            self.backends,
+            announcement(health),
+            ports=ProbePorts(health, self.listen("metrics_port")),
+            lease=LeaseName(*self.lease.split("/")) if self.lease else None,
+        )
 
 
 class OfflineModel(Process, cli_prog_name="komputer serve offline-model"):
@@ -228,5 +199,4 @@ class OfflineModel(Process, cli_prog_name="komputer serve offline-model"):
 
     async def run(self) -> None:
         self.log_to_stderr()
-        listening = self.listen()
-        await serve(offline.app(), listening, announce(listening))
+        await serve_offline_model(self.endpoint())

@@ -1,5 +1,9 @@
-"""What each part asks of the Kubernetes API. The chart grants it (`tests/chart` holds the two together), `komputer
-doctor` asks whether it is granted, and `docs/security.md` has the reason for each verb."""
+"""The rights that each part always needs in the Kubernetes API.
+
+The chart grants them (`tests/chart` compares), `komputer doctor` asks whether they are granted, and `docs/security.md`
+has the reason for each verb. Two that depend on options are not here: creating namespaces (`--create-namespaces`), and
+the operator's Lease (`--lease`).
+"""
 
 from typing import Final, NamedTuple
 
@@ -7,7 +11,7 @@ GROUP: Final = "komputer.komputer.ai"
 
 
 class RbacRule(NamedTuple):
-    """`verbs` on `resources` (with their subresource) of API group `group`."""
+    """Verbs on resources of one API group. A resource may have a subresource: `komputeragents/status`."""
 
     group: str
     resources: tuple[str, ...]

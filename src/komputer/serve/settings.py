@@ -1,14 +1,11 @@
-"""What the processes of a cluster are told: as flags or as environment variables of the same name (`--redis-url`,
-`KOMPUTER_REDIS_URL`). No secret is among them: those are files."""
+"""Settings of the processes of a cluster: flags, or environment variables of the same names (`--redis-url`,
+`KOMPUTER_REDIS_URL`). Secrets are not among them: those are read from files."""
 
 import ipaddress
 import logging
-import signal
 import socket
 import sys
-from asyncio import Event, get_running_loop
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,19 +14,18 @@ import structlog
 from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from komputer.bootstrap import logs
+from komputer.bootstrap.backends import STREAM_PREFIX, Backends
+from komputer.bootstrap.server import Endpoint, Ready
 from komputer.domain import names
 from komputer.domain.errors import Invalid
-from komputer.events.log import Log
-from komputer.kube import Cluster
 from komputer.redis.address import Address
-from komputer.serve import logs
-from komputer.serve.metrics import scraped
 
 log = structlog.get_logger(__name__)
 
 
 def _separated(given: Any) -> Any:
-    """`a, b` as a list; empty text is an empty one."""
+    """Return `a, b` as a list of two texts; an empty text as an empty list."""
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 
@@ -38,7 +34,7 @@ Listed = (NoDecode, BeforeValidator(_separated))
 
 
 class Process(BaseSettings):
-    """Of each process."""
+    """Settings of every process."""
 
     model_config = SettingsConfigDict(
         env_prefix="KOMPUTER_",
@@ -61,8 +57,8 @@ class Process(BaseSettings):
     log_format: Literal["json", "text"] = "json"
 
     def listen(self, option: str = "port") -> socket.socket:
-        """A listening socket on the port of that option. Raises `Invalid` (`address_in_use`) where it is taken, or the
-        host is no address of ours."""
+        """Return a listening socket on the port that `option` names. Raises `Invalid` (`address_in_use`) where the port
+        is taken or the host is not an address of this machine."""
         family, port = socket.AF_INET6 if ":" in self.host else socket.AF_INET, getattr(self, option)
         try:
             return socket.create_server((self.host, port), family=family, backlog=1024)
@@ -73,12 +69,23 @@ class Process(BaseSettings):
                 code="address_in_use",
             ) from wrong
 
+    def endpoint(self) -> Endpoint:
+        """Open the sockets that the process serves. Raises `Invalid` (`address_in_use`)."""
+        listening = self.listen()
+        return Endpoint(listening, announcement(listening), grace_s=self.drain_seconds)
+
     def log_to_stderr(self) -> None:
-        logs.to(logging.StreamHandler(sys.stderr), self.log_level, self.log_format)
+        logs.configure(logging.StreamHandler(sys.stderr), self.log_level, self.log_format)
+
+
+def announcement(listening: socket.socket) -> Ready:
+    """Return a function that logs that the process is ready, and its address: port 0 stands for a free one."""
+    host, port = listening.getsockname()[:2]
+    return lambda: log.info("ready", host=host, port=port)
 
 
 class Common(Process):
-    """Of each process that knows the cluster and the event log."""
+    """Settings of every process that uses the Kubernetes API and the event log."""
 
     metrics_port: int
     redis_url: str = Field(
@@ -88,7 +95,7 @@ class Common(Process):
     redis_password_file: Path | None = Field(None, description="read at each new connection")
     sentinel_password_file: Path | None = Field(None, description="of the Sentinels themselves")
     redis_ca_file: Path | None = Field(None, description="PEM, in the place of the system's authorities")
-    stream_prefix: str = Field("komputer-events", description="of all keys in Redis")
+    stream_prefix: str = Field(STREAM_PREFIX, description="of all keys in Redis")
     kubeconfig: Path | None = Field(
         None,
         validation_alias=AliasChoices("kubeconfig", "KUBECONFIG"),
@@ -121,33 +128,12 @@ class Common(Process):
 
     @property
     def scope(self) -> tuple[str, ...] | None:
-        """The namespaces; None: all."""
+        """The namespaces to watch. None: all."""
         return self.namespaces or None
 
-    @asynccontextmanager
-    async def scraped(self, text: Callable[[], bytes]) -> AsyncIterator[None]:
-        """Serves `/metrics` meanwhile. Raises `Invalid` (`address_in_use`)."""
-        listening = self.listen("metrics_port")
-        async with scraped(listening, text):
-            log.info("metrics", port=listening.getsockname()[1])
-            yield
+    @property
+    def backends(self) -> Backends:
+        return Backends(self.kubeconfig, self.redis, self.stream_prefix)
 
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[tuple[Cluster, Log]]:
-        """The Kubernetes API and the event log, closed at the end. Raises `Invalid` (`kubeconfig`)."""
-        self.log_to_stderr()
-        cluster = Cluster.connect(self.kubeconfig)
-        log = Log.connect(self.redis, prefix=self.stream_prefix)
-        try:
-            yield cluster, log
-        finally:
-            await cluster.close()
-            await log.close()
-
-
-def stop_signal() -> Event:
-    """Set by SIGTERM and SIGINT."""
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+    def endpoint(self) -> Endpoint:
+        return replace(super().endpoint(), metrics=self.listen("metrics_port"))

@@ -37,7 +37,7 @@ async def world(cluster: Cluster, log: Log, operator: Operator, model: Model) ->
             model_base_url=model_url, model_credential=gateway.always(None), addresses=LOOPBACK
         )
         app = gateway.app(settings, cluster, log)
-        async with serving(app) as url, httpx.AsyncClient(timeout=30) as http:
+        async with serving(app) as url, httpx.AsyncClient(timeout=30, verify=False) as http:
             world = World(cluster, log, app, url, model, http)
             await cluster.create(NAMESPACES, {"metadata": {"name": world.namespace}})
             yield world
@@ -53,7 +53,7 @@ async def served(
     settings = api.ApiSettings(default_namespace=world.namespace, addresses=LOOPBACK, namespaces=namespaces)
     async with (
         serving(api.app(settings, cluster, log)) as url,
-        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30) as client,
+        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30, verify=False) as client,
     ):
 
         async def is_ready() -> bool:

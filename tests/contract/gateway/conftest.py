@@ -16,17 +16,19 @@ from komputer.events.log import Log
 from komputer.kube import Cluster
 from tests.contract.gateway.serving import Model, answers, serving
 from tests.contract.gateway.world import CREDENTIAL, OWN_PORT, World, installed
-from tests.contract.kubernetes.conftest import kubeconfig
 from tests.fixtures.valkey import LogServer
 
-__all__ = ["kubeconfig"]
+INSTALLED: set[Path] = set()
+"""API servers that have our definitions."""
 
 
 @pytest.fixture
 async def cluster(kubeconfig: Path) -> AsyncIterator[Cluster]:
     cluster = Cluster.connect(kubeconfig)
     try:
-        await installed(cluster, crds.manifests())
+        if kubeconfig not in INSTALLED:
+            await installed(cluster, crds.manifests())
+            INSTALLED.add(kubeconfig)
         yield cluster
     finally:
         await cluster.close()

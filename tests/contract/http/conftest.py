@@ -1,4 +1,4 @@
-"""Each server once for all tests of this folder."""
+"""One instance of each server, shared by all tests of this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.http.servers import NAMES, Server, served
-from tests.contract.kubernetes.conftest import kubeconfig
 from tests.fixtures.valkey import LogServer
-
-__all__ = ["kubeconfig"]
 
 
 @pytest.fixture(scope="session", params=NAMES)

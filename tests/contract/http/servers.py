@@ -1,4 +1,4 @@
-"""The four HTTP servers that callers and agents reach, each in a thread, with limits that a test waits for."""
+"""The HTTP servers that clients and agents reach, each in a thread, with limits short enough to wait for in a test."""
 
 import asyncio
 import json
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from komputer import api, gateway
+from komputer.bootstrap.server import UvicornServer
 from komputer.events.log import Log
 from komputer.http import server as http
 from komputer.http.limits import Limits
 from komputer.http.refusals import as_error
 from komputer.kube import Cluster
-from komputer.local.apiserver import ApiServer, as_status
+from komputer.local.apiserver import ApiServer, Credentials, as_status
 from komputer.runtime.gateway_client import GatewayClient
 from komputer.runtime.proxy import Forwarder
-from komputer.serve.http import Announcing
 
 LIMITS = Limits(
     head_s=1.0,
@@ -37,7 +37,7 @@ Served = AsyncIterator[int]
 
 @dataclass(frozen=True)
 class Server:
-    """`path` is answered with `status` to everybody."""
+    """A running server. `path` is answered with `status` without authentication."""
 
     name: str
     port: int
@@ -48,9 +48,9 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout=WITHIN_S)
 
     def ask(self, sent: bytes) -> bytes:
-        """All that is answered until the server closes the connection."""
+        """Send bytes and return everything that is received until the server closes the connection."""
         with self.connect() as connection:
-            # A refusal may come, and the connection end, before all is sent.
+            # The server may refuse and close the connection before everything is sent.
             sending = threading.Thread(target=_send, args=(connection, sent))
             sending.start()
             try:
@@ -67,7 +67,7 @@ class Server:
         return status == self.status
 
     def code(self, body: bytes) -> str:
-        """Of an error that was refused below the application."""
+        """Return the code of an error that was refused below the application."""
         error = json.loads(body)
         if self.name == "kubernetes":
             return str(error["details"]["causes"][0]["reason"])
@@ -92,7 +92,7 @@ def everything(connection: socket.socket) -> bytes:
 
 
 def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status, header fields and body of one answer."""
+    """Return status, header fields and body of one response."""
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -101,7 +101,7 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
 
 @contextmanager
 def served(name: str, kubeconfig: Path, redis: str, folder: Path) -> Iterator[Server]:
-    """The server of that name; it has one part of the platform beside it, or none where the test needs none."""
+    """Return the server of that name, with the other services that it needs for the test."""
     ready, stop = threading.Event(), threading.Event()
     found: list[int] = []
 
@@ -140,7 +140,7 @@ async def _gateway(kubeconfig: Path, redis: str, folder: Path) -> Served:
 
 @asynccontextmanager
 async def _kubernetes(kubeconfig: Path, redis: str, folder: Path) -> Served:
-    made = ApiServer(folder / "objects.db", admin_token="admin")
+    made = ApiServer(folder / "objects.db", Credentials("admin"))
     async with _running(made.app(), as_status, made.stop_watches) as port:
         yield port
 
@@ -175,10 +175,10 @@ async def _parts(kubeconfig: Path, redis: str) -> AsyncIterator[tuple[Cluster, L
         await log.close()
 
 
-class _InThread(Announcing):
+class _InThread(UvicornServer):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # signals reach the main thread only
+        yield  # signals are delivered to the main thread only
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Requests leave nothing to the garbage collector: what it would have to look for costs all callers a pause."""
+"""Requests create no reference cycles, because the garbage collector would pause all requests to find them."""
 
 import gc
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a stranger may send to any of our HTTP servers before anybody has asked who it is."""
+"""What an unauthenticated client can send to any of the HTTP servers."""
 
 import json
 import os
@@ -61,7 +61,7 @@ CHUNKED = "Transfer-Encoding: chunked"
         pytest.param(b"GET / HTT", 408, "request_timeout", id="unfinished"),
     ],
 )
-def test_a_head_that_is_wrong_is_refused_as_json(server: Server, sent: bytes, status: int, code: str) -> None:
+def test_an_invalid_head_is_refused_as_json(server: Server, sent: bytes, status: int, code: str) -> None:
     found, fields, body = parsed(server.ask(sent))
     assert (found, server.code(body)) == (status, code)
     assert fields["content-type"] == "application/json"
@@ -87,7 +87,7 @@ def test_an_idle_connection_is_closed_after_its_answer(server: Server) -> None:
         assert status == server.status
 
 
-def test_a_head_that_comes_byte_by_byte_has_no_more_time(server: Server) -> None:
+def test_a_head_sent_byte_by_byte_gets_no_extra_time(server: Server) -> None:
     began = time.monotonic()
     with server.connect() as connection:
         connection.settimeout(0.05)
@@ -105,8 +105,8 @@ def test_a_head_that_comes_byte_by_byte_has_no_more_time(server: Server) -> None
         assert parsed(got)[0] == 408
 
 
-def test_unfinished_heads_keep_nobody_waiting(server: Server) -> None:
-    """More of them than there is room for: the oldest idle ones make room."""
+def test_unfinished_heads_do_not_block_other_clients(server: Server) -> None:
+    """There are more of them than free connections: the oldest idle ones are closed."""
     waiting = [server.connect() for _ in range(40)]
     try:
         for connection in waiting:
@@ -120,17 +120,17 @@ def test_unfinished_heads_keep_nobody_waiting(server: Server) -> None:
             connection.close()
 
 
-def test_a_trailer_is_no_header_and_no_unbounded_one(server: Server) -> None:
+def test_a_trailer_is_not_a_header_and_its_size_is_limited(server: Server) -> None:
     head = server.head("POST", "/v1/messages", CHUNKED)
     endless = server.ask(head + b"1\r\na\r\n0\r\nX: " + b"a" * 2**22)
     assert parsed(endless)[0] in (400, 401, 403, 404, 405)
-    # The trailer is complete here, and so a second request is read on the same connection.
+    # The trailer is complete here, so a second request is read on the same connection.
     second = server.head("GET", None, "Connection: close")
     both = server.ask(head + b"1\r\na\r\n0\r\nHost: evil\r\n\r\n" + second)
     assert both.count(b"HTTP/1.1 ") == 2
 
 
-def test_pipelined_requests_are_answered_in_order_up_to_a_bound(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order_up_to_a_limit(server: Server) -> None:
     answers = server.ask(server.head() * 200)
     first, last = answers.index(b"HTTP/1.1 "), answers.rindex(b"HTTP/1.1 ")
     assert parsed(answers[first:])[0] == server.status
@@ -138,19 +138,19 @@ def test_pipelined_requests_are_answered_in_order_up_to_a_bound(server: Server) 
     assert 2 < answers.count(b"HTTP/1.1 ") <= LIMITS.pipelined + 2
 
 
-def test_what_is_wrong_behind_a_request_comes_behind_its_answer(server: Server) -> None:
+def test_an_error_after_a_request_is_sent_after_its_response(server: Server) -> None:
     answers = server.ask(server.head() + b"nonsense\r\n\r\n")
     assert parsed(answers)[0] == server.status
     assert parsed(answers[answers.rindex(b"HTTP/1.1 ") :])[0] == 400
 
 
-def test_a_body_that_nobody_wants_does_not_hold_its_connection(server: Server) -> None:
-    """It was answered at once, and the rest of the body never comes."""
+def test_an_unread_body_does_not_keep_the_connection_open(server: Server) -> None:
+    """The response was sent at once, and the rest of the body never arrives."""
     answer = server.ask(server.head("POST", "/nowhere", "Content-Length: 10"))
     assert parsed(answer)[0] in (401, 403, 404, 405, 408)
 
 
-def test_head_is_answered_as_get_without_a_body(server: Server) -> None:
+def test_head_is_answered_like_get_without_a_body(server: Server) -> None:
     got = parsed(server.ask(server.head("GET", None, "Connection: close")))
     status, fields, body = parsed(server.ask(server.head("HEAD", None, "Connection: close")))
     assert (status, body) == (server.status, b"")
@@ -158,7 +158,7 @@ def test_head_is_answered_as_get_without_a_body(server: Server) -> None:
     assert fields.get("content-type") == got[1].get("content-type")
 
 
-def test_an_upgrade_that_is_not_offered_is_answered_as_http(server: Server) -> None:
+def test_an_unsupported_upgrade_is_answered_as_http(server: Server) -> None:
     status, fields, _ = parsed(server.ask(server.head("GET", None, "Upgrade: h2c", "Connection: Upgrade")))
     assert (status, fields["connection"]) == (server.status, "close")
 
@@ -210,7 +210,7 @@ WORDS = st.sampled_from(
 
 @settings(max_examples=60, deadline=None)
 @given(sent=st.lists(st.one_of(WORDS, st.binary(max_size=20)), max_size=12).map(b"".join))
-def test_whatever_is_sent_each_error_is_json_and_the_server_answers_on(server: Server, sent: bytes) -> None:
+def test_for_any_input_errors_are_json_and_the_server_keeps_answering(server: Server, sent: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -225,5 +225,5 @@ def test_whatever_is_sent_each_error_is_json_and_the_server_answers_on(server: S
 
 
 def status_of_process() -> bool:
-    """Nothing is left open by that: of the descriptors of this process most are free."""
+    """The connections are closed afterwards: most descriptors of this process are free."""
     return len(os.listdir("/proc/self/fd")) < 400

@@ -1,4 +1,4 @@
-"""Methods, browsers, WebSocket handshakes and bodies: what differs between the servers."""
+"""Methods, browser requests, WebSocket handshakes and bodies, which the servers handle differently."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def test_405_names_every_method_of_the_path(server: Server, method: str, path: s
 
 
 @API
-def test_a_browser_finds_a_page_and_an_icon(server: Server) -> None:
+def test_a_browser_gets_a_page_and_an_icon(server: Server) -> None:
     status, fields, body = parsed(server.ask(server.head("GET", "/", CLOSE, "Accept: text/html")))
     assert (status, fields["content-type"]) == (200, "text/html; charset=utf-8")
     assert b'href="/docs"' in body
@@ -73,7 +73,7 @@ def test_a_stream_is_not_chunked_for_http_1_0_and_ends_at_once_for_head(server: 
         ("base64url.bearer.authorization.k8s.io.dG9rZW4", None),
     ],
 )
-def test_an_offered_subprotocol_gets_an_answer(server: Server, offered: str, answered: str | None) -> None:
+def test_one_of_the_offered_subprotocols_is_selected(server: Server, offered: str, answered: str | None) -> None:
     key = base64.b64encode(os.urandom(16)).decode()
     fields = ["Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13"]
     with server.connect() as connection:
@@ -93,7 +93,7 @@ def test_an_offered_subprotocol_gets_an_answer(server: Server, offered: str, ans
         (["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 8"], 426),
     ],
 )
-def test_a_handshake_that_is_none_is_refused_as_json(server: Server, fields: list[str], status: int) -> None:
+def test_an_invalid_handshake_is_refused_as_json(server: Server, fields: list[str], status: int) -> None:
     sent = server.head("GET", "/api/v1/agents/nobody/ws", "Upgrade: websocket", "Connection: Upgrade", *fields)
     found, _, body = parsed(server.ask(sent))
     assert (found, server.code(body)) == (status, "malformed_request")
@@ -122,7 +122,7 @@ def post(server: Server, path: str, body: bytes) -> tuple[int, bytes]:
     [("api", "/api/v1/agents"), ("kubernetes", "/api/v1/namespaces/default/configmaps")],
     indirect=["server"],
 )
-def test_a_body_that_cannot_be_read_is_refused_as_json(server: Server, path: str, body: bytes) -> None:
+def test_an_unreadable_body_is_refused_as_json(server: Server, path: str, body: bytes) -> None:
     status, answer = post(server, path, body)
     assert status in (400, 413, 422), answer
     assert json.loads(answer)
@@ -133,13 +133,13 @@ def test_a_body_that_cannot_be_read_is_refused_as_json(server: Server, path: str
     [("api", "/api/v1/agents"), ("kubernetes", "/api/v1/namespaces/default/configmaps")],
     indirect=["server"],
 )
-def test_more_values_than_a_body_may_have_are_refused(server: Server, path: str) -> None:
+def test_a_body_with_too_many_values_is_refused(server: Server, path: str) -> None:
     status, _ = post(server, path, b'{"name": [' + b"{}," * 300_000 + b"{}]}")
     assert status == 413
 
 
 @API
-def test_an_address_or_a_query_that_is_no_text_is_answered_as_json(server: Server) -> None:
+def test_an_undecodable_path_or_query_is_answered_with_json(server: Server) -> None:
     for path in ("/api/v1/agents/%ff%fe", "/api/v1/agents?namespace=%ff", "/api/v1/agents/%00", "/%2e%2e/%2e%2e/etc"):
         status, fields, body = parsed(server.ask(server.head("GET", path, CLOSE)))
         assert 400 <= status < 500 or status == 503, (path, body)

@@ -10,10 +10,7 @@ import pytest
 from komputer.domain import crds
 from komputer.domain.errors import Unavailable
 from komputer.kube import AGENTS, CRDS, NAMESPACES, SERVICE_ACCOUNTS, Cluster, Kind
-from tests.contract.kubernetes.conftest import kubeconfig
 from tests.waiting import eventually
-
-__all__ = ["kubeconfig"]
 
 DEADLINE_S = 30
 

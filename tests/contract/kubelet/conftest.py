@@ -1,4 +1,4 @@
-"""A kubelet in this process, on an API server in another: pods are shell scripts."""
+"""A kubelet in this process with an API server in another. Pods are shell scripts."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 
 class Machine:
-    """The API server and the kubelet of one machine, each of which may be away."""
+    """The API server and the kubelet of one machine; either can be stopped and started."""
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.data = data
@@ -43,7 +43,7 @@ class Machine:
         assert self._server.stdout.readline(), self._log.read_text()
 
     def lose_objects(self) -> None:
-        """The server comes back with an empty database."""
+        """Restart the server with an empty database."""
         self.stop_server(signal.SIGKILL)
         for file in self.database.parent.glob("objects.db*"):
             file.unlink()
@@ -77,7 +77,7 @@ class Machine:
         return await self.cluster.create(PVCS, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
 
     async def make_pod(self, script: str, name: str = "pod") -> Manifest:
-        """One whose claim `disk`, if it is there, lies at $DISK."""
+        """Create a pod. If the claim `disk` exists, its volume is at $DISK."""
         spec: dict[str, Any] = {"containers": [{"name": "main", "image": "shell", "args": [script]}]}
         with contextlib.suppress(NotFound):
             await self.cluster.get(PVCS, "disk", "default")
@@ -91,7 +91,7 @@ class Machine:
         return next(iter((pod.get("status") or {}).get("containerStatuses", ())), {})
 
     async def until(self, holds: Callable[[Manifest], object], name: str = "pod") -> Manifest:
-        """Waits until the pod's container is so."""
+        """Wait until `holds` is true of the pod's container."""
 
         async def found() -> bool:
             with contextlib.suppress(KomputerError):
@@ -124,7 +124,7 @@ def is_running(container: Manifest) -> bool:
 
 
 def waits(container: Manifest) -> str:
-    """Reason and message of a container that waits; empty for another."""
+    """Return reason and message of a waiting container; empty for any other."""
     waiting = container.get("state", {}).get("waiting") or {}
     return f"{waiting.get('reason', '')}: {waiting.get('message', '')}" if waiting else ""
 

@@ -19,7 +19,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
             yield each
 
 
-async def test_a_pod_made_without_inodes_says_so_and_starts_when_there_are_some(machine: Machine) -> None:
+async def test_a_pod_created_without_free_inodes_reports_it_and_starts_later(machine: Machine) -> None:
     await machine.make_claim()
     filling = fill_inodes(machine.data)
     await machine.make_pod("while :; do sleep 1; done")
@@ -29,7 +29,7 @@ async def test_a_pod_made_without_inodes_says_so_and_starts_when_there_are_some(
     await machine.until(is_running)
 
 
-async def test_a_container_goes_on_while_its_log_cannot_be_written(machine: Machine) -> None:
+async def test_a_container_keeps_running_while_its_log_cannot_be_written(machine: Machine) -> None:
     await machine.make_claim()
     await machine.make_pod(
         """
@@ -54,7 +54,7 @@ async def test_a_container_goes_on_while_its_log_cannot_be_written(machine: Mach
     await machine.until(lambda container: container.get("restartCount", 0) >= 1)
 
 
-async def test_a_container_that_ends_on_a_full_disk_runs_again_when_there_is_space(machine: Machine) -> None:
+async def test_a_container_that_ends_on_a_full_disk_restarts_when_there_is_space(machine: Machine) -> None:
     await machine.make_claim()
     await machine.make_pod('while [ ! -e "$DISK/end" ]; do sleep 0.05; done; rm "$DISK/end"')
     await machine.until(is_running)
@@ -76,7 +76,7 @@ async def test_a_container_that_ends_on_a_full_disk_runs_again_when_there_is_spa
 
 
 async def pressure(machine: Machine) -> list[str]:
-    """The reason of the pod's condition DiskPressure, if it has one."""
+    """Return the reason of the pod's condition DiskPressure, or an empty string."""
     conditions = (await machine.cluster.get(PODS, "pod", "default"))["status"]["conditions"]
     return [condition["reason"] for condition in conditions if condition["type"] == "DiskPressure"]
 

@@ -1,4 +1,4 @@
-"""A workspace is deleted when its claim was, and never because it is unknown."""
+"""A workspace is deleted together with its claim, and never because its claim is unknown."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ async def volume_with_work(machine: Machine) -> Path:
     return volume
 
 
-async def test_a_workspace_goes_with_its_claim_whatever_its_modes(machine: Machine) -> None:
+async def test_a_workspace_is_removed_with_its_claim_whatever_its_modes(machine: Machine) -> None:
     volume = await volume_with_work(machine)
     (volume / "go" / "pkg").mkdir(parents=True)
     (volume / "go" / "pkg").chmod(0)
@@ -39,7 +39,7 @@ async def test_a_workspace_goes_with_its_claim_whatever_its_modes(machine: Machi
     assert not (machine.data / "lost+found").exists()
 
 
-async def test_a_claim_that_was_deleted_while_no_kubelet_ran_takes_its_workspace_with_it(machine: Machine) -> None:
+async def test_the_workspace_of_a_claim_deleted_while_no_kubelet_ran_is_removed(machine: Machine) -> None:
     await volume_with_work(machine)
     await machine.stop_kubelet()
     await machine.cluster.delete(PODS, "pod", "default", grace_s=0)
@@ -51,14 +51,14 @@ async def test_a_claim_that_was_deleted_while_no_kubelet_ran_takes_its_workspace
     assert not (machine.data / "lost+found" / "volumes").exists()
 
 
-async def test_a_removal_that_was_interrupted_is_finished(machine: Machine) -> None:
+async def test_an_interrupted_removal_is_finished(machine: Machine) -> None:
     await machine.stop_kubelet()
     (machine.data / "volumes" / ".deleted" / "default_disk_u" / "x").mkdir(parents=True)
     await machine.start_kubelet()
     await eventually(lambda: not list((machine.data / "volumes" / ".deleted").iterdir()))
 
 
-async def test_what_no_object_names_any_more_is_set_aside_and_not_deleted(machine: Machine) -> None:
+async def test_folders_without_an_object_are_set_aside_and_not_deleted(machine: Machine) -> None:
     volume = await volume_with_work(machine)
     uid = (await machine.cluster.get(PODS, "pod", "default"))["metadata"]["uid"]
     await machine.stop_kubelet()
@@ -71,7 +71,7 @@ async def test_what_no_object_names_any_more_is_set_aside_and_not_deleted(machin
     assert machine.volume() is None
 
 
-async def test_a_lost_workspace_is_adopted_and_what_it_replaces_is_kept(machine: Machine) -> None:
+async def test_a_lost_workspace_is_adopted_and_the_replaced_one_is_kept(machine: Machine) -> None:
     volume = await volume_with_work(machine)
     await machine.stop_kubelet()
     machine.lose_objects()
@@ -113,7 +113,7 @@ async def test_nothing_is_deleted_when_the_objects_are_lost_while_pods_run(machi
     assert not list((machine.data / "volumes" / ".deleted").iterdir())
 
 
-async def test_a_container_whose_folder_was_lost_starts_again_with_a_new_one(machine: Machine) -> None:
+async def test_a_container_whose_folder_was_deleted_restarts_with_a_new_one(machine: Machine) -> None:
     volume = await volume_with_work(machine)
     before = await machine.container()
     shutil.rmtree(volume)
@@ -124,7 +124,7 @@ async def test_a_container_whose_folder_was_lost_starts_again_with_a_new_one(mac
 
 
 async def test_a_claim_that_cannot_be_bound_now_is_bound_later(machine: Machine) -> None:
-    """Bound while the server was away: the kubelet asks again."""
+    """The claim is created right after a restart of the server, while the kubelet reconnects."""
     machine.stop_server()
     machine.start_server()
     claim = await machine.make_claim()

@@ -1,4 +1,4 @@
-"""Plain HTTP to one API server, with nothing between a test and the wire."""
+"""Plain HTTP to one API server, without a client library in between."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 45
 
 
 class Event(NamedTuple):
-    """One frame of a watch."""
+    """One event of a watch."""
 
     type: str
     object: JSON
@@ -39,7 +39,8 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How to reach a server: its address, how to trust it, who we are (a token, or a certificate inside `verify`)."""
+    """How to reach a server: its address, its trust, and our identity (a token, or a client certificate inside
+    `verify`)."""
 
     server: str
     verify: ssl.SSLContext | bool
@@ -47,7 +48,7 @@ class Access:
 
 
 def read_kubeconfig(path: Path) -> Access:
-    """The current context's server and user; inline or file-based certificates, or a token."""
+    """Return the server and user of the current context: inline or file-based certificates, or a token."""
     config = yaml.safe_load(path.read_text())
     contexts, clusters, users = (
         {item["name"]: item[kind] for item in config[f"{kind}s"]} for kind in ("context", "cluster", "user")
@@ -72,7 +73,7 @@ def read_kubeconfig(path: Path) -> Access:
 
 
 class Api:
-    """One user's connection to the server. `anonymous` and `as_bearer` give other users' connections to it."""
+    """One user's connection to the server. `anonymous` and `as_bearer` return connections of other users."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
@@ -86,7 +87,8 @@ class Api:
 
     @contextmanager
     def as_bearer(self, token: str | None) -> "Iterator[Api]":
-        """The same server, asked with `token` (None: with nothing) and without our certificate."""
+        """Return a connection to the same server with `token` (None: without credentials) and without our
+        certificate."""
         verify = self.access.verify
         if isinstance(verify, ssl.SSLContext):
             bare = ssl.create_default_context()
@@ -109,7 +111,7 @@ class Api:
         accept: str = "application/json",
         **params: str | int,
     ) -> httpx.Response:
-        """`body` is sent as it is if it is bytes, else as JSON; None sends none."""
+        """Send a request. A `body` of bytes is sent unchanged, any other value as JSON; None sends no body."""
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content is not None else {})
         return self._http.request(method, path, content=content, headers=headers, params=params or None)
@@ -131,7 +133,7 @@ class Api:
 
     @contextmanager
     def watch(self, path: str, *, accept: str = "application/json", **params: str | int) -> Iterator[Iterator[Event]]:
-        """The frames of a watch. It is open before this returns, so that what is written then is seen."""
+        """Return the events of a watch. It is open when this returns, so it sees all later writes."""
         query = {"watch": "1", "timeoutSeconds": DEADLINE_SECONDS, **params}
         with self._http.stream("GET", path, params=query, headers={"Accept": accept}) as response:
             if response.status_code != 200:
@@ -141,7 +143,7 @@ class Api:
 
 
 def answered(response: httpx.Response, code: int = 200) -> JSON:
-    """The body of an answer that must have this code."""
+    """Return the body of a response that must have this status code."""
     assert response.status_code == code, (
         f"{response.request.method} {response.url} → {response.status_code}: {response.text}"
     )
@@ -151,7 +153,7 @@ def answered(response: httpx.Response, code: int = 200) -> JSON:
 
 
 def refused(response: httpx.Response, code: int, reason: str) -> JSON:
-    """The Status of a refusal that must have this code and reason."""
+    """Return the Status of a refusal that must have this code and reason."""
     status = answered(response, code)
     assert (status["kind"], status["status"], status["code"], status.get("reason")) == (
         "Status",
@@ -164,13 +166,13 @@ def refused(response: httpx.Response, code: int, reason: str) -> JSON:
 
 
 def causes(response: httpx.Response) -> dict[str, str]:
-    """The fields that a 422 complains of, each with its reason."""
+    """Return the invalid fields of a 422, each with its reason."""
     status = refused(response, 422, "Invalid")
     return {cause["field"]: cause["reason"] for cause in status["details"]["causes"]}
 
 
 def eventually(read: Callable[[], T], until: Callable[[T], object], seconds: float = DEADLINE_SECONDS) -> T:
-    """Reads until the value is as wanted, and returns it; for what a controller does without an answer to wait for."""
+    """Read until the value is as expected, and return it; for changes that a controller makes later."""
     end = time.monotonic() + seconds
     pause = 0.01
     while not until(value := read()):

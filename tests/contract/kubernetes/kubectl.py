@@ -1,4 +1,4 @@
-"""Every kubectl on this machine, run as a user would: one kubeconfig, a home of its own."""
+"""Every kubectl of this machine, run like a user does: with one kubeconfig and its own home."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.contract.kubernetes.cluster import JSON
 
 
 def versions() -> list[Path]:
-    """`kubectl` of the PATH and its versioned siblings (`kubectl.1.33`), as some distributions install them."""
+    """Return `kubectl` in the PATH and its versioned siblings (`kubectl.1.33`), as some distributions install them."""
     found = shutil.which("kubectl")
     if not found:
         return []
@@ -21,14 +21,14 @@ def versions() -> list[Path]:
 
 
 def extremes() -> list[Path]:
-    """The oldest and the newest of `versions`."""
+    """Return the oldest and the newest of `versions`."""
     siblings = versions()[1:]
     return [siblings[0], siblings[-1]] if siblings else versions()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kubectl:
-    """One kubectl, one namespace. Calling it runs a command that must succeed and gives its output."""
+    """One kubectl and one namespace. Calling it runs a command that must succeed, and returns its output."""
 
     program: Path
     kubeconfig: Path
@@ -55,7 +55,7 @@ class Kubectl:
         return done.stdout
 
     def fails(self, *arguments: str, stdin: JSON | None = None) -> str:
-        """What it says on stderr when the command does not succeed, as it must not."""
+        """Run a command that must fail, and return its stderr."""
         done = self.run(*arguments, stdin=stdin)
         assert done.returncode != 0, f"kubectl {' '.join(arguments)} succeeded: {done.stdout}"
         return done.stderr

@@ -1,4 +1,4 @@
-"""A tiny operator for `test_kopf.py`: tells each thing it sees on a line of its own, and posts an Event."""
+"""A small operator for `test_kopf.py`: prints one line per event that it handles, and posts an Event."""
 
 import os
 from typing import Any
@@ -8,7 +8,7 @@ import kopf
 GROUP = os.environ["WIDGET_GROUP"]
 
 
-def tell(*words: object) -> None:
+def report(*words: object) -> None:
     print("saw", *words, flush=True)
 
 
@@ -19,22 +19,22 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 
 
 @kopf.on.event(GROUP, "v1", "widgets")
-def seen(name: str, event: kopf.RawEvent, **_: Any) -> None:
-    tell("event", event["type"], name)
+def on_event(name: str, event: kopf.RawEvent, **_: Any) -> None:
+    report("event", event["type"], name)
 
 
 @kopf.on.create(GROUP, "v1", "widgets")
 def created(name: str, body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
-    tell("create", name)
+    report("create", name)
     patch.status["phase"] = "Ready"
     kopf.info(body, reason="Greeted", message=f"Hello {name}.")
 
 
 @kopf.on.update(GROUP, "v1", "widgets", field="spec.size")
 def resized(name: str, new: object, **_: Any) -> None:
-    tell("size", name, new)
+    report("size", name, new)
 
 
 @kopf.on.delete(GROUP, "v1", "widgets")
 def deleted(name: str, **_: Any) -> None:
-    tell("delete", name)
+    report("delete", name)

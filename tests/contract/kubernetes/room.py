@@ -1,4 +1,4 @@
-"""One test's own namespace on the server, and the manifests that the tests put there."""
+"""The namespace of one test on the server, and the manifests that tests create there."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ NAMESPACES = "/api/v1/namespaces"
 
 
 def established(api: Api, definition: str) -> JSON:
-    """The definition, once its kind is served."""
+    """Return the definition once its kind is served."""
 
     def is_established(crd: JSON) -> bool:
         conditions = crd.get("status", {}).get("conditions") or []
@@ -25,7 +25,8 @@ def established(api: Api, definition: str) -> JSON:
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """One test's own namespace. Paths are `room.path("pods", "web", "status")`; the writes check that they worked."""
+    """The namespace of one test. Paths are `room.path("pods", "web", "status")`; the writes check that they
+    succeeded."""
 
     api: Api
     namespace: str
@@ -39,7 +40,7 @@ class Room:
         return "/".join((prefix, "namespaces", namespace or self.namespace, plural, *rest))
 
     def everywhere(self, plural: str) -> str:
-        """The path of a kind's objects in all namespaces."""
+        """Return the path of a kind's objects in all namespaces."""
         return self.path(plural).replace(f"/namespaces/{self.namespace}", "")
 
     def create(self, plural: str, body: JSON) -> JSON:
@@ -64,7 +65,7 @@ class Room:
         eventually(lambda: self.exists(plural, name), lambda there: not there)
 
     def widget(self, name: str, *, labels: JSON | None = None, metadata: JSON | None = None, **spec: Any) -> JSON:
-        """The manifest of a widget; red if nothing else is said."""
+        """Return the manifest of a widget, red by default."""
         return {
             "apiVersion": f"{self.group}/v1",
             "kind": "Widget",
@@ -73,11 +74,11 @@ class Room:
         }
 
     def config_map(self, name: str, data: JSON | None = None, **metadata: Any) -> JSON:
-        """The manifest of a ConfigMap."""
+        """Return the manifest of a ConfigMap."""
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}, "data": data or {}}
 
     def pod(self, name: str, *, metadata: JSON | None = None, **spec: Any) -> JSON:
-        """The manifest of a pod with one container, whose ServiceAccount exists when this returns."""
+        """Return the manifest of a pod with one container, whose ServiceAccount exists when this returns."""
         account = spec.get("serviceAccountName", "default")
         eventually(lambda: self.exists("serviceaccounts", account), bool)
         return {
@@ -89,6 +90,6 @@ class Room:
 
 
 def owned_by(owner: JSON, **more: Any) -> JSON:
-    """The ownerReference that names `owner`."""
+    """Return an ownerReference to `owner`."""
     identity = {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
     return {**identity, "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"], **more}

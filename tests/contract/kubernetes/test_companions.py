@@ -1,4 +1,4 @@
-"""The small kinds around: namespaces, Events, Leases."""
+"""Supporting kinds: namespaces, Events, Leases; version, health and discovery."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from tests.contract.kubernetes.room import NAMESPACES, Room
 
 
 def test_a_namespace_is_active_and_labelled_with_its_name(room: Room) -> None:
-    """Selectors over namespaces use that label."""
+    """Namespace selectors use that label."""
     namespace = answered(room.api.get(f"{NAMESPACES}/{room.namespace}"))
     assert namespace["status"]["phase"] == "Active"
     assert namespace["metadata"]["labels"]["kubernetes.io/metadata.name"] == room.namespace
 
 
 def test_default_and_system_namespaces_exist(api: Api) -> None:
-    """Manifests without a namespace go to the first, leases to the second."""
+    """Manifests without a namespace are created in the first, leases in the second."""
     names = eventually(
         lambda: {n["metadata"]["name"] for n in answered(api.get(NAMESPACES))["items"]},
         lambda names: {"default", "kube-system"} <= names,
@@ -22,8 +22,8 @@ def test_default_and_system_namespaces_exist(api: Api) -> None:
     assert "default" in names
 
 
-def test_a_deleted_namespace_takes_everything_along(room: Room) -> None:
-    """Ours and built-in kinds; then its name is free."""
+def test_deleting_a_namespace_deletes_its_contents(room: Room) -> None:
+    """Custom and built-in kinds; afterwards its name is free."""
     room.create("widgets", room.widget("ada"))
     room.create("configmaps", room.config_map("ada"))
     path = f"{NAMESPACES}/{room.namespace}"
@@ -33,8 +33,8 @@ def test_a_deleted_namespace_takes_everything_along(room: Room) -> None:
     assert not room.exists("configmaps", "ada")
 
 
-def test_a_terminating_namespace_takes_nothing_new_and_waits_for_finalizers(room: Room) -> None:
-    """Phase Terminating; a create there is 403, so that a deletion comes to an end."""
+def test_a_terminating_namespace_refuses_creates_and_waits_for_finalizers(room: Room) -> None:
+    """Its phase is Terminating; a create is answered 403, so that the deletion can complete."""
     room.create("widgets", room.widget("ada", metadata={"finalizers": ["contract.komputer.ai/hold"]}))
     path = f"{NAMESPACES}/{room.namespace}"
     answered(room.api.delete(path))
@@ -47,7 +47,7 @@ def test_a_terminating_namespace_takes_nothing_new_and_waits_for_finalizers(room
     eventually(lambda: room.api.get(path).status_code, lambda code: code == 404)
 
 
-def happening(room: Room, about: JSON, **more: Any) -> JSON:
+def event_body(room: Room, about: JSON, **more: Any) -> JSON:
     metadata = about["metadata"]
     involved = {
         "apiVersion": about["apiVersion"],
@@ -71,11 +71,11 @@ def happening(room: Room, about: JSON, **more: Any) -> JSON:
     }
 
 
-def test_events_are_kept_and_found_by_their_object(room: Room) -> None:
-    """`kubectl describe` shows what the operator has said about an agent."""
+def test_events_are_stored_and_selected_by_their_object(room: Room) -> None:
+    """`kubectl describe` shows what the operator has reported about an agent."""
     ada, bob = (room.create("widgets", room.widget(name)) for name in ("ada", "bob"))
     for about in (ada, bob):
-        room.create("events", happening(room, about))
+        room.create("events", event_body(room, about))
     selector = f"involvedObject.name=ada,involvedObject.uid={ada['metadata']['uid']},involvedObject.kind=Widget"
     (event,) = room.listing("events", fieldSelector=selector)["items"]
     assert (event["reason"], event["message"], event["count"]) == ("Worked", "It worked.", 1)
@@ -84,16 +84,16 @@ def test_events_are_kept_and_found_by_their_object(room: Room) -> None:
     assert patched["count"] == 2
 
 
-def test_an_event_lives_where_its_object_lives(room: Room) -> None:
-    """Otherwise it would be found by nobody."""
+def test_an_event_must_be_in_the_namespace_of_its_object(room: Room) -> None:
+    """An event in another namespace would not be found."""
     ada = room.create("widgets", room.widget("ada"))
-    event = happening(room, ada)
+    event = event_body(room, ada)
     event["involvedObject"]["namespace"] = "default"
     refused(room.api.post(room.path("events"), event), 422, "Invalid")
 
 
-def test_a_lease_is_held_by_who_wrote_last_from_what_he_read(room: Room) -> None:
-    """Leader election: microseconds are kept, and of two that read the same version one wins."""
+def test_a_lease_is_updated_with_optimistic_locking(room: Room) -> None:
+    """Leader election: microseconds are preserved, and of two writers that read the same version one succeeds."""
     moment = "2026-01-02T03:04:05.678901Z"
     spec = {"holderIdentity": "one", "leaseDurationSeconds": 15, "renewTime": moment, "acquireTime": moment}
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "leader"}, "spec": spec}
@@ -105,8 +105,8 @@ def test_a_lease_is_held_by_who_wrote_last_from_what_he_read(room: Room) -> None
     assert room.read("leases", "leader")["spec"]["holderIdentity"] == "two"
 
 
-def test_the_server_says_its_version_and_health(api: Api) -> None:
-    """kubectl compares versions; `up` and probes ask the others."""
+def test_the_server_reports_its_version_and_health(api: Api) -> None:
+    """kubectl compares versions; `up` and probes use the health endpoints."""
     version = answered(api.get("/version"))
     assert int(version["major"]) == 1
     assert version["gitVersion"].startswith("v1.")
@@ -115,8 +115,8 @@ def test_the_server_says_its_version_and_health(api: Api) -> None:
         assert (answer.status_code, answer.text) == (200, "ok")
 
 
-def test_discovery_names_what_we_use(api: Api) -> None:
-    """Every client begins with it; aggregated discovery is not needed."""
+def test_discovery_lists_the_resources_that_we_use(api: Api) -> None:
+    """Every client begins with discovery; aggregated discovery is not required."""
     core = {r["name"]: r for r in answered(api.get("/api/v1"))["resources"]}
     needed = ("pods", "pods/status", "pods/log", "secrets", "configmaps", "persistentvolumeclaims", "events")
     for name in (*needed, "serviceaccounts", "serviceaccounts/token", "namespaces"):

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions: what a schema does to objects, and how soon and where a new kind is known."""
+"""CustomResourceDefinitions: the effect of a schema on objects, and when and where a new kind is known."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from tests.contract.kubernetes.widgets import definition
 
 
 def test_missing_fields_get_their_defaults(room: Room) -> None:
-    """At every depth where the parent is there; a parent is not invented for them."""
+    """At every depth at which the parent exists; a missing parent is not created."""
     created = room.create("widgets", room.widget("ada", parts=[{"name": "a"}, {"name": "b", "count": 5}], nested={}))
     assert created["spec"]["size"] == 3
     assert created["spec"]["parts"] == [{"name": "a", "count": 1}, {"name": "b", "count": 5}]
@@ -20,21 +20,22 @@ def test_missing_fields_get_their_defaults(room: Room) -> None:
     assert "nested" not in room.create("widgets", room.widget("bob"))["spec"]
 
 
-def test_a_default_comes_back_when_the_field_is_taken_away(room: Room) -> None:
-    """A removed model or template is the default one again."""
+def test_a_default_applies_again_when_the_field_is_removed(room: Room) -> None:
+    """After its removal, a model or template is the default one again."""
     room.create("widgets", room.widget("ada", size=9))
     assert room.merge("widgets", "ada", {"spec": {"size": None}})["spec"]["size"] == 3
 
 
-def test_null_counts_as_missing_unless_it_is_allowed(room: Room) -> None:
-    """Generated clients send null for what they leave out."""
+def test_null_counts_as_missing_unless_nullable(room: Room) -> None:
+    """Generated clients send null for omitted fields."""
     spec = room.create("widgets", room.widget("ada", size=None, when=None))["spec"]
     assert spec["size"] == 3
     assert spec["when"] is None
 
 
 def test_unknown_fields_are_dropped(room: Room) -> None:
-    """At every depth, not below what is declared as free. A field that is not in the schema is never half supported."""
+    """At every depth, except below fields declared as free-form. A field that is not in the schema is never half
+    supported."""
     manifest = room.widget("ada", colour="blue", free={"any": {"thing": 1}}, parts=[{"name": "a", "size": 1}])
     created = room.create("widgets", manifest | {"extra": 1})
     assert "extra" not in created
@@ -44,12 +45,12 @@ def test_unknown_fields_are_dropped(room: Room) -> None:
 
 
 def test_unknown_metadata_is_dropped(room: Room) -> None:
-    """metadata has one schema for all kinds."""
+    """All kinds share the schema of metadata."""
     assert "nonsense" not in room.create("widgets", room.widget("ada", metadata={"nonsense": 1}))["metadata"]
 
 
-def test_strict_clients_are_told_of_unknown_fields(room: Room) -> None:
-    """`fieldValidation=Strict`, which kubectl asks for: a typing error in a manifest is an error."""
+def test_strict_field_validation_refuses_unknown_fields(room: Room) -> None:
+    """`fieldValidation=Strict`, which kubectl sends: a typing error in a manifest is an error."""
     answer = room.api.post(room.path("widgets"), room.widget("ada", colour="blue"), fieldValidation="Strict")
     assert 'unknown field "spec.colour"' in answered(answer, 400)["message"]
     assert not room.exists("widgets", "ada")
@@ -78,41 +79,41 @@ def test_strict_clients_are_told_of_unknown_fields(room: Room) -> None:
     ],
     ids=str,
 )
-def test_what_the_schema_forbids_is_422_with_the_fields_path(room: Room, spec: JSON, field: str, reason: str) -> None:
-    """`kubectl apply` refuses what the REST API would, and says where."""
+def test_a_schema_violation_is_422_with_the_path_of_the_field(room: Room, spec: JSON, field: str, reason: str) -> None:
+    """`kubectl apply` refuses what the REST API refuses, and names the field."""
     answer = room.api.post(room.path("widgets"), room.widget("ada", **spec))
     assert causes(answer)[field] == reason
     assert field in answer.json()["message"]
 
 
-def test_all_faults_are_told_at_once(room: Room) -> None:
-    """A user mends his manifest in one go."""
+def test_all_faults_are_reported_at_once(room: Room) -> None:
+    """A user can fix all errors of a manifest at once."""
     answer = room.api.post(room.path("widgets"), room.widget("ada", size=0, note="LOUD", tags=["a", "b", "c", "d"]))
     assert {"spec.size", "spec.note", "spec.tags"} <= set(causes(answer))
 
 
 def test_the_spec_can_be_required(room: Room) -> None:
-    """An object without one means nothing."""
+    """An object without a spec has no meaning."""
     manifest = room.widget("ada")
     del manifest["spec"]
     assert causes(room.api.post(room.path("widgets"), manifest))["spec"] == "FieldValueRequired"
 
 
 @pytest.mark.parametrize("limit", [5, "50%"])
-def test_int_or_string_takes_both(room: Room, limit: int | str) -> None:
-    """Ports and quantities in pod specs."""
+def test_int_or_string_accepts_both(room: Room, limit: int | str) -> None:
+    """Used for ports and quantities in pod specs."""
     assert room.create("widgets", room.widget("ada", limit=limit))["spec"]["limit"] == limit
 
 
 @pytest.mark.parametrize(("sent", "kept"), [(1, 1), (1.5, 1.5), (-0.0001, -0.0001), (10**15, 10**15)])
-def test_numbers_are_kept(room: Room, sent: float, kept: float) -> None:
-    """Costs do not change on their way."""
+def test_numbers_are_stored_exactly(room: Room, sent: float, kept: float) -> None:
+    """Costs do not change when they are stored."""
     assert room.create("widgets", room.widget("ada", ratio=sent))["spec"]["ratio"] == kept
 
 
 @pytest.fixture
 def short_lived(api: Api) -> Iterator[JSON]:
-    """A definition that a test may change and delete: kind Thing, not yet created."""
+    """A definition that the test may change and delete: kind Thing, not yet created."""
     group = f"t{uuid4().hex[:8]}.contract.komputer.ai"
     spec = {"type": "object", "properties": {"size": {"type": "integer", "maximum": 5}}}
     thing = definition(
@@ -132,7 +133,8 @@ def thing(crd: JSON, size: int) -> JSON:
 
 
 def test_an_established_kind_is_served_at_once(api: Api, short_lived: JSON) -> None:
-    """`up` creates the definitions and goes on: once Established, objects can be made and discovery names the kind."""
+    """`up` creates the definitions and continues: once Established, objects can be created and discovery lists the
+    kind."""
     answered(api.post(CRDS, short_lived), 201)
     crd = established(api, short_lived["metadata"]["name"])
     answered(api.post(things(crd), thing(crd, 1)), 201)
@@ -147,8 +149,8 @@ def test_an_established_kind_is_served_at_once(api: Api, short_lived: JSON) -> N
     eventually(lambda: answered(api.get("/apis"))["groups"], lambda groups: group in [g["name"] for g in groups])
 
 
-def test_discovery_names_the_status_subresource(room: Room) -> None:
-    """kubectl and kopf decide by it where a status is written."""
+def test_discovery_lists_the_status_subresource(room: Room) -> None:
+    """kubectl and kopf use it to decide where to write a status."""
     all_names = {"widgets", "widgets/status", "gadgets"}
     resources = eventually(
         lambda: answered(room.api.get(f"/apis/{room.group}/v1"))["resources"],
@@ -159,8 +161,8 @@ def test_discovery_names_the_status_subresource(room: Room) -> None:
     assert [r["categories"] for r in resources if r["name"] == "widgets"] == [[room.group.split(".")[0]]]
 
 
-def test_a_changed_schema_holds_for_the_next_write(api: Api, short_lived: JSON) -> None:
-    """An upgrade widens a limit, by apply; objects that are there stay."""
+def test_a_changed_schema_applies_to_the_next_write(api: Api, short_lived: JSON) -> None:
+    """An upgrade raises a limit by apply; existing objects stay."""
     answered(api.post(CRDS, short_lived), 201)
     crd = established(api, short_lived["metadata"]["name"])
     assert causes(api.post(things(crd), thing(crd, 9)))["spec.size"] == "FieldValueInvalid"
@@ -170,8 +172,8 @@ def test_a_changed_schema_holds_for_the_next_write(api: Api, short_lived: JSON) 
     eventually(lambda: api.post(things(crd), thing(crd, 9)).status_code, lambda code: code == 201)
 
 
-def test_a_deleted_kind_takes_its_objects_along(api: Api, short_lived: JSON) -> None:
-    """And its paths are 404 then; made again, it is empty."""
+def test_deleting_a_kind_deletes_its_objects(api: Api, short_lived: JSON) -> None:
+    """Its paths are 404 then; if it is created again, it has no objects."""
     answered(api.post(CRDS, short_lived), 201)
     crd = established(api, short_lived["metadata"]["name"])
     answered(api.post(things(crd), thing(crd, 1)), 201)
@@ -198,8 +200,8 @@ def test_a_deleted_kind_takes_its_objects_along(api: Api, short_lived: JSON) -> 
     ],
     ids=str,
 )
-def test_a_definition_that_is_none_is_422(api: Api, short_lived: JSON, path: tuple[Any, ...], value: Any) -> None:
-    """A wrong schema is found when it is applied, not when objects are."""
+def test_an_invalid_definition_is_422(api: Api, short_lived: JSON, path: tuple[Any, ...], value: Any) -> None:
+    """An invalid schema is detected when it is applied, not when objects are created."""
     holder: Any = short_lived
     for key in path[:-1]:
         holder = holder[key]
@@ -208,7 +210,8 @@ def test_a_definition_that_is_none_is_422(api: Api, short_lived: JSON, path: tup
 
 
 def test_open_api_describes_the_kind(room: Room) -> None:
-    """`kubectl explain` and the client-side check of `kubectl apply` live on it: v2 for old ones, v3 for new ones."""
+    """`kubectl explain` and the client-side validation of `kubectl apply` use it: v2 in old versions, v3 in new
+    ones."""
     key = ".".join([*reversed(room.group.split(".")), "v1", "Widget"])
     path = f"/openapi/v3/apis/{room.group}/v1"
     schemas = eventually(lambda: room.api.get(path), lambda r: r.status_code == 200).json()["components"]["schemas"]
@@ -236,7 +239,7 @@ def cells(table: JSON) -> list[dict[str, Any]]:
 
 
 def test_a_table_has_our_columns(room: Room) -> None:
-    """Server-side printing: what `kubectl get` shows, after the name."""
+    """Server-side printing: the columns of `kubectl get`, after the name."""
     room.create("widgets", room.widget("ada", size=5, note="hi"))
     room.create("widgets", room.widget("bob"))
     room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
@@ -251,8 +254,8 @@ def test_a_table_has_our_columns(room: Room) -> None:
     assert int(table["metadata"]["resourceVersion"]) > 0
 
 
-def test_a_row_of_a_table_names_its_object(room: Room) -> None:
-    """metadata only, unless asked otherwise: kubectl prints names, namespaces and labels from it."""
+def test_a_row_of_a_table_contains_its_object(room: Room) -> None:
+    """With metadata only, unless requested otherwise: kubectl takes names, namespaces and labels from it."""
     created = room.create("widgets", room.widget("ada", labels={"a": "b"}))
     (row,) = room.listing("widgets", accept=TABLE)["rows"]
     assert row["object"]["kind"] == "PartialObjectMetadata"
@@ -270,8 +273,8 @@ def test_one_object_is_a_table_of_one_row(room: Room) -> None:
     assert [row["Name"] for row in cells(answered(room.api.get(room.path("widgets", "ada"), accept=TABLE)))] == ["ada"]
 
 
-def test_a_watch_tells_tables_too(room: Room) -> None:
-    """`kubectl get -w`: each frame a table of one row."""
+def test_a_watch_can_return_tables(room: Room) -> None:
+    """`kubectl get -w`: each event contains a table of one row."""
     with room.api.watch(room.path("widgets"), accept=TABLE) as events:
         room.create("widgets", room.widget("ada"))
         event = next(events)
@@ -280,13 +283,13 @@ def test_a_watch_tells_tables_too(room: Room) -> None:
 
 
 def test_kinds_without_columns_show_name_and_age(room: Room) -> None:
-    """As everybody expects."""
+    """kubectl's default columns."""
     table = answered(room.api.get(f"/apis/{room.group}/v1/gadgets", accept=TABLE))
     assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "Age"]
 
 
 def test_pods_show_ready_and_status(room: Room) -> None:
-    """What everybody knows from `kubectl get pods`."""
+    """The columns of `kubectl get pods`."""
     room.create("pods", room.pod("web", schedulerName="nobody"))
     (row,) = cells(room.listing("pods", accept=TABLE))
     assert (row["Name"], row["Ready"], row["Status"], row["Restarts"]) == ("web", "0/1", "Pending", 0) or row[

@@ -11,7 +11,7 @@ HOLD = "contract.komputer.ai/hold"
 
 
 def held(room: Room, name: str = "ada") -> JSON:
-    """A widget that a finalizer holds."""
+    """A widget with a finalizer."""
     return room.create("widgets", room.widget(name, metadata={"finalizers": [HOLD]}))
 
 
@@ -20,7 +20,7 @@ def release(room: Room, name: str = "ada") -> None:
 
 
 def test_a_finalizer_holds_a_deleted_object(room: Room) -> None:
-    """It stays, marked, until whoever put the finalizer there has taken it off; then its name is free."""
+    """The object stays, marked as deleted, until the finalizer is removed; then its name is free."""
     created = held(room)
     answer = answered(room.api.delete(room.path("widgets", "ada")))
     terminating = room.read("widgets", "ada")
@@ -35,7 +35,7 @@ def test_a_finalizer_holds_a_deleted_object(room: Room) -> None:
 
 
 def test_a_second_delete_changes_nothing(room: Room) -> None:
-    """DELETE can be repeated."""
+    """DELETE is idempotent."""
     held(room)
     answered(room.api.delete(room.path("widgets", "ada")))
     terminating = room.read("widgets", "ada")
@@ -45,15 +45,15 @@ def test_a_second_delete_changes_nothing(room: Room) -> None:
 
 
 def test_a_terminating_object_can_still_be_written(room: Room) -> None:
-    """Its status tells how far the deletion is."""
+    """Its status shows the progress of the deletion."""
     held(room)
     answered(room.api.delete(room.path("widgets", "ada")))
     assert room.merge("widgets", "ada", {"status": {"phase": "Pending"}}, "status")["status"]["phase"] == "Pending"
     release(room)
 
 
-def test_a_terminating_object_takes_no_new_finalizer(room: Room) -> None:
-    """A deletion that has begun ends."""
+def test_a_terminating_object_accepts_no_new_finalizer(room: Room) -> None:
+    """A deletion that has begun completes."""
     held(room)
     answered(room.api.delete(room.path("widgets", "ada")))
     patch = {"metadata": {"finalizers": [HOLD, "contract.komputer.ai/late"]}}
@@ -61,8 +61,8 @@ def test_a_terminating_object_takes_no_new_finalizer(room: Room) -> None:
     release(room)
 
 
-def test_nobody_writes_the_deletion_timestamp(room: Room) -> None:
-    """It is neither set by an update nor taken back by one."""
+def test_clients_cannot_write_the_deletion_timestamp(room: Room) -> None:
+    """An update can neither set nor remove it."""
     room.create("widgets", room.widget("free"))
     room.api.patch(room.path("widgets", "free"), {"metadata": {"deletionTimestamp": "2001-01-01T00:00:00Z"}})
     assert "deletionTimestamp" not in room.read("widgets", "free")["metadata"]
@@ -75,22 +75,22 @@ def test_nobody_writes_the_deletion_timestamp(room: Room) -> None:
 
 @pytest.mark.parametrize("precondition", [{"uid": "other"}, {"resourceVersion": "1"}], ids=str)
 def test_a_delete_whose_precondition_fails_is_409(room: Room, precondition: dict[str, str]) -> None:
-    """Whoever read the predecessor of that name does not delete its successor."""
+    """A client that read an earlier object of the same name does not delete its successor."""
     created = room.create("widgets", room.widget("ada"))
     refused(room.api.delete(room.path("widgets", "ada"), {"preconditions": precondition}), 409, "Conflict")
     assert room.read("widgets", "ada") == created
 
 
-def test_a_delete_whose_preconditions_hold_is_done(room: Room) -> None:
-    """uid and version of what was read."""
+def test_a_delete_whose_preconditions_hold_succeeds(room: Room) -> None:
+    """With the uid and version of the object that was read."""
     created = room.create("widgets", room.widget("ada"))["metadata"]
     both = {"uid": created["uid"], "resourceVersion": created["resourceVersion"]}
     answered(room.api.delete(room.path("widgets", "ada"), {"preconditions": both}))
     assert not room.exists("widgets", "ada")
 
 
-def test_a_propagation_policy_that_is_none_is_422(room: Room) -> None:
-    """Before anything is deleted; from the query as from the body."""
+def test_an_invalid_propagation_policy_is_422(room: Room) -> None:
+    """Before anything is deleted, from the query as well as from the body."""
     room.create("widgets", room.widget("ada"))
     path = room.path("widgets", "ada")
     assert causes(room.api.delete(path, propagationPolicy="Sideways")) == {
@@ -100,23 +100,23 @@ def test_a_propagation_policy_that_is_none_is_422(room: Room) -> None:
     assert room.exists("widgets", "ada")
 
 
-def family(room: Room, **reference: Any) -> tuple[JSON, JSON]:
-    """An owner and a child, of built-in kinds, which a garbage collector knows from its start."""
+def owner_and_dependent(room: Room, **reference: Any) -> tuple[JSON, JSON]:
+    """An owner and a dependent of built-in kinds, which a garbage collector knows from its start."""
     owner = room.create("configmaps", room.config_map("owner"))
     child = room.create("configmaps", room.config_map("child", ownerReferences=[owned_by(owner, **reference)]))
     return owner, child
 
 
-def test_children_follow_their_owner(room: Room) -> None:
-    """We delete the agent; pod, disk and settings go by ownerReference."""
-    family(room)
+def test_dependents_are_deleted_with_their_owner(room: Room) -> None:
+    """We delete the agent; ownerReferences delete pod, disk and settings."""
+    owner_and_dependent(room)
     answered(room.api.delete(room.path("configmaps", "owner"), propagationPolicy="Background"))
     assert not room.exists("configmaps", "owner")
     room.await_gone("configmaps", "child")
 
 
-def test_children_of_a_custom_object_follow_it(room: Room) -> None:
-    """The same for kinds of ours, which came after the collector's start; grandchildren too."""
+def test_dependents_of_a_custom_object_are_deleted_with_it(room: Room) -> None:
+    """The same for custom kinds, created after the collector's start, with a second level of dependents."""
     owner = room.create("widgets", room.widget("ada"))
     child = room.create(
         "secrets", {"metadata": {"name": "child", "ownerReferences": [owned_by(owner, controller=True)]}}
@@ -128,8 +128,8 @@ def test_children_of_a_custom_object_follow_it(room: Room) -> None:
     room.await_gone("configmaps", "grandchild")
 
 
-def test_a_child_of_two_stays_with_the_one_that_is_left(room: Room) -> None:
-    """The reference to the owner that went is taken off."""
+def test_a_dependent_of_two_owners_stays_with_the_remaining_one(room: Room) -> None:
+    """The reference to the deleted owner is removed."""
     owners = [room.create("configmaps", room.config_map(name)) for name in ("one", "two")]
     room.create("configmaps", room.config_map("child", ownerReferences=[owned_by(owner) for owner in owners]))
     answered(room.api.delete(room.path("configmaps", "one")))
@@ -140,25 +140,25 @@ def test_a_child_of_two_stays_with_the_one_that_is_left(room: Room) -> None:
     eventually(owner_names, lambda names: names == ["two"])
 
 
-def test_a_child_of_an_owner_that_never_was_is_collected(room: Room) -> None:
-    """A child made for an agent that was deleted meanwhile, and perhaps made again: only the uid counts."""
+def test_a_dependent_of_a_nonexistent_owner_is_collected(room: Room) -> None:
+    """A dependent created for an agent that was deleted meanwhile, and perhaps created again: only the uid counts."""
     owner = room.create("configmaps", room.config_map("owner"))
-    stranger = owned_by(owner) | {"uid": "11111111-2222-3333-4444-555555555555"}
-    room.create("configmaps", room.config_map("child", ownerReferences=[stranger]))
+    nonexistent_owner = owned_by(owner) | {"uid": "11111111-2222-3333-4444-555555555555"}
+    room.create("configmaps", room.config_map("child", ownerReferences=[nonexistent_owner]))
     room.await_gone("configmaps", "child")
     assert room.exists("configmaps", "owner")
 
 
-def test_orphans_stay(room: Room) -> None:
-    """`kubectl delete --cascade=orphan`: the child lives on without the reference."""
-    family(room)
+def test_orphaned_dependents_stay(room: Room) -> None:
+    """`kubectl delete --cascade=orphan`: the dependent stays without the reference."""
+    owner_and_dependent(room)
     answered(room.api.delete(room.path("configmaps", "owner"), propagationPolicy="Orphan"))
     room.await_gone("configmaps", "owner")
     assert "ownerReferences" not in room.read("configmaps", "child")["metadata"]
 
 
-def test_in_the_foreground_the_owner_goes_last(room: Room) -> None:
-    """`kubectl delete --cascade=foreground`: the owner waits, marked, for the children that block it."""
+def test_foreground_deletion_deletes_the_owner_last(room: Room) -> None:
+    """`kubectl delete --cascade=foreground`: the owner waits, marked as deleted, for dependents that block it."""
     owner = room.create("configmaps", room.config_map("owner"))
     reference = owned_by(owner, blockOwnerDeletion=True)
     child = room.config_map("child", ownerReferences=[reference], finalizers=[HOLD])
@@ -173,8 +173,8 @@ def test_in_the_foreground_the_owner_goes_last(room: Room) -> None:
 
 
 @pytest.mark.parametrize("missing", ["apiVersion", "kind", "name", "uid"])
-def test_an_owner_reference_is_complete(room: Room, missing: str) -> None:
-    """Half a reference would make a child that nobody collects, or that the wrong one does."""
+def test_an_incomplete_owner_reference_is_refused(room: Room, missing: str) -> None:
+    """An incomplete reference could leave a dependent forever, or delete it with the wrong owner."""
     reference = owned_by(room.create("configmaps", room.config_map("owner")))
     del reference[missing]
     answer = room.api.post(room.path("configmaps"), room.config_map("child", ownerReferences=[reference]))
@@ -182,7 +182,7 @@ def test_an_owner_reference_is_complete(room: Room, missing: str) -> None:
 
 
 def test_an_object_has_one_controller(room: Room) -> None:
-    """Whose child it is, is never in doubt."""
+    """The controlling owner is always unique."""
     owners = [room.create("configmaps", room.config_map(name)) for name in ("one", "two")]
     references = [owned_by(owner, controller=True) for owner in owners]
     answer = room.api.post(room.path("configmaps"), room.config_map("child", ownerReferences=references))

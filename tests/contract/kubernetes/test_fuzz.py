@@ -1,7 +1,7 @@
-"""Whatever is sent: an answer, never a 5xx, and the server goes on.
+"""Any input gets an answer that is not a 5xx, and the server keeps running.
 
-A real API server answers 500, or hangs up, at a few things: a resourceVersion that is no number or stands in a new
-object, a JSON patch of the whole document (path ""), nonsense as the options of a deletion. Nobody of ours sends
+A real API server answers 500, or closes the connection, in a few cases: a resourceVersion that is no number or is set
+on a new object, a JSON patch of the whole document (path ""), invalid options of a deletion. None of our programs sends
 them; they are not generated here.
 """
 
@@ -70,7 +70,7 @@ def paths(room: Room) -> list[str]:
 @bounded
 @given(data=st.data())
 def test_any_json_may_be_posted(room: Room, data: st.DataObject) -> None:
-    """To any collection: whole nonsense, and manifests with one part that is nonsense."""
+    """To any collection: arbitrary JSON, and manifests with one arbitrary part."""
     path = data.draw(st.sampled_from(paths(room)))
     fine(room.api.post(path, data.draw(values)))
     manifest: Any = room.widget("fuzz")
@@ -86,7 +86,7 @@ def test_any_json_may_be_posted(room: Room, data: st.DataObject) -> None:
 @bounded
 @given(schema=values, column=objects)
 def test_any_schema_may_be_posted(room: Room, schema: Any, column: dict[str, Any]) -> None:
-    """A definition with a nonsense schema, names or columns is refused or works."""
+    """A definition with an arbitrary schema, names or columns is refused or works."""
     group = f"f.{room.group}"
     body = {"type": "object", "properties": {"spec": schema}}
     names = {"kind": "Odd", "plural": "odds", "singular": "odd", "listKind": "OddList"}
@@ -109,7 +109,7 @@ def test_any_schema_may_be_posted(room: Room, schema: Any, column: dict[str, Any
 @bounded
 @given(data=st.data())
 def test_any_patch_may_be_sent(room: Room, data: st.DataObject) -> None:
-    """In each form, to main and status."""
+    """Every type of patch, to the object and to its status."""
     room.api.post(room.path("widgets"), room.widget("fuzz", free={"a": {"b": [1, 2]}}))
     room.api.post(room.path("configmaps"), room.config_map("fuzz", {"a": "1"}))
     path = data.draw(
@@ -141,8 +141,8 @@ def test_any_patch_may_be_sent(room: Room, data: st.DataObject) -> None:
 
 @bounded
 @given(data=st.data())
-def test_any_question_may_be_asked(room: Room, data: st.DataObject) -> None:
-    """Selectors, limits, tokens to go on, kinds of answer."""
+def test_any_query_may_be_sent(room: Room, data: st.DataObject) -> None:
+    """Selectors, limits, continue tokens, media types."""
     names = "labelSelector fieldSelector limit continue pretty resourceVersionMatch timeoutSeconds dryRun".split()  # noqa: SIM905
     params = data.draw(
         st.dictionaries(st.sampled_from(names), texts | st.integers(-(2**65), 2**65).map(str), max_size=4)
@@ -156,15 +156,15 @@ def test_any_question_may_be_asked(room: Room, data: st.DataObject) -> None:
     path=st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=20),
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
 )
-def test_any_address_may_be_asked(room: Room, path: str, method: str) -> None:
-    """Within the API and beside it."""
+def test_any_path_may_be_requested(room: Room, path: str, method: str) -> None:
+    """Paths inside and outside of the API."""
     for prefix in ("/", "/api/", "/apis/", f"/apis/{room.group}/v1/", room.path("widgets") + "/"):
         fine(room.api.request(method, prefix + path.replace("?", "").replace("#", "")))
 
 
 @pytest.mark.parametrize("depth", [500, 20_000])
-def test_deep_bodies_are_survived(room: Room, depth: int) -> None:
-    """Refused or kept; the server goes on."""
+def test_deeply_nested_bodies_do_no_harm(room: Room, depth: int) -> None:
+    """Refused or stored; the server keeps running."""
     deep = b'{"a":' * depth + b"1" + b"}" * depth
     manifest = json.dumps(room.widget("deep", free={"x": 1})).encode().replace(b'{"x": 1}', deep)
     fine(room.api.post(room.path("widgets"), manifest))

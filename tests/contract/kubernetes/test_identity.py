@@ -1,4 +1,4 @@
-"""Who is asking: tokens of ServiceAccounts, their review, and what an unknown caller is told."""
+"""Authentication: ServiceAccount tokens, their review, and responses to unauthenticated clients."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ POD_NAME, POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kub
 
 
 def request_token(room: Room, pod: JSON | None = None, **spec: Any) -> str:
-    """A token of the account `agent` for our audience, bound to `pod` if there is one."""
+    """Return a token of the account `agent` for our audience, bound to `pod` if given."""
     body: JSON = {"spec": {"audiences": [AUDIENCE], "expirationSeconds": 3600, **spec}}
     if pod:
         identity = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
@@ -44,7 +44,7 @@ def account(room: Room) -> JSON:
 
 @pytest.fixture
 def pod(room: Room, account: JSON) -> JSON:
-    """A pod of the account, which a finalizer-less delete removes at once."""
+    """A pod of the account, without finalizers, so that a deletion removes it at once."""
     return room.create("pods", room.pod("ada-pod", serviceAccountName="agent", schedulerName="nobody"))
 
 
@@ -54,7 +54,7 @@ def test_a_namespace_has_a_default_account(room: Room) -> None:
 
 
 def test_a_pods_token_names_the_pod(room: Room, account: JSON, pod: JSON) -> None:
-    """The gateway learns from the review alone which pod speaks: its name and its uid, and so which agent."""
+    """The gateway learns from the review alone which pod calls, by name and uid, and so which agent."""
     status = review(room.api, request_token(room, pod), AUDIENCE)
     assert status["authenticated"] is True
     assert status["audiences"] == [AUDIENCE]
@@ -65,8 +65,8 @@ def test_a_pods_token_names_the_pod(room: Room, account: JSON, pod: JSON) -> Non
     assert (user["extra"][POD_NAME], user["extra"][POD_UID]) == (["ada-pod"], [pod["metadata"]["uid"]])
 
 
-def test_a_token_says_whose_it_is_and_how_long(room: Room, account: JSON, pod: JSON) -> None:
-    """The runtime reads the end of its own token; the claims are the ones everybody knows."""
+def test_a_token_states_its_account_and_expiry(room: Room, account: JSON, pod: JSON) -> None:
+    """The runtime reads the expiry from its own token; the claims are the usual ones."""
     path = room.path("serviceaccounts", "agent", "token")
     token = request_token(room, pod, expirationSeconds=600)
     body = claims(token)
@@ -81,8 +81,8 @@ def test_a_token_says_whose_it_is_and_how_long(room: Room, account: JSON, pod: J
     assert answer["status"]["expirationTimestamp"] > account["metadata"]["creationTimestamp"]
 
 
-def test_a_token_is_good_for_its_audience_only(room: Room, account: JSON) -> None:
-    """What a pod shows to the gateway cannot be used elsewhere, nor the other way round."""
+def test_a_token_is_valid_for_its_audience_only(room: Room, account: JSON) -> None:
+    """A token for the gateway is invalid elsewhere, and the reverse."""
     token = request_token(room)
     assert not review(room.api, token, "another").get("authenticated")
     assert not review(room.api, token).get("authenticated")
@@ -92,8 +92,8 @@ def test_a_token_is_good_for_its_audience_only(room: Room, account: JSON) -> Non
 
 
 @pytest.mark.parametrize("token", ["nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9."])
-def test_nonsense_is_not_authenticated(api: Api, token: str) -> None:
-    """An answer, not an error: the caller of the gateway sent it."""
+def test_an_arbitrary_string_is_not_authenticated(api: Api, token: str) -> None:
+    """A review, not an error: a client of the gateway sent the token."""
     assert not review(api, token, AUDIENCE).get("authenticated")
 
 
@@ -102,8 +102,8 @@ def test_a_review_without_a_token_is_400(api: Api) -> None:
     refused(api.post("/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": ""}}), 400, "BadRequest")
 
 
-def test_a_token_that_was_tampered_with_is_not_authenticated(room: Room, account: JSON) -> None:
-    """Neither with other claims nor with another signature."""
+def test_a_modified_token_is_not_authenticated(room: Room, account: JSON) -> None:
+    """Neither with changed claims nor with another signature."""
     header, body, signature = request_token(room).split(".")
     other = claims(f".{body}.") | {"sub": "system:serviceaccount:kube-system:admin"}
     forged = base64.urlsafe_b64encode(json.dumps(other).encode()).decode().rstrip("=")
@@ -111,8 +111,8 @@ def test_a_token_that_was_tampered_with_is_not_authenticated(room: Room, account
     assert not review(room.api, f"{header}.{body}.{signature[::-1]}", AUDIENCE).get("authenticated")
 
 
-def test_the_token_of_a_deleted_pod_is_worth_nothing(room: Room, account: JSON, pod: JSON) -> None:
-    """Also when a pod of the same name is there again. (A real server remembers a good review for ten seconds.)"""
+def test_the_token_of_a_deleted_pod_is_invalid(room: Room, account: JSON, pod: JSON) -> None:
+    """Even if there is a new pod of the same name. (A real server caches a successful review for ten seconds.)"""
     token = request_token(room, pod)
     answered(room.api.delete(room.path("pods", "ada-pod")))
     successor = room.create("pods", room.pod("ada-pod", serviceAccountName="agent", schedulerName="nobody"))
@@ -120,23 +120,23 @@ def test_the_token_of_a_deleted_pod_is_worth_nothing(room: Room, account: JSON, 
     assert review(room.api, request_token(room, successor), AUDIENCE)["authenticated"]
 
 
-def test_the_token_of_a_terminating_pod_is_good_until_it_is_gone(room: Room, account: JSON) -> None:
-    """A runtime that is being stopped still delivers its last events."""
+def test_the_token_of_a_terminating_pod_is_valid_until_it_is_gone(room: Room, account: JSON) -> None:
+    """A stopping runtime still delivers its last events."""
     room.create("pods", room.pod("ada-pod", serviceAccountName="agent", nodeName="nowhere"))
     token = request_token(room, room.read("pods", "ada-pod"))
     answered(room.api.delete(room.path("pods", "ada-pod")))
     assert review(room.api, token, AUDIENCE)["authenticated"]
 
 
-def test_the_token_of_a_deleted_account_is_worth_nothing(room: Room, account: JSON) -> None:
-    """Deleting the account is the way to call all its tokens back."""
+def test_the_token_of_a_deleted_account_is_invalid(room: Room, account: JSON) -> None:
+    """Deleting the account revokes all of its tokens."""
     token = request_token(room)
     answered(room.api.delete(room.path("serviceaccounts", "agent")))
     eventually(lambda: review(room.api, token, AUDIENCE).get("authenticated"), lambda known: not known)
 
 
-def test_a_token_is_not_given_for_another_accounts_pod(room: Room, account: JSON) -> None:
-    """Nor for a pod that does not exist, nor for its successor."""
+def test_a_token_is_not_issued_for_a_pod_of_another_account(room: Room, account: JSON) -> None:
+    """Nor for a pod that does not exist, nor for a later pod of the same name."""
     path = room.path("serviceaccounts", "agent", "token")
 
     def ask(name: str, uid: str | None = None) -> Any:
@@ -150,7 +150,7 @@ def test_a_token_is_not_given_for_another_accounts_pod(room: Room, account: JSON
     refused(ask("ours", "11111111-2222-3333-4444-555555555555"), 409, "Conflict")
 
 
-def test_a_token_lives_ten_minutes_at_least(room: Room, account: JSON) -> None:
+def test_a_token_is_valid_for_at_least_ten_minutes(room: Room, account: JSON) -> None:
     """Shorter ones could not be renewed in time."""
     path = room.path("serviceaccounts", "agent", "token")
     answer = room.api.post(path, {"spec": {"audiences": [AUDIENCE], "expirationSeconds": 10}})
@@ -158,37 +158,37 @@ def test_a_token_lives_ten_minutes_at_least(room: Room, account: JSON) -> None:
 
 
 def test_a_token_of_a_missing_account_is_404(room: Room) -> None:
-    """The operator makes the account first."""
+    """The operator creates the account first."""
     answer = room.api.post(room.path("serviceaccounts", "nobody", "token"), {"spec": {"audiences": [AUDIENCE]}})
     refused(answer, 404, "NotFound")
 
 
 @pytest.mark.parametrize("token", [None, "nonsense", "a.b.c"])
 @pytest.mark.parametrize("path", ["/api/v1/namespaces", "/api", "/apis", "/openapi/v2", "/nothing"])
-def test_who_does_not_say_who_he_is_gets_401(api: Api, token: str | None, path: str) -> None:
-    """Nothing is told to strangers, not even what exists."""
-    with api.as_bearer(token) as stranger:
-        refused(stranger.get(path), 401, "Unauthorized")
+def test_an_unauthenticated_request_is_401(api: Api, token: str | None, path: str) -> None:
+    """Unauthenticated clients learn nothing, not even which objects exist."""
+    with api.as_bearer(token) as unauthenticated:
+        refused(unauthenticated.get(path), 401, "Unauthorized")
 
 
-def test_strangers_cannot_write_either(room: Room) -> None:
-    """Every verb."""
+def test_unauthenticated_writes_are_401(room: Room) -> None:
+    """For every verb."""
     room.create("configmaps", room.config_map("ada"))
-    with room.api.as_bearer("nonsense") as stranger:
-        refused(stranger.post(room.path("configmaps"), room.config_map("bob")), 401, "Unauthorized")
-        refused(stranger.patch(room.path("configmaps", "ada"), {"data": {"a": "1"}}), 401, "Unauthorized")
-        refused(stranger.delete(room.path("configmaps", "ada")), 401, "Unauthorized")
+    with room.api.as_bearer("nonsense") as unauthenticated:
+        refused(unauthenticated.post(room.path("configmaps"), room.config_map("bob")), 401, "Unauthorized")
+        refused(unauthenticated.patch(room.path("configmaps", "ada"), {"data": {"a": "1"}}), 401, "Unauthorized")
+        refused(unauthenticated.delete(room.path("configmaps", "ada")), 401, "Unauthorized")
     assert room.names("configmaps", fieldSelector="metadata.name=ada") == ["ada"]
 
 
-def test_an_agents_token_does_not_open_the_kubernetes_api(room: Room, account: JSON, pod: JSON) -> None:
+def test_an_agents_token_is_invalid_for_the_kubernetes_api(room: Room, account: JSON, pod: JSON) -> None:
     """It is for the gateway's audience."""
     with room.api.as_bearer(request_token(room, pod)) as agent:
         refused(agent.get(room.path("secrets")), 401, "Unauthorized")
 
 
-def test_an_account_without_rights_may_nothing(room: Room, account: JSON) -> None:
-    """Even a token for the Kubernetes API itself, mounted by mistake perhaps, reads no secret and writes nothing."""
+def test_an_account_without_rights_is_forbidden_everything(room: Room, account: JSON) -> None:
+    """Even a token for the Kubernetes API itself, perhaps mounted by mistake, reads no secret and writes nothing."""
     answer = answered(room.api.post(room.path("serviceaccounts", "agent", "token"), {"spec": {}}), 201)
     with room.api.as_bearer(answer["status"]["token"]) as agent:
         refused(agent.get(room.path("secrets")), 403, "Forbidden")
@@ -207,7 +207,7 @@ def access(room: Room, kind: str = "SubjectAccessReview", **spec: Any) -> JSON:
 
 
 def test_access_is_reviewed_by_user_and_groups(room: Room) -> None:
-    """What RBAC lets one do with `komputeragents`, the REST API lets one do."""
+    """The REST API permits what RBAC permits with `komputeragents`."""
     assert access(room, user="root", groups=["system:masters"])["allowed"] is True
     assert access(room, user="nobody", groups=["system:authenticated"])["allowed"] is False
     assert access(room, user=f"system:serviceaccount:{room.namespace}:agent")["allowed"] is False
@@ -218,15 +218,15 @@ def test_our_own_access_is_reviewed(room: Room) -> None:
     assert access(room, "SelfSubjectAccessReview")["allowed"] is True
 
 
-def test_a_review_of_nothing_is_422(room: Room) -> None:
-    """It needs a subject and a question."""
+def test_an_empty_review_is_422(room: Room) -> None:
+    """A review needs a user and attributes."""
     path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
     assert room.api.post(path, {"spec": {"user": "root"}}).status_code == 422
     attributes = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
     assert room.api.post(path, {"spec": attributes}).status_code == 422
 
 
-def test_who_am_i_is_answered(api: Api) -> None:
+def test_a_user_can_review_themselves(api: Api) -> None:
     """`kubectl auth whoami`."""
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     answer = answered(api.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", body), 201)

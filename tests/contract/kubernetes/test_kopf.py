@@ -1,4 +1,5 @@
-"""kopf as an outside judge: an ordinary operator sees what happens, writes status, holds by finalizer, posts Events."""
+"""kopf as an independent client: an ordinary operator observes events, writes status, uses finalizers and posts
+Events."""
 
 import os
 import queue
@@ -18,10 +19,10 @@ OPERATOR = Path(__file__).with_name("operator_of_widgets.py")
 
 
 class Operator:
-    """The running operator: what it told, line by line."""
+    """The running operator and the lines that it printed."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.told: queue.Queue[str] = queue.Queue()
+        self.printed: queue.Queue[str] = queue.Queue()
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, args=(process.stdout,))
         self._reader.start()
@@ -30,17 +31,17 @@ class Operator:
         for line in output:
             self.log.append(line)
             if line.startswith("saw "):
-                self.told.put(line.removeprefix("saw ").strip())
+                self.printed.put(line.removeprefix("saw ").strip())
 
     def await_line(self, wanted: str) -> None:
-        """Until it has told this; what it tells before is not kept."""
+        """Wait until this line was printed; earlier lines are discarded."""
         end = time.monotonic() + DEADLINE_SECONDS
         while True:
             try:
-                if self.told.get(timeout=max(0.0, end - time.monotonic())) == wanted:
+                if self.printed.get(timeout=max(0.0, end - time.monotonic())) == wanted:
                     return
             except queue.Empty:
-                raise AssertionError(f"the operator did not tell {wanted!r}:\n{''.join(self.log)}") from None
+                raise AssertionError(f"the operator did not print {wanted!r}:\n{''.join(self.log)}") from None
 
     def close(self) -> None:
         self._reader.join()
@@ -71,7 +72,7 @@ def operator(room: Room, kubeconfig: Path, tmp_path: Path) -> Iterator[Operator]
     assert "Traceback" not in "".join(operator.log), "".join(operator.log)
 
 
-def test_an_operator_sees_the_life_of_an_object(operator: Operator, room: Room) -> None:
+def test_an_operator_handles_create_update_and_delete(operator: Operator, room: Room) -> None:
     """Create, update and delete in order; its status, its finalizer and its Event arrive."""
     room.create("widgets", room.widget("ada"))
     operator.await_line("create ada")
@@ -90,7 +91,7 @@ def test_an_operator_sees_the_life_of_an_object(operator: Operator, room: Room) 
     room.await_gone("widgets", "ada")
 
 
-def test_an_operator_finds_what_was_there_before(room: Room, request: pytest.FixtureRequest) -> None:
+def test_an_operator_handles_objects_that_existed_before(room: Room, request: pytest.FixtureRequest) -> None:
     """It lists before it watches."""
     room.create("widgets", room.widget("old"))
     operator: Operator = request.getfixturevalue("operator")

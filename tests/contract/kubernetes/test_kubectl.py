@@ -1,4 +1,4 @@
-"""Every kubectl that is found as an outside judge: what users type works, and says what they expect."""
+"""Every kubectl of this machine as an independent client: the usual commands work and print what users expect."""
 
 import json
 import subprocess
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(not versions(), reason="no kubectl is installed 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions do not share a home: each one does its own discovery."""
     return tmp_path_factory.mktemp("home")
 
 
@@ -28,13 +29,13 @@ def of(program: Path, kubeconfig: Path, home: Path, room: Room) -> Kubectl:
 
 @pytest.fixture(params=extremes(), ids=lambda program: program.name)
 def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, home: Path, room: Room) -> Kubectl:
-    """The oldest and the newest: what both do, those between do too."""
+    """The oldest and the newest version; what works with both works with those between."""
     return of(request.param, kubeconfig, home, room)
 
 
 @pytest.fixture(params=versions(), ids=lambda program: program.name)
 def any_kubectl(request: pytest.FixtureRequest, kubeconfig: Path, home: Path, room: Room) -> Kubectl:
-    """Each one, for what users do all day."""
+    """Every version, for the most common commands."""
     return of(request.param, kubeconfig, home, room)
 
 
@@ -43,7 +44,7 @@ def columns(line: str) -> list[str]:
 
 
 def test_get_shows_our_columns(any_kubectl: Kubectl, room: Room) -> None:
-    """By plural, short name, kind and category; -o wide adds those of lower priority; -A the namespace."""
+    """By plural, short name, kind and category; -o wide adds columns of lower priority; -A adds the namespace."""
     room.create("widgets", room.widget("ada", size=5, note="hi there", labels={"team": "red"}))
     room.create("widgets", room.widget("bob"))
     room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
@@ -62,8 +63,8 @@ def test_get_shows_our_columns(any_kubectl: Kubectl, room: Room) -> None:
     assert [room.namespace, "ada"] in [columns(line)[:2] for line in everywhere[1:]]
 
 
-def test_get_gives_the_object(kubectl: Kubectl, room: Room) -> None:
-    """As YAML, JSON, name or path; a missing one is an error in words."""
+def test_get_prints_the_object(kubectl: Kubectl, room: Room) -> None:
+    """As YAML, JSON, name or path; a missing object is an error in words."""
     created = room.create("widgets", room.widget("ada", size=5))
     plural = f"widgets.{room.group}"
     assert yaml.safe_load(kubectl("get", plural, "ada", "-o", "yaml"))["spec"] == created["spec"]
@@ -74,9 +75,9 @@ def test_get_gives_the_object(kubectl: Kubectl, room: Room) -> None:
     assert "No resources found" in kubectl.run("get", "pods").stderr
 
 
-def test_apply_creates_then_leaves_alone_then_edits(any_kubectl: Kubectl, room: Room) -> None:
-    """Re-applying the same manifest changes nothing; an edit changes what was edited and removes what was left out;
-    what others wrote stays."""
+def test_apply_creates_then_changes_nothing_then_edits(any_kubectl: Kubectl, room: Room) -> None:
+    """Applying the same manifest again changes nothing. An edited one changes edited fields and removes omitted ones;
+    the fields of other writers stay."""
     manifest = room.widget("ada", size=5, note="hi", labels={"by": "me"})
     assert any_kubectl("apply", "-f", "-", stdin=manifest).strip().endswith("/ada created")
     created = room.merge("widgets", "ada", {"spec": {"tags": ["theirs"]}})
@@ -87,8 +88,8 @@ def test_apply_creates_then_leaves_alone_then_edits(any_kubectl: Kubectl, room: 
     assert room.read("widgets", "ada")["spec"] == {"color": "red", "size": 6, "tags": ["theirs"]}
 
 
-def test_apply_edits_what_is_built_in(kubectl: Kubectl, room: Room) -> None:
-    """By strategic merge: a container is found by its name, a label that was left out goes."""
+def test_apply_edits_built_in_kinds(kubectl: Kubectl, room: Room) -> None:
+    """By strategic merge: a container is found by its name, an omitted label is removed."""
     containers = [{"name": "a", "image": "one"}, {"name": "b", "image": "two"}]
     pod = room.pod("web", containers=containers, schedulerName="nobody", metadata={"labels": {"x": "1", "y": "2"}})
     pod["metadata"]["namespace"] = room.namespace
@@ -106,20 +107,20 @@ def test_apply_edits_what_is_built_in(kubectl: Kubectl, room: Room) -> None:
     assert room.read("configmaps", "ada")["data"] == {"a": "9"}
 
 
-def test_apply_refuses_what_is_wrong_and_says_where(kubectl: Kubectl, room: Room) -> None:
-    """A misspelt field, a wrong value, a name that is none, a kind that is unknown."""
+def test_apply_refuses_an_invalid_manifest_and_names_the_field(kubectl: Kubectl, room: Room) -> None:
+    """A misspelt field, a wrong value, an invalid name, an unknown kind."""
     assert "colour" in kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", colour="blue"))
-    said = kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", size=1000))
-    assert "spec.size" in said
-    assert "less than or equal to 100" in said
+    output = kubectl.fails("apply", "-f", "-", stdin=room.widget("ada", size=1000))
+    assert "spec.size" in output
+    assert "less than or equal to 100" in output
     assert "metadata.name" in kubectl.fails("apply", "-f", "-", stdin=room.widget("Ada Lovelace"))
     unknown = {**room.widget("ada"), "kind": "Gizmo"}
     assert "no matches for kind" in kubectl.fails("apply", "-f", "-", stdin=unknown)
     assert room.names("widgets") == []
 
 
-def test_diff_and_dry_run_show_and_do_nothing(kubectl: Kubectl, room: Room) -> None:
-    """`kubectl diff` exits with 1 where something would change."""
+def test_diff_and_dry_run_change_nothing(kubectl: Kubectl, room: Room) -> None:
+    """`kubectl diff` exits with 1 if something would change."""
     created = room.create("widgets", room.widget("ada", size=5))
     assert (
         kubectl("apply", "--dry-run=server", "-f", "-", stdin=room.widget("bob")).strip().endswith("(server dry run)")
@@ -130,24 +131,24 @@ def test_diff_and_dry_run_show_and_do_nothing(kubectl: Kubectl, room: Room) -> N
     assert room.listing("widgets")["items"] == [created]
 
 
-def test_explain_tells_what_a_field_means(any_kubectl: Kubectl, room: Room) -> None:
-    """From our schema's descriptions, down to a field."""
+def test_explain_describes_a_field(any_kubectl: Kubectl, room: Room) -> None:
+    """From the descriptions in our schema, down to a field."""
     plural = f"widgets.{room.group}"
 
     def explained() -> "subprocess.CompletedProcess[str]":
         return any_kubectl.run("explain", f"{plural}.spec")
 
-    said = eventually(explained, lambda done: done.returncode == 0).stdout
-    assert "What the widget is to be." in said
-    assert "size" in said
-    assert "<integer>" in said
+    output = eventually(explained, lambda done: done.returncode == 0).stdout
+    assert "What the widget is to be." in output
+    assert "size" in output
+    assert "<integer>" in output
     assert "Its only color." in any_kubectl("explain", f"{plural}.spec.color")
     assert "<[]Container>" in any_kubectl("explain", "pods.spec")
     assert "does not exist" in any_kubectl.fails("explain", f"{plural}.spec.nothing")
 
 
-def test_delete_waits_until_it_is_gone(kubectl: Kubectl, room: Room) -> None:
-    """By name, by selector, by manifest; a missing one is an error unless that is allowed."""
+def test_delete_waits_until_the_object_is_gone(kubectl: Kubectl, room: Room) -> None:
+    """By name, by selector, by manifest; a missing object is an error unless it is ignored."""
     plural = f"widgets.{room.group}"
     for name, team in (("ada", "red"), ("bob", "red"), ("eve", "blue")):
         room.create("widgets", room.widget(name, labels={"team": team}))
@@ -161,8 +162,8 @@ def test_delete_waits_until_it_is_gone(kubectl: Kubectl, room: Room) -> None:
     kubectl("delete", plural, "ada", "--ignore-not-found")
 
 
-def test_wait_sees_a_condition_come_true(kubectl: Kubectl, room: Room) -> None:
-    """Scripts wait for an agent's phase; a wait that is in vain ends with its time."""
+def test_wait_ends_when_its_condition_is_true(kubectl: Kubectl, room: Room) -> None:
+    """Scripts wait for an agent's phase; a wait in vain times out."""
     room.create("widgets", room.widget("ada"))
     plural = f"widgets.{room.group}/ada"
     arguments = [str(kubectl.program), "-n", room.namespace, "--kubeconfig", str(kubectl.kubeconfig), "wait", plural]
@@ -175,14 +176,14 @@ def test_wait_sees_a_condition_come_true(kubectl: Kubectl, room: Room) -> None:
     ) as waiting:
         room.merge("widgets", "ada", {"status": {"phase": "Pending"}}, "status")
         room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
-        said, _ = waiting.communicate(timeout=50)
-    assert waiting.returncode == 0, said
-    assert "condition met" in said
+        output, _ = waiting.communicate(timeout=50)
+    assert waiting.returncode == 0, output
+    assert "condition met" in output
     assert "timed out" in kubectl.fails("wait", plural, "--for=jsonpath={.status.phase}=Gone", "--timeout=1s")
 
 
 def test_label_annotate_patch_and_replace_write(kubectl: Kubectl, room: Room) -> None:
-    """The small commands."""
+    """The smaller write commands."""
     plural = f"widgets.{room.group}"
     created = room.create("widgets", room.widget("ada"))
     kubectl("label", plural, "ada", "team=red")
@@ -198,7 +199,7 @@ def test_label_annotate_patch_and_replace_write(kubectl: Kubectl, room: Room) ->
 
 
 def test_describe_shows_the_object_and_its_events(kubectl: Kubectl, room: Room) -> None:
-    """Where users look first when an agent does not run."""
+    """The first command of a user whose agent does not run."""
     widget = room.create("widgets", room.widget("ada", note="hi there"))
     about = {"apiVersion": widget["apiVersion"], "kind": "Widget", "name": "ada", "uid": widget["metadata"]["uid"]}
     moment = widget["metadata"]["creationTimestamp"]
@@ -209,15 +210,15 @@ def test_describe_shows_the_object_and_its_events(kubectl: Kubectl, room: Room) 
     }
     event |= {"reason": "Broken", "message": "It broke.", "firstTimestamp": moment, "lastTimestamp": moment, "count": 1}
     room.create("events", event)
-    said = kubectl("describe", f"widgets.{room.group}", "ada")
-    assert "hi there" in said
-    assert "It broke." in said
+    output = kubectl("describe", f"widgets.{room.group}", "ada")
+    assert "hi there" in output
+    assert "It broke." in output
     assert "It broke." in kubectl("get", "events")
     assert "It broke." in kubectl("events")
 
 
 def test_pods_are_shown_described_and_have_no_logs_yet(kubectl: Kubectl, room: Room) -> None:
-    """Logs of a pod that is not there, or has no such container, are an error in words."""
+    """Logs of a missing pod or container are an error in words."""
     room.create("pods", room.pod("web", schedulerName="nobody"))
     head, row = kubectl("get", "pods").splitlines()
     assert columns(head) == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
@@ -228,8 +229,8 @@ def test_pods_are_shown_described_and_have_no_logs_yet(kubectl: Kubectl, room: R
     assert "other" in kubectl.fails("logs", "web", "-c", "other")
 
 
-def test_tokens_are_made(kubectl: Kubectl, room: Room) -> None:
-    """For an audience and a time."""
+def test_tokens_are_created(kubectl: Kubectl, room: Room) -> None:
+    """For an audience and a duration."""
     kubectl("create", "serviceaccount", "agent")
     token = kubectl("create", "token", "agent", "--audience", "gateway", "--duration", "20m").strip()
     body = {
@@ -242,16 +243,16 @@ def test_tokens_are_made(kubectl: Kubectl, room: Room) -> None:
     assert "not found" in kubectl.fails("create", "token", "nobody")
 
 
-def test_rights_are_asked_for(kubectl: Kubectl, room: Room) -> None:
-    """Of our own, and of others."""
+def test_rights_are_reviewed(kubectl: Kubectl, room: Room) -> None:
+    """Our own, and those of others."""
     plural = f"widgets.{room.group}"
     assert kubectl("auth", "can-i", "create", plural).strip() == "yes"
     account = f"system:serviceaccount:{room.namespace}:default"
     assert kubectl.run("auth", "can-i", "get", "secrets", "--as", account).stdout.strip() == "no"
 
 
-def test_a_namespace_is_made_and_deleted(kubectl: Kubectl, room: Room) -> None:
-    """Deletion waits until everything in it is gone."""
+def test_a_namespace_is_created_and_deleted(kubectl: Kubectl, room: Room) -> None:
+    """The deletion waits until its contents are gone."""
     name = f"{room.namespace}-more"
     kubectl("create", "namespace", name)
     kubectl("--namespace", name, "create", "configmap", "ada", "--from-literal=a=1")
@@ -261,8 +262,8 @@ def test_a_namespace_is_made_and_deleted(kubectl: Kubectl, room: Room) -> None:
     assert "not found" in kubectl.fails("get", "namespace", name)
 
 
-def test_resources_and_version_are_told(kubectl: Kubectl, room: Room) -> None:
-    """What a user looks up."""
+def test_resources_and_version_are_listed(kubectl: Kubectl, room: Room) -> None:
+    """`kubectl api-resources` and `kubectl version`."""
     rows = [columns(line) for line in kubectl("api-resources", f"--api-group={room.group}").splitlines()]
     assert [row[0] for row in rows[1:]] == ["gadgets", "widgets"]
     assert rows[2][1:] == [f"{room.group.split('.')[0]}w", f"{room.group}/v1", "true", "Widget"]
@@ -275,7 +276,7 @@ def test_resources_and_version_are_told(kubectl: Kubectl, room: Room) -> None:
     [("exec", "p", "--", "ls"), ("attach", "p"), ("port-forward", "p", ":80"), ("cp", "p:/x", "/tmp/komputer-none")],
     ids=lambda command: command[0],
 )
-def test_what_a_laptop_does_not_offer_says_why(
+def test_unsupported_commands_explain_themselves(
     command: tuple[str, ...], request: pytest.FixtureRequest, kubectl: Kubectl, room: Room
 ) -> None:
     if request.config.getoption("kubeconfig", default=None):
@@ -289,6 +290,6 @@ def test_what_a_laptop_does_not_offer_says_why(
         {"status": {"phase": "Running", "containerStatuses": []}},
         "application/merge-patch+json",
     )
-    said = kubectl.fails(*command)
-    assert "is not offered on one machine" in said
-    assert "volumes/" in said
+    output = kubectl.fails(*command)
+    assert "is not offered on one machine" in output
+    assert "volumes/" in output

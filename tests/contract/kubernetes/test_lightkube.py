@@ -1,4 +1,4 @@
-"""The client library that the product uses, where it could read an answer differently from us."""
+"""lightkube, the client library that the product uses, in case it reads a response differently from these tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.contract.kubernetes.room import Room
 def client(kubeconfig: Path, room: Room) -> Iterator[Client]:
     client = Client(config=KubeConfig.from_file(kubeconfig), namespace=room.namespace, trust_env=False)
     yield client
-    client._client._client.close()  # the library has no close of its own
+    client._client._client.close()  # the library has no close method
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def widget_kind(room: Room) -> Any:
     return create_namespaced_resource(room.group, "v1", "Widget", "widgets")
 
 
-def test_custom_objects_make_the_round(client: Client, room: Room, widget_kind: Any) -> None:
-    """Create, get, list, patch, patch of the status, delete."""
+def test_custom_objects_are_created_read_changed_and_deleted(client: Client, room: Room, widget_kind: Any) -> None:
+    """Create, get, list, patch, patch the status, delete."""
     created = client.create(widget_kind(metadata=ObjectMeta(name="ada"), spec={"color": "red"}))
     assert created["spec"]["size"] == 3
     assert client.get(widget_kind, "ada").metadata.uid == created.metadata.uid
@@ -39,15 +39,15 @@ def test_custom_objects_make_the_round(client: Client, room: Room, widget_kind: 
     assert list(client.list(widget_kind)) == []
 
 
-def test_lists_in_pages_are_read_to_their_end(client: Client, room: Room, widget_kind: Any) -> None:
-    """The library follows `continue` by itself."""
+def test_paged_lists_are_read_completely(client: Client, room: Room, widget_kind: Any) -> None:
+    """The library follows `continue` automatically."""
     for i in range(5):
         room.create("widgets", room.widget(f"w{i}"))
     assert [w.metadata.name for w in client.list(widget_kind, chunk_size=2)] == [f"w{i}" for i in range(5)]
 
 
-def test_built_in_kinds_fit_their_models(client: Client, room: Room) -> None:
-    """The typed models take what the server says."""
+def test_built_in_objects_match_the_typed_models(client: Client, room: Room) -> None:
+    """The typed models accept the server's objects."""
     client.create(ConfigMap(metadata=ObjectMeta(name="ada"), data={"a": "1"}))
     assert client.get(ConfigMap, "ada").data == {"a": "1"}
     room.create("pods", room.pod("web", schedulerName="nobody"))
@@ -57,8 +57,8 @@ def test_built_in_kinds_fit_their_models(client: Client, room: Room) -> None:
     assert [account.metadata.name for account in client.list(ServiceAccount) if account.metadata] == ["default"]
 
 
-def test_refusals_carry_code_and_reason(client: Client, room: Room, widget_kind: Any) -> None:
-    """Our errors are made of them."""
+def test_refusals_have_code_and_reason(client: Client, room: Room, widget_kind: Any) -> None:
+    """Our errors are derived from them."""
     room.create("widgets", room.widget("ada"))
 
     def refusal(name: str, patch: Any, patch_type: PatchType = PatchType.MERGE) -> tuple[int | None, str | None]:
@@ -74,7 +74,7 @@ def test_refusals_carry_code_and_reason(client: Client, room: Room, widget_kind:
 
 
 def test_watches_are_read(client: Client, room: Room, widget_kind: Any) -> None:
-    """From a version on; one from an ancient version raises 410."""
+    """From a version on; one from an expired version raises 410."""
     created = room.create("widgets", room.widget("ada"))
     events = client.watch(widget_kind, resource_version=created["metadata"]["resourceVersion"])
     room.merge("widgets", "ada", {"spec": {"size": 5}})

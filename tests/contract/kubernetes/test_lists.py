@@ -1,4 +1,4 @@
-"""Lists: what is in them, in which order, in which pages."""
+"""Lists: content, order and pages."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.contract.kubernetes.room import Room
 
 
 def test_a_list_has_a_version_to_watch_from(room: Room) -> None:
-    """List, then watch from there: the loop under every cache of ours."""
+    """List, then watch from there: the loop of every cache."""
     created = room.create("widgets", room.widget("ada"))
     listed = room.listing("widgets")
     assert (listed["kind"], listed["apiVersion"]) == ("WidgetList", f"{room.group}/v1")
@@ -21,37 +21,37 @@ def test_an_empty_list_is_an_empty_array(room: Room) -> None:
 
 
 def test_a_list_is_ordered_by_namespace_and_name(room: Room) -> None:
-    """What people see does not jump about."""
+    """A stable order for users."""
     for name in ("mid", "b", "a-2", "a", "z"):
         room.create("widgets", room.widget(name))
     assert room.names("widgets") == ["a", "a-2", "b", "mid", "z"]
 
 
-def test_a_list_of_all_namespaces_has_those_of_each(room: Room) -> None:
-    """The API and the operator watch all namespaces by one stream."""
+def test_a_list_of_all_namespaces_contains_the_objects_of_each(room: Room) -> None:
+    """The API and the operator watch all namespaces in one stream."""
     room.create("widgets", room.widget("ada"))
     listed = answered(room.api.get(room.everywhere("widgets")))
     assert (room.namespace, "ada") in {(w["metadata"]["namespace"], w["metadata"]["name"]) for w in listed["items"]}
 
 
-def test_pages_hold_everything_once_as_of_one_version(room: Room) -> None:
-    """A cache that starts by pages must be able to watch from the version of the first."""
+def test_pages_contain_every_object_once_at_one_version(room: Room) -> None:
+    """A cache that is filled page by page must be able to watch from the version of the first page."""
     names = [f"w{i}" for i in range(7)]
     for name in names:
         room.create("widgets", room.widget(name))
     first = room.listing("widgets", limit=3)
     assert first["metadata"]["remainingItemCount"] == 4
-    seen, page = list(first["items"]), first
+    items, page = list(first["items"]), first
     while token := page["metadata"].get("continue"):
         page = room.listing("widgets", limit=3, **{"continue": token})
-        seen += page["items"]
+        items += page["items"]
         assert page["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-    assert [item["metadata"]["name"] for item in seen] == names
+    assert [item["metadata"]["name"] for item in items] == names
     assert "remainingItemCount" not in page["metadata"]
 
 
-def test_pages_are_of_what_was_selected(room: Room) -> None:
-    """`limit` counts what is answered, not what was looked at."""
+def test_pages_contain_selected_objects_only(room: Room) -> None:
+    """`limit` counts returned objects, not examined ones."""
     for i in range(6):
         room.create("widgets", room.widget(f"w{i}", labels={"even": str(i % 2 == 0).lower()}))
     first = room.listing("widgets", limit=2, labelSelector="even=true")
@@ -59,8 +59,8 @@ def test_pages_are_of_what_was_selected(room: Room) -> None:
     assert [w["metadata"]["name"] for w in first["items"] + rest["items"]] == ["w0", "w2", "w4"]
 
 
-def test_a_made_up_continue_token_is_400(room: Room) -> None:
-    """It came from outside."""
+def test_an_invalid_continue_token_is_400(room: Room) -> None:
+    """The token comes from a client."""
     refused(room.api.get(room.path("widgets"), limit=1, **{"continue": "bm9uc2Vuc2U"}), 400, "BadRequest")
 
 
@@ -81,8 +81,8 @@ def test_a_made_up_continue_token_is_400(room: Room) -> None:
         ("", ["ada", "bob", "eve", "nil"]),
     ],
 )
-def test_label_selectors_select(room: Room, selector: str, expected: list[str]) -> None:
-    """The children of an agent are found by label; `!=` and `notin` also select what has no such label."""
+def test_label_selectors_select_objects(room: Room, selector: str, expected: list[str]) -> None:
+    """The dependents of an agent are found by label; `!=` and `notin` also select objects without the label."""
     room.create("widgets", room.widget("ada", labels={"team": "red", "rank": "1", "komputer.ai/name": "ada"}))
     room.create("widgets", room.widget("bob", labels={"team": "red", "rank": "2"}))
     room.create("widgets", room.widget("eve", labels={"team": "blue"}))
@@ -91,7 +91,7 @@ def test_label_selectors_select(room: Room, selector: str, expected: list[str]) 
 
 
 @pytest.mark.parametrize("selector", ["team red", "team in red", "=x", "team=a b", "-x=1"])
-def test_a_label_selector_that_is_none_is_400(room: Room, selector: str) -> None:
+def test_an_invalid_label_selector_is_400(room: Room, selector: str) -> None:
     """It often comes from a user of our REST API."""
     refused(room.api.get(room.path("widgets"), labelSelector=selector), 400, "BadRequest")
 
@@ -121,7 +121,7 @@ def test_every_kind_is_selected_by_namespace(room: Room) -> None:
 
 
 def test_pods_are_selected_by_phase_and_node(room: Room) -> None:
-    """A kubelet watches its own pods, an operator the ones that have ended."""
+    """A kubelet watches its own pods, an operator the pods that have ended."""
     room.create("pods", room.pod("here", nodeName="nowhere"))
     room.create("pods", room.pod("waiting", schedulerName="nobody"))
     assert room.names("pods", fieldSelector="spec.nodeName=nowhere") == ["here"]
@@ -132,11 +132,11 @@ def test_pods_are_selected_by_phase_and_node(room: Room) -> None:
 
 
 @pytest.mark.parametrize("selector", ["spec.color=red", "metadata.name", "nonsense"])
-def test_a_field_selector_that_the_kind_does_not_have_is_400(room: Room, selector: str) -> None:
-    """Never silently everything."""
+def test_an_unsupported_field_selector_is_400(room: Room, selector: str) -> None:
+    """It must not silently select everything."""
     refused(room.api.get(room.path("widgets"), fieldSelector=selector), 400, "BadRequest")
 
 
 def test_a_limit_that_is_no_number_is_400(room: Room) -> None:
-    """It came from outside."""
+    """The limit comes from a client."""
     refused(room.api.get(room.path("widgets"), limit="x"), 400, "BadRequest")

@@ -1,4 +1,4 @@
-"""Creating, reading, updating, deleting one object."""
+"""Creating, reading, updating and deleting one object."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.contract.kubernetes.room import Room
 
 
 def test_a_created_object_is_given_its_identity(room: Room) -> None:
-    """Our caches and preconditions are keyed by uid and resourceVersion; what the client sent there is not taken."""
+    """Our caches and preconditions use uid and resourceVersion; values from the client are ignored."""
     sent = room.widget("ada", metadata={"uid": "mine", "creationTimestamp": "2001-01-01T00:00:00Z", "generation": 9})
     metadata = room.create("widgets", sent)["metadata"]
     assert metadata["uid"] != "mine"
@@ -20,14 +20,14 @@ def test_a_created_object_is_given_its_identity(room: Room) -> None:
 
 
 @pytest.mark.parametrize("plural", ["widgets", "configmaps"])
-def test_what_was_created_is_read_back_equal(room: Room, plural: str) -> None:
-    """The answer of a write goes into our caches as if it had been read."""
+def test_a_created_object_is_read_back_unchanged(room: Room, plural: str) -> None:
+    """Our caches store the response of a write as if it had been read."""
     created = room.create(plural, room.widget("ada") if plural == "widgets" else room.config_map("ada", {"a": "1"}))
     assert room.read(plural, "ada") == created
 
 
-def test_a_name_is_given_once(room: Room) -> None:
-    """POST /agents tells "new" from "exists" by this 409."""
+def test_a_name_can_be_used_once(room: Room) -> None:
+    """POST /agents distinguishes "new" from "exists" by this 409."""
     room.create("widgets", room.widget("ada"))
     status = refused(room.api.post(room.path("widgets"), room.widget("ada", color="blue")), 409, "AlreadyExists")
     assert status["details"]["name"] == "ada"
@@ -44,8 +44,8 @@ def test_the_same_name_in_two_namespaces_are_two_objects(room: Room) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_what_does_not_exist_is_404_and_named(room: Room, method: str) -> None:
-    """`NotFound` of the door is made of this."""
+def test_a_missing_object_is_404_and_named(room: Room, method: str) -> None:
+    """Our `NotFound` is derived from this."""
     body = {"PUT": room.widget("nobody", metadata={"resourceVersion": "1"}), "PATCH": {}}.get(method)
     content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
     answer = room.api.request(method, room.path("widgets", "nobody"), body, content_type=content_type)
@@ -55,7 +55,7 @@ def test_what_does_not_exist_is_404_and_named(room: Room, method: str) -> None:
 
 
 def test_generate_name_makes_a_new_name_each_time(room: Room) -> None:
-    """Events and pods of one origin are made in bursts under one prefix."""
+    """Events and pods are created in bursts under one prefix."""
     body: dict[str, Any] = {"metadata": {"generateName": "burst-"}}
     names = {room.create("configmaps", body)["metadata"]["name"] for _ in range(5)}
     assert len(names) == 5
@@ -67,13 +67,13 @@ def test_generate_name_makes_a_new_name_each_time(room: Room) -> None:
     [{"metadata": {"name": "ada", "namespace": "elsewhere"}}, {"kind": "Secret"}, {"apiVersion": "v2"}],
     ids=["namespace", "kind", "apiVersion"],
 )
-def test_a_body_that_contradicts_the_address_is_refused(room: Room, change: dict[str, Any]) -> None:
-    """A manifest posted to the wrong place must not come into being under a wrong identity."""
+def test_a_body_that_contradicts_the_path_is_refused(room: Room, change: dict[str, Any]) -> None:
+    """A manifest sent to the wrong path must not be created under a wrong identity."""
     refused(room.api.post(room.path("configmaps"), room.config_map("ada") | change), 400, "BadRequest")
     assert not room.exists("configmaps", "ada")
 
 
-def test_a_name_that_contradicts_the_address_is_refused(room: Room) -> None:
+def test_a_name_that_contradicts_the_path_is_refused(room: Room) -> None:
     """PUT and PATCH never rename."""
     created = room.create("configmaps", room.config_map("ada"))
     created["metadata"]["name"] = "bob"
@@ -81,8 +81,8 @@ def test_a_name_that_contradicts_the_address_is_refused(room: Room) -> None:
     refused(room.api.patch(room.path("configmaps", "ada"), {"metadata": {"name": "bob"}}), 400, "BadRequest")
 
 
-def test_an_update_replaces_the_object_and_moves_its_version(room: Room) -> None:
-    """What PUT leaves out is gone."""
+def test_an_update_replaces_the_object_and_changes_its_version(room: Room) -> None:
+    """Fields that PUT omits are removed."""
     created = room.create("configmaps", room.config_map("ada", {"a": "1", "b": "2"}))
     updated = answered(room.api.put(room.path("configmaps", "ada"), created | {"data": {"c": "3"}}))
     assert updated["data"] == {"c": "3"}
@@ -92,7 +92,7 @@ def test_an_update_replaces_the_object_and_moves_its_version(room: Room) -> None
 
 @pytest.mark.parametrize("plural", ["widgets", "configmaps"])
 def test_a_stale_update_is_409_and_changes_nothing(room: Room, plural: str) -> None:
-    """Of two writers that read the same version one must lose."""
+    """Of two writers that read the same version, one must fail."""
     first = room.create(plural, room.widget("ada") if plural == "widgets" else room.config_map("ada"))
     path = room.path(plural, "ada")
     second = answered(room.api.put(path, {**first, "metadata": {**first["metadata"], "labels": {"by": "one"}}}))
@@ -100,14 +100,14 @@ def test_a_stale_update_is_409_and_changes_nothing(room: Room, plural: str) -> N
     assert room.read(plural, "ada") == second
 
 
-def test_a_custom_object_is_not_updated_blindly(room: Room) -> None:
-    """PUT of one of our kinds without a resourceVersion is a mistake, not a last-writer-wins."""
+def test_a_custom_object_is_not_updated_without_a_version(room: Room) -> None:
+    """PUT of a custom object without a resourceVersion is an error, not a last-writer-wins."""
     room.create("widgets", room.widget("ada"))
     answer = room.api.put(room.path("widgets", "ada"), room.widget("ada", color="blue"))
     assert causes(answer) == {"metadata.resourceVersion": "FieldValueInvalid"}
 
 
-def test_a_built_in_object_may_be_updated_blindly(room: Room) -> None:
+def test_a_built_in_object_may_be_updated_without_a_version(room: Room) -> None:
     """`kubectl replace` does it."""
     room.create("configmaps", room.config_map("ada"))
     assert answered(room.api.put(room.path("configmaps", "ada"), room.config_map("ada", {"a": "1"})))["data"] == {
@@ -116,21 +116,21 @@ def test_a_built_in_object_may_be_updated_blindly(room: Room) -> None:
 
 
 def test_an_update_of_another_objects_uid_is_409(room: Room) -> None:
-    """Someone who read the predecessor of that name must not write over its successor."""
+    """A client that read an earlier object of the same name must not overwrite its successor."""
     created = room.create("configmaps", room.config_map("ada"))
     created["metadata"] |= {"uid": "00000000-0000-0000-0000-000000000000"}
     refused(room.api.put(room.path("configmaps", "ada"), created), 409, "Conflict")
 
 
-def test_a_write_that_changes_nothing_makes_no_version(room: Room) -> None:
-    """Level-triggered writers repeat themselves; that must wake nobody."""
+def test_a_write_that_changes_nothing_creates_no_version(room: Room) -> None:
+    """Level-triggered controllers repeat their writes; that must not wake watchers."""
     created = room.create("widgets", room.widget("ada", size=5))
     assert answered(room.api.put(room.path("widgets", "ada"), created)) == created
     assert room.merge("widgets", "ada", {"spec": {"size": 5}}) == created
 
 
-def test_generation_counts_changes_of_what_is_wanted(room: Room) -> None:
-    """`status.observedGeneration` says which wish was seen: labels and status are not wishes."""
+def test_generation_counts_changes_of_the_spec(room: Room) -> None:
+    """`status.observedGeneration` names the spec that was observed: labels and status do not count."""
     room.create("widgets", room.widget("ada"))
     assert room.merge("widgets", "ada", {"metadata": {"labels": {"a": "b"}}})["metadata"]["generation"] == 1
     assert room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")["metadata"]["generation"] == 1
@@ -139,7 +139,7 @@ def test_generation_counts_changes_of_what_is_wanted(room: Room) -> None:
 
 
 def test_identity_cannot_be_changed(room: Room) -> None:
-    """uid and creationTimestamp stay what they were, whatever a client sends."""
+    """uid and creationTimestamp stay, whatever a client sends."""
     created = room.create("configmaps", room.config_map("ada"))["metadata"]
     assert "metadata.uid" in causes(room.api.patch(room.path("configmaps", "ada"), {"metadata": {"uid": "other"}}))
     room.api.patch(room.path("configmaps", "ada"), {"metadata": {"creationTimestamp": "2001-01-01T00:00:00Z"}})
@@ -148,7 +148,7 @@ def test_identity_cannot_be_changed(room: Room) -> None:
 
 
 def test_delete_answers_success_with_the_uid(room: Room) -> None:
-    """An object without finalizers is gone when the answer is there, and its name can be used again at once."""
+    """An object without finalizers is gone when the response arrives, and its name is free at once."""
     created = room.create("widgets", room.widget("ada"))
     status = answered(room.api.delete(room.path("widgets", "ada")))
     assert (status["kind"], status["status"]) == ("Status", "Success")
@@ -157,7 +157,7 @@ def test_delete_answers_success_with_the_uid(room: Room) -> None:
 
 
 def test_a_collection_is_deleted_by_selector(room: Room) -> None:
-    """The children of one agent go with one call; its neighbours stay."""
+    """The dependents of one agent are deleted in one call; those of others stay."""
     for name, team in (("ada", "red"), ("bob", "red"), ("eve", "blue")):
         room.create("widgets", room.widget(name, labels={"team": team}))
     answered(room.api.delete(room.path("widgets"), labelSelector="team=red"))
@@ -177,8 +177,8 @@ def test_a_dry_run_writes_nothing(room: Room) -> None:
     assert room.read("widgets", "ada") == created
 
 
-def test_secrets_take_plain_text_and_keep_base64(room: Room) -> None:
-    """`stringData` is folded into `data`, the only one that is read back."""
+def test_secrets_accept_plain_text_and_store_base64(room: Room) -> None:
+    """`stringData` is merged into `data`, the only field that is returned."""
     room.create("secrets", {"metadata": {"name": "key"}, "stringData": {"token": "äpfel"}, "data": {"b": "Yg=="}})
     secret = room.read("secrets", "key")
     assert secret["data"] == {"token": "w6RwZmVs", "b": "Yg=="}
@@ -187,12 +187,12 @@ def test_secrets_take_plain_text_and_keep_base64(room: Room) -> None:
 
 
 def test_secrets_that_are_not_base64_are_refused(room: Room) -> None:
-    """What is stored can be decoded by everybody who mounts it."""
+    """Whatever is stored can be decoded when it is mounted."""
     answer = room.api.post(room.path("secrets"), {"metadata": {"name": "key"}, "data": {"b": "not base64!"}})
     refused(answer, 400, "BadRequest")
 
 
 @pytest.mark.parametrize("method", ["POST"])
-def test_a_method_that_the_address_does_not_have_is_405(api: Api, room: Room, method: str) -> None:
+def test_an_unsupported_method_is_405(api: Api, room: Room, method: str) -> None:
     """POST is for collections only."""
     refused(api.request(method, room.path("configmaps", "ada"), {}), 405, "MethodNotAllowed")

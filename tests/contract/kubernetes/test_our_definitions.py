@@ -1,4 +1,4 @@
-"""The project's own CustomResourceDefinitions, as they are installed."""
+"""The project's CustomResourceDefinitions, as they are installed."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ GROUP = "/apis/komputer.komputer.ai/v1alpha1"
 
 @pytest.fixture(scope="module")
 def ours(api: Api) -> Iterator[dict[str, JSON]]:
-    """Our definitions by plural name, installed; those that were there before stay at the end."""
+    """Our definitions by plural name, installed; those that existed before are kept at the end."""
     installed: dict[str, JSON] = {}
     new = []
     for file in FILES:
@@ -41,7 +41,7 @@ def gone(api: Api, definition: str) -> None:
 
 
 def explained(kubectl: Kubectl, what: str) -> str:
-    """Once the description has reached the server's OpenAPI."""
+    """Return the output of `kubectl explain` once the description is in the server's OpenAPI."""
     return eventually(lambda: kubectl.run("explain", what), lambda done: done.returncode == 0).stdout
 
 
@@ -56,15 +56,15 @@ def agent(name: str, **spec: Any) -> JSON:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_definition_is_accepted_as_structural(api: Api, ours: dict[str, JSON], file: Path) -> None:
-    """No violation of what a schema may say: a condition would name it."""
+    """A condition would list violations of the rules for structural schemas."""
     name = yaml.safe_load(file.read_text())["metadata"]["name"]
     conditions = {c["type"]: c["status"] for c in answered(api.get(f"{CRDS}/{name}"))["status"]["conditions"]}
     assert conditions["NamesAccepted"] == "True"
     assert conditions.get("NonStructuralSchema", "False") == "False"
 
 
-def test_an_agent_gets_its_defaults_and_keeps_its_words(room: Room, ours: dict[str, JSON]) -> None:
-    """The same defaults whether it was made by `kubectl apply` or through the REST API."""
+def test_an_agent_gets_defaults_and_keeps_its_texts(room: Room, ours: dict[str, JSON]) -> None:
+    """The same defaults, whether it was created by `kubectl apply` or by the REST API."""
     answered(room.api.post(agents(room), agent("ada")), 201)
     spec = answered(room.api.get(agents(room, "ada")))["spec"]
     assert spec["instructions"] == "Say hello."
@@ -85,12 +85,12 @@ def test_an_agent_gets_its_defaults_and_keeps_its_words(room: Room, ours: dict[s
 def test_an_agent_that_the_rest_api_would_refuse_is_refused(
     room: Room, ours: dict[str, JSON], spec: JSON, field: str
 ) -> None:
-    """With the path of what is wrong."""
+    """With the path of the invalid field."""
     assert field in causes(room.api.post(agents(room), agent("ada", **spec)))
 
 
-def test_an_assignment_tests_what_it_read_and_leaves_the_status(room: Room, ours: dict[str, JSON]) -> None:
-    """The write behind POST /agents: of two for the same idle agent one wins."""
+def test_an_assignment_tests_what_it_read_and_keeps_the_status(room: Room, ours: dict[str, JSON]) -> None:
+    """The write behind POST /agents: of two for the same idle agent, one succeeds."""
     created = answered(room.api.post(agents(room), agent("ada")), 201)
     answered(room.api.patch(agents(room, "ada", "status"), {"status": {"phase": "Running"}}))
     task = {"id": "01JD0000000000000000000000", "instructions": "Next.", "covers": {"digest": "0" * 32}}
@@ -107,7 +107,7 @@ def test_an_assignment_tests_what_it_read_and_leaves_the_status(room: Room, ours
 
 
 def test_our_columns_are_shown(room: Room, ours: dict[str, JSON]) -> None:
-    """Those of the definition, in its order, after the name."""
+    """The columns of the definition, in order, after the name."""
     for plural, definition in ours.items():
         (version,) = definition["spec"]["versions"]
         names = [column["name"] for column in version.get("additionalPrinterColumns", [{"name": "Age"}])]
@@ -126,5 +126,5 @@ def test_kubectl_applies_and_explains_our_kinds(
     assert kubectl("apply", "-f", "-", stdin=agent("ada", instructions="Other.")).endswith("/ada configured\n")
     for plural in ours:
         assert explained(kubectl, f"{plural}.komputer.komputer.ai")
-    said = explained(kubectl, "komputeragents.spec.instructions")
-    assert "a new task each time" in re.sub(r"\s+", " ", said)
+    output = explained(kubectl, "komputeragents.spec.instructions")
+    assert "a new task each time" in re.sub(r"\s+", " ", output)

@@ -1,4 +1,4 @@
-"""Pods as far as they are the same without a node."""
+"""Pods, as far as they behave the same without a node."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from tests.contract.kubernetes.room import Room
 
 
 def bound(room: Room, **spec: Any) -> JSON:
-    """A pod that belongs to a node which does not exist: nobody but the test acts on it (for some twenty seconds)."""
+    """A pod bound to a node that does not exist: only the test acts on it (for some twenty seconds)."""
     return room.create("pods", room.pod("web", nodeName="nowhere", **spec))
 
 
@@ -17,7 +17,7 @@ def moment(timestamp: str) -> datetime:
 
 
 def test_a_new_pod_is_pending_and_has_its_defaults(room: Room) -> None:
-    """What our operator does not say is said by the server, in the same words everywhere."""
+    """The server adds the fields that our operator omits, with the same values everywhere."""
     pod = room.create("pods", room.pod("web", schedulerName="nobody"))
     assert pod["status"]["phase"] == "Pending"
     spec = pod["spec"]
@@ -27,14 +27,14 @@ def test_a_new_pod_is_pending_and_has_its_defaults(room: Room) -> None:
 
 
 def test_a_pod_needs_its_service_account(room: Room) -> None:
-    """The account is made first; a pod without one is refused, not left without an identity."""
+    """The account is created first; a pod without one is refused instead of running without an identity."""
     body = room.pod("web")
     body["spec"]["serviceAccountName"] = "nobody"
     refused(room.api.post(room.path("pods"), body), 403, "Forbidden")
 
 
-def test_the_containers_of_a_pod_are_checked(room: Room) -> None:
-    """A template that cannot work is refused with the path of what is wrong."""
+def test_the_containers_of_a_pod_are_validated(room: Room) -> None:
+    """An invalid template is refused with the path of the field."""
     body = room.pod("web")
     body["spec"]["containers"] = [{"image": "x"}, {"name": "a", "image": "x"}, {"name": "a", "image": "x"}]
     found = causes(room.api.post(room.path("pods"), body))
@@ -52,8 +52,8 @@ def test_a_mount_needs_its_volume(room: Room) -> None:
     assert found == {"spec.containers[0].volumeMounts[0].name": "FieldValueNotFound"}
 
 
-def test_what_a_pod_runs_cannot_be_changed(room: Room) -> None:
-    """Only the image can; for all else the operator makes a new pod."""
+def test_the_spec_of_a_pod_cannot_be_changed(room: Room) -> None:
+    """Only the image can; for any other change the operator creates a new pod."""
     room.create("pods", room.pod("web", schedulerName="nobody"))
     path = room.path("pods", "web")
     patch = {"spec": {"containers": [{"name": "main", "image": "nothing", "command": ["other"]}]}}
@@ -64,7 +64,7 @@ def test_what_a_pod_runs_cannot_be_changed(room: Room) -> None:
     assert patched["spec"]["containers"][0]["image"] == "newer"
 
 
-def test_a_pods_status_is_written_apart(room: Room) -> None:
+def test_the_status_of_a_pod_is_written_separately(room: Room) -> None:
     """By the kubelet, through /status."""
     bound(room)
     room.merge("pods", "web", {"status": {"phase": "Failed"}})
@@ -76,14 +76,14 @@ def test_a_pods_status_is_written_apart(room: Room) -> None:
 
 
 def test_a_pod_without_a_node_is_deleted_at_once(room: Room) -> None:
-    """Nobody runs it, nobody is waited for."""
+    """No kubelet runs it, so nothing has to stop."""
     room.create("pods", room.pod("web", schedulerName="nobody"))
     answered(room.api.delete(room.path("pods", "web")))
     assert not room.exists("pods", "web")
 
 
 def test_a_running_pod_is_deleted_gracefully(room: Room) -> None:
-    """It is marked with the moment when its time is over, and stays until the kubelet says that it has ended."""
+    """It is marked with the end of its grace period, and stays until the kubelet reports that it has ended."""
     bound(room)
     room.merge("pods", "web", {"status": {"phase": "Running"}}, "status")
     answered(room.api.delete(room.path("pods", "web")))
@@ -94,8 +94,8 @@ def test_a_running_pod_is_deleted_gracefully(room: Room) -> None:
     assert not room.exists("pods", "web")
 
 
-def test_a_grace_period_comes_from_pod_or_caller_and_is_only_shortened(room: Room) -> None:
-    """The caller's word counts before the pod's; a second one can shorten it."""
+def test_a_grace_period_comes_from_pod_or_client_and_can_only_be_shortened(room: Room) -> None:
+    """The client's value takes precedence over the pod's; a second deletion can only shorten it."""
     bound(room, terminationGracePeriodSeconds=60)
     path = room.path("pods", "web")
     graces = []
@@ -108,7 +108,7 @@ def test_a_grace_period_comes_from_pod_or_caller_and_is_only_shortened(room: Roo
 
 
 def test_a_finished_pod_is_deleted_at_once(room: Room) -> None:
-    """There is nothing left to wait for."""
+    """Nothing has to stop."""
     bound(room)
     room.merge("pods", "web", {"status": {"phase": "Succeeded"}}, "status")
     answered(room.api.delete(room.path("pods", "web")))
@@ -116,7 +116,7 @@ def test_a_finished_pod_is_deleted_at_once(room: Room) -> None:
 
 
 def test_logs_of_a_missing_pod_are_404(room: Room) -> None:
-    """`kubectl logs` says so in words."""
+    """`kubectl logs` reports it in words."""
     refused(room.api.get(room.path("pods", "nobody", "log")), 404, "NotFound")
 
 
@@ -127,15 +127,15 @@ def test_logs_of_a_missing_container_are_400(room: Room) -> None:
     assert "other" in refused(answer, 400, "BadRequest")["message"]
 
 
-def test_logs_of_a_pod_that_has_no_node_are_empty(room: Room) -> None:
-    """It has said nothing yet."""
+def test_logs_of_a_pod_without_a_node_are_empty(room: Room) -> None:
+    """It has printed nothing yet."""
     room.create("pods", room.pod("web", schedulerName="nobody"))
     answer = room.api.get(room.path("pods", "web", "log"))
     assert (answer.status_code in (200, 204), answer.text) == (True, "")
 
 
-def test_a_claim_is_pending_until_it_is_provided(room: Room) -> None:
-    """An agent's disk: asked for with a size, given by somebody else."""
+def test_a_claim_is_pending_until_it_is_provisioned(room: Room) -> None:
+    """An agent's disk: requested with a size, provided by another component."""
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "none"}
     claim = room.create("persistentvolumeclaims", {"metadata": {"name": "disk"}, "spec": spec})
     assert claim["status"]["phase"] == "Pending"

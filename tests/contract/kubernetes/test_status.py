@@ -1,16 +1,16 @@
-"""The status is written through /status and nowhere else, and nothing else is written there."""
+"""The status is written through /status only, and /status writes nothing else."""
 
 from tests.contract.kubernetes.cluster import JSON_PATCH, answered, causes, refused
 from tests.contract.kubernetes.room import Room
 
 
 def test_a_status_in_a_new_object_is_dropped(room: Room) -> None:
-    """A manifest that was exported from another cluster does not bring its past."""
+    """A manifest exported from another cluster does not bring its status."""
     assert "status" not in room.create("widgets", room.widget("ada") | {"status": {"phase": "Ready"}})
 
 
 def test_the_main_resource_does_not_write_the_status(room: Room) -> None:
-    """A user who re-applies an exported manifest cannot set back what the operator has written."""
+    """A user who applies an exported manifest cannot reset what the operator has written."""
     room.create("widgets", room.widget("ada"))
     known = room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
     path = room.path("widgets", "ada")
@@ -21,7 +21,7 @@ def test_the_main_resource_does_not_write_the_status(room: Room) -> None:
 
 
 def test_the_status_does_not_write_the_main_resource(room: Room) -> None:
-    """The operator, which writes status all the time, can never undo a wish. That goes for labels too."""
+    """The operator, which writes the status all the time, can never revert a user's change, labels included."""
     known = room.create("widgets", room.widget("ada", size=5))
     patch = {"metadata": {"labels": {"a": "b"}}, "spec": {"size": 9}, "status": {"phase": "Ready"}}
     patched = room.merge("widgets", "ada", patch, "status")
@@ -33,8 +33,8 @@ def test_the_status_does_not_write_the_main_resource(room: Room) -> None:
     assert (replaced["spec"], replaced["status"]) == (known["spec"], {"ready": True})
 
 
-def test_a_status_write_moves_the_version(room: Room) -> None:
-    """Watchers see it, and an update that read the version before is stale."""
+def test_a_status_write_changes_the_version(room: Room) -> None:
+    """Watches see it, and an update based on the version before is stale."""
     created = room.create("widgets", room.widget("ada"))
     patched = room.merge("widgets", "ada", {"status": {"phase": "Ready"}}, "status")
     assert int(patched["metadata"]["resourceVersion"]) > int(created["metadata"]["resourceVersion"])
@@ -51,8 +51,8 @@ def test_the_status_is_validated_and_pruned(room: Room) -> None:
     assert patched["status"] == {"phase": "Ready"}
 
 
-def test_the_status_takes_a_json_patch_with_tests(room: Room) -> None:
-    """How the operator accounts: a test on the cursor, then cursor and cost in one write."""
+def test_the_status_accepts_a_json_patch_with_tests(room: Room) -> None:
+    """How the operator accounts costs: a test on the cursor, then cursor and cost in one write."""
     room.create("widgets", room.widget("ada"))
     room.merge("widgets", "ada", {"status": {"observedGeneration": 1}}, "status")
     steps = [
@@ -65,13 +65,13 @@ def test_the_status_takes_a_json_patch_with_tests(room: Room) -> None:
 
 
 def test_the_status_can_be_read_alone(room: Room) -> None:
-    """GET of /status is the whole object."""
+    """GET of /status returns the whole object."""
     created = room.create("widgets", room.widget("ada"))
     assert answered(room.api.get(room.path("widgets", "ada", "status"))) == created
 
 
 def test_a_kind_without_a_status_subresource_has_no_status_path(room: Room) -> None:
-    """There the status is an ordinary field, and writing it counts as a change of what is wanted."""
+    """Its status is an ordinary field, and a change of it increments the generation."""
     gadgets = f"/apis/{room.group}/v1/gadgets"
     body = {"apiVersion": f"{room.group}/v1", "kind": "Gadget", "metadata": {"name": room.namespace}}
     created = answered(room.api.post(gadgets, body | {"status": {"phase": "set"}}), 201)

@@ -1,4 +1,4 @@
-"""The two kinds that the tests bring: Widget (namespaced, with a status) and Gadget (cluster-wide, without one)."""
+"""The two kinds of the tests: Widget (namespaced, with a status) and Gadget (cluster-scoped, without one)."""
 
 from tests.contract.kubernetes.cluster import JSON
 
@@ -55,7 +55,7 @@ def definition(
     short_names: tuple[str, ...] = (),
     **version: object,
 ) -> JSON:
-    """A CustomResourceDefinition with the one version v1; `version` adds to that."""
+    """Return a CustomResourceDefinition with the single version v1, extended by `version`."""
     singular = kind.lower()
     names = {"kind": kind, "listKind": f"{kind}List", "plural": f"{singular}s", "singular": singular}
     return {
@@ -74,7 +74,8 @@ def definition(
 
 
 def widgets(group: str) -> JSON:
-    """Widget: every part of a schema that we use, a status, columns; short name: the group's first word and `w`."""
+    """Return the definition of Widget, with every schema feature that we use, a status and columns. Its short name is
+    the first word of the group with `w`."""
     schema: JSON = {
         "type": "object",
         "description": "A thing to test with.",
@@ -88,7 +89,7 @@ def widgets(group: str) -> JSON:
 
 
 def gadgets(group: str) -> JSON:
-    """Gadget: cluster-wide, no status subresource, no columns."""
+    """Return the definition of Gadget: cluster-scoped, no status subresource, no columns."""
     schema: JSON = {
         "type": "object",
         "properties": {

@@ -8,8 +8,8 @@ import pytest
 
 from komputer.domain.errors import Conflict
 from komputer.events import schema
-from komputer.events.log import ENDS_AT_ONCE, EXPIRY, RETENTION, Log, LogKey, Page
-from komputer.events.reading import PAGE_BYTES
+from komputer.events.log import EXPIRY, RETENTION, Log, LogKey, Page
+from komputer.events.reading import ENDS_AT_ONCE, PAGE_BYTES
 from tests.contract.log.events import KEY, Producer, completed, everything, ids, producer, read, said, started, texts
 
 KIB = 1024

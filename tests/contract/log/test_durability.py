@@ -58,7 +58,7 @@ async def test_a_server_that_keeps_nothing_is_told_of_and_still_works(
     with TemporaryDirectory(dir="/tmp") as folder:
         server = server_of(engine, Path(folder) / "data", fsync="no").start()
         log = Log.connect(server.url)
-        await log._server.redis.config_set("appendonly", "no")
+        await log.server.redis.config_set("appendonly", "no")
         runtime = await producer(log)
         assert await runtime.post(started("t1"), completed("t1")) == ["ok", "ok"]
         assert await runtime.post(started("t2")) == ["ok"]

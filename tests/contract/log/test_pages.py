@@ -173,7 +173,7 @@ async def test_a_cursor_older_than_retention_is_answered_with_a_gap_and_what_is_
 
 async def test_a_lower_retention_takes_effect_with_the_next_event(log: Log) -> None:
     all_ids = await filled(log, 450)
-    lower = Log.connect(log._server.address, prefix=log._prefix, retention=7)
+    lower = Log.connect(log.server.address, prefix=log._prefix, retention=7)
     runtime = await producer(lower)
     await runtime.post(said("t1", "new"))
     assert texts(await log.page("team", "ada", limit=99)) == ["444", "445", "446", "447", "448", "449", "new"]
@@ -190,8 +190,8 @@ async def test_retention_never_removes_an_end_that_is_not_accounted(short_log: L
 
 async def test_a_cursor_from_before_the_log_lost_its_data_gets_a_gap(log: Log, server: LogServer) -> None:
     all_ids = await filled(log, 5)
-    for key in await log._server.redis.keys(f"{log._prefix}*"):
-        await log._server.redis.delete(key)
+    for key in await log.server.redis.keys(f"{log._prefix}*"):
+        await log.server.redis.delete(key)
     lost = await log.page("team", "ada", limit=9, after=all_ids[-1])
     assert (lost.gap, lost.entries) == (True, [])
     assert not (await log.page("team", "ada", limit=9, after="2020-01-01T00:00:00Z")).gap

@@ -35,7 +35,7 @@ async def test_exact_the_log_takes_events_of_the_term_it_issued_last_and_of_no_o
 async def test_exact_a_term_that_the_log_forgot_is_fenced(log: Log) -> None:
     old = await producer(log)
     await log.purge(LogKey("team", "ada", "another"))  # of no consequence
-    await log._server.redis.delete(log.stream_and_live(KEY.ref)[1])
+    await log.server.redis.delete(log.stream_and_live(KEY.ref)[1])
     assert await old.post(started("t1")) == ["fenced"]
     assert await log.live("team", "ada") is None, "a refused append makes no log"
 

@@ -56,7 +56,7 @@ async def test_a_buried_agent_leaves_no_key_but_its_tombstone(log: Log) -> None:
     await runtime.post(started("t1"), completed("t1"))
     assert await log.all_logs() == [("team", "ada", "uid-1")]
     await log.purge(KEY)
-    left = {key.decode() for key in await log._server.redis.keys(f"{log._prefix}*")}
+    left = {key.decode() for key in await log.server.redis.keys(f"{log._prefix}*")}
     assert left == {f"{log._prefix}-bell", f"{log._prefix}-dead"}
     assert await log.all_logs() == []
     assert await runtime.post(said("t1")) == ["fenced"]
@@ -118,7 +118,7 @@ async def test_all_keys_of_a_log_expire_at_one_moment_and_writing_moves_it(serve
     runtime = await producer(log)
     await runtime.post(said("t1"))
     await runtime.post(started("t1"), completed("t1"))
-    redis = log._server.redis
+    redis = log.server.redis
     keys = [key for key in await redis.keys(f"{prefix}*") if b":team:ada" in key]
     assert len(keys) == 6
     assert len({await redis.expiretime(key) for key in keys}) == 1

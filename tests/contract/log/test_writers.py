@@ -58,11 +58,11 @@ async def test_twenty_agents_write_at_once_and_each_log_is_its_own(log: Log) -> 
 
 
 async def test_foreign_data_under_our_names_is_an_error_of_the_log(log: Log) -> None:
-    await log._server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
+    await log.server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
     with pytest.raises(Unavailable):
         await log.page("team", "ada", limit=5)
     runtime = await producer(log)  # a new log begins with clean keys
-    await log._server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
+    await log.server.redis.set(log.stream_and_live(KEY.ref)[0], "not a stream")
     with pytest.raises(Unavailable):
         await runtime.post(started("t1"))
 
@@ -76,6 +76,6 @@ async def test_texts_of_every_kind_go_through_unchanged(log: Log) -> None:
 
 async def test_a_full_batch_is_one_round_trip(log: Log) -> None:
     runtime = await producer(log)
-    before = (await log._server.redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    before = (await log.server.redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert len(await runtime.post(*(said("t1", "y" * 1000) for _ in range(500)))) == 500
-    assert (await log._server.redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == before + 1
+    assert (await log.server.redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == before + 1

@@ -1,8 +1,6 @@
 """A Kubernetes API (the local one, or that of `--kubeconfig`), a log server, and the real operator between them."""
 
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,28 +15,15 @@ from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, NAMESPACES, Cluster
 from tests.contract.operator.world import Operator, World
 from tests.fixtures.valkey import LogServer
 
+INSTALLED: set[Path] = set()
+"""API servers that have our definitions and the defaults: installing costs 0.1 s, too much for every test."""
+
 
 @pytest.fixture(scope="session")
-def kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The kubeconfig."""
-    if given := request.config.getoption("kubeconfig", default=None):
-        yield Path(given).resolve()
-        return
-    folder = tmp_path_factory.mktemp("kubernetes")
-    path = folder / "kubeconfig"
-    command = [sys.executable, "-m", "komputer.local.apiserver", "--database", str(folder / "objects.db")]
-    with (folder / "log").open("wb") as output:
-        server = subprocess.Popen(
-            [*command, "--port", "0", "--kubeconfig", str(path)], stdout=subprocess.PIPE, stderr=output, text=True
-        )
-        assert server.stdout
-        try:
-            assert server.stdout.readline(), (folder / "log").read_text()
-            yield path
-        finally:
-            server.terminate()
-            server.wait(20)
-            server.stdout.close()
+def kubernetes(kubeconfig: Path) -> Path:
+    """The kubeconfig of the API server that all contract tests share. Agents of other packages are deleted, and no
+    operator runs during their tests: `operator_process` ends with its package."""
+    return kubeconfig
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +35,9 @@ def prefix() -> str:
 async def cluster(kubernetes: Path) -> AsyncIterator[Cluster]:
     found = Cluster.connect(kubernetes)
     try:
-        await install(found)
+        if kubernetes not in INSTALLED:
+            await install(found)
+            INSTALLED.add(kubernetes)
         yield found
     finally:
         await found.close()

@@ -53,7 +53,7 @@ class Operator:
         with self.output.open("ab") as output:
             begin = output.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "komputer.cli", "serve", "operator"],
+                [sys.executable, "-m", "tests.contract.operator.serve"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,6 +1,11 @@
-"""The real API in a process of its own, over the local Kubernetes API and every log server that this machine has."""
+"""The real API in a process of its own, over the local Kubernetes API and every log server that this machine has.
+
+Tests share one API process per log server. Each test uses a namespace of its own. A test that stops or kills the API
+starts its own with `api_process`.
+"""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -20,9 +25,25 @@ def server(request: pytest.FixtureRequest) -> Iterator[LogServer]:
     yield from running(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prefix(server: LogServer) -> str:
     return server.prefix()
+
+
+@pytest.fixture(scope="session")
+def shared_api(
+    kubernetes: Path, server: LogServer, prefix: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Api]]:
+    """Returns the shared API process. It is started on the first call, when the definitions are installed."""
+    api = Api(kubernetes, server.url, prefix, tmp_path_factory.mktemp("api") / "api.log")
+
+    def running() -> Api:
+        return api if api.process else api.start()
+
+    yield running
+    if api.process:
+        api.stop()
+        api.check()
 
 
 @pytest.fixture
@@ -52,9 +73,22 @@ def api_process(
 
 
 @pytest.fixture
-async def world(cluster: Cluster, log: Log, api_process: Callable[..., Api]) -> AsyncIterator[World]:
+async def world(cluster: Cluster, log: Log, shared_api: Callable[[], Api]) -> AsyncIterator[World]:
+    async with opened(cluster, log, shared_api()) as world:
+        yield world
+
+
+@pytest.fixture
+async def own_world(cluster: Cluster, log: Log, api_process: Callable[..., Api]) -> AsyncIterator[World]:
+    """A world whose API process the test may stop and kill."""
+    async with opened(cluster, log, api_process()) as world:
+        yield world
+
+
+@asynccontextmanager
+async def opened(cluster: Cluster, log: Log, api: Api) -> AsyncIterator[World]:
     async with aiohttp.ClientSession() as http:
-        world = World(cluster, log, api_process(), http)
+        world = World(cluster, log, api, http)
         await world.open()
         yield world
         await cluster.delete(NAMESPACES, world.namespace)

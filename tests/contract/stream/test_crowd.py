@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import aiohttp
 import pytest
@@ -11,10 +11,32 @@ from komputer.domain.errors import Unavailable
 from komputer.events.log import Numbered
 from tests.contract.log.events import Producer, said
 from tests.contract.stream.world import WITHIN_S, Api, World, cut, numbers, publish, stop_reading
-from tests.fixtures.valkey import LogServer
+from tests.fixtures.valkey import LogServer, engines, running
 
 COUNT = 5000
 Start = Callable[..., Api]
+
+
+@pytest.fixture
+def engine() -> str:
+    """One engine is enough here: contract/log tests what a restart keeps on each of them."""
+    return "valkey"
+
+
+@pytest.fixture
+def server(engine: str) -> Iterator[LogServer]:
+    """A server that a test may kill without cutting off the shared API."""
+    yield from running(engine)
+
+
+@pytest.fixture
+def prefix(server: LogServer) -> str:
+    return server.prefix()
+
+
+@pytest.fixture
+def world(own_world: World) -> World:
+    return own_world
 
 
 async def follow(world: World, got: list[int], upto: int, api: Api | None = None, after: str = "0-0") -> None:
@@ -131,7 +153,7 @@ async def stubborn(writer: Producer, first: int, count: int) -> None:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("by", ["restart", "silence"])
+@pytest.mark.parametrize(("engine", "by"), [*((engine, "restart") for engine in engines()), ("valkey", "silence")])
 async def test_while_the_log_is_away_readers_wait_and_requests_say_so(world: World, server: LogServer, by: str) -> None:
     ada = await world.writer()
     async with (

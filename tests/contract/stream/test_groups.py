@@ -62,14 +62,16 @@ async def test_what_a_member_did_not_take_goes_to_another_at_once(world: World) 
 
 async def test_what_a_dead_process_was_given_is_claimed_by_another(world: World, api_process: Start) -> None:
     ada = await world.writer()
-    other = api_process()
-    await world.answers(f"/agents/ada?namespace={world.namespace}", other.url)
+    limits = {"CLAIM_AFTER_S": "3", "RENEW_S": "1"}
+    one, other = api_process(**limits), api_process(**limits)
+    for api in (one, other):
+        await world.answers(f"/agents/ada?namespace={world.namespace}", api.url)
     async with world.ws(group="workers", api=other) as doomed:
         await publish(ada, 0, 5)
         assert numbers(await doomed.take(2)) == [0, 1]
         assert other.process
         other.process.send_signal(signal.SIGSTOP)  # it has given the rest, and not heard that they were taken
-        async with world.ws(group="workers") as heir:
+        async with world.ws(group="workers", api=one) as heir:
             other.kill()
             await publish(ada, 5, 1)
             assert set(numbers(await heir.take(6))) == set(range(6))
@@ -82,7 +84,7 @@ async def test_a_group_that_nobody_attends_goes_on_where_it_was(world: World) ->
         await publish(ada, 3, 3)
         assert numbers(await ws.take(3)) == [3, 4, 5]
         with pytest.raises(TimeoutError):  # answers pings: what it does not confirm another is told again
-            await asyncio.wait_for(ws.ws.receive(), 5)
+            await asyncio.wait_for(ws.ws.receive(), 3)
     await publish(ada, 6, 3)
     async with world.ws(group="workers") as ws:
         assert numbers(await ws.take(3)) == [6, 7, 8]

@@ -15,8 +15,15 @@ from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
 from komputer.events.reading import PAGE_BYTES, Read
 from tests.contract.log.events import KEY, producer, said, started
 from tests.contract.stream.world import WITHIN_S, publish
+from tests.fixtures.valkey import LogServer
 
 REF = KEY.ref
+
+
+@pytest.fixture
+def prefix(server: LogServer) -> str:
+    """A prefix for each test: all of them write the log of the same agent."""
+    return server.prefix()
 
 
 @asynccontextmanager

@@ -1,1 +1,1 @@
-"""The local API server's decisions on plain values; its behaviour over HTTP is judged in tests/contract/kubernetes."""
+"""Unit tests of the local API server on plain values; tests/contract/kubernetes tests its behaviour over HTTP."""

@@ -1,4 +1,4 @@
-"""The garbage collector outlives a database that takes no writes."""
+"""The garbage collector survives a database that refuses writes."""
 
 import sqlite3
 from pathlib import Path
@@ -9,21 +9,22 @@ import pytest
 from komputer.background import Background
 from komputer.local.apiserver.collector import Collector
 from komputer.local.apiserver.kinds import Registry
-from komputer.local.apiserver.objects import DeleteOptions, Objects, WriteOptions
+from komputer.local.apiserver.objects import Objects
+from komputer.local.apiserver.options import DeleteOptions, WriteOptions
 from komputer.local.apiserver.store import ObjectDatabase
 from tests.waiting import eventually
 
 
-async def test_what_could_not_be_collected_on_a_full_disk_is_collected_later(
+async def test_objects_not_collected_on_a_full_disk_are_collected_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ObjectDatabase(tmp_path / "objects.db", history_length=10)
     registry = Registry()
     objects = Objects(store, registry)
-    config_map = registry.of_resource("configmaps")
+    config_map = registry.by_resource("configmaps")
     assert config_map
     collector = Collector(objects)
-    store.on_change = collector.note
+    store.on_change = collector.enqueue
     objects.make_namespace("team")
 
     def make(name: str, **metadata: Any) -> dict[str, Any]:
@@ -41,7 +42,7 @@ async def test_what_could_not_be_collected_on_a_full_disk_is_collected_later(
         commit(statement, values)
 
     async with Background(first_pause_s=0.01) as background:
-        background.keep("garbage collector", collector.run)
+        background.run_forever("garbage collector", collector.run)
         is_full = False
         objects.delete(config_map, "team", "owner", DeleteOptions())
         is_full = True

@@ -1,4 +1,4 @@
-"""Tokens, and the bodies that kubectl sends in protobuf."""
+"""Tokens, and request bodies in protobuf."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_token_names_its_account_and_its_pod(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_token_is_worth_nothing_elsewhere_later_or_without_its_pod(tmp_path: Path) -> None:
+def test_a_token_is_invalid_for_another_audience_after_expiry_or_without_its_pod(tmp_path: Path) -> None:
     store, tokens = world(tmp_path)
     token = issued(tokens, audiences=["gate"], boundObjectRef=BOUND, expirationSeconds=600)
 
@@ -71,7 +71,7 @@ def test_a_token_is_worth_nothing_elsewhere_later_or_without_its_pod(tmp_path: P
     store.close()
 
 
-def test_a_token_of_an_account_that_was_made_again_is_worth_nothing(tmp_path: Path) -> None:
+def test_a_token_of_a_recreated_account_is_invalid(tmp_path: Path) -> None:
     store, tokens = world(tmp_path)
     token = issued(tokens)
     store.put("serviceaccounts", {"metadata": {"name": "runner", "namespace": "team", "uid": "sa-2"}})
@@ -79,8 +79,8 @@ def test_a_token_of_an_account_that_was_made_again_is_worth_nothing(tmp_path: Pa
     store.close()
 
 
-def test_a_copy_of_the_store_under_another_identity_cannot_speak_for_the_original(tmp_path: Path) -> None:
-    """All of the copied objects are there: the pod and the account have the same uids."""
+def test_tokens_of_a_copied_store_are_invalid_for_the_original(tmp_path: Path) -> None:
+    """The copy has all objects: the pod and the account have the same uids."""
     store, _ = world(tmp_path)
     original, copy = Tokens(store, "first"), Tokens(store, "second")
     for issuer, other in ((original, copy), (copy, original)):
@@ -91,7 +91,7 @@ def test_a_copy_of_the_store_under_another_identity_cannot_speak_for_the_origina
     store.close()
 
 
-def test_tokens_outlive_the_server_and_are_proper_jwts(tmp_path: Path) -> None:
+def test_tokens_survive_a_restart_and_are_valid_jwts(tmp_path: Path) -> None:
     store, tokens = world(tmp_path)
     token = issued(tokens)
     key = store.state("token-key")
@@ -123,7 +123,7 @@ def test_a_token_with_another_header_is_refused(tmp_path: Path, header: dict[str
     ],
     ids=str,
 )
-def test_a_token_that_cannot_be_is_refused(tmp_path: Path, spec: dict[str, Any], code: int) -> None:
+def test_a_malformed_token_is_refused(tmp_path: Path, spec: dict[str, Any], code: int) -> None:
     store, tokens = world(tmp_path)
     with pytest.raises(StatusError) as refused:
         issued(tokens, **spec)
@@ -147,7 +147,7 @@ def enveloped(kind: str, raw: bytes) -> bytes:
     return b"k8s\0" + field(1, field(1, "v1") + field(2, kind)) + field(2, raw)
 
 
-def test_a_secret_is_read_from_protobuf() -> None:
+def test_a_secret_is_decoded_from_protobuf() -> None:
     meta = field(1, "s") + field(2, "") + field(11, field(1, "a") + field(2, "b"))
     raw = field(1, meta) + field(2, field(1, "key") + field(2, b"\xff\x00")) + field(3, "Opaque") + field(5, 1)
     assert protobuf.decoded(enveloped("Secret", raw)) == {
@@ -160,7 +160,7 @@ def test_a_secret_is_read_from_protobuf() -> None:
     }
 
 
-def test_a_kind_that_is_not_read_from_protobuf_is_415() -> None:
+def test_a_kind_unsupported_in_protobuf_is_415() -> None:
     with pytest.raises(StatusError) as refused:
         protobuf.decoded(enveloped("Pod", b""))
     assert refused.value.code == 415
@@ -169,12 +169,12 @@ def test_a_kind_that_is_not_read_from_protobuf_is_415() -> None:
 @pytest.mark.parametrize(
     "raw", [b"\x1a\x7fOpaque", b"\x28" + b"\xff" * 11 + b"\x01", b"\x0b", b"\x0a", b"\x08\x01", b"\x1a\x01\xff"]
 )
-def test_each_way_of_being_broken_is_400(raw: bytes) -> None:
+def test_each_kind_of_malformed_protobuf_is_400(raw: bytes) -> None:
     assert answer_to(enveloped("Secret", raw)) == 400
 
 
 @given(st.binary(max_size=60))
-def test_broken_protobuf_is_400(raw: bytes) -> None:
+def test_arbitrarily_damaged_protobuf_is_400(raw: bytes) -> None:
     for body in (raw, b"k8s\0" + raw, enveloped("Secret", raw), enveloped("TokenRequest", raw)):
         assert answer_to(body) in (200, 400, 415)
 

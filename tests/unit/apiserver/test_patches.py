@@ -1,4 +1,4 @@
-"""The three kinds of patch."""
+"""The three types of patch."""
 
 from typing import Any
 
@@ -38,23 +38,23 @@ def test_a_merge_patch_drops_the_nulls_of_what_it_adds() -> None:
 
 
 @given(json_values, json_values)
-def test_a_merge_patch_is_the_same_when_it_is_repeated(document: Any, patch: Any) -> None:
+def test_a_merge_patch_is_idempotent(document: Any, patch: Any) -> None:
     once = merge_patch(document, patch)
     assert merge_patch(once, patch) == once
 
 
-def test_a_test_for_null_passes_where_nothing_is() -> None:
+def test_a_test_for_null_passes_on_a_missing_key() -> None:
     assert json_patch({"spec": {}}, [operation("test", "/spec/task", value=None)]) == {"spec": {}}
 
 
-def test_a_test_for_null_fails_where_something_is_or_the_way_there_is_missing() -> None:
+def test_a_test_for_null_fails_on_a_present_key_or_a_missing_parent() -> None:
     assert refusal({"spec": {"task": 1}}, operation("test", "/spec/task", value=None)) == 422
     assert refusal({}, operation("test", "/spec/task", value=None)) == 422
 
 
-@pytest.mark.parametrize(("there", "asked"), [(1, True), (1, 1.0), (0, False), ("1", 1), ([], {})])
-def test_a_test_compares_values_as_json_texts(there: Any, asked: Any) -> None:
-    assert refusal({"a": there}, operation("test", "/a", value=asked)) == 422
+@pytest.mark.parametrize(("stored", "tested"), [(1, True), (1, 1.0), (0, False), ("1", 1), ([], {})])
+def test_a_test_compares_values_as_json(stored: Any, tested: Any) -> None:
+    assert refusal({"a": stored}, operation("test", "/a", value=tested)) == 422
 
 
 def test_the_order_of_keys_does_not_matter_to_a_test() -> None:
@@ -66,7 +66,7 @@ def test_replacing_a_missing_key_adds_it() -> None:
     assert json_patch({}, [operation("replace", "/a", value=1)]) == {"a": 1}
 
 
-def test_lists_are_addressed_by_index_from_both_ends() -> None:
+def test_list_items_are_addressed_by_positive_and_negative_indexes() -> None:
     before = {"a": [1, 2, 3]}
     patch = [
         operation("add", "/a/-", value=4),
@@ -82,7 +82,7 @@ def test_keys_are_escaped_in_pointers() -> None:
     assert json_patch({"a/b": {"c~d": 1}}, [operation("remove", "/a~1b/c~0d")]) == {"a/b": {}}
 
 
-def test_values_are_moved_and_copied() -> None:
+def test_move_and_copy_transfer_values() -> None:
     patch = [{"op": "copy", "from": "/a", "path": "/b"}, {"op": "move", "from": "/a", "path": "/c"}]
     assert json_patch({"a": {"x": 1}}, patch) == {"b": {"x": 1}, "c": {"x": 1}}
 
@@ -106,7 +106,7 @@ def test_an_operation_that_does_not_apply_is_422(wrong: Any) -> None:
     assert refusal({"a": [1]}, wrong) == 422
 
 
-def test_what_is_no_patch_is_400() -> None:
+def test_a_malformed_patch_is_400() -> None:
     with pytest.raises(StatusError) as refused:
         json_patch({}, {"op": "add"})
     assert refused.value.code == 400
@@ -134,11 +134,11 @@ def test_a_strategic_patch_deletes_and_orders_list_items() -> None:
     assert strategic(before, patch) == {"env": [{"name": "C"}, {"name": "A", "value": "1"}]}
 
 
-def test_a_strategic_patch_replaces_the_lists_that_have_no_key() -> None:
+def test_a_strategic_patch_replaces_lists_without_a_merge_key() -> None:
     assert strategic({"args": ["a", "b"]}, {"args": ["c"]}) == {"args": ["c"]}
 
 
-def test_a_strategic_patch_adds_to_and_takes_from_finalizers() -> None:
+def test_a_strategic_patch_adds_and_removes_finalizers() -> None:
     patch = {"$deleteFromPrimitiveList/finalizers": ["a/b"], "finalizers": ["e/f"]}
     assert strategic({"finalizers": ["a/b", "c/d"]}, patch) == {"finalizers": ["c/d", "e/f"]}
 
@@ -149,7 +149,7 @@ def test_a_strategic_patch_keeps_only_the_keys_it_retains() -> None:
     assert strategic(before, patch) == {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}
 
 
-def test_a_strategic_patch_replaces_a_map_when_told() -> None:
+def test_a_strategic_patch_with_the_replace_directive_replaces_a_map() -> None:
     assert strategic({"labels": {"a": "1"}}, {"labels": {"$patch": "replace", "b": "2"}}) == {"labels": {"b": "2"}}
 
 

@@ -1,4 +1,4 @@
-"""Pruning, defaults and validation by structural schemas."""
+"""Pruning, defaulting and validation by structural schemas."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ def properties(**fields: Schema) -> Schema:
 
 
 def causes(value: Any, schema: Schema) -> dict[str, str]:
-    """Path → reason of everything wrong with `value` at `spec.x`."""
+    """Return path → reason of every fault of `value` at `spec.x`."""
     whole = properties(spec=properties(x=schema))
     return {fault.field: fault.reason for fault in faults({"spec": {"x": value}}, whole)}
 
 
-def test_unknown_fields_are_dropped_and_named() -> None:
+def test_unknown_fields_are_dropped_and_reported() -> None:
     unknown: list[str] = []
     schema = properties(spec=properties(items={"type": "array", "items": properties(a=TEXT)}))
     body = {"kind": "K", "metadata": {"name": "n"}, "spec": {"items": [{"a": "1", "b": 2}], "c": 3}, "d": 4}
@@ -29,12 +29,12 @@ def test_unknown_fields_are_dropped_and_named() -> None:
     assert unknown == ["spec.items[0].b", "spec.c", "d"]
 
 
-def test_unknown_fields_stay_where_the_schema_says_so() -> None:
+def test_unknown_fields_are_kept_where_the_schema_preserves_them() -> None:
     schema = properties(status={"type": "object", "x-kubernetes-preserve-unknown-fields": True})
     assert conform({"status": {"any": {"thing": 1}}}, schema) == {"status": {"any": {"thing": 1}}}
 
 
-def test_defaults_fill_what_is_missing_and_not_what_is_there() -> None:
+def test_defaults_apply_to_missing_fields_only() -> None:
     inner = properties(size={"type": "integer", "default": 3})
     schema = properties(spec={**inner, "default": {}})
     assert conform({}, schema) == {"spec": {"size": 3}}
@@ -49,7 +49,7 @@ def test_a_default_is_not_shared_between_objects() -> None:
     assert conform({"spec": {}}, schema) == {"spec": {"any": {"tags": []}}}
 
 
-def test_a_null_counts_as_absent_unless_it_is_allowed() -> None:
+def test_a_null_counts_as_absent_unless_nullable() -> None:
     schema = properties(a={"type": "string", "default": "x"}, b=TEXT, c={"type": "string", "nullable": True})
     assert conform({"a": None, "b": None, "c": None}, schema) == {"a": "x", "c": None}
 
@@ -97,15 +97,15 @@ def test_each_rule_refuses_with_its_reason_and_the_path(value: Any, schema: Sche
     ],
     ids=str,
 )
-def test_what_fits_has_no_fault(value: Any, schema: Schema) -> None:
+def test_a_valid_value_has_no_faults(value: Any, schema: Schema) -> None:
     assert causes(value, schema) == {}
 
 
-def test_what_is_required_is_named_with_its_path() -> None:
+def test_a_missing_required_field_is_reported_with_its_path() -> None:
     assert causes({}, {"type": "object", "required": ["text"]}) == {"spec.x.text": "FieldValueRequired"}
 
 
-def test_items_of_a_list_map_differ_by_their_keys() -> None:
+def test_items_of_a_map_list_must_have_distinct_keys() -> None:
     schema = {
         "type": "array",
         "items": properties(name=TEXT),
@@ -115,14 +115,14 @@ def test_items_of_a_list_map_differ_by_their_keys() -> None:
     assert causes([{"name": "a"}, {"name": "b"}, {"name": "a"}], schema) == {"spec.x[2]": "FieldValueDuplicate"}
 
 
-def test_the_dollar_of_a_pattern_is_the_end_and_nothing_before_it() -> None:
+def test_a_dollar_in_a_pattern_matches_the_end_of_the_text_only() -> None:
     assert compiled("^a$").search("a")
     assert not compiled("^a$").search("a\n")
     assert compiled(r"^[$]\$$").search("$$")
 
 
 @pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.kind)
-def test_every_built_in_kind_has_a_schema_with_texts(kind: ResourceKind) -> None:
+def test_every_built_in_kind_has_a_schema_with_descriptions(kind: ResourceKind) -> None:
     schema = schema_of(kind)
     assert schema["description"]
     assert {"kind", "apiVersion", "metadata"} <= set(schema["properties"])

@@ -26,7 +26,7 @@ BARE = {"metadata": {"name": "bare"}}
         ("a=", False, False),
     ],
 )
-def test_a_label_selector_chooses(selector: str, ada: bool, bare: bool) -> None:
+def test_a_label_selector_matches_the_expected_objects(selector: str, ada: bool, bare: bool) -> None:
     chosen = labels(selector)
     assert chosen
     assert (chosen(ADA), chosen(BARE)) == (ada, bare)
@@ -37,20 +37,20 @@ def test_an_empty_selector_restricts_nothing() -> None:
 
 
 @pytest.mark.parametrize("selector", ["a=b=c", "in (a)", "a in", "a in (b", "!!a", "a,,b", "/a", "a=ä", "a in ((b))"])
-def test_what_is_no_label_selector_is_400(selector: str) -> None:
+def test_an_invalid_label_selector_is_400(selector: str) -> None:
     with pytest.raises(StatusError) as refused:
         labels(selector)
     assert refused.value.code == 400
 
 
-def test_a_field_selector_chooses() -> None:
+def test_a_field_selector_matches_the_expected_objects() -> None:
     named, others = fields("metadata.name=ada", "widgets"), fields("metadata.name!=ada,metadata.namespace=", "widgets")
     assert named
     assert others
     assert (named(ADA), named(BARE), others(ADA), others(BARE)) == (True, False, False, True)
 
 
-def test_pods_are_selected_by_phase_and_others_are_not() -> None:
+def test_only_pods_can_be_selected_by_phase() -> None:
     running = fields("status.phase=Running", "pods")
     assert running
     assert running({"metadata": {}, "status": {"phase": "Running"}})
@@ -59,7 +59,7 @@ def test_pods_are_selected_by_phase_and_others_are_not() -> None:
         fields("status.phase=Running", "widgets")
 
 
-def test_two_selectors_are_asked_both() -> None:
+def test_two_selectors_must_both_match() -> None:
     chosen = both(labels("a=1"), fields("metadata.name=bare", "pods"))
     assert chosen
     assert not chosen(ADA)

@@ -1,4 +1,4 @@
-"""The store: order, history, and what a killed process leaves."""
+"""The store: order, history, and the state after a crash."""
 
 import signal
 import subprocess
@@ -11,8 +11,8 @@ from komputer.local.apiserver.store import FIRST_REVISION, ObjectDatabase, Store
 WRITER = """
 import sys
 from pathlib import Path
-from komputer.local.apiserver.store import Store
-store = Store(Path(sys.argv[1]), history_length=10)
+from komputer.local.apiserver.store import ObjectDatabase
+store = ObjectDatabase(Path(sys.argv[1]), history_length=10)
 number = 0
 while True:
     name = f"w{number % 50}"
@@ -28,7 +28,7 @@ while True:
 
 
 def written(count: int) -> dict[str, int]:
-    """What the writer's first `count` writes leave: the number in each object that is there."""
+    """Return the objects after the writer's first `count` writes: the number in each one."""
     there: dict[str, int] = {}
     for number in range(count):
         name = f"w{number % 50}"
@@ -52,14 +52,14 @@ def names(store: ObjectDatabase, namespace: str | None = None) -> list[str]:
     return [stored.address[2] for stored in store.all("widgets", namespace)]
 
 
-def test_every_answered_write_survives_the_death_of_the_process(tmp_path: Path) -> None:
+def test_every_acknowledged_write_survives_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "objects.db"
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout
-        said = [next(writer.stdout) for _ in range(500)]
+        acknowledged = [next(writer.stdout) for _ in range(500)]
         writer.send_signal(signal.SIGKILL)
-        said += list(writer.stdout)
-    answered = len(said)
+        acknowledged += list(writer.stdout)
+    answered = len(acknowledged)
     store = opened(tmp_path)
     found = {stored.address[2]: stored.object["number"] for stored in store.all("widgets")}
     assert (found, store.revision - FIRST_REVISION) in (
@@ -69,7 +69,7 @@ def test_every_answered_write_survives_the_death_of_the_process(tmp_path: Path) 
     store.close()
 
 
-def test_revisions_go_on_where_they_stopped_also_after_a_deletion(tmp_path: Path) -> None:
+def test_revisions_continue_after_a_restart_also_after_a_deletion(tmp_path: Path) -> None:
     store = opened(tmp_path)
     assert store.revision == FIRST_REVISION
     last = store.remove(put(store, "ada"))
@@ -91,7 +91,7 @@ def test_objects_are_listed_by_namespace_and_name(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_watcher_resumes_from_any_revision_that_is_remembered(tmp_path: Path) -> None:
+def test_a_watch_resumes_from_any_revision_in_the_history(tmp_path: Path) -> None:
     store = opened(tmp_path, history_length=3)
     first = put(store, "a")
     history = store.history("widgets")
@@ -116,7 +116,7 @@ def test_a_quiet_resource_is_not_compacted_by_a_busy_one(tmp_path: Path) -> None
     store.close()
 
 
-def test_owners_find_their_dependents_until_these_are_gone(tmp_path: Path) -> None:
+def test_dependents_are_found_until_they_are_deleted(tmp_path: Path) -> None:
     store = opened(tmp_path)
     owner = put(store, "owner")
     child = put(store, "child", ownerReferences=[{"uid": "uid-owner"}])
@@ -124,7 +124,7 @@ def test_owners_find_their_dependents_until_these_are_gone(tmp_path: Path) -> No
     store.close()
     store = opened(tmp_path)
     assert [one.address for one in store.dependents("uid-owner")] == [child.address]
-    found = store.of_uid("uid-owner")
+    found = store.by_uid("uid-owner")
     assert found
     assert found.address == owner.address
     put(store, "child")
@@ -132,7 +132,7 @@ def test_owners_find_their_dependents_until_these_are_gone(tmp_path: Path) -> No
     store.close()
 
 
-def test_a_new_schema_changes_what_is_served_and_not_what_is_stored(tmp_path: Path) -> None:
+def test_a_new_schema_changes_served_objects_but_not_stored_ones(tmp_path: Path) -> None:
     store = opened(tmp_path)
     before = put(store, "a")
     store.rewrite("widgets", lambda body: {**body, "spec": {"size": 3}})

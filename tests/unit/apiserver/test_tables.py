@@ -32,7 +32,7 @@ BODY = {
         (".status.conditions[?(@.type!='Idle')].status", ["True"]),
     ],
 )
-def test_a_column_finds_its_values(path: str, found: list[Any]) -> None:
+def test_a_jsonpath_finds_the_values_of_its_column(path: str, found: list[Any]) -> None:
     assert values_at(BODY, path) == found
 
 
@@ -53,12 +53,12 @@ def test_a_column_finds_its_values(path: str, found: list[Any]) -> None:
         (-10, "<invalid>"),
     ],
 )
-def test_an_age_is_short(seconds: int, shown: str) -> None:
+def test_an_age_has_the_short_form(seconds: int, shown: str) -> None:
     moment = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert age(moment, NOW) == shown
 
 
-def test_a_row_has_a_cell_for_each_column_and_null_for_what_is_missing() -> None:
+def test_a_row_has_one_cell_per_column_and_null_for_missing_values() -> None:
     columns = (TableColumn("Size", "integer", ".spec.size"), TableColumn("Phase", "string", ".status.phase"))
     kind = ResourceKind("x.io", "v1", "Widget", "widgets", custom=True, columns=columns)
     table = rendered(kind, [BODY], {"resourceVersion": "7"}, "Metadata")
@@ -86,7 +86,7 @@ def test_a_row_has_a_cell_for_each_column_and_null_for_what_is_missing() -> None
         ({"phase": "Running"}, True, ["0/1", "Terminating", "0"]),
     ],
 )
-def test_a_pod_shows_what_is_wrong_with_it(status: Any, deleted: bool, shown: list[str]) -> None:
+def test_the_status_column_of_a_pod_shows_its_problem(status: Any, deleted: bool, shown: list[str]) -> None:
     metadata = {"name": "p", "creationTimestamp": None} | (
         {"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {}
     )

@@ -1,4 +1,4 @@
-"""Background work that fails is tried again, and says why."""
+"""Background work that fails is retried and reports the reason."""
 
 import asyncio
 import errno
@@ -7,11 +7,11 @@ import logging
 import pytest
 
 from komputer import background
-from komputer.background import Background, reason_of, retried
+from komputer.background import Background, reason_of, retry
 from tests.waiting import eventually
 
 
-async def test_a_loop_that_raises_returns_or_is_cancelled_from_within_is_started_again() -> None:
+async def test_a_loop_that_raises_returns_or_cancels_itself_is_restarted() -> None:
     attempts = 0
     runs = asyncio.Event()
 
@@ -30,28 +30,28 @@ async def test_a_loop_that_raises_returns_or_is_cancelled_from_within_is_started
         runs.set()
         await asyncio.Event().wait()
 
-    seen: list[str | None] = []
+    reported: list[str | None] = []
     async with Background(first_pause_s=0.001) as work:
-        task = work.keep("the loop", loop, seen.append)
+        task = work.run_forever("the loop", loop, reported.append)
         async with asyncio.timeout(10):
             await runs.wait()
         assert not task.done()
-        assert seen == [
+        assert reported == [
             "No space left on device: /data/x",
             "RuntimeError: a defect",
-            "the loop ended, and must not",
+            "the loop ended unexpectedly",
             "CancelledError",
         ]
-        assert work.problem == "background work fails and is tried again: the loop: CancelledError"
+        assert work.problem == "background work fails and is retried: the loop: CancelledError"
     assert task.cancelled()
     assert work.problem is None
 
 
-async def test_a_job_is_tried_until_it_succeeds_and_its_reason_is_logged_once(
+async def test_a_job_is_retried_until_it_succeeds_and_each_reason_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     left = [OSError(errno.ENOSPC, "No space left on device")] * 5
-    seen: list[str | None] = []
+    reported: list[str | None] = []
 
     async def job() -> str:
         if left:
@@ -59,16 +59,16 @@ async def test_a_job_is_tried_until_it_succeeds_and_its_reason_is_logged_once(
         return "done"
 
     with caplog.at_level(logging.INFO, logger="komputer.background"):
-        assert await retried("the job", job, seen.append, first_pause_s=0.001) == "done"
-    assert seen == ["No space left on device", None]
+        assert await retry("the job", job, reported.append, first_pause_s=0.001) == "done"
+    assert reported == ["No space left on device", None]
     assert [record.getMessage() for record in caplog.records] == [
         "background work failed: the job: No space left on device",
-        "background work goes on: the job",
+        "background work recovered: the job",
     ]
 
 
-async def test_a_loop_that_has_run_for_a_while_is_no_longer_shown_as_failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "STEADY_S", 0.05)
+async def test_a_loop_that_has_run_for_a_while_no_longer_counts_as_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "RECOVERED_AFTER_S", 0.05)
     failed = False
 
     async def loop() -> None:
@@ -79,7 +79,7 @@ async def test_a_loop_that_has_run_for_a_while_is_no_longer_shown_as_failing(mon
         await asyncio.Event().wait()
 
     async with Background(first_pause_s=0.001) as work:
-        work.keep("the loop", loop)
+        work.run_forever("the loop", loop)
         await eventually(lambda: work.problem)
         await eventually(lambda: work.problem is None)
 
@@ -97,17 +97,17 @@ async def test_pauses_grow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     with pytest.raises(KeyboardInterrupt):
-        await retried("the job", job)
+        await retry("the job", job)
     assert slept[:4] == [0.1, 0.2, 0.4, 0.8]
     assert max(slept) == 10.0
 
 
-def test_a_reason_is_one_line_without_our_types() -> None:
+def test_a_reason_is_one_line_without_exception_groups() -> None:
     assert reason_of(ExceptionGroup("x", [ExceptionGroup("y", [KeyError("k")])])) == "KeyError: 'k'"
     assert reason_of(TimeoutError()) == "TimeoutError"
 
 
-async def test_work_that_fails_while_it_is_cancelled_is_not_started_again() -> None:
+async def test_work_that_fails_while_it_is_cancelled_is_not_restarted() -> None:
     begun = asyncio.Event()
 
     async def job() -> None:
@@ -124,7 +124,7 @@ async def test_work_that_fails_while_it_is_cancelled_is_not_started_again() -> N
         assert task.cancelled()
 
 
-async def test_a_loop_whose_task_group_fails_is_started_again() -> None:
+async def test_a_loop_whose_task_group_fails_is_restarted() -> None:
     begun = 0
     again = asyncio.Event()
 
@@ -141,5 +141,5 @@ async def test_a_loop_whose_task_group_fails_is_started_again() -> None:
             group.create_task(fails())
 
     async with Background(first_pause_s=0.001) as background, asyncio.timeout(30):
-        background.keep("a loop", loop)
+        background.run_forever("a loop", loop)
         await again.wait()

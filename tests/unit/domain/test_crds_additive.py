@@ -49,11 +49,11 @@ def changed(path: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("new", "says"),
     [
-        (changed("", required=["model", "role"]), ".role: is required now"),
-        (changed("", properties={"model": OLD["properties"]["model"]}), ".names: is gone"),
+        (changed("", required=["model", "role"]), ".role: became required"),
+        (changed("", properties={"model": OLD["properties"]["model"]}), ".names: was removed"),
         (changed("model", type="integer"), ".model: type string became integer"),
         (changed("model", maxLength=5), ".model: maxLength is lower"),
-        (changed("role", enum=["worker"]), ".role: takes fewer values"),
+        (changed("role", enum=["worker"]), ".role: accepts fewer values"),
         (changed("count", minimum=1), ".count: minimum is higher"),
         (changed("model", pattern="^a"), ".model: has another pattern"),
         (changed("names", items={"type": "integer"}), ".names[]: type string became integer"),

@@ -55,24 +55,24 @@ def test_a_mark_from_outside_is_cut_to_what_can_be_true() -> None:
 
 
 def test_events_of_one_microsecond_are_each_told_once() -> None:
-    first = merge(Cursor(0), {A: [row(5)], B: [row(5)]}, set(), 10, 9).told[0]
+    first = merge(Cursor(0), {A: [row(5)], B: [row(5)]}, set(), 10, 9).rows[0]
     assert (first[0], first[2]) == (B if first[0] == B else A, Cursor(4, {first[0]: 5}))
 
 
 def test_what_lies_beyond_an_unfinished_log_waits() -> None:
     merged = merge(Cursor(0), {A: [row(5)], B: [row(7)]}, {A}, 10, 9)
-    assert [ref for ref, _, _ in merged.told] == [A]
-    assert (merged.left, merged.cursor) == ({B: [row(7)]}, Cursor(5))
+    assert [ref for ref, _, _ in merged.rows] == [A]
+    assert (merged.remaining, merged.cursor) == ({B: [row(7)]}, Cursor(5))
 
 
 def test_no_more_is_told_at_once_than_is_to_be_and_the_mark_stays_below_what_waits() -> None:
     pages = {A: [row(5), row(7), row(9)], B: [row(7)]}
     first = merge(Cursor(0), pages, set(), 20, 2)
-    assert [(ref, micros_of(each.id)) for ref, each, _ in first.told] == [(A, 5), (A, 7)]
-    assert (first.left, first.cursor) == ({A: [row(9)], B: [row(7)]}, Cursor(6, {A: 7}))
-    rest = merge(first.cursor, first.left, set(), 20, 2)
-    assert [(ref, micros_of(each.id)) for ref, each, _ in rest.told] == [(B, 7), (A, 9)]
-    assert (rest.left, rest.cursor) == ({}, Cursor(20))
+    assert [(ref, micros_of(each.id)) for ref, each, _ in first.rows] == [(A, 5), (A, 7)]
+    assert (first.remaining, first.cursor) == ({A: [row(9)], B: [row(7)]}, Cursor(6, {A: 7}))
+    rest = merge(first.cursor, first.remaining, set(), 20, 2)
+    assert [(ref, micros_of(each.id)) for ref, each, _ in rest.rows] == [(B, 7), (A, 9)]
+    assert (rest.remaining, rest.cursor) == ({}, Cursor(20))
 
 
 @dataclass
@@ -113,10 +113,10 @@ def one_round(
             if len(new) < page:
                 unfinished.discard(ref)
         merged = merge(cursor, pages, unfinished, safe, page)
-        assert len(merged.told) <= page
-        assert sum(map(len, merged.left.values())) <= len(world.logs) * 2 * page
-        told += [(ref, micros_of(each.id), after) for ref, each, after in merged.told]
-        cursor, pages = merged.cursor, merged.left
+        assert len(merged.rows) <= page
+        assert sum(map(len, merged.remaining.values())) <= len(world.logs) * 2 * page
+        told += [(ref, micros_of(each.id), after) for ref, each, after in merged.rows]
+        cursor, pages = merged.cursor, merged.remaining
         if not unfinished and not pages:
             return cursor, upto
 

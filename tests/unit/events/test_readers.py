@@ -17,7 +17,7 @@ from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import LIVE_FIELDS, READ_FIELDS, UNREADABLE, EventRow, live_of, rows_of, state_of
 from komputer.events.follow.cursors import Cursor, parse_cursor
-from komputer.events.follow.sources import Delivery, gap, one
+from komputer.events.follow.sources import Delivery, delivery, gap
 from komputer.events.follow.tail import deleted
 from komputer.redis.idempotency import Mismatch, Record, Unreadable, _record, _wire
 
@@ -61,7 +61,7 @@ def messages(stream: str) -> list[tuple[str, str, str]]:
 
 def told(kind: str, payload: bytes) -> Delivery:
     (row,) = rows_of([(b"1795496372978-308", {b"t": kind.encode(), b"p": payload})])
-    return one(REF, row)
+    return delivery(REF, row)
 
 
 @given(TRICKY, TRICKY)
@@ -81,7 +81,7 @@ def test_no_entry_breaks_a_frame(payload: bytes, kind: bytes) -> None:
         (b"1795496372978-1", {b"t": kind, b"p": payload}),
         (b"1795496372978-2", [b"t", b"text", b"p", b'{"content":"after"}']),
     ]
-    first, second = [one(REF, row) for row in rows_of(entries)]
+    first, second = [delivery(REF, row) for row in rows_of(entries)]
     for frame in (first, second):
         found = json.loads(frame.text)
         assert isinstance(found["payload"], dict)

@@ -1,10 +1,10 @@
 """What the readers of one log share."""
 
 from komputer.domain.ref import ObjectRef
-from komputer.events.follow import tail
+from komputer.events.follow import ring_buffer
 from komputer.events.follow.cursors import Cursor
+from komputer.events.follow.ring_buffer import RING_LIMIT, RING_REST, RingBuffer
 from komputer.events.follow.sources import Delivery
-from komputer.events.follow.tail import RING_LIMIT, RING_REST, RingBuffer
 
 
 def told(micros: int, size: int = 1) -> Delivery:
@@ -33,7 +33,7 @@ def test_what_a_slow_reader_did_not_take_is_dropped_and_it_learns_that() -> None
 
 def test_large_events_count_by_their_size() -> None:
     ring = RingBuffer(Cursor(0))
-    ring.add([told(n, tail.RING_LIMIT_BYTES // 3) for n in range(1, 5)])
+    ring.add([told(n, ring_buffer.RING_LIMIT_BYTES // 3) for n in range(1, 5)])
     assert ring.next - ring.first == 2
 
 

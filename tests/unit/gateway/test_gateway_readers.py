@@ -120,5 +120,5 @@ def test_any_metadata_of_a_pod_is_judged(metadata: dict[str, Any], status: Any, 
     assert isinstance(assigned_task(pod), dict)
     with pytest.raises(Forbidden, match="not one of yours"):
         ownership.require_own(
-            AGENT.model_copy(update={"metadata": AGENT.metadata.model_copy(update={"uid": "x"})}), pod, {}.get
+            AGENT.model_copy(update={"metadata": AGENT.metadata.model_copy(update={"uid": "x"})}), pod, lambda _: None
         )

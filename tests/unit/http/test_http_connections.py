@@ -17,12 +17,12 @@ class Connection:
         self.is_evicted = True
 
 
-def room(in_all: int, of_one: int) -> Connections:
-    return Connections(Limits(connections=in_all, connections_per_address=of_one))
+def connections_with(limit: int, per_address: int) -> Connections:
+    return Connections(Limits(connections=limit, connections_per_address=per_address))
 
 
 def test_a_full_server_closes_the_oldest_idle_connection_for_a_new_one() -> None:
-    connections, idle = room(3, 3), [Connection(2.0), Connection(1.0), Connection(None)]
+    connections, idle = connections_with(3, 3), [Connection(2.0), Connection(1.0), Connection(None)]
     for each in idle:
         assert connections.admit(each, "10.0.0.1", 5)
     assert connections.admit(Connection(3.0), "10.0.0.2", 5)
@@ -31,7 +31,7 @@ def test_a_full_server_closes_the_oldest_idle_connection_for_a_new_one() -> None
 
 
 def test_a_server_full_of_busy_connections_refuses_and_is_not_ready() -> None:
-    connections = room(2, 2)
+    connections = connections_with(2, 2)
     slots = [connections.admit(Connection(None), f"10.0.0.{n}", 5) for n in range(2)]
     before = totals.refused.get("too_many_connections", 0)
     assert connections.admit(Connection(0.0), "10.0.0.9", 5) is None
@@ -42,8 +42,8 @@ def test_a_server_full_of_busy_connections_refuses_and_is_not_ready() -> None:
     assert connections.admit(Connection(0.0), "10.0.0.9", 5)
 
 
-def test_one_address_cannot_take_the_room_of_all() -> None:
-    connections = room(10, 2)
+def test_one_address_cannot_use_up_all_connections() -> None:
+    connections = connections_with(10, 2)
     for _ in range(2):
         assert connections.admit(Connection(None), "10.0.0.1", 5)
     assert connections.admit(Connection(None), "10.0.0.1", 5) is None
@@ -51,7 +51,7 @@ def test_one_address_cannot_take_the_room_of_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "are_one"),
+    ("first", "second", "count_as_one"),
     [
         ("2001:db8::1", "2001:db8::ffff:1", True),
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
@@ -60,14 +60,14 @@ def test_one_address_cannot_take_the_room_of_all() -> None:
         ("", "", False),
     ],
 )
-def test_an_ipv6_network_is_one_address(first: str, second: str, are_one: bool) -> None:
-    connections = room(10, 1)
+def test_an_ipv6_network_counts_as_one_address(first: str, second: str, count_as_one: bool) -> None:
+    connections = connections_with(10, 1)
     assert connections.admit(Connection(None), first, 5)
-    assert (connections.admit(Connection(None), second, 5) is None) is are_one
+    assert (connections.admit(Connection(None), second, 5) is None) is count_as_one
 
 
-def test_the_last_descriptors_are_not_for_connections() -> None:
-    connections, idle = room(10, 10), Connection(1.0)
+def test_connections_cannot_use_the_last_descriptors() -> None:
+    connections, idle = connections_with(10, 10), Connection(1.0)
     assert connections.admit(idle, "10.0.0.1", 5)
     assert connections.admit(Connection(None), "10.0.0.1", 2**31 - 1), "an idle one makes room"
     assert idle.is_evicted

@@ -1,4 +1,4 @@
-"""A process with few file descriptors goes on to answer, whatever is connected to it."""
+"""A process with few file descriptors keeps answering, whatever is connected to it."""
 
 import json
 import resource
@@ -16,7 +16,7 @@ PROCESS = """
 import asyncio, json, socket, sys
 from komputer.http import descriptors
 from komputer.http.connections import totals
-from komputer.serve.http import serve
+from komputer.bootstrap.server import Endpoint, serve
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -31,7 +31,7 @@ async def app(scope, receive, send):
         pass
 
 listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-asyncio.run(serve(app, listening, lambda: print(listening.getsockname()[1], flush=True)))
+asyncio.run(serve(app, Endpoint(listening, lambda: print(listening.getsockname()[1], flush=True))))
 """
 
 
@@ -44,7 +44,7 @@ def port() -> Iterator[int]:
     with subprocess.Popen([sys.executable, "-c", PROCESS], stdout=subprocess.PIPE, preexec_fn=_few) as process:
         assert process.stdout
         try:
-            yield int(next(line for line in process.stdout if line.strip().isdigit()))  # behind lines of the log
+            yield int(next(line for line in process.stdout if line.strip().isdigit()))  # the port follows log lines
         finally:
             process.terminate()
 
@@ -58,7 +58,7 @@ def ask(port: int, path: str = "/", within_s: float = 30) -> bytes:
         return got
 
 
-def test_silent_connections_beyond_the_limit_keep_nobody_out(port: int) -> None:
+def test_silent_connections_beyond_the_limit_do_not_block_others(port: int) -> None:
     with ExitStack() as open_ones:
         for _ in range(HARD + 100):
             open_ones.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -67,7 +67,7 @@ def test_silent_connections_beyond_the_limit_keep_nobody_out(port: int) -> None:
         assert f'"limit": {HARD}'.encode() in answer, "the soft limit was raised"
 
 
-def test_the_surplus_of_streams_is_refused_with_503_and_told(port: int) -> None:
+def test_streams_beyond_the_limit_are_refused_with_503_and_reported(port: int) -> None:
     refused, streams = b"", []
     with ExitStack() as open_ones:
         for _ in range(HARD):
@@ -83,7 +83,9 @@ def test_the_surplus_of_streams_is_refused_with_503_and_told(port: int) -> None:
         for stream in streams[-3:]:
             stream.close()
         end = time.monotonic() + 8
-        while not (answer := ask(port)).startswith(b"HTTP/1.1 200 "):  # it has yet to see that they are closed
+        while not (answer := ask(port)).startswith(
+            b"HTTP/1.1 200 "
+        ):  # the server has not noticed yet that they are closed
             assert time.monotonic() < end, answer
             time.sleep(0.05)
         assert b"there is no room for more connections" in answer

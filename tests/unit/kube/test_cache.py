@@ -94,7 +94,7 @@ async def running(server: Server, folder: Path, **options: Any) -> AsyncIterator
     async with answering(server.answer, folder) as cluster:
         cache = Cache(cluster, PODS, **options)
         async with Background() as background:
-            background.keep("cache of pods", cache.run)
+            background.run_forever("cache of pods", cache.run)
             yield cache
 
 

@@ -1,4 +1,4 @@
-"""Space that is set aside can be used when there is none."""
+"""Reserved disk space is usable when the disk is full."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from komputer.local.supervisor import Supervisor
 from tests.fixtures.disks import fill_bytes, fill_inodes, small_disk
 
 
-def test_a_disk_without_bytes_or_inodes_is_full_and_says_what_to_do(tmp_path: Path) -> None:
+def test_a_disk_without_bytes_or_inodes_is_reported_with_a_remedy(tmp_path: Path) -> None:
     with small_disk(tmp_path / "d", size_mib=24, inodes=300) as folder:
         assert disk.shortage(folder) is None
         filling = fill_inodes(folder)
@@ -22,7 +22,7 @@ def test_a_disk_without_bytes_or_inodes_is_full_and_says_what_to_do(tmp_path: Pa
         assert "is full (less than 8 MiB free): delete agents or files" in str(disk.shortage(folder))
 
 
-def test_what_was_allocated_ahead_can_be_written_on_a_full_disk(tmp_path: Path) -> None:
+def test_preallocated_space_can_be_written_on_a_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path / "d", size_mib=24) as folder:
         path = folder / "log"
         path.write_bytes(b"x" * 1000)
@@ -36,7 +36,7 @@ def test_what_was_allocated_ahead_can_be_written_on_a_full_disk(tmp_path: Path) 
             other.write(b"z" * 4096)
 
 
-def test_the_reserve_is_freed_by_a_start_on_a_full_disk_and_made_again(tmp_path: Path) -> None:
+def test_a_start_on_a_full_disk_frees_the_reserve_and_restores_it_later(tmp_path: Path) -> None:
     with small_disk(tmp_path / "d", size_mib=24, inodes=300) as folder:
         disk.fill_reserve(folder)
         assert disk.open_reserve(folder) is None
@@ -51,7 +51,7 @@ def test_the_reserve_is_freed_by_a_start_on_a_full_disk_and_made_again(tmp_path:
         assert len(os.listdir(folder / "reserve")) == disk.RESERVE_INODES
 
 
-def test_the_file_that_valkey_writes_into_is_the_newest(tmp_path: Path) -> None:
+def test_valkey_writes_to_its_newest_file(tmp_path: Path) -> None:
     folder = tmp_path / "valkey" / "appendonlydir"
     folder.mkdir(parents=True)
     for name in ("appendonly.aof.9.incr.aof", "appendonly.aof.10.incr.aof", "appendonly.aof.10.base.rdb"):
@@ -60,10 +60,10 @@ def test_the_file_that_valkey_writes_into_is_the_newest(tmp_path: Path) -> None:
     assert names == ["appendonly.aof.10.incr.aof", "objects.db", "objects.db-wal"]
 
 
-def test_the_terminal_is_told_once_when_the_disk_is_full_and_once_when_it_is_not() -> None:
-    said: list[str] = []
+def test_the_terminal_shows_a_full_disk_once_and_its_end_once() -> None:
+    printed: list[str] = []
     problems = iter([None, "the disk is full", "the disk is full", None, None])
-    supervisor = Supervisor([], said.append, problem=lambda: next(problems))
+    supervisor = Supervisor([], printed.append, problem=lambda: next(problems))
     for _ in range(5):
         supervisor._tell_problem()
-    assert said == ["  the disk is full", "  the disk has space again"]
+    assert printed == ["  the disk is full", "  the disk has space again"]

@@ -1,4 +1,4 @@
-"""What a sandbox sees as /etc."""
+"""The /etc of a sandbox."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_etc_of_a_sandbox_is_fixed_minimal_and_what_everybody_may_read(tmp_path: Path) -> None:
+def test_the_etc_of_a_sandbox_has_a_fixed_set_of_world_readable_files(tmp_path: Path) -> None:
     host, etc = tmp_path / "host", tmp_path / "etc"
     (host / "ssl" / "certs").mkdir(parents=True)
     (host / "ssl" / "private").mkdir()
@@ -48,7 +48,7 @@ def test_the_etc_of_a_sandbox_is_fixed_minimal_and_what_everybody_may_read(tmp_p
     assert (etc / "passwd").stat().st_mode & 0o777 == 0o600
 
 
-def test_this_machines_programs_find_what_they_need(tmp_path: Path) -> None:
+def test_programs_of_this_machine_work_with_the_etc_of_a_sandbox(tmp_path: Path) -> None:
     make_etc(tmp_path / "etc")
     found = files(tmp_path / "etc")
     assert {"passwd", "group", "resolv.conf"} <= set(found)

@@ -1,4 +1,4 @@
-"""What the kubelet decides, on plain values."""
+"""The kubelet's decisions, on plain values."""
 
 import shutil
 import sys
@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POD = {"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never"}}
 
 
-def test_a_crashed_container_starts_again_at_once_then_ever_later() -> None:
+def test_a_crashed_container_restarts_at_once_then_with_growing_pauses() -> None:
     seconds = [back_off(n).total_seconds() for n in (1, 2, 3, 4, 50)]
     assert seconds == [0, 10, 20, 40, 300]
     assert starts_again("Always", 0)
@@ -26,7 +26,7 @@ def test_a_crashed_container_starts_again_at_once_then_ever_later() -> None:
     assert not starts_again("Never", 1)
 
 
-def test_a_pod_has_ended_when_all_its_containers_have() -> None:
+def test_a_pod_has_ended_when_all_of_its_containers_have() -> None:
     def ended(code: int) -> ContainerState:
         return ContainerState("c", "i", state="terminated", exit=Exit(code, None, NOW, NOW + timedelta(seconds=1)))
 
@@ -38,7 +38,7 @@ def test_a_pod_has_ended_when_all_its_containers_have() -> None:
     assert pod_status(POD, [ContainerState("c", "i")], NOW)["phase"] == "Pending"
 
 
-def test_a_path_of_the_container_becomes_the_hosts_where_there_are_no_mounts() -> None:
+def test_a_container_path_becomes_a_host_path_without_mounts() -> None:
     mounts = [Mount(Path("/data/v"), "/workspace"), Mount(Path("/data/t"), "/workspace/tmp")]
     assert rewritten("/workspace/a", mounts) == "/data/v/a"
     assert rewritten("/workspace/tmp/a", mounts) == "/data/t/a"
@@ -46,8 +46,8 @@ def test_a_path_of_the_container_becomes_the_hosts_where_there_are_no_mounts() -
     assert rewritten("http://x/workspace", mounts) == "http://x/workspace"
 
 
-async def test_the_image_s_program_is_found_though_a_mount_of_the_pod_has_its_path(tmp_path: Path) -> None:
-    """An installation below /tmp, where every agent's pod has a volume."""
+async def test_the_image_program_is_found_even_if_a_mount_covers_its_path(tmp_path: Path) -> None:
+    """The installation is below /tmp, where every agent's pod has a volume."""
     (tmp_path / "f").write_text("of the volume")
     python = Path(sys.executable)
     command = Command(
@@ -68,12 +68,12 @@ async def test_the_image_s_program_is_found_though_a_mount_of_the_pod_has_its_pa
     assert "of the volume" in (tmp_path / "log").read_text()
 
 
-def test_nothing_leads_out_of_a_volume(tmp_path: Path) -> None:
+def test_a_path_cannot_leave_its_volume(tmp_path: Path) -> None:
     with pytest.raises(NotMounted):
         inside(tmp_path, "../elsewhere")
 
 
-def test_the_sandbox_shows_no_home_and_ends_with_the_kubelet() -> None:
+def test_the_sandbox_hides_the_home_folder_and_ends_with_the_kubelet() -> None:
     line = bubblewrap_command(["run"], [], working_dir="/workspace", info_fd=9, program="bwrap", etc=Path("/data/etc"))
     assert "--die-with-parent" in line
     assert "--unshare-pid" in line
@@ -82,7 +82,7 @@ def test_the_sandbox_shows_no_home_and_ends_with_the_kubelet() -> None:
     assert not {line[i + 1] for i, word in enumerate(line) if word in ("--bind", "--ro-bind")} & {"/etc", "/", "/home"}
 
 
-def test_containment_is_never_lost_silently_where_a_credential_is_given() -> None:
+def test_the_sandbox_is_never_skipped_silently_if_there_is_a_credential() -> None:
     assert choose_sandbox("auto", None, True) is Sandbox.BUBBLEWRAP
     assert choose_sandbox("auto", "no user namespaces", False) is Sandbox.NONE
     assert choose_sandbox("none", None, True) is Sandbox.NONE
@@ -110,7 +110,7 @@ async def test_an_agent_is_the_first_to_be_killed_when_memory_runs_out(tmp_path:
     assert int((tmp_path / "log").read_text()) >= 800
 
 
-def test_a_log_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+def test_a_deleted_log_is_created_again(tmp_path: Path) -> None:
     log = ContainerLogFile(tmp_path / "logs" / "main.log")
     log.write(b"first")
     shutil.rmtree(tmp_path / "logs")

@@ -1,4 +1,4 @@
-"""What a container printed, as `kubectl logs` shows it."""
+"""The output of a container, as `kubectl logs` shows it."""
 
 import asyncio
 import tempfile
@@ -12,8 +12,8 @@ from komputer.local.kubelet.logs import ContainerLogFile, log_source
 
 
 async def _tail(folder: Path, lines: int) -> bytes:
-    asked = LogRequest(namespace="team", pod="ada", container="agent", tail_lines=lines)
-    return b"".join([chunk async for chunk in log_source(folder)(asked)])
+    request = LogRequest(namespace="team", pod="ada", container="agent", tail_lines=lines)
+    return b"".join([chunk async for chunk in log_source(folder)(request)])
 
 
 SEPARATORS = [each.encode("utf-8", "surrogatepass") for each in "\u2028\u2029\u0085\x0b\x0c\x1c\x1d\x1e\r\x00\ud800"]

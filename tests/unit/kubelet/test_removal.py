@@ -1,4 +1,4 @@
-"""A tree that an agent has made is removed, whatever it did to it, and nothing else is."""
+"""A tree that an agent has created is removed whatever its content, and nothing outside of it."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from komputer.local.kubelet.removal import DEPTH_LIMIT, remove_tree
+from komputer.local.kubelet.removal import MAX_OPEN_DEPTH, remove_tree
 
 NOBODY = 65534
 
@@ -21,8 +21,9 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
-def test_directories_that_nobody_may_enter_are_removed() -> None:
-    """As Go's module cache makes them, and worse. Root passes over modes: somebody else removes it then."""
+def test_directories_without_permissions_are_removed() -> None:
+    """Directories like those of Go's module cache, and worse. Modes do not stop root, so another user removes them in
+    that case."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         tree = Path(folder, "claim")
         for mode in (0o000, 0o555, 0o111):
@@ -60,9 +61,9 @@ def test_links_are_removed_and_not_followed(tree: Path, tmp_path: Path) -> None:
     assert outside.stat().st_mode & 0o777 == 0o500
 
 
-def test_no_depth_is_too_deep_and_no_name_too_strange(tree: Path) -> None:
+def test_trees_of_any_depth_and_with_any_names_are_removed(tree: Path) -> None:
     here = os.open(tree, os.O_RDONLY)
-    for _ in range(10 * DEPTH_LIMIT + 3):
+    for _ in range(10 * MAX_OPEN_DEPTH + 3):
         os.mkdir("d" * 200, dir_fd=here)
         below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
         os.close(here)
@@ -74,7 +75,7 @@ def test_no_depth_is_too_deep_and_no_name_too_strange(tree: Path) -> None:
     assert not tree.exists()
 
 
-def test_files_that_may_not_be_changed_are_removed_by_root(tree: Path) -> None:
+def test_immutable_files_are_removed_by_root(tree: Path) -> None:
     (tree / "f").touch()
     (tree / "d").mkdir()
     (tree / "d" / "f").touch()
@@ -88,7 +89,7 @@ def test_files_that_may_not_be_changed_are_removed_by_root(tree: Path) -> None:
     assert not tree.exists()
 
 
-def test_what_cannot_be_removed_is_named_and_the_rest_is_gone(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_failure_is_reported_and_the_rest_is_removed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "stays", "z"):
         (tree / name).touch()
     real = os.unlink
@@ -104,7 +105,7 @@ def test_what_cannot_be_removed_is_named_and_the_rest_is_gone(tree: Path, monkey
     assert [path.name for path in tree.iterdir()] == ["stays"]
 
 
-def test_what_is_not_there_is_removed_already(tmp_path: Path) -> None:
+def test_a_missing_path_counts_as_removed(tmp_path: Path) -> None:
     remove_tree(tmp_path / "no" / "such")
     remove_tree(tmp_path / "none")
     (tmp_path / "file").touch()

@@ -1,5 +1,6 @@
 """Damage in the file of the objects: found before anything is served, and as little as possible is lost by a repair."""
 
+import os
 import random
 import shutil
 import sqlite3
@@ -10,6 +11,8 @@ import pytest
 
 from komputer.local import database
 from komputer.local.apiserver.store import ObjectDatabase
+from komputer.local.parts import check_objects
+from komputer.local.supervisor import Fatal
 
 OBJECTS = 120
 ROUNDS = 25
@@ -44,7 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def names(path: Path) -> set[str]:
     store = ObjectDatabase(path, history_length=10)
-    found = {stored.address[2] for stored in store.everything()}
+    found = {stored.address[2] for stored in store.all_objects()}
     store.close()
     return found
 
@@ -136,3 +139,10 @@ def test_a_torn_end_of_the_write_ahead_log_is_none(files: Path, tmp_path: Path) 
         (folder / "objects.db-wal").write_bytes(whole[:at] + (bytes(len(whole) - at) if n % 2 else b""))
         assert database.find_damage(folder / "objects.db") is None
         assert every(OBJECTS) <= names(folder / "objects.db") <= every(OBJECTS + 20)
+
+
+@pytest.mark.parametrize("name", ["objects.db", "objects.db-wal"])
+def test_a_pipe_in_place_of_the_file_ends_the_start_with_a_sentence(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(Fatal, match=f"{name} is not a regular file"):
+        check_objects(tmp_path / "objects.db")

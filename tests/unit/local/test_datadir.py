@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,4 +124,16 @@ def test_odd_ports_are_ignored_and_a_newer_format_is_refused(tmp_path: Path) -> 
         data.listen("gateway").close()
     file.write_text(json.dumps({**settings, "format": 99}))
     with pytest.raises(InUse, match="newer Komputer"):
+        DataDir(tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["objects.db", "kubeconfig", "komputer.json", "lock"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_directory_in_place_of_a_file_is_refused(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    identity(tmp_path / "a")
+    (tmp_path / "a" / name).unlink(missing_ok=True)
+    make(tmp_path / "a" / name)
+    with pytest.raises(Unusable, match=f"{name} is not a regular file; move it away"):
         DataDir(tmp_path / "a")

@@ -1,4 +1,4 @@
-"""The stand-in as a client of the Messages API meets it."""
+"""The offline model as seen by a client of the Messages API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.types import Message, Scope
 
 from komputer.offline import app
 from komputer.offline.playing import Counters
-from tests.unit.offline.said import TOOLS, scripted, user
+from tests.unit.offline.conversations import TOOLS, scripted, user
 
 DEADLINE_SECONDS = 20
 
@@ -38,7 +38,7 @@ def body(*steps: object, stream: bool = False, tools: Iterable[object] = TOOLS) 
 
 
 def events(raw: str) -> list[dict[str, Any]]:
-    """The data of a stream's events; each event's name is its type."""
+    """Return the data of a stream's events; each event's name is its type."""
     found = []
     for event in raw.removesuffix("\n\n").split("\n\n"):
         name, data = event.split("\n")
@@ -48,7 +48,7 @@ def events(raw: str) -> list[dict[str, Any]]:
 
 
 def assembled(stream: list[dict[str, Any]]) -> dict[str, Any]:
-    """The message that a client builds from a stream."""
+    """Return the message that a client builds from a stream."""
     message: dict[str, Any] = stream[0]["message"]
     content: list[dict[str, Any]] = message["content"]
     partial = ""
@@ -77,7 +77,7 @@ def assembled(stream: list[dict[str, Any]]) -> dict[str, Any]:
     return message
 
 
-async def test_a_stream_has_the_events_of_the_messages_api_in_their_order(client: httpx.AsyncClient) -> None:
+async def test_a_stream_has_the_events_of_the_messages_api_in_order(client: httpx.AsyncClient) -> None:
     answer = await client.post(
         "/v1/messages?beta=true", json=body({"think": "x" * 50}, {"say": "y" * 50}, BASH, stream=True)
     )
@@ -91,7 +91,7 @@ async def test_a_stream_has_the_events_of_the_messages_api_in_their_order(client
     assert len(text_deltas) > 2
 
 
-async def test_a_stream_amounts_to_the_answer_without_stream(client: httpx.AsyncClient) -> None:
+async def test_a_stream_has_the_same_content_as_a_plain_response(client: httpx.AsyncClient) -> None:
     steps = [{"think": "hm"}, {"say": "a 🦊 " * 30}, {"wait": 0}, {"say": "two"}, BASH]
     whole = (await client.post("/v1/messages", json=body(*steps))).json()
     streamed = await client.post("/v1/messages", json=body(*steps, stream=True))
@@ -102,7 +102,7 @@ async def test_a_stream_amounts_to_the_answer_without_stream(client: httpx.Async
     assert events(streamed.text)[0]["message"]["usage"]["output_tokens"] == 1
 
 
-async def test_an_answer_that_ends_the_turn_says_so(client: httpx.AsyncClient) -> None:
+async def test_a_reply_that_ends_the_turn_has_the_stop_reason_end_turn(client: httpx.AsyncClient) -> None:
     usage = {"input_tokens": 12, "output_tokens": 34, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 6}
     answer = (await client.post("/v1/messages", json=body({"usage": usage}, {"say": "end"}))).json()
     assert answer["stop_reason"] == "end_turn"
@@ -110,16 +110,16 @@ async def test_an_answer_that_ends_the_turn_says_so(client: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_failure_comes_as_often_as_asked_and_in_anthropics_shape(
+async def test_a_failure_occurs_as_often_as_scripted_and_has_anthropics_shape(
     client: httpx.AsyncClient, stream: bool
 ) -> None:
-    asked = body({"fail": 529, "times": 2, "message": "Busy."}, {"say": "at last"}, stream=stream)
+    payload = body({"fail": 529, "times": 2, "message": "Busy."}, {"say": "at last"}, stream=stream)
     for _ in range(2):
-        answer = await client.post("/v1/messages", json=asked)
+        answer = await client.post("/v1/messages", json=payload)
         assert answer.status_code == 529
         assert answer.json() == {"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}}
         assert answer.headers["request-id"]
-    answer = await client.post("/v1/messages", json=asked)
+    answer = await client.post("/v1/messages", json=payload)
     assert answer.status_code == 200
     assert "at last" in answer.text
 
@@ -140,19 +140,19 @@ async def test_a_failure_has_the_type_of_its_status(client: httpx.AsyncClient, s
 
 
 async def test_failures_are_counted_per_session(client: httpx.AsyncClient) -> None:
-    asked = body({"fail": 500}, {"say": "ok"})
+    payload = body({"fail": 500}, {"say": "ok"})
     for session in ("one", "two", ""):
         statuses = [
-            (await client.post("/v1/messages", json=asked, headers={"x-claude-code-session-id": session})).status_code
+            (await client.post("/v1/messages", json=payload, headers={"x-claude-code-session-id": session})).status_code
             for _ in range(2)
         ]
         assert statuses == [500, 200]
 
 
 async def test_without_a_session_failures_are_counted_per_first_prompt(client: httpx.AsyncClient) -> None:
-    asked = body({"fail": 500}, {"say": "ok"})
-    other = {**asked, "messages": [user("Hello."), *asked["messages"]]}
-    assert [(await client.post("/v1/messages", json=one)).status_code for one in (asked, other, asked, other)] == [
+    payload = body({"fail": 500}, {"say": "ok"})
+    other = {**payload, "messages": [user("Hello."), *payload["messages"]]}
+    assert [(await client.post("/v1/messages", json=one)).status_code for one in (payload, other, payload, other)] == [
         500,
         500,
         200,
@@ -160,25 +160,25 @@ async def test_without_a_session_failures_are_counted_per_first_prompt(client: h
     ]
 
 
-async def test_a_failure_after_something_said_breaks_the_stream_off(client: httpx.AsyncClient) -> None:
-    asked = body({"say": "one"}, {"fail": 529}, {"say": "two"}, stream=True)
-    broken = events((await client.post("/v1/messages", json=asked)).text)
+async def test_a_failure_after_a_text_ends_the_stream(client: httpx.AsyncClient) -> None:
+    payload = body({"say": "one"}, {"fail": 529}, {"say": "two"}, stream=True)
+    broken = events((await client.post("/v1/messages", json=payload)).text)
     assert [event["type"] for event in broken][-2:] == ["content_block_stop", "error"]
     assert broken[-1]["error"]["type"] == "overloaded_error"
-    assert events((await client.post("/v1/messages", json=asked)).text)[-1]["type"] == "message_stop"
+    assert events((await client.post("/v1/messages", json=payload)).text)[-1]["type"] == "message_stop"
 
 
-async def test_a_failure_after_something_said_is_a_status_without_stream(client: httpx.AsyncClient) -> None:
-    asked = body({"say": "one"}, {"fail": 529}, {"say": "two"})
-    assert (await client.post("/v1/messages", json=asked)).status_code == 529
-    assert (await client.post("/v1/messages", json=asked)).status_code == 200
+async def test_a_failure_after_a_text_is_a_status_in_a_plain_response(client: httpx.AsyncClient) -> None:
+    payload = body({"say": "one"}, {"fail": 529}, {"say": "two"})
+    assert (await client.post("/v1/messages", json=payload)).status_code == 529
+    assert (await client.post("/v1/messages", json=payload)).status_code == 200
 
 
 class Visit:
-    """One request made straight to the ASGI application, by a client that looks on and may leave."""
+    """One request made directly to the ASGI application, by a client that can watch and disconnect."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
-        self._asked = json.dumps(asked).encode()
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self._payload = json.dumps(payload).encode()
         self._has_sent = False
         self.left = asyncio.Event()
         self.got = b""
@@ -196,7 +196,7 @@ class Visit:
     async def _receive(self) -> Message:
         if not self._has_sent:
             self._has_sent = True
-            return {"type": "http.request", "body": self._asked}
+            return {"type": "http.request", "body": self._payload}
         await self.left.wait()
         return {"type": "http.disconnect"}
 
@@ -217,7 +217,7 @@ SCOPE: Scope = {
 }
 
 
-async def test_what_was_said_before_a_wait_is_sent_before_it_and_a_client_that_leaves_ends_it() -> None:
+async def test_text_before_a_wait_is_sent_first_and_a_disconnect_ends_the_wait() -> None:
     visit = Visit(body({"say": "before"}, {"wait": 86400}, {"say": "after"}, stream=True))
     await visit.until(b"content_block_stop")
     assert b"after" not in visit.got
@@ -226,7 +226,7 @@ async def test_what_was_said_before_a_wait_is_sent_before_it_and_a_client_that_l
     assert b"message_stop" not in visit.got
 
 
-async def test_a_wait_at_the_beginning_shows_an_open_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_at_the_beginning_opens_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("komputer.offline.playing.PING_SECONDS", 86400)
     visit = Visit(body({"wait": 86400}, {"say": "after"}, stream=True))
     await visit.until(b"event: message_start")
@@ -235,7 +235,7 @@ async def test_a_wait_at_the_beginning_shows_an_open_stream(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_hang_at_the_beginning_shows_nothing_at_all(stream: bool) -> None:
+async def test_a_hang_at_the_beginning_sends_nothing(stream: bool) -> None:
     visit = Visit(body({"hang": 0.2}, {"hang": 86400}, {"say": "after"}, stream=stream))
     done, _ = await asyncio.wait({visit.task}, timeout=0.4)
     assert not done
@@ -245,7 +245,7 @@ async def test_a_hang_at_the_beginning_shows_nothing_at_all(stream: bool) -> Non
     assert visit.got == b""
 
 
-async def test_a_hang_after_something_said_is_silence_in_the_stream() -> None:
+async def test_a_hang_after_a_text_is_silence_in_the_stream() -> None:
     visit = Visit(body({"say": "before"}, {"hang": 86400}, {"say": "after"}, stream=True))
     await visit.until(b"content_block_stop")
     visit.left.set()
@@ -253,7 +253,7 @@ async def test_a_hang_after_something_said_is_silence_in_the_stream() -> None:
     assert b"after" not in visit.got
 
 
-async def test_a_wait_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wait_sends_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("komputer.offline.playing.PING_SECONDS", 0.01)
     visit = Visit(body({"wait": 1}, {"say": "after"}, stream=True))
     await visit.is_over()
@@ -261,13 +261,13 @@ async def test_a_wait_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert visit.got.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
 
 
-async def test_a_wait_with_times_is_over_after_so_many_requests(client: httpx.AsyncClient) -> None:
-    asked = body({"hang": 0.01, "times": 1}, {"wait": 0.01, "times": 1}, {"say": "after"})
+async def test_a_wait_with_times_applies_to_that_many_requests(client: httpx.AsyncClient) -> None:
+    payload = body({"hang": 0.01, "times": 1}, {"wait": 0.01, "times": 1}, {"say": "after"})
     for _ in range(2):
-        assert (await client.post("/v1/messages", json=asked)).status_code == 200
+        assert (await client.post("/v1/messages", json=payload)).status_code == 200
 
 
-async def test_a_wrong_script_is_a_400_that_names_the_fault(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_script_is_a_400_that_names_the_fault(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/messages", json=body({"say": "a"}, {"sya": "b"}, stream=True))
     assert answer.status_code == 400
     error = answer.json()["error"]
@@ -284,8 +284,8 @@ async def test_tokens_are_counted(client: httpx.AsyncClient) -> None:
 
 async def test_the_title_of_a_session_is_json(client: httpx.AsyncClient) -> None:
     schema = {"type": "object", "properties": {"title": {"type": "string"}}}
-    asked = {**body({"say": "one"}), "output_config": {"format": {"type": "json_schema", "schema": schema}}}
-    answer = await client.post("/v1/messages", json=asked)
+    payload = {**body({"say": "one"}), "output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    answer = await client.post("/v1/messages", json=payload)
     assert json.loads(answer.json()["content"][0]["text"]) == {"title": "Offline"}
 
 
@@ -293,7 +293,7 @@ async def test_the_title_of_a_session_is_json(client: httpx.AsyncClient) -> None
     ("method", "path", "status"),
     [("GET", "/v1/messages", 405), ("HEAD", "/api/hello", 404), ("POST", "/v1/complete", 404), ("GET", "/", 404)],
 )
-async def test_what_does_not_exist_is_an_error_in_the_same_shape(
+async def test_an_unknown_path_is_an_error_in_the_same_shape(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     answer = await client.request(method, path)
@@ -302,13 +302,13 @@ async def test_what_does_not_exist_is_an_error_in_the_same_shape(
         assert answer.json()["type"] == "error"
 
 
-async def test_a_request_larger_than_anthropic_takes_is_a_413(client: httpx.AsyncClient) -> None:
+async def test_a_request_above_anthropics_size_limit_is_a_413(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/messages", content=b"x" * (32 * 2**20 + 1))
     assert (answer.status_code, answer.json()["error"]["type"]) == (413, "request_too_large")
 
 
 @pytest.mark.parametrize(
-    ("asked", "named"),
+    ("payload", "named"),
     [
         (b"", "not JSON"),
         (b"\xff", "not JSON"),
@@ -319,10 +319,10 @@ async def test_a_request_larger_than_anthropic_takes_is_a_413(client: httpx.Asyn
         (b'{"model": "claude-test-1", "messages": [{"role": "user", "content": "x"}], "tools": {"a": 1}}', "tools"),
     ],
 )
-async def test_a_wrong_request_is_a_400_that_names_the_fault(
-    client: httpx.AsyncClient, asked: bytes, named: str
+async def test_an_invalid_request_is_a_400_that_names_the_fault(
+    client: httpx.AsyncClient, payload: bytes, named: str
 ) -> None:
-    answer = await client.post("/v1/messages", content=asked)
+    answer = await client.post("/v1/messages", content=payload)
     assert answer.status_code == 400
     assert named in answer.json()["error"]["message"]
 
@@ -336,21 +336,17 @@ async def test_a_wrong_request_is_a_400_that_names_the_fault(
         (scripted("\ud800"), 400),
     ],
 )
-async def test_half_a_surrogate_pair_is_not_the_servers_fault(
-    client: httpx.AsyncClient, prompt: str, status: int
-) -> None:
-    asked = json.dumps({**body(), "messages": [user(prompt)]}).encode()
-    assert (await client.post("/v1/messages", content=asked)).status_code == status
+async def test_a_lone_surrogate_is_no_server_error(client: httpx.AsyncClient, prompt: str, status: int) -> None:
+    payload = json.dumps({**body(), "messages": [user(prompt)]}).encode()
+    assert (await client.post("/v1/messages", content=payload)).status_code == status
 
 
 @pytest.mark.parametrize(("depth", "statuses"), [(100, [200, 200]), (101, [400, 200]), (100_000, [400, 400])])
-async def test_deep_nesting_is_not_the_servers_fault(
-    client: httpx.AsyncClient, depth: int, statuses: list[int]
-) -> None:
+async def test_deep_nesting_is_no_server_error(client: httpx.AsyncClient, depth: int, statuses: list[int]) -> None:
     call = b'{"type": "tool_use", "input": %s1%s}' % (b'{"a":' * depth, b"}" * depth)
-    asked = b'{"model": "claude-test-1", "messages": [{"role": "assistant", "content": [%s]}]}' % call
+    payload = b'{"model": "claude-test-1", "messages": [{"role": "assistant", "content": [%s]}]}' % call
     paths = ("/v1/messages", "/v1/messages/count_tokens")
-    assert [(await client.post(path, content=asked)).status_code for path in paths] == statuses
+    assert [(await client.post(path, content=payload)).status_code for path in paths] == statuses
 
 
 words = st.text(st.characters(exclude_categories=())) | st.sampled_from(["user", "text", "tool_use", "say", "tool"])
@@ -380,25 +376,25 @@ request = st.fixed_dictionaries(
 
 @given(request | anything)
 @settings(deadline=None)
-def test_no_request_is_the_servers_fault(asked: Any) -> None:
+def test_no_request_causes_a_server_error(payload: Any) -> None:
     async def ask() -> int:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app()), base_url="http://offline") as client:
-            return (await client.post("/v1/messages", content=json.dumps(asked).encode())).status_code
+            return (await client.post("/v1/messages", content=json.dumps(payload).encode())).status_code
 
     assert asyncio.run(ask()) in (200, 400, 404)
 
 
-def test_counters_forget_the_oldest_only() -> None:
+def test_counters_drop_only_the_oldest() -> None:
     counters = Counters(limit=2)
     assert [counters.take(step, 1) for step in ("a", "a", "b", "c", "b", "a")] == [True, False, True, True, False, True]
 
 
 @pytest.mark.parametrize("model", ["haiku", "sonnet", "opus[1m]", "m", "gpt-4", "claude-", "no model"])
-def test_an_unknown_model_is_not_found_as_at_anthropic(model: str) -> None:
+def test_an_unknown_model_is_a_404_as_at_anthropic(model: str) -> None:
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app()), base_url="http://offline") as client:
-            asked = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
-            return await client.post("/v1/messages", json=asked)
+            payload = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}
+            return await client.post("/v1/messages", json=payload)
 
     answered = asyncio.run(ask())
     assert (answered.status_code, answered.json()["error"]) == (

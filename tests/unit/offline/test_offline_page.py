@@ -1,4 +1,4 @@
-"""The scripts of docs/offline.md do what the page says."""
+"""The scripts in docs/offline.md behave as the page says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from komputer.offline.answer import answer
 from komputer.offline.script import KINDS, Fail, Say, Step, Think, Tool, find, parse
-from tests.unit.offline.said import TOOLS, result, turn, user
+from tests.unit.offline.conversations import TOOLS, result, turn, user
 
 PAGE = (Path(__file__).parents[3] / "docs" / "offline.md").read_text()
 
@@ -55,7 +55,7 @@ def test_the_page_names_every_step_and_every_field() -> None:
             assert f'"{name}"' in PAGE
 
 
-def test_every_block_of_the_page_can_be_read() -> None:
+def test_every_block_of_the_page_can_be_parsed() -> None:
     for block in re.findall(r"```offline\n.*?\n```", PAGE, re.DOTALL):
         found = find(block)
         assert found

@@ -1,4 +1,4 @@
-"""For any script and any interruptions: every step that is left is played, in order, and it ends."""
+"""For any script and any interruptions, every remaining step is played, in order, and the script ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from komputer.offline.answer import answer
 from komputer.offline.script import CLOSING
-from tests.unit.offline.said import TOOLS, Message, assistant, outputs, result, scripted, turn, user
+from tests.unit.offline.conversations import TOOLS, Message, assistant, outputs, result, scripted, turn, user
 
 WORDS = st.sampled_from(["a", "ab", "abc", "b", "No", "a b", "a\nb", "end"])
 STEPS = st.lists(
@@ -29,7 +29,8 @@ STEPS = st.lists(
 
 @dataclass(frozen=True)
 class Cut:
-    """The client is stopped in a turn: it keeps so many of the turn's blocks, and so many letters of the next text."""
+    """The client is stopped during a turn: it keeps this many blocks of the turn, and this many characters of the next
+    text."""
 
     blocks: int
     letters: int
@@ -43,13 +44,13 @@ CUTS = st.lists(
 
 
 def wanted(steps: list[dict[str, object]]) -> list[str]:
-    said = [str(step.get("say") or step.get("tool")) for step in steps if "say" in step or "tool" in step]
+    texts = [str(step.get("say") or step.get("tool")) for step in steps if "say" in step or "tool" in step]
     kinds = [kind for step in steps for kind in step if kind in ("say", "think", "tool")]
-    return said if kinds and kinds[-1] == "say" else [*said, CLOSING.say]
+    return texts if kinds and kinds[-1] == "say" else [*texts, CLOSING.say]
 
 
 def kept(blocks: list[Message], cut: Cut) -> list[Message]:
-    """What stands in the client's transcript of a turn that was cut off."""
+    """Return what the client's transcript contains of an interrupted turn."""
     whole = blocks[: cut.blocks]
     if cut.blocks < len(blocks) and blocks[cut.blocks]["type"] == "text":
         part = blocks[cut.blocks]["text"][: cut.letters]
@@ -59,7 +60,7 @@ def kept(blocks: list[Message], cut: Cut) -> list[Message]:
 
 
 def resumed(messages: list[Message], blocks: list[Message], cut: Cut) -> list[Message]:
-    """The conversation when the client has come back."""
+    """Return the conversation after the client has resumed."""
     left = kept(blocks, cut)
     after = [*messages, {"role": "assistant", "content": left}] if left else list(messages)
     if left and left[-1]["type"] == "tool_use":
@@ -83,11 +84,11 @@ def test_a_resumed_script_plays_every_remaining_step_in_order_and_ends(
     left = wanted(steps)
     for cut in [*cuts, *[None] * len(steps), None]:
         answered = answer(messages, TOOLS)
-        said = outputs(answered)
-        assert said == left[: len(said)], json.dumps(messages)
+        texts = outputs(answered)
+        assert texts == left[: len(texts)], json.dumps(messages)
         blocks = turn(answered)["content"]
         if cut is None:
-            kept_whole, messages = len(said), [*messages, turn(answered)]
+            kept_whole, messages = len(texts), [*messages, turn(answered)]
             if blocks[-1]["type"] == "tool_use":
                 messages = [*messages, result(answered)]
         else:

@@ -34,7 +34,7 @@ def steps_in(text: str) -> tuple[Step, ...]:
     return parse(block)
 
 
-def test_every_kind_of_step_is_read() -> None:
+def test_every_kind_of_step_is_parsed() -> None:
     text = """Please.
 ```offline
 [
@@ -82,7 +82,7 @@ def test_a_script_may_quote_fences() -> None:
 
 
 @pytest.mark.parametrize("last", [{"tool": "Bash"}, {"think": "hm"}, {"wait": 1}, {"usage": {}}])
-def test_a_script_that_does_not_end_with_words_is_closed_by_some(last: object) -> None:
+def test_a_script_without_a_final_text_gets_one(last: object) -> None:
     assert read([{"say": "x"}, last])[-1] == (CLOSING if last not in ({"wait": 1}, {"usage": {}}) else read([last])[0])
 
 
@@ -120,7 +120,7 @@ def test_an_empty_script_stays_empty() -> None:
         ("[" + ",".join(['{"say": "a"}'] * 10_001) + "]", "10000 is the limit"),
     ],
 )
-def test_a_wrong_script_is_refused_by_a_sentence_that_names_the_fault(array: str, named: str) -> None:
+def test_an_invalid_script_is_refused_with_a_sentence_that_names_the_fault(array: str, named: str) -> None:
     with pytest.raises(BadRequest) as refused:
         steps_in(f"```offline\n{array}\n```")
     assert named in str(refused.value)
@@ -145,7 +145,7 @@ def test_any_json_is_either_a_script_or_refused(value: Any) -> None:
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=3), st.integers(0, 99_999), st.integers(1, 99))
-def test_a_script_written_with_a_bookmark_reads_as_the_same(
+def test_a_script_written_with_a_bookmark_parses_to_the_same_steps(
     given_input: dict[str, Any], step: int, ordinal: int
 ) -> None:
     steps = (Say(say="a\n```\nb"), Tool(tool="Bash", input=given_input), Fail(fail=500), Say(say="end"))

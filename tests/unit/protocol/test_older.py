@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from komputer.domain.base import WireModel
 from komputer.protocol import wire
 from komputer.runtime.gateway_client import _line, _numbered
 from komputer.runtime.ledger import file_format, rules
@@ -18,7 +19,7 @@ RECORDED: Final = Path(__file__).parents[2] / "fixtures/format1"
 WIRE: Final[dict[str, Any]] = json.loads((RECORDED / "wire.json").read_text())
 
 
-def sent(message: wire.WireModel) -> dict[str, Any]:
+def sent(message: WireModel) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(message.model_dump_json(by_alias=True))
     return parsed
 

@@ -212,8 +212,8 @@ def test_any_call_of_a_tool_is_allowed_or_refused(call: Any, allowed: list[str],
         before_tools=before_tools,
     )
     assert chosen.hooks
-    (hook,) = chosen.hooks["PreToolUse"][0].hooks
-    answer = asyncio.run(hook(call, None, {"signal": None}))  # type: ignore[arg-type]
+    hook: Any = chosen.hooks["PreToolUse"][0].hooks[0]
+    answer: dict[str, Any] = asyncio.run(hook(call, None, {"signal": None}))
     assert waited
     name = call.get("tool_name") if isinstance(call, dict) else None
     is_refused = "hookSpecificOutput" in answer

@@ -1,4 +1,4 @@
-"""What `komputer doctor` is told of the model, by real answers on loopback."""
+"""What the probe of the model reports, against real HTTP servers on loopback."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -48,7 +48,7 @@ async def test_the_models_status_says_whether_it_takes_the_credential(status: in
     async with model(answer) as address:
         found = await probe.model(address, None, always(KEY))
     assert found["state"] == state
-    assert str(status) in found["said"]
+    assert str(status) in found["message"]
     assert KEY.value not in str(found)
     assert asked == [("/v1/messages/count_tokens", KEY.value)]
 
@@ -79,4 +79,4 @@ async def test_an_address_where_nobody_listens_is_unreachable() -> None:
         pass
     found = await probe.model(address, None, always(KEY))
     assert found["state"] == "unreachable"
-    assert address in found["said"]
+    assert address in found["message"]

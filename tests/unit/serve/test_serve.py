@@ -15,6 +15,7 @@ from komputer.serve.main import main
 from komputer.serve.processes import Api, GatewayCommand
 
 REDIS = ("--redis-url", "redis://127.0.0.1:1")
+PORTS = ("--port", "0", "--metrics-port", "0")
 
 
 @pytest.fixture(autouse=True)
@@ -29,21 +30,22 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ((), "usage: komputer serve api|gateway|operator|offline-model"),
         (("everything",), "usage: komputer serve"),
         (("api",), "--redis-url is required, or KOMPUTER_REDIS_URL"),
-        (("api", *REDIS, "--port", "70000"), "--port"),
+        (("api", *REDIS, "--port", "70000"), "--port (or KOMPUTER_PORT) must be 65535 or less, not '70000'\n"),
+        (("api", *REDIS, "--port", "eighty"), "--port (or KOMPUTER_PORT) must be a whole number, not 'eighty'\n"),
         (("api", *REDIS, "--nonsense", "1"), "unrecognized arguments: --nonsense"),
         (("api", "--redis-url", "http://redis"), "The address of the event log cannot be used"),
         (("api", *REDIS, "--auth", "none", "--host", "0.0.0.0"), "would let everybody who reaches it do everything"),
-        (("api", *REDIS, "--auth", "oidc"), "--auth"),
+        (("api", *REDIS, "--auth", "oidc"), "--auth (or KOMPUTER_AUTH) must be one of kubernetes, none, not 'oidc'\n"),
         (("api", *REDIS, "--namespaces", "team,Not One"), "'Not One' is not the name of a namespace"),
-        (("api", *REDIS, "--connector-networks", "10.0.0.0/99"), "--connector-networks"),
+        (("api", *REDIS, "--connector-networks", "10.0.0.0/99"), "must be a network, such as 10.0.0.0/8"),
         (("gateway", *REDIS), "the model has no credential"),
         (("gateway", *REDIS, "--api-key-file", "a", "--auth-token-file", "b"), "not both"),
         (("gateway", *REDIS, "--bedrock-region", "eu-west-1"), "the model has no credential"),
-        (("gateway", *REDIS, "--bedrock-region", "eu/west"), "--bedrock-region"),
+        (("gateway", *REDIS, "--bedrock-region", "eu/west"), "must be the name of a cloud region"),
         (("gateway", *REDIS, "--bedrock-region", "a1", "--vertex-project", "acme-ai"), "not both"),
         (("gateway", *REDIS, "--vertex-project", "acme-ai", "--api-key-file", "a"), "no other credential"),
         (("gateway", *REDIS, "--google-key-file", "a"), "give --vertex-project too"),
-        (("operator", *REDIS, "--lease", "nowhere"), "--lease"),
+        (("operator", *REDIS, "--lease", "nowhere"), "must be namespace/name of a Lease, not 'nowhere'"),
     ],
 )
 def test_what_cannot_work_is_said_in_a_sentence(
@@ -53,12 +55,13 @@ def test_what_cannot_work_is_said_in_a_sentence(
     said = capsys.readouterr().err
     assert says in said
     assert "Traceback" not in said
+    assert "Input" not in said, "Pydantic's own words"
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("operator", *REDIS, "--kubeconfig", "/nowhere"), "Cannot find a Kubernetes API"),
+        (("operator", *REDIS, *PORTS, "--kubeconfig", "/nowhere"), "Cannot find a Kubernetes API"),
         (("gateway", *REDIS, "--api-key-file", "/nowhere"), "cannot be read from /nowhere"),
     ],
 )

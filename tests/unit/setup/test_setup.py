@@ -49,6 +49,6 @@ def test_an_environment_without_its_python_is_made_anew(checkout: Path) -> None:
     (checkout / ".venv" / "bin" / "python").symlink_to("/nonexistent/python3.11")
     (checkout / ".venv" / ".ready").touch()
     done = set_up(checkout, f'case "$1" in -m) mkdir .venv; exit 1;; esac; exec {sys.executable} "$@"')
-    assert "made anew" in done.stdout
-    assert "could not make .venv" in done.stderr
+    assert "creating it again" in done.stdout
+    assert "could not create .venv" in done.stderr
     assert not (checkout / ".venv").exists(), "nothing half-made is left"

@@ -1,11 +1,12 @@
-"""Cursors over several logs, and the order in which their events are told. Pure.
+"""Cursors over several logs, and the order in which the events of several logs are delivered. Pure.
 
-Ids grow within one agent's log only: a batch of one agent runs ahead of the clock while another's event, written
-later, gets a lower id. So a highest id alone would lose events. A `Cursor` says exactly which events were told: all up
-to `base`, and of the agents in `ahead` all up to there.
+Ids grow within one agent's log only: a batch of one agent can run ahead of the clock while an event of another agent,
+written later, gets a lower id. A highest id alone would lose events. So a `Cursor` says exactly which events were
+delivered: all up to `base`, and of the agents in `ahead` all up to their own position.
 
-What lets `base` rise: `append.lua` rings in the same step in which it writes, and gives no id below the millisecond of
-the last ring. So once every log that rang up to a ring was read, nothing with a lower id can come any more (`settled`).
+`base` may rise because `append.lua` notifies in the same step in which it writes, and gives no event an id below the
+millisecond of the last notification. Once every log with a notification up to some point was read, no event with a
+lower id can appear any more (`settled`).
 """
 
 import heapq
@@ -20,49 +21,51 @@ from komputer.domain.ref import ObjectRef
 from komputer.events.entries import EventRow
 
 AHEAD_LIMIT: Final = 10_000
-"""Agents in a mark that a client sends."""
-ENDLESS: Final = 2**63
+"""Agents in a cursor that a client sends, at most."""
+NO_LIMIT: Final = 2**63
 
 
 class Cursor(NamedTuple):
-    """Which events were told: those with at most `base` microseconds, and those of an agent up to its `ahead`."""
+    """Which events were delivered: those with at most `base` microseconds, and those of an agent up to its `ahead`."""
 
     base: int
     ahead: Mapping[ObjectRef, int] = {}
 
     def reached(self, ref: ObjectRef) -> int:
+        """Return up to which microsecond the events of this agent were delivered."""
         return max(self.base, self.ahead.get(ref, 0))
 
     def covers(self, ref: ObjectRef, micros: int) -> bool:
         return micros <= self.reached(ref)
 
     def includes(self, other: "Cursor") -> bool:
-        """Whether all that `other` covers is covered."""
+        """Return whether this cursor covers everything that `other` covers."""
         return other.base <= self.base and all(self.covers(ref, micros) for ref, micros in other.ahead.items())
 
     def joined(self, other: "Cursor") -> "Cursor":
-        """Covers what either covers."""
+        """Return the cursor that covers what either covers."""
         refs = {**self.ahead, **other.ahead}
         return _trimmed(max(self.base, other.base), {ref: max(self.reached(ref), other.reached(ref)) for ref in refs})
 
     def within(self, base: int, last: Mapping[ObjectRef, int]) -> "Cursor":
-        """Of a mark from outside what can be true: at most `base`, and of each agent at most its `last`."""
+        """Return the part of a client's cursor that can be true: at most `base`, and for each agent at most its
+        `last`."""
         ahead = {ref: min(micros, last[ref]) for ref, micros in self.ahead.items() if ref in last}
         return _trimmed(min(self.base, base), ahead)
 
     def only(self, namespaces: Set[str]) -> "Cursor":
-        """Without the agents of other namespaces: what was told of them above `base` is not covered any more."""
+        """Return the cursor without agents of other namespaces. Their events above `base` are no longer covered."""
         ahead = {ref: micros for ref, micros in self.ahead.items() if ref.namespace in namespaces}
         return self if len(ahead) == len(self.ahead) else Cursor(self.base, ahead)
 
     def to_text(self) -> str:
-        """As clients get it: one word that a URL, a header and an SSE line can hold."""
+        """Return the cursor as clients get it: one word that fits into a URL, a header and a line of SSE."""
         ahead = "".join(f"~{ns}/{name}:{id_of(micros)}" for (ns, name), micros in sorted(self.ahead.items()))
         return id_of(self.base) + ahead
 
 
 def parse_cursor(text: str) -> Cursor:
-    """Raises `Invalid` (`invalid_cursor`)."""
+    """Return the cursor that `Cursor.to_text` wrote. Raises `Invalid` (`invalid_cursor`)."""
     base, *ahead = text.split("~")
     if len(ahead) > AHEAD_LIMIT:
         raise Invalid("the cursor names too many agents", code="invalid_cursor")
@@ -76,37 +79,41 @@ def parse_cursor(text: str) -> Cursor:
     return _trimmed(micros_of(base), found)
 
 
-def settled(ring: str | None) -> int:
-    """Up to where all is there once the logs that rang up to this ring were read."""
-    return int(ring.partition("-")[0]) * 1000 - 1 if ring else 0
+def settled(notification: str | None) -> int:
+    """Return up to which microsecond no event is missing, once every log with a notification up to this one was
+    read."""
+    return int(notification.partition("-")[0]) * 1000 - 1 if notification else 0
 
 
 class Merged(NamedTuple):
-    told: list[tuple[ObjectRef, EventRow, Cursor]]
-    """In order; with each what is told after it."""
+    """The result of `merge`."""
+
+    rows: list[tuple[ObjectRef, EventRow, Cursor]]
+    """The events to deliver, in order, each with the cursor after it."""
     cursor: Cursor
-    left: dict[ObjectRef, list[EventRow]]
-    """Read, but not to be told yet: before the unfinished logs were read on, or beyond what may be told at once."""
+    remaining: dict[ObjectRef, list[EventRow]]
+    """Events to deliver later: after more of the unfinished logs was read, or beyond `most`."""
 
 
 def merge(
     cursor: Cursor, pages: Mapping[ObjectRef, list[EventRow]], unfinished: Set[ObjectRef], safe: int, most: int
 ) -> Merged:
-    """The events of `pages`, by id, at most so many. Of the `unfinished` logs more is to be read, `safe` is `settled`.
+    """Merge the events of `pages` by id, at most `most` of them. The `unfinished` logs have more events to read; `safe`
+    is `settled`.
 
-    It looks at what it tells and at one more event of each log, so many pages that wait cost little."""
-    limit = min((micros_of(pages[ref][-1].id) for ref in unfinished), default=ENDLESS)
-    told: list[tuple[ObjectRef, EventRow, Cursor]] = []
+    Only the events that are delivered and one more of each log are inspected, so pages that wait cost little."""
+    limit = min((micros_of(pages[ref][-1].id) for ref in unfinished), default=NO_LIMIT)
+    merged: list[tuple[ObjectRef, EventRow, Cursor]] = []
     taken: Counter[ObjectRef] = Counter()
     for micros, ref, row in heapq.merge(*(_timed(ref, rows) for ref, rows in pages.items())):
-        if micros > limit or len(told) == most:
+        if micros > limit or len(merged) == most:
             limit = min(limit, micros - 1)
             break
         cursor = _trimmed(max(cursor.base, min(micros - 1, safe)), {**cursor.ahead, ref: micros})
-        told.append((ref, row, cursor))
+        merged.append((ref, row, cursor))
         taken[ref] += 1
-    left = {ref: rows[taken[ref] :] for ref, rows in pages.items() if taken[ref] < len(rows)}
-    return Merged(told, _trimmed(max(cursor.base, min(safe, limit)), cursor.ahead), left)
+    remaining = {ref: rows[taken[ref] :] for ref, rows in pages.items() if taken[ref] < len(rows)}
+    return Merged(merged, _trimmed(max(cursor.base, min(safe, limit)), cursor.ahead), remaining)
 
 
 def _timed(ref: ObjectRef, rows: Iterable[EventRow]) -> Iterator[tuple[int, ObjectRef, EventRow]]:
@@ -114,4 +121,5 @@ def _timed(ref: ObjectRef, rows: Iterable[EventRow]) -> Iterator[tuple[int, Obje
 
 
 def _trimmed(base: int, ahead: Mapping[ObjectRef, int]) -> Cursor:
+    """Return the cursor without the agents that `base` covers already."""
     return Cursor(base, {ref: micros for ref, micros in ahead.items() if micros > base})

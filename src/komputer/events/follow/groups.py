@@ -1,8 +1,8 @@
-"""Consumer groups: of all who follow an agent under one group's name, each event goes to one, at least once.
+"""Consumer groups: each event goes to one member of a group, at least once.
 
-A group is a consumer group of the agent's stream, so it is the same for every process, and it goes with the agent's
-keys. What a member was given it must confirm. A member that leaves hands back what it did not; what one left behind
-whose process died is taken over when it was not heard of for `CLAIM_AFTER_S`. Retention does not wait for a group.
+A group is a Redis consumer group of the agent's stream. So it is the same for all processes, and it is deleted with the
+agent's keys. A member has to confirm the events that it gets. When it leaves, it hands back the others; if its process
+died, other members claim them after `CLAIM_AFTER_S`. Retention does not wait for a group.
 """
 
 import asyncio
@@ -20,24 +20,25 @@ from komputer.domain.ref import ObjectRef
 from komputer.events.entries import READ_FIELDS, State, rows_of
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.notifier import Notifier
-from komputer.events.follow.sources import Delivery, gap, one
+from komputer.events.follow.sources import Delivery, delivery, gap
 from komputer.events.log import Log
 from komputer.redis.connection import unavailable
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-GROUPS: Final = 64
-"""Of one agent."""
+GROUPS_LIMIT: Final = 64
+"""Groups of one agent, at most."""
 TAKE_AT_ONCE: Final = 8
-"""Events that a member is given at once: the next are for whoever is free."""
+"""Events that a member gets at once: the next ones are for a member that is free."""
 RENEW_S: Final = 5.0
-"""How often a member that is at work says so, and looks for what others left behind."""
+"""How often a member renews its claims, and claims what others left behind."""
 CLAIM_AFTER_S: Final = 15.0
+"""How long a claim lasts without being renewed."""
 CONFIRM_WITHIN_S: Final = 60.0
-"""How long a member may take for what it was given."""
+"""How long a member may take to confirm."""
 FORGET_MEMBER_S: Final = 3600.0
-"""Without a sign of life and with nothing in hand."""
+"""After how long an idle member without unconfirmed events is deleted."""
 LEFT: Final = "left"
-"""Holds what members that are gone handed back."""
+"""Name of the member that holds what others have handed back."""
 HAND_BACK: Final = """
 local stream, group, name, heir, idle = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 for i = 5, #ARGV do redis.call('XACK', stream, group, ARGV[i]) end
@@ -46,11 +47,11 @@ for _, entry in ipairs(held) do redis.call('XCLAIM', stream, group, heir, 0, ent
 redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
 return #held
 """
-"""In one step: an event that this member is being given right now is not to be lost with its name."""
+"""Atomic, so that an event that Redis assigns to this member right now is not deleted with the member."""
 
 
 def checked(group: str) -> str:
-    """Raises `Invalid` for what is no name of a group."""
+    """Return the name of a group. Raises `Invalid` for anything else."""
     if not NAME.fullmatch(group):
         raise Invalid(
             "group must be 1 to 63 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
@@ -60,7 +61,7 @@ def checked(group: str) -> str:
 
 
 class Member:
-    """One member of a group. Its name is its own: a member that comes back is a new one."""
+    """One member of a group. Its name is random: a client that reconnects is a new member."""
 
     def __init__(
         self,
@@ -71,14 +72,14 @@ class Member:
         group: str,
         cursor: Cursor | None,
         *,
-        left: Callable[[], None] = lambda: None,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = uuid4().hex
         self._log, self._ref, self._uid, self._group = log, ref, uid, checked(group)
         self._redis: Any = log.server.redis
         self._stream, self._live = log.stream_and_live(ref)
         self._start = cursor
-        """Of a group that is new; None: now."""
+        """Where a new group starts; None: now."""
         self._has_joined = False
         self._gaps: list[Delivery] = []
         self._held: list[str] = []
@@ -88,32 +89,34 @@ class Member:
         self._end: KomputerError | None = None
         self._woken = asyncio.Event()
         self._unsubscribe = notifier.on(ref, self._woken.set)
-        self._left = left
+        self._on_close = on_close
 
     @property
     def cursor(self) -> Cursor:
+        """The newest event that this member got."""
         return self._reached
 
     def end_with(self, reason: KomputerError) -> None:
+        """Let `take` raise `reason`."""
         self._end = reason
         self._woken.set()
 
     async def begin(self) -> None:
-        """The group exists from here on, also for an agent that has no log yet."""
+        """Fix where the group starts, and create it unless the agent has no log yet."""
         state = await self._log.state(self._ref)
         if self._start is None:
             self._start = Cursor(state.last if state.uid == self._uid else 0)
         await self._join(state)
 
     async def take(self) -> list[Delivery]:
-        """What this member is to handle; waits for it. Raises `Ended`."""
+        """Wait for events, and return those that this member has to handle. Raises the reason given to `end_with`."""
         while True:
             try:
                 if not self._has_joined:
                     await self._join(await self._log.state(self._ref))
                 deliveries, self._gaps = self._gaps, []
                 if self._has_joined:
-                    deliveries += await self._given()
+                    deliveries += await self._next_events()
                 if deliveries:
                     return deliveries
             except Unavailable as away:
@@ -128,7 +131,7 @@ class Member:
             self._woken.clear()
 
     async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
-        """The client has got them when it has answered a ping that was sent behind them. Raises `TimeoutError`."""
+        """Confirm these events once the client has answered a ping that was sent after them. Raises `TimeoutError`."""
         if ponged and self._held:
             async with asyncio.timeout(CONFIRM_WITHIN_S):
                 waiting = asyncio.ensure_future(ponged())
@@ -141,9 +144,9 @@ class Member:
         self._held = []
 
     async def close(self) -> None:
-        """Hand back what was not confirmed, to whoever is there. Where the log is away it is claimed after a while."""
+        """Hand back what was not confirmed. If the log does not answer, others claim it after a while."""
         self._unsubscribe()
-        self._left()
+        self._on_close()
         if not self._has_joined:
             return
         arguments = (self._stream, self._group, self.name, LEFT, int(CLAIM_AFTER_S * 1000), *self._confirmed)
@@ -158,7 +161,8 @@ class Member:
             return 0
 
     async def _join(self, state: State) -> None:
-        """Makes the group where it is new. Not before the stream has an event: it would not be the log's then."""
+        """Join the group, and create it if it is new. Not before the stream has an event: this would create the key,
+        which belongs to the log."""
         if state.uid != self._uid:
             return
         start = self._start or Cursor(0)
@@ -167,8 +171,8 @@ class Member:
                 group["name"].decode(errors="replace"): group for group in await self._call(self._redis.xinfo_groups)
             }
             if self._group not in groups:
-                if len(groups) >= GROUPS:
-                    raise Invalid(f"agent {self._ref.name!r} has {GROUPS} groups; use one of them", field="group")
+                if len(groups) >= GROUPS_LIMIT:
+                    raise Invalid(f"agent {self._ref.name!r} has {GROUPS_LIMIT} groups; use one of them", field="group")
                 await self._create(start)
             low = (
                 micros_near(groups[self._group]["last-delivered-id"].decode()) if self._group in groups else start.base
@@ -179,7 +183,7 @@ class Member:
             raise unavailable(missing) from missing
         if 0 < low < state.lost:
             self._gaps.append(gap(self._ref, low, state.lost))
-        await self._forget_the_dead()
+        await self._delete_idle_members()
         self._has_joined = True
 
     async def _create(self, start: Cursor) -> None:
@@ -189,7 +193,7 @@ class Member:
             if "BUSYGROUP" not in str(exists):
                 raise
 
-    async def _forget_the_dead(self) -> None:
+    async def _delete_idle_members(self) -> None:
         members = await self._call(lambda stream: self._redis.xinfo_consumers(stream, self._group))
         for member in members:
             if member["pending"] == 0 and member["idle"] > FORGET_MEMBER_S * 1000:
@@ -197,7 +201,7 @@ class Member:
                 await self._call(lambda stream, name=name: self._redis.xgroup_delconsumer(stream, self._group, name))
 
     async def _call(self, command: Callable[..., Awaitable[Any]]) -> Any:
-        """`command` of the stream. Raises `ResponseError` for what the server refuses, `Unavailable` else."""
+        """Run a command on the stream. Raises `ResponseError` if the server refuses it, else `Unavailable`."""
         refused: list[ResponseError] = []
 
         async def call() -> Any:
@@ -211,8 +215,9 @@ class Member:
             raise refused[0]
         return answer
 
-    async def _given(self) -> list[Delivery]:
-        """First what others left behind, then what is new; in the same step what was confirmed is acknowledged."""
+    async def _next_events(self) -> list[Delivery]:
+        """Return first what others left behind, then what is new. What was confirmed is acknowledged in the same
+        step."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hmget(self._live, READ_FIELDS)
             self._acknowledge(pipe)
@@ -224,7 +229,7 @@ class Member:
         if isinstance(held, Exception):
             raise unavailable(held) from held
         if (
-            self._log.saw(self._ref, held).uid != self._uid
+            self._log.observe(self._ref, held).uid != self._uid
             or isinstance(claimed, ResponseError)
             or isinstance(read, ResponseError)
         ):
@@ -233,8 +238,8 @@ class Member:
         self._confirmed = []
         self._claim_from = claimed[0].decode()
         entries = [entry for entry in claimed[1] if entry[1]] + [entry for _, new in read for entry in new]
-        deliveries = [one(self._ref, row) for row in rows_of(entries)]
-        self._held = [entry[0].decode() for entry in entries]  # also those that no reader is told of
+        deliveries = [delivery(self._ref, row) for row in rows_of(entries)]
+        self._held = [entry[0].decode() for entry in entries]  # also the entries that are not delivered
         if not deliveries:
             self._held, self._confirmed = [], self._held
         else:
@@ -246,7 +251,7 @@ class Member:
             pipe.xack(self._stream, self._group, *self._confirmed)
 
     async def _renew(self) -> None:
-        """So that nobody claims what is in this member's hands."""
+        """Renew the claim on the events that were not confirmed yet."""
         with contextlib.suppress(Unavailable):
             await self._log.server.translated(
                 lambda: self._redis.xclaim(self._stream, self._group, self.name, 0, self._held, justid=True)

@@ -1,4 +1,5 @@
-"""Who listens for changes: one short stream of the names of logs, shared by all readers."""
+"""Notifications of changed logs: one short Redis stream of their names, which each process reads once for all of its
+readers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,40 +15,44 @@ from komputer.redis.address import Address
 from komputer.redis.connection import cancellable
 
 EVERYTHING: Final[frozenset[ObjectRef]] = frozenset()
-"""Any log may have changed: look at all that matter."""
+"""Any log may have changed."""
 LENGTH: Final = 1000
-"""As in `append.lua`. A reader that finds as many at once may have missed some."""
+"""Notifications that the stream keeps, as in `append.lua`. A reader that gets this many at once may have missed
+some."""
 BLOCK_S: Final = 5.0
+"""How long one read waits for notifications."""
 PAUSE_S: Final = (0.05, 5.0)
-"""Between attempts to reach a server that is away: doubled from the first to the second."""
+"""Seconds between attempts to reach a server that does not answer: doubled from the first to the second."""
 
 logger = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """One listener of a process, and all who wait for a change of some log. A ring is a hint: look again."""
+    """Wakes everybody in a process who waits for a change of a log. A notification is a hint: read the log again."""
 
-    def __init__(self, rings: AsyncIterator[frozenset[ObjectRef]]) -> None:
-        self._rings = rings
+    def __init__(self, notifications: AsyncIterator[frozenset[ObjectRef]]) -> None:
+        self._notifications = notifications
         self._of_all: list[Callable[[frozenset[ObjectRef]], None]] = []
         self._of_one: dict[ObjectRef, list[Callable[[], None]]] = {}
 
     async def run(self) -> None:
-        """Listen for ever."""
-        async for rung in self._rings:
+        """Deliver notifications for ever."""
+        async for changed in self._notifications:
             for callback in tuple(self._of_all):
-                callback(rung)
-            for ref in tuple(rung or self._of_one):
+                callback(changed)
+            for ref in tuple(changed or self._of_one):
                 for wake in tuple(self._of_one.get(ref, ())):
                     wake()
 
     def on_any(self, callback: Callable[[frozenset[ObjectRef]], None]) -> Callable[[], None]:
-        """Call `callback` with the logs that changed, or `EVERYTHING`. It must not block. Returns what ends that."""
+        """Call `callback` with the agents whose logs have changed, or `EVERYTHING`. It must not block. Returns a
+        function that ends the subscription."""
         self._of_all.append(callback)
         return lambda: self._of_all.remove(callback)
 
     def on(self, ref: ObjectRef, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` whenever the log at `ref` may have changed. It must not block. Returns what ends that."""
+        """Call `wake` whenever the log of this agent may have changed. It must not block. Returns a function that ends
+        the subscription."""
         self._of_one.setdefault(ref, []).append(wake)
 
         def end() -> None:
@@ -59,7 +64,8 @@ class Notifier:
 
 
 async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectRef]]:
-    """Sets of agents; `EVERYTHING` first and after each time that the server was away. Never ends."""
+    """Yield the agents whose logs have changed; `EVERYTHING` first, and after each failure of the server. Never
+    ends."""
     client: Any = address.client(socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
     position: bytes | None = None
     pause = PAUSE_S[0]
@@ -68,7 +74,7 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectR
             try:
                 if position is None:
                     position = await cancellable(partial(_newest, client, name))
-                    rung = EVERYTHING
+                    changed = EVERYTHING
                 else:
                     entries = await cancellable(partial(client.xread, {name: position}, block=int(BLOCK_S * 1000)))
                     if not entries:
@@ -76,29 +82,31 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectR
                     position, found = _read(entries[0][1])
                     if found is None:
                         continue
-                    rung = found
+                    changed = found
                 pause = PAUSE_S[0]
             except (RedisError, OSError, TimeoutError) as away:
                 if pause == PAUSE_S[0]:
-                    logger.info("bell waited for the log", error=f"{type(away).__name__}: {away}")
+                    logger.info("notifier waits for the event log", error=f"{type(away).__name__}: {away}")
                 position = None
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_S[1])
                 continue
-            yield rung
+            yield changed
     finally:
         await client.aclose()
 
 
 class NotificationBatch(NamedTuple):
-    """`refs` is None where some rings may have been missed. `last` is the newest ring, None where there was none."""
+    """The notifications after a given one. `refs` is None if some may have been missed. `last` is the id of the newest
+    notification, None if there was none."""
 
     refs: frozenset[ObjectRef] | None
     last: str | None
 
 
 async def read_notifications(client: Any, name: str, after: str | None) -> NotificationBatch:
-    """What rang after the ring `after`. That ring is read again: while it is there nothing behind it was dropped."""
+    """Return the notifications after the one with the id `after`. That one is read again: as long as it is there, none
+    behind it was dropped."""
     entries = await client.xrange(name, after, "+", LENGTH) if after else []
     if entries and entries[0][0].decode() == after and len(entries) < LENGTH:
         return NotificationBatch(_refs(entries[1:]), entries[-1][0].decode())
@@ -113,7 +121,7 @@ async def _newest(client: Any, name: str) -> bytes:
 
 
 def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[ObjectRef] | None]:
-    """The last ring, and the logs that rang; None where no ring names one."""
+    """Return the id of the last notification, and the agents that are named; None if no notification names one."""
     last = entries[-1][0]
     if len(entries) >= LENGTH:
         return last, EVERYTHING
@@ -121,12 +129,12 @@ def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, froze
 
 
 def names_an_agent(ref: ObjectRef) -> bool:
-    """Whether an agent may have this namespace and name."""
+    """Return whether an agent may have this namespace and name."""
     return names.is_agent_name(ref.namespace) and names.is_agent_name(ref.name)
 
 
 def _refs(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> frozenset[ObjectRef]:
-    """The agents that the rings name."""
+    """Return the agents that the notifications name."""
     found = set()
     for entry, fields in entries:
         namespace, _, name = fields.get(b"k", b"").decode(errors="replace").partition("/")
@@ -134,5 +142,5 @@ def _refs(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> frozenset[ObjectRe
         if names_an_agent(ref):
             found.add(ref)
         else:
-            logger.warning("a ring names no agent", ring=entry.decode())
+            logger.warning("notification without an agent", notification=entry.decode())
     return frozenset(found)

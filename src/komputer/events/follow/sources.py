@@ -1,4 +1,5 @@
-"""What a stream is read from: one agent's log, or all of them. Each source reads on from its mark, batch by batch."""
+"""The sources of a stream: the log of one agent, or of all agents. A source reads on from its cursor, batch by
+batch."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
@@ -12,20 +13,20 @@ from komputer.events.follow.cursors import Cursor, merge, settled
 from komputer.events.log import Log
 
 READ_COUNT: Final = 500
-"""Events of one read, and as many are told at once."""
+"""Events of one read, and of one delivery, at most."""
 READ_COUNT_MIN: Final = 20
-"""Of one read of one log among many."""
+"""Events of one read of one log, if many logs are read at once."""
 READ_BYTES: Final = 1024 * 1024
-"""Payloads of one read of one log, or one event (at most 256 KiB): what a reader that is behind holds."""
+"""Bytes of payloads in one read of one log, or one event (at most 256 KiB): what a reader that lags behind holds."""
 HELD_BYTES: Final = 4 * 1024 * 1024
-"""Payloads that a reader of all logs holds, about: it shares them out among the logs that it has to read on, of each of
-which it holds one event at least."""
+"""Bytes of payloads that a reader of all logs holds, roughly. They are divided among the logs that it still has to
+read; of each of these it holds at least one event."""
 GAP: Final = "gap"
-"""The type of a notice that retention took events which this reader was owed. It is no event of the log."""
+"""The type of a notice that retention removed events before this reader got them. It is not an event of the log."""
 
 
 class Delivery(NamedTuple):
-    """One event as readers get it. `cursor` is what was told with it, `cursor` the same as text."""
+    """One event as readers get it. `cursor` covers it and everything before it; `cursor_text` is the same as text."""
 
     ref: ObjectRef
     micros: int
@@ -36,22 +37,24 @@ class Delivery(NamedTuple):
 
 
 class Source(Protocol):
+    """Where a reader's events come from."""
+
     cursor: Cursor
-    """What was read."""
+    """Covers what was read."""
     is_current: bool
-    """Whether the last `more` found all that there was."""
+    """Whether the last `more` returned everything that there was."""
 
     async def begin(self) -> None:
-        """Where no mark was given: take what there is as told. Raises `Unavailable`."""
+        """Without a cursor, start behind what exists now. Raises `Unavailable`."""
 
     async def more(self) -> list[Delivery]:
-        """What comes next, in order. Raises `Unavailable`; nothing is lost by that, nor by being cancelled."""
+        """Return the next events, in order. Raises `Unavailable`. Neither an error nor a cancellation loses events."""
 
 
 class OneAgent:
-    """The log of one agent; another uid's counts as none. `cursor` None: from now on.
+    """The log of one agent. The log of another uid counts as none. `cursor` None: from now on.
 
-    `is_id`: the mark is an event's, not a time, so what lay below it did exist.
+    `is_id`: the cursor is the id of an event, not a time, so the events below it did exist.
     """
 
     def __init__(self, log: Log, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> None:
@@ -59,9 +62,9 @@ class OneAgent:
         self.cursor = cursor or Cursor(0)
         self.is_current = False
         self.was_observed = False
-        """Whether the log was this uid's at the last look."""
+        """Whether the log has belonged to this uid."""
         self.is_over = False
-        """Whether the log was this uid's and is another's now."""
+        """Whether the log belonged to this uid and belongs to another one now."""
         self._log = log
         self._is_from_now = cursor is None
 
@@ -80,9 +83,9 @@ class OneAgent:
             self.is_over = self.was_observed and state.uid is not None
             rows, state, has_more = [], State(None, 0, 0), False
         self.was_observed = self.was_observed or state.uid == self.uid
-        deliveries = self._gap(state) + [one(self.ref, row) for row in rows]
+        deliveries = self._gap(state) + [delivery(self.ref, row) for row in rows]
         self.is_current = not (has_more and rows)
-        # Nothing lies between the newest event and `last`; nor has a cursor from the future, or of a lost log, any use.
+        # No event lies between the newest one and `last`. A cursor from the future or of a lost log is of no use.
         self.cursor = Cursor(state.last) if self.is_current else deliveries[-1].cursor
         self.is_id = True
         return deliveries
@@ -94,7 +97,8 @@ class OneAgent:
         return [gap(self.ref, self.cursor.base, max(self.cursor.base, state.lost, state.born if is_id else 0))]
 
 
-def one(ref: ObjectRef, row: EventRow) -> Delivery:
+def delivery(ref: ObjectRef, row: EventRow) -> Delivery:
+    """Return the event of one agent's log as its readers get it."""
     micros = micros_of(row.id)
     return Delivery(ref, micros, row.type, _text(ref, row), Cursor(micros), row.id)
 
@@ -104,7 +108,7 @@ def _text(ref: ObjectRef, row: EventRow) -> str:
 
 
 def gap(ref: ObjectRef, after: int, upto: int, cursor: Cursor | None = None) -> Delivery:
-    """The notice: what lay above `after` and not above `upto` is not there any more, or some of it."""
+    """Return the notice that events above `after` and up to `upto` are no longer there, or some of them."""
     namespace, name = ref
     payload = {"after": id_of(after), "upto": id_of(upto)}
     notice = {"agentName": name, "namespace": namespace, "type": GAP, "timestamp": timestamp_of(id_of(upto))}
@@ -113,16 +117,17 @@ def gap(ref: ObjectRef, after: int, upto: int, cursor: Cursor | None = None) -> 
 
 
 class AllAgents:
-    """The logs of all agents, merged: each agent's events in their order. `cursor` None: from now on.
+    """The logs of all agents, merged: the events of each agent in their order. `cursor` None: from now on.
 
-    It reads in rounds: the logs that rang since the last ring it knows, then it tells them by id (`marks.merge`).
+    It works in rounds: it reads the logs that have changed since the last notification that it knows, and merges their
+    events by id (`cursors.merge`).
     """
 
     def __init__(self, log: Log, cursor: Cursor | None) -> None:
         self.cursor = cursor or Cursor(0)
         self.is_current = False
         self.last_notification: str | None = None
-        """All that rang up to this one was read; None: look at every log."""
+        """Every log with a notification up to this one was read. None: read every log."""
         self._log = log
         self._is_foreign = cursor is not None
         self._is_from_now = cursor is None
@@ -133,7 +138,7 @@ class AllAgents:
     async def begin(self) -> None:
         if self._is_from_now:
             self.cursor = Cursor(settled((await self._log.notified_since(None)).last))
-            while not self.is_current:  # what was told in that very millisecond, or runs ahead of the clock
+            while not self.is_current:  # events of this very millisecond, and those that run ahead of the clock
                 await self._more()
             self._is_from_now = False
 
@@ -149,13 +154,13 @@ class AllAgents:
         safe = settled(self._next_notification)
         deliveries = await self._read_on(safe)
         merged = merge(self.cursor, self._pages, self._unfinished, safe, READ_COUNT)
-        self._pages, self.cursor = merged.left, merged.cursor
+        self._pages, self.cursor = merged.remaining, merged.cursor
         self.is_current = not self._unfinished and not self._pages
         if self.is_current:
             self.last_notification = self._next_notification
         deliveries += [
             Delivery(ref, micros_of(row.id), row.type, _text(ref, row), cursor, cursor.to_text())
-            for ref, row, cursor in merged.deliveries
+            for ref, row, cursor in merged.rows
         ]
         return deliveries
 
@@ -183,7 +188,7 @@ class AllAgents:
         for ref, (rows, state, has_more, _) in found.items():
             if 0 < low[ref] < state.lost:
                 if held[ref]:
-                    continue  # what is held comes before the gap
+                    continue  # the events that are held come before the gap
                 gaps.append(gap(ref, low[ref], state.lost, self.cursor))
             if rows:
                 self._pages[ref] = held[ref] + rows
@@ -197,4 +202,4 @@ def _size(rows: list[EventRow]) -> int:
 
 
 Fresh = Callable[[Cursor], Source]
-"""A source of the same that begins at a mark."""
+"""Makes a source of the same events that begins at a cursor."""

@@ -1,16 +1,13 @@
-"""The tail of a process: each watched log is read once and fanned out to all who follow it.
+"""The tail of a process: it reads each followed log once, and fans the events out to all readers of the log.
 
-A `Feed` reads on from one place and keeps the newest events in a ring that all its readers share; a `LiveReader` is a
-place in that ring. The quickest reader sets the pace: a feed reads no further while nobody has taken what it has. A
-reader that lies behind the ring reads for itself until it has caught up, so it slows nobody; how long one may take
-nothing at all is decided where it is served.
+A `Feed` reads one log, or all of them, and keeps the newest events in a ring buffer that its readers share; a
+`LiveReader` is a position in that buffer. The fastest reader sets the pace: a feed reads no further until some reader
+has taken everything. A reader that falls behind the buffer reads the log for itself until it has caught up, so it slows
+nobody down. Who serves a reader decides for how long it may take nothing.
 """
 
 import asyncio
-import sys
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -20,98 +17,48 @@ from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.groups import Member
 from komputer.events.follow.notifier import Notifier
+from komputer.events.follow.ring_buffer import RingBuffer
 from komputer.events.follow.sources import AllAgents, Delivery, Fresh, OneAgent, Source
 from komputer.events.log import Log
 
 log = structlog.get_logger(__name__)
 
-RING_LIMIT: Final = 2048
-"""Events of one watched log that are kept for its readers."""
-RING_LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""Of this process' memory: text that is not Latin takes two or four bytes a character."""
-RING_REST: Final = 64
-"""Of those that everybody has taken, so many stay for a reader that is about to join."""
 TAKE_AT_ONCE: Final = 32
-"""Events that a reader takes at once: between them others have their turn."""
-TAKE_AT_ONCE_BYTES: Final = 256 * 1024
-"""Of memory that they may have together; one event in any case."""
+"""Events that a reader takes at once: between them other readers have their turn."""
 PAUSE_S: Final = (0.05, 2.0)
-"""Between attempts to reach a server that is away: doubled from the first to the second."""
+"""Seconds between attempts to reach a server that does not answer: doubled from the first to the second."""
 
 
 class StreamEnded(KomputerError):
-    """Nothing follows: the agent was deleted, or its name belongs to another now."""
+    """No more events follow: the agent was deleted, or another agent has its name now."""
 
     code = "agent_deleted"
 
 
-class RingBuffer:
-    """The newest events of one feed, numbered. `start` is what was told before the oldest of them."""
-
-    def __init__(self, start: Cursor) -> None:
-        self.start = start
-        self.first = 0
-        self.next = 0
-        self._kept: deque[Delivery] = deque()
-        self._bytes = 0
-
-    def add(self, deliveries: Sequence[Delivery]) -> None:
-        self._kept.extend(deliveries)
-        self.next += len(deliveries)
-        self._bytes += sum(map(_size, deliveries))
-        while self._kept and (len(self._kept) > RING_LIMIT or self._bytes > RING_LIMIT_BYTES):
-            self._drop()
-
-    def drop_before(self, number: int) -> None:
-        while self._kept and self.first < number - RING_REST:
-            self._drop()
-
-    def _drop(self) -> None:
-        oldest = self._kept.popleft()
-        self.start, self.first = oldest.cursor, self.first + 1
-        self._bytes -= _size(oldest)
-
-    def after(self, number: int, count: int) -> list[Delivery] | None:
-        """The first `count` from this number on, within `TAKE_AT_ONCE_BYTES`; None where they are no longer here."""
-        if number < self.first:
-            return None
-        found: list[Delivery] = []
-        room = TAKE_AT_ONCE_BYTES
-        for each in islice(self._kept, number - self.first, number - self.first + count):
-            room -= _size(each)
-            if found and room < 0:
-                break
-            found.append(each)
-        return found
-
-
-def _size(deliveries: Delivery) -> int:
-    return sys.getsizeof(deliveries.text) + sys.getsizeof(deliveries.cursor_text)
-
-
 class Feed:
-    """One log, or all, read once for its readers. It lives while it has any."""
+    """Reads one log, or all of them, once for all of its readers. It lives as long as it has any."""
 
     def __init__(self, source: Source, fresh: Fresh) -> None:
         self.ring = RingBuffer(source.cursor)
         self.readers: set[LiveReader] = set()
         self.fresh = fresh
         self.is_broken = False
-        """The log was lost: each reader is to look for itself what it misses."""
+        """The log was lost: each reader has to find out for itself what it has missed."""
         self._source = source
         self._has_changed = asyncio.Event()
         self._is_wanted = asyncio.Event()
         self._has_changed.set()
 
     def wake(self, *_: object) -> None:
-        """Something may have changed."""
+        """Read again: the log may have changed."""
         self._has_changed.set()
 
     def want(self) -> None:
-        """A reader has taken all."""
+        """Read on: a reader has taken everything."""
         self._is_wanted.set()
 
     async def run(self) -> None:
+        """Read until the log is lost."""
         pause = PAUSE_S[0]
         while not self.is_broken:
             await self._has_changed.wait()
@@ -122,12 +69,12 @@ class Feed:
                 deliveries = await self._source.more()
             except Unavailable as away:
                 if pause == PAUSE_S[0]:
-                    log.info("tail waited for the log", error=away.message)
+                    log.info("tail waits for the event log", error=away.message)
                 self._has_changed.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, PAUSE_S[1])
                 continue
-            except Exception:  # border: a defect here ends each reader by itself, it does not let them wait for ever
+            except Exception:  # a defect here must end every reader, not leave them waiting for ever
                 log.exception("tail failed")
                 self.is_broken = True
                 self._wake_all()
@@ -153,7 +100,7 @@ class Feed:
 
 
 class LiveReader:
-    """One who follows. `take` gives what is new."""
+    """One reader of a feed. `take` returns what is new."""
 
     def __init__(self, tail: "Tail", key: object, source: Source) -> None:
         self.number = 0
@@ -167,25 +114,27 @@ class LiveReader:
 
     @property
     def cursor(self) -> Cursor:
-        """Of all that `take` has given, and of what was there before."""
+        """Covers everything that `take` has returned, and everything before it."""
         return self._cursor
 
     def wake(self) -> None:
+        """Let a waiting `take` look again."""
         self._woken.set()
 
     def end_with(self, reason: KomputerError) -> None:
-        """Nothing is to follow what there is."""
+        """Let `take` raise `reason` after the events that there are."""
         self._end = reason
         self._woken.set()
 
     async def begin(self) -> None:
-        """From here on nothing is missed. Raises `Unavailable` where it is to begin now and the log is away."""
+        """Fix where the reader starts: from here on it misses nothing. Raises `Unavailable` if it starts now and the
+        log does not answer."""
         if self._source:
             await self._source.begin()
             self._cursor = self._source.cursor
 
     async def take(self) -> list[Delivery]:
-        """At least one event, at most some; waits for it, also while the log is away. May be cancelled and repeated.
+        """Wait for events, also while the log does not answer, and return at least one. May be cancelled and repeated.
         Raises `StreamEnded`."""
         pause = PAUSE_S[0]
         while True:
@@ -209,15 +158,15 @@ class LiveReader:
                     self._woken.clear()
 
     async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
-        """Nothing is kept for it: what it missed it asks for."""
+        """Do nothing: a reader that missed something asks for it with its cursor."""
 
     async def close(self) -> None:
-        """It takes no more."""
+        """Leave the feed."""
         self._leave()
         self._tail.forget(self._key, self)
 
     async def _replayed(self, source: Source) -> list[Delivery]:
-        """Reads for itself, and joins the others where they are as soon as nothing lies between."""
+        """Read the log for this reader alone, and join the feed as soon as the two overlap."""
         if self._end and source.is_current:
             raise self._end
         deliveries = await source.more()
@@ -230,6 +179,7 @@ class LiveReader:
         return deliveries
 
     def _shared(self, feed: Feed) -> list[Delivery]:
+        """Return the next events of the feed's buffer. A reader that has fallen behind leaves the feed."""
         found = feed.ring.after(self.number, TAKE_AT_ONCE)
         if feed.is_broken and not found and self._end:
             raise self._end
@@ -258,14 +208,16 @@ class LiveReader:
 
 
 def deleted(ref: ObjectRef) -> StreamEnded:
+    """Return the error that ends the readers of a deleted agent."""
     return StreamEnded(f"agent {ref.name!r} in namespace {ref.namespace!r} was deleted")
 
 
 ALL: Final = "all"
+"""Key of the feed of all logs."""
 
 
 class Tail:
-    """All feeds of a process. Close it: the feeds are tasks of its own."""
+    """The feeds of a process. They run as tasks until `close`."""
 
     def __init__(self, log: Log, notifier: Notifier) -> None:
         self._log = log
@@ -275,20 +227,22 @@ class Tail:
         self._readers: dict[object, set[LiveReader | Member]] = {}
 
     def __len__(self) -> int:
-        """How many logs are read."""
+        """How many feeds run."""
         return len(self._running)
 
     def follow(self, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> LiveReader:
-        """Of one agent; `cursor` None: from now on. `is_id`: the mark is an event's, not a time."""
+        """Return a reader of one agent's log; `cursor` None: from now on. `is_id`: the cursor is the id of an event,
+        not a time."""
         return self._reader((ref, uid), OneAgent(self._log, ref, uid, cursor, is_id=is_id))
 
     def follow_all(self, cursor: Cursor | None) -> LiveReader:
+        """Return a reader of all logs."""
         return self._reader(ALL, AllAgents(self._log, cursor))
 
     def join(self, ref: ObjectRef, uid: str, group: str, cursor: Cursor | None) -> Member:
-        """Of a group of one agent; `cursor` is where a new group begins, None: now."""
+        """Return a member of a consumer group of one agent. A new group begins at `cursor`; None: now."""
         key = (ref, uid)
-        member = Member(self._log, self._notifier, ref, uid, group, cursor, left=lambda: self.forget(key, member))
+        member = Member(self._log, self._notifier, ref, uid, group, cursor, on_close=lambda: self.forget(key, member))
         self._readers.setdefault(key, set()).add(member)
         return member
 
@@ -298,20 +252,21 @@ class Tail:
         return reader
 
     def forget(self, key: object, reader: LiveReader | Member) -> None:
+        """Remove a reader that was closed."""
         readers = self._readers.get(key, set())
         readers.discard(reader)
         if not readers:
             self._readers.pop(key, None)
 
     def end(self, ref: ObjectRef, *, but_uid: str | None = None) -> None:
-        """The agent at `ref` is gone, or another of that name (`but_uid`) is there."""
+        """End the readers of a deleted agent. With `but_uid`, another agent has the name now: its readers go on."""
         for key, readers in self._readers.items():
             if isinstance(key, tuple) and key[0] == ref and key[1] != but_uid:
                 for reader in readers:
                     reader.end_with(deleted(ref))
 
     def feed(self, key: object, source: Source) -> Feed:
-        """The one of `key`; a new one goes on where `source` is."""
+        """Return the feed with this key. A new one continues from `source`."""
         found = self._feeds.get(key)
         if found and not found.is_broken:
             return found
@@ -327,7 +282,7 @@ class Tail:
         return feed
 
     def left(self, key: object, feed: Feed) -> None:
-        """A reader of `feed` has left it."""
+        """Stop the feed if its last reader has left."""
         if feed.readers or feed not in self._running:
             return
         task, stop = self._running.pop(feed)
@@ -337,6 +292,7 @@ class Tail:
             del self._feeds[key]
 
     async def close(self) -> None:
+        """Stop all feeds."""
         running, self._running = list(self._running.values()), {}
         for task, stop in running:
             task.cancel()

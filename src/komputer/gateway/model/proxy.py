@@ -125,7 +125,7 @@ class ModelProxy:
 
 async def _run(raw: bytes, work: Callable[..., T], *arguments: Any) -> T:
     """Call `work`, which parses `raw`; in a thread if that takes long. The thread yields to the event loop every
-    millisecond (`serve/http.py`)."""
+    millisecond (`bootstrap/server.py`)."""
     return work(*arguments) if requests.is_quick(raw) else await asyncio.to_thread(work, *arguments)
 
 

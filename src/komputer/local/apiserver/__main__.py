@@ -1,4 +1,4 @@
-"""`python -m komputer.local.apiserver --database F --port P --kubeconfig F`: the API server by itself, for tests."""
+"""`python -m komputer.local.apiserver --database F --port P --kubeconfig F`: run only the API server, for tests."""
 
 import argparse
 import json
@@ -13,11 +13,13 @@ import uvicorn
 from komputer.http import server as http
 from komputer.local.apiserver import connect
 from komputer.local.apiserver.errors import as_status
-from komputer.local.apiserver.server import ApiServer, write_kubeconfig
+from komputer.local.apiserver.kubeconfig import write_kubeconfig
+from komputer.local.apiserver.server import ApiServer
+from komputer.local.apiserver.tokens import Credentials
 
 
 class Server(uvicorn.Server):
-    """Ends the watches first, since a graceful stop waits for them."""
+    """Ends the watches at the first signal, because a graceful stop waits for open responses."""
 
     def __init__(self, config: uvicorn.Config, api: ApiServer) -> None:
         super().__init__(config)
@@ -40,7 +42,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     token = _token_in(arguments.kubeconfig) or secrets.token_urlsafe(32)
-    api = ApiServer(arguments.database, admin_token=token, history_length=arguments.history_length)
+    api = ApiServer(arguments.database, Credentials(token), history_length=arguments.history_length)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", arguments.port))

@@ -1,4 +1,7 @@
-"""Schemas of the built-in kinds, in the form of a CRD's, derived on first use from lightkube's models and texts."""
+"""Schemas of the built-in kinds, in the form of a CRD's, derived on first use from lightkube's generated models.
+
+lightkube is a dependency anyway; the alternative, Kubernetes' own OpenAPI document, is several megabytes of JSON.
+"""
 
 import importlib
 import re
@@ -9,7 +12,8 @@ from komputer.local.apiserver.kinds import ResourceKind
 from komputer.local.apiserver.schema import Schema
 
 TYPE_NAME = "x-type-name"
-"""Where a derived schema keeps the name of its model; what carries one is shared between all that refer to it."""
+"""The key under which a derived schema keeps the name of its model. Named schemas are shared by all fields of that
+type."""
 
 MERGE_KEYS = {
     "containers": "name",
@@ -29,9 +33,10 @@ MERGE_KEYS = {
     "conditions": "type",
     "podIPs": "ip",
 }
-"""Lists of the built-in kinds that a strategic merge patch merges, and by which key."""
+"""The lists of built-in kinds that a strategic merge patch merges item by item, and the key that identifies an item."""
 
 RETAIN_KEYS = {"volumes"}
+"""Lists whose items drop the fields that a patch does not retain."""
 _MODULES = {
     "": "core_v1",
     "coordination.k8s.io": "coordination_v1",
@@ -63,7 +68,7 @@ _FIELD_TEXT = re.compile(r"^ {2}\* \*\*(\w+)\*\* ``[^`]*`` - (.*?)(?=^ {2}\* \*\
 
 
 def schema_of(kind: ResourceKind) -> Schema:
-    """The schema of a built-in kind's objects."""
+    """Return the schema of a built-in kind's objects."""
     return _model(_MODULES[kind.group], kind.kind)
 
 
@@ -96,7 +101,7 @@ def _model(module: str, name: str) -> Schema:
 
 
 def _annotated(annotation: str, module: str) -> Schema:
-    """The schema of a model's field from its annotation: `Optional[List[EnvVar]]`, `meta_v1.Time`, …"""
+    """Return the schema of a field from the annotation of the model: `Optional[List[EnvVar]]`, `meta_v1.Time`, …"""
     if inner := re.fullmatch(r"Optional\[(.*)\]", annotation):
         return _annotated(inner[1], module)
     if inner := re.fullmatch(r"List\[(.*)\]", annotation):

@@ -1,81 +1,88 @@
-"""What a controller manager does: collect what lost its owners, empty what is being deleted."""
+"""The garbage collector: deletes objects whose owners are gone, and the contents of what is being deleted.
+
+Equivalent to the garbage collector and the namespace controller of a kube-controller-manager.
+"""
 
 import asyncio
 import logging
 
 from komputer.local.apiserver.crd import FINALIZER
+from komputer.local.apiserver.deletion import FOREGROUND, ORPHAN
 from komputer.local.apiserver.errors import StatusError
 from komputer.local.apiserver.kinds import CRD, NAMESPACE, ResourceKind
-from komputer.local.apiserver.objects import FOREGROUND, ORPHAN, DeleteOptions, Objects, Policy, WriteOptions
+from komputer.local.apiserver.objects import Objects
+from komputer.local.apiserver.options import DeleteOptions, Policy, WriteOptions
 from komputer.local.apiserver.store import Address, Object, ObjectChange, Stored, owner_uids
 
 log = logging.getLogger(__name__)
 
 
 class Collector:
-    """Looks at every object that a change may concern, once per change, in a task of its own."""
+    """Examines every object that a change may concern, once per change, in a background task."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._store = objects.store
-        self._dirty: dict[Address, None] = {}
+        self._queue: dict[Address, None] = {}
         self._wake = asyncio.Event()
 
-    def note(self, change: ObjectChange) -> None:
-        """Remember what a change may have made due."""
+    def enqueue(self, change: ObjectChange) -> None:
+        """Queue the objects that a change may have made due for collection."""
         body = change.stored.object
         meta = body["metadata"]
         if change.type == "DELETED":
             for dependent in self._store.dependents(meta["uid"]):
-                self._dirty[dependent.address] = None
+                self._queue[dependent.address] = None
             for uid in owner_uids(body):
-                self._look_at_uid(uid)
+                self._enqueue_uid(uid)
             if namespace := meta.get("namespace"):
-                self._look_at_terminating(NAMESPACE.resource, namespace)
-            self._look_at_terminating(CRD.resource, change.stored.address[0])
+                self._enqueue_terminating(NAMESPACE.resource, namespace)
+            self._enqueue_terminating(CRD.resource, change.stored.address[0])
         elif "ownerReferences" in meta or "deletionTimestamp" in meta:
-            self._dirty[change.stored.address] = None
+            self._queue[change.stored.address] = None
             for uid in owner_uids(change.before.object) if change.before else ():
-                self._look_at_uid(uid)
-        if self._dirty:
+                self._enqueue_uid(uid)
+        if self._queue:
             self._wake.set()
 
-    def note_everything(self) -> None:
-        """Look at all objects: what a process that was killed left undone."""
-        for stored in self._store.everything():
-            self._dirty[stored.address] = None
+    def enqueue_all(self) -> None:
+        """Queue all objects, to finish what an earlier process left undone."""
+        for stored in self._store.all_objects():
+            self._queue[stored.address] = None
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled. What a write fails for (a full disk) is raised, and looked at again by the next run."""
+        """Work until cancelled. If a write fails (a full disk), the error is raised and the object stays queued for the
+        next run."""
         self._wake.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._dirty:
-                address = next(iter(self._dirty))
-                del self._dirty[address]
+            while self._queue:
+                address = next(iter(self._queue))
+                del self._queue[address]
                 try:
-                    self._look(address)
+                    self._collect(address)
                 except StatusError as error:
-                    log.warning("%s could not be collected: %s", "/".join(address), error)
+                    log.warning("object not collected: %s: %s", "/".join(address), error)
                 except Exception:
-                    self._dirty[address] = None
+                    self._queue[address] = None
                     raise
                 await asyncio.sleep(0)
 
-    def _look_at_uid(self, uid: str) -> None:
-        if owner := self._store.of_uid(uid):
-            self._dirty[owner.address] = None
+    def _enqueue_uid(self, uid: str) -> None:
+        if owner := self._store.by_uid(uid):
+            self._queue[owner.address] = None
 
-    def _look_at_terminating(self, resource: str, name: str) -> None:
+    def _enqueue_terminating(self, resource: str, name: str) -> None:
         stored = self._store.get(resource, "", name)
         if stored and "deletionTimestamp" in stored.object["metadata"]:
-            self._dirty[stored.address] = None
+            self._queue[stored.address] = None
 
-    def _look(self, address: Address) -> None:
+    def _collect(self, address: Address) -> None:
+        """Do what is due for one object: continue its deletion, or check its owners."""
         stored = self._store.get(*address)
-        kind = self._objects.registry.of_resource(address[0])
+        kind = self._objects.registry.by_resource(address[0])
         if stored is None or kind is None:
             return
         meta = stored.object["metadata"]
@@ -90,63 +97,70 @@ class Collector:
             elif FINALIZER in finalizers:
                 self._empty_definition(stored)
         elif "ownerReferences" in meta:
-            self._judge_owners(kind, stored)
+            self._check_owners(kind, stored)
 
-    def _judge_owners(self, kind: ResourceKind, stored: Stored) -> None:
-        """Delete what has no owner left, or only such that wait for it; otherwise forget those owners."""
+    def _check_owners(self, kind: ResourceKind, stored: Stored) -> None:
+        """Delete an object without owners, or whose last owners wait for its deletion; otherwise remove such owners
+        from its list."""
         meta = stored.object["metadata"]
         references = meta["ownerReferences"]
-        gone = [reference for reference in references if self._is_gone(reference, stored)]
-        waiting = [one for one in references if one not in gone and self._is_waited_for(one)]
-        staying = [one for one in references if one not in gone and one not in waiting]
-        if staying:
-            if gone or waiting:
-                self._change_metadata(kind, stored, {"ownerReferences": staying})
+        deleted_owners = [reference for reference in references if self._is_deleted_owner(reference, stored)]
+        waiting_owners = [one for one in references if one not in deleted_owners and self._waits_for_deletion(one)]
+        remaining_owners = [one for one in references if one not in deleted_owners and one not in waiting_owners]
+        if remaining_owners:
+            if deleted_owners or waiting_owners:
+                self._change_metadata(kind, stored, {"ownerReferences": remaining_owners})
             return
         finalizers = meta.get("finalizers", ())
         policy: Policy = (
             "Orphan" if ORPHAN in finalizers else "Foreground" if FOREGROUND in finalizers else "Background"
         )
-        if waiting and self._store.dependents(meta["uid"]):
+        if waiting_owners and self._store.dependents(meta["uid"]):
             policy = "Foreground"
         self._delete(kind, stored, DeleteOptions(policy=policy, uid=meta["uid"]))
 
-    def _is_gone(self, reference: Object, dependent: Stored) -> bool:
-        kind = self._objects.registry.of_object(reference["apiVersion"], reference["kind"])
+    def _is_deleted_owner(self, reference: Object, dependent: Stored) -> bool:
+        """Return whether an owner is gone. An owner of an unknown kind counts as present, because its absence
+        cannot be established."""
+        kind = self._objects.registry.by_object(reference["apiVersion"], reference["kind"])
         return kind is not None and self._owner(reference, kind, dependent) is None
 
-    def _is_waited_for(self, reference: Object) -> bool:
-        owner = self._store.of_uid(reference["uid"])
+    def _waits_for_deletion(self, reference: Object) -> bool:
+        """Return whether the owner is in foreground deletion and blocked by this reference."""
+        owner = self._store.by_uid(reference["uid"])
         return bool(owner and reference.get("blockOwnerDeletion") and _is_waiting(owner))
 
     def _owner(self, reference: Object, kind: ResourceKind, dependent: Stored) -> Stored | None:
-        owner = self._store.of_uid(reference["uid"])
+        owner = self._store.by_uid(reference["uid"])
         if owner is None or owner.address[0] != kind.resource or owner.address[2] != reference["name"]:
             return None
         return owner if not kind.namespaced or owner.address[1] == dependent.address[1] else None
 
     def _orphan(self, kind: ResourceKind, owner: Stored) -> None:
+        """Remove the owner from its dependents, then the finalizer that held it."""
         uid = owner.object["metadata"]["uid"]
         for dependent in self._store.dependents(uid):
             kept = [one for one in dependent.object["metadata"]["ownerReferences"] if one["uid"] != uid]
-            if dependent_kind := self._objects.registry.of_resource(dependent.address[0]):
+            if dependent_kind := self._objects.registry.by_resource(dependent.address[0]):
                 self._change_metadata(dependent_kind, dependent, {"ownerReferences": kept})
         self._drop_finalizer(kind, owner, ORPHAN)
 
     def _delete_dependents_first(self, kind: ResourceKind, owner: Stored) -> None:
+        """Delete the dependents that block the owner; when none is left, remove the finalizer that held it."""
         uid = owner.object["metadata"]["uid"]
         blocking = [dependent for dependent in self._store.dependents(uid) if _blocks(dependent, uid)]
         for dependent in blocking:
-            dependent_kind = self._objects.registry.of_resource(dependent.address[0])
+            dependent_kind = self._objects.registry.by_resource(dependent.address[0])
             if dependent_kind and "deletionTimestamp" not in dependent.object["metadata"]:
-                self._judge_owners(dependent_kind, dependent)
+                self._check_owners(dependent_kind, dependent)
         if not blocking:
             self._drop_finalizer(kind, owner, FOREGROUND)
 
     def _empty_namespace(self, stored: Stored) -> None:
+        """Delete the contents of a terminating namespace; when none are left, remove the namespace."""
         name = stored.address[2]
         for content in self._store.in_namespace(name):
-            kind = self._objects.registry.of_resource(content.address[0])
+            kind = self._objects.registry.by_resource(content.address[0])
             if kind and "deletionTimestamp" not in content.object["metadata"]:
                 self._delete(kind, content, DeleteOptions())
         current = self._store.get(*stored.address)
@@ -154,8 +168,9 @@ class Collector:
             self._store.remove(current)
 
     def _empty_definition(self, stored: Stored) -> None:
+        """Delete the objects of a terminating definition; when none are left, remove its finalizer."""
         resource = stored.address[2]
-        kind = self._objects.registry.of_resource(resource)
+        kind = self._objects.registry.by_resource(resource)
         for content in self._store.all(resource):
             if kind and "deletionTimestamp" not in content.object["metadata"]:
                 self._delete(kind, content, DeleteOptions())

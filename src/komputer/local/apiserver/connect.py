@@ -1,7 +1,8 @@
-"""CONNECT: `kubectl exec` and its kin ask the server, which is its own proxy (see `write_kubeconfig`), for a tunnel.
+"""The CONNECT method, with which `kubectl exec`, `cp` and `port-forward` open a tunnel through their proxy.
 
-The tunnel leads to this server, so what follows on the connection is read as its requests. They bear no credential, and
-get the refusal that says why (`errors.not_offered`).
+The kubeconfig names this server as its own proxy (see `write_kubeconfig`), so the tunnel ends here as well: the bytes
+after the handshake are read as requests to this server. They carry no credential, and are answered with the refusal
+that explains why (`errors.not_offered`).
 """
 
 import asyncio
@@ -14,30 +15,31 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class AnswersConnect:
-    """A mixin that comes before the HTTP protocol among the bases of a class."""
+    """A mixin for an HTTP protocol; it must precede the protocol among the base classes."""
 
     transport: asyncio.Transport
-    _head: bytes | None = b""
-    """What has come of the connection's first head; None when it is known to be no CONNECT, or was answered."""
+    _first_bytes: bytes | None = b""
+    """The bytes received so far of the connection's first head. None once it is known to be no CONNECT, or was
+    answered."""
 
     def data_received(self, data: bytes) -> None:
-        if self._head is None:
+        if self._first_bytes is None:
             super().data_received(data)  # type: ignore[misc]
             return
-        self._head += data
-        if not (self._head.startswith(b"CONNECT ") or b"CONNECT ".startswith(self._head)):
-            self._pass_on(self._head)
-        elif b"\r\n\r\n" in self._head:
+        self._first_bytes += data
+        if not (self._first_bytes.startswith(b"CONNECT ") or b"CONNECT ".startswith(self._first_bytes)):
+            self._pass_on(self._first_bytes)
+        elif b"\r\n\r\n" in self._first_bytes:
             self.transport.write(ESTABLISHED)
-            self._pass_on(self._head.partition(b"\r\n\r\n")[2])
-        elif len(self._head) > HEAD_LIMIT_BYTES:
+            self._pass_on(self._first_bytes.partition(b"\r\n\r\n")[2])
+        elif len(self._first_bytes) > HEAD_LIMIT_BYTES:
             self.transport.close()
 
     def _pass_on(self, data: bytes) -> None:
-        self._head = None
+        self._first_bytes = None
         if data:
             super().data_received(data)  # type: ignore[misc]
 
 
 class ConnectProtocol(AnswersConnect, protocol.HttpProtocol):
-    """The protocol of every HTTP server here, with tunnels."""
+    """The HTTP protocol of the platform's servers, with tunnels to itself."""

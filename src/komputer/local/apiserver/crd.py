@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions: what makes a valid one, and the kind that it defines."""
+"""CustomResourceDefinitions: their validation, and the kind that each defines."""
 
 import re
 from typing import Any
@@ -16,7 +16,7 @@ _AGE = TableColumn("Age", "date", ".metadata.creationTimestamp")
 
 
 def with_defaults(crd: Object) -> Object:
-    """The definition with the names and the conversion that it leaves out."""
+    """Return the definition with default names and conversion."""
     spec = crd.get("spec")
     if not isinstance(spec, dict) or not isinstance(names := spec.get("names"), dict):
         return crd
@@ -31,7 +31,7 @@ def with_defaults(crd: Object) -> Object:
 
 
 def faults(crd: Object) -> list[FieldError]:
-    """Everything that keeps the definition from being served."""
+    """Return everything that prevents the definition from being served."""
     spec, names = crd.get("spec") or {}, (crd.get("spec") or {}).get("names") or {}
     found: list[FieldError] = []
     group, plural = spec.get("group", ""), names.get("plural", "")
@@ -118,12 +118,12 @@ def _check_structure(schema: Any, path: str, found: list[FieldError]) -> None:
 
 
 def rules_not_evaluated(crd: Object) -> bool:
-    """Whether the definition has CEL rules, which are kept and published but not checked here."""
+    """Return whether the definition has CEL rules, which are stored and published but not evaluated."""
     return "x-kubernetes-validations" in str((crd.get("spec") or {}).get("versions"))
 
 
 def accepted_status(crd: Object, now: str, before: Object) -> Object:
-    """The status of a definition that is served."""
+    """Return the status of a definition that is served."""
     established = {
         "type": "Established",
         "status": "True",
@@ -144,7 +144,7 @@ def accepted_status(crd: Object, now: str, before: Object) -> Object:
 
 
 def defined_kind(crd: Object) -> ResourceKind:
-    """The kind that a valid definition makes."""
+    """Return the kind that a valid definition defines."""
     spec = crd["spec"]
     names = spec["names"]
     version = next(version for version in spec["versions"] if version.get("served"))

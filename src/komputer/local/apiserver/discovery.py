@@ -1,4 +1,4 @@
-"""What there is: /version, /api, /apis and below."""
+"""Discovery: /version, /api, /apis and the lists of resources below them."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ VERSION = {
 
 
 def core_versions(address: str) -> Object:
-    """/api"""
+    """Return the body of /api."""
     servers = [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": servers}
 
 
 def groups(registry: Registry) -> Object:
-    """/apis"""
+    """Return the body of /apis."""
     names = dict.fromkeys((kind.group, kind.version) for kind in registry if kind.group)
     listed = [
         {key: value for key, value in _group(*name).items() if key not in ("kind", "apiVersion")} for name in names
@@ -35,7 +35,7 @@ def groups(registry: Registry) -> Object:
 
 
 def group(registry: Registry, name: str) -> Object | None:
-    """/apis/<group>"""
+    """Return the body of /apis/<group>, None for an unknown group."""
     version = next((kind.version for kind in registry if kind.group == name), None)
     return _group(name, version) if name and version else None
 
@@ -46,7 +46,7 @@ def _group(name: str, version: str) -> Object:
 
 
 def resources(registry: Registry, name: str, version: str) -> Object | None:
-    """/api/v1 or /apis/<group>/<version>"""
+    """Return the body of /api/v1 or /apis/<group>/<version>, None for an unknown one."""
     kinds = [kind for kind in registry if (kind.group, kind.version) == (name, version)]
     if not kinds:
         return None

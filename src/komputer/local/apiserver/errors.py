@@ -1,4 +1,5 @@
-"""Errors as Kubernetes says them: a `Status` object with code, reason, message and, for invalid fields, their paths."""
+"""Errors in the form of Kubernetes: a `Status` object with code, reason, message and, for invalid fields, their
+paths."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 
 class StatusError(Exception):
-    """A request that is refused; `status()` is the body of the answer and `code` its HTTP status."""
+    """A refused request. `code` is the HTTP status, `status()` the body of the response."""
 
     def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -17,7 +18,7 @@ class StatusError(Exception):
         self.details = details
 
     def status(self) -> dict[str, Any]:
-        """The `Status` object (v1) that goes over the wire."""
+        """Return the `Status` object (v1)."""
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -35,7 +36,8 @@ class StatusError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One wrong field: `reason` is a Kubernetes cause (`FieldValueInvalid`, …), `message` its text without the path."""
+    """One invalid field. `reason` is a Kubernetes cause (`FieldValueInvalid`, …), `message` the text without the
+    path."""
 
     reason: str
     field: str
@@ -43,7 +45,7 @@ class FieldError:
 
 
 def invalid_value(field: str, value: Any, detail: str) -> FieldError:
-    return FieldError("FieldValueInvalid", field, f"Invalid value: {shown(value)}: {detail}")
+    return FieldError("FieldValueInvalid", field, f"Invalid value: {quoted(value)}: {detail}")
 
 
 def required(field: str, detail: str = "") -> FieldError:
@@ -55,12 +57,12 @@ def forbidden_field(field: str, detail: str) -> FieldError:
 
 
 def unsupported(field: str, value: Any, supported: Sequence[Any]) -> FieldError:
-    names = ", ".join(shown(one) for one in supported)
-    return FieldError("FieldValueNotSupported", field, f"Unsupported value: {shown(value)}: supported values: {names}")
+    names = ", ".join(quoted(one) for one in supported)
+    return FieldError("FieldValueNotSupported", field, f"Unsupported value: {quoted(value)}: supported values: {names}")
 
 
-def shown(value: Any) -> str:
-    """A value as messages show it: JSON, cut to a readable length."""
+def quoted(value: Any) -> str:
+    """Return a value as it appears in messages: JSON, cut to a readable length."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 200 else text[:200] + "..."
 
@@ -69,7 +71,7 @@ _REASONS = {400: "BadRequest", 408: "Timeout", 429: "TooManyRequests", 500: "Int
 
 
 def as_status(status: int, sentence: str, code: str) -> bytes:
-    """The `Status` of an error that the HTTP server answers below the application; `code` is its cause."""
+    """Return the `Status` of an error that the HTTP server sends below the application; `code` becomes its cause."""
     details = {"causes": [{"reason": code, "message": sentence}]}
     error = StatusError(status, _REASONS.get(status, "BadRequest"), sentence, details)
     return json.dumps(error.status()).encode()
@@ -99,7 +101,7 @@ def no_such_path() -> StatusError:
 
 
 class NotAllowed(StatusError):
-    """405; `allow` are the methods that the address has."""
+    """405. `allow` lists the methods that the path has."""
 
     def __init__(self, message: str, allow: Sequence[str]) -> None:
         super().__init__(405, "MethodNotAllowed", message)
@@ -111,7 +113,7 @@ def not_allowed(message: str, allow: Sequence[str] = ()) -> StatusError:
 
 
 def not_offered(subresource: str) -> StatusError:
-    """What `kubectl exec`, `cp`, `attach` and `port-forward` print."""
+    """Return the error that `kubectl exec`, `cp`, `attach` and `port-forward` print."""
     return StatusError(501, "NotImplemented", f"pods/{subresource} is not offered on one machine: {_INSTEAD}")
 
 
@@ -147,7 +149,8 @@ def unsupported_media(message: str) -> StatusError:
 
 
 def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> StatusError:
-    """422 with every wrong field in `details.causes`; `kind` without its group, as the real server words it."""
+    """Return a 422 with every invalid field in `details.causes`. `kind` is without its group, as in the real server's
+    message."""
     texts = [f"{error.field}: {error.message}" if error.field else error.message for error in errors]
     listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     causes = [{"reason": error.reason, "message": error.message, "field": error.field} for error in errors]

@@ -1,4 +1,5 @@
-"""Events are one resource under two APIs: v1, as which they are stored, and events.k8s.io/v1 with other field names."""
+"""Events, which are served by two APIs: v1, in whose form they are stored, and events.k8s.io/v1 with other field
+names."""
 
 from typing import Any
 
@@ -19,19 +20,19 @@ _OLD_NAMES = {new: old for old, new in _NEW_NAMES.items()}
 
 
 def stored_as(kind: ResourceKind) -> ResourceKind:
-    """The kind under which objects of `kind` are stored."""
+    """Return the kind under which objects of `kind` are stored."""
     return EVENT if kind is NEW_EVENT else kind
 
 
 def to_served(kind: ResourceKind, body: Object) -> Object:
-    """A stored object as its API shows it."""
+    """Return a stored object in the form of `kind`'s API."""
     if kind is not NEW_EVENT:
         return body
     return {_NEW_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": NEW_EVENT.api_version}
 
 
 def to_stored(kind: ResourceKind, body: Object) -> Object:
-    """The reverse of `to_served`."""
+    """Return an object in stored form; the reverse of `to_served`."""
     if kind is not NEW_EVENT:
         return body
     return {_OLD_NAMES.get(key, key): value for key, value in body.items()} | {"apiVersion": EVENT.api_version}

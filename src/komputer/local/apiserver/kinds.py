@@ -1,4 +1,4 @@
-"""Which resources there are: the built-in kinds, and a registry that CustomResourceDefinitions add to."""
+"""The resources: the built-in kinds, and a registry to which CustomResourceDefinitions add theirs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ EVERY_VERB = ("create", "delete", "deletecollection", "get", "list", "patch", "u
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column of `kubectl get`: `type` as in CRDs, `priority` above 0 only with `-o wide`."""
+    """A column of `kubectl get`. `type` is as in a CRD; a `priority` above 0 appears with `-o wide` only."""
 
     name: str
     type: str
@@ -23,7 +23,8 @@ class TableColumn:
 
 @dataclass(frozen=True, slots=True)
 class ResourceKind:
-    """A resource one can ask for. `schema` is that of a custom one; built-in ones have theirs in `builtin_schema`."""
+    """One resource of the API. `schema` is that of a custom resource; `builtin_schema` has those of the built-in
+    ones."""
 
     group: str
     version: str
@@ -36,7 +37,8 @@ class ResourceKind:
     verbs: tuple[str, ...] = EVERY_VERB
     has_status: bool = False
     subresources: tuple[tuple[str, str, str, str], ...] = ()
-    """Others than status: (name, group, version, kind) of what is exchanged; group and version '' are the parent's."""
+    """Subresources besides status: (name, group, version, kind) of the object in request and response. An empty group
+    and version mean those of the parent."""
     custom: bool = False
     schema: dict[str, Any] = field(default_factory=dict)
     columns: tuple[TableColumn, ...] = ()
@@ -45,7 +47,7 @@ class ResourceKind:
 
     @property
     def resource(self) -> str:
-        """`plural.group`, as messages and the store name it; the core group has no suffix."""
+        """`plural.group`, as in messages and in the store; the core group has no suffix."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
@@ -129,7 +131,7 @@ BUILT_IN = (
 
 
 class Registry:
-    """The kinds that are served now, by (group, version, plural). `generation` moves with every change."""
+    """The kinds served now, by (group, version, plural). `generation` increases with every change."""
 
     def __init__(self, kinds: Iterable[ResourceKind] = BUILT_IN) -> None:
         self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in kinds}
@@ -139,18 +141,18 @@ class Registry:
         return iter(self._kinds.values())
 
     def find(self, group: str, version: str, plural: str) -> ResourceKind:
-        """The kind at that address; ApiError 404 where there is none."""
+        """Return the kind with this path. StatusError 404."""
         kind = self._kinds.get((group, version, plural))
         if kind is None:
             raise no_such_path()
         return kind
 
-    def of_resource(self, resource: str) -> ResourceKind | None:
-        """The kind stored under `plural.group`."""
+    def by_resource(self, resource: str) -> ResourceKind | None:
+        """Return the kind stored under `plural.group`."""
         return next((kind for kind in self if kind.resource == resource), None)
 
-    def of_object(self, api_version: str, kind_name: str) -> ResourceKind | None:
-        """The kind that an ownerReference means."""
+    def by_object(self, api_version: str, kind_name: str) -> ResourceKind | None:
+        """Return the kind that an ownerReference names."""
         return next((kind for kind in self if kind.kind == kind_name and kind.api_version == api_version), None)
 
     def add(self, kind: ResourceKind) -> None:

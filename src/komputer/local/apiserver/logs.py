@@ -1,4 +1,4 @@
-"""`pods/log`: the one request that goes on to a kubelet."""
+"""The interface behind `pods/log`: the one request that is answered by the kubelet."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRequest:
-    """What `kubectl logs` asks for. `tail_lines` and `limit_bytes` None mean all; `since` is an RFC 3339 time."""
+    """The options of `kubectl logs`. None for `tail_lines` and `limit_bytes` means everything; `since` is an RFC 3339
+    time."""
 
     namespace: str
     pod: str
@@ -21,4 +22,4 @@ class LogRequest:
 
 
 LogSource = Callable[[LogRequest], AsyncIterator[bytes]]
-"""Yields the log in chunks; raises LookupError before the first when the container has none."""
+"""Yields a log in chunks. Raises LookupError before the first chunk if the container has no log."""

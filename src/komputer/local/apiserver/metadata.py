@@ -1,4 +1,7 @@
-"""The rules of ObjectMeta: names, labels, annotations, owners, finalizers."""
+"""ObjectMeta: decoding and validation of names, labels, annotations, owners and finalizers.
+
+The rules and texts are those of Kubernetes' `apimachinery`, of which there is no Python version.
+"""
 
 import random
 import re
@@ -41,9 +44,8 @@ _OWNER_FIELDS: dict[str, type] = {
 
 
 def decoded(body: Object) -> tuple[Object, list[str]]:
-    """The ObjectMeta of `body` as a new dict without nulls, empty values and unknown fields, and the paths of the last.
-
-    ApiError 400 where a type is wrong, as decoding fails in the real server."""
+    """Return the ObjectMeta of `body` as a new dict without nulls, empty values and unknown fields, and the paths of
+    the unknown fields. StatusError 400 for a wrong type, as when decoding fails in the real server."""
     raw = body.get("metadata")
     if raw is None:
         raw = {}
@@ -89,12 +91,12 @@ def decoded(body: Object) -> tuple[Object, list[str]]:
 
 
 def generated_name(base: str) -> str:
-    """`base` and five random characters; the base is cut so that a label can hold it."""
+    """Return `base` with five random characters. The base is cut so that the name fits in a label."""
     return base[:58] + "".join(random.choices(_SUFFIX, k=5))
 
 
 def name_fault(name: str, *, as_label: bool = False) -> str | None:
-    """What is wrong with an object's name, in the real server's words; None if nothing."""
+    """Return what is wrong with an object's name, in the real server's words, or None."""
     if as_label:
         if len(name) <= 63 and _LABEL_NAME.fullmatch(name):
             return None
@@ -115,7 +117,7 @@ def name_fault(name: str, *, as_label: bool = False) -> str | None:
 
 
 def faults(metadata: Object, *, name_as_label: bool = False) -> list[FieldError]:
-    """Everything wrong with decoded ObjectMeta."""
+    """Return everything wrong with decoded ObjectMeta."""
     found: list[FieldError] = []
     name = metadata.get("name", "")
     if not name:
@@ -134,8 +136,8 @@ def faults(metadata: Object, *, name_as_label: bool = False) -> list[FieldError]
         if not is_qualified(key.lower())
     ]
     if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_BYTES:
-        words = f"Too long: may not be more than {_ANNOTATIONS_BYTES} bytes"
-        found.append(FieldError("FieldValueTooLong", "metadata.annotations", words))
+        text = f"Too long: may not be more than {_ANNOTATIONS_BYTES} bytes"
+        found.append(FieldError("FieldValueTooLong", "metadata.annotations", text))
     for finalizer in metadata.get("finalizers", ()):
         if not is_qualified(finalizer):
             found.append(invalid_value("metadata.finalizers", finalizer, _QUALIFIED_WORDS))
@@ -168,6 +170,8 @@ _QUALIFIED_WORDS = (
 
 
 def is_qualified(key: str) -> bool:
+    """Return whether `key` is a qualified name: an optional DNS subdomain, a slash, and a name of at most 63
+    characters."""
     prefix, slash, name = key.rpartition("/")
     if slash and (len(prefix) > 253 or not _SUBDOMAIN.fullmatch(prefix)):
         return False

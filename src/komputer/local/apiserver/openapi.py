@@ -1,4 +1,4 @@
-"""OpenAPI documents, as far as `kubectl explain` and the validation of `kubectl apply` read them."""
+"""OpenAPI documents, as far as `kubectl explain` and the validation of `kubectl apply` use them."""
 
 import copy
 import hashlib
@@ -15,17 +15,17 @@ Object = dict[str, Any]
 
 _INFO = {"title": "Kubernetes", "version": "v1.33.0"}
 _PROTOBUF_V2 = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.33.0"
-"""An OpenAPI v2 document without definitions, in protobuf: kubectl then goes by its own types."""
+"""An OpenAPI v2 document without definitions, in protobuf: kubectl then uses its own types."""
 
 
-def paths(registry: Registry) -> Object:
-    """/openapi/v3: where the document of each group and version is."""
+def v3_paths(registry: Registry) -> Object:
+    """Return the body of /openapi/v3: the location of the document of each group and version."""
     found = dict.fromkeys((kind.group, kind.version) for kind in registry)
     listed = {}
     for group, version in found:
         path = f"apis/{group}/{version}" if group else f"api/{version}"
-        mark = hashlib.sha256(f"{registry.generation}/{_fingerprint(registry, group)}".encode()).hexdigest()[:32]
-        listed[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={mark}"}
+        extension = hashlib.sha256(f"{registry.generation}/{_fingerprint(registry, group)}".encode()).hexdigest()[:32]
+        listed[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={extension}"}
     return {"paths": listed}
 
 
@@ -33,8 +33,8 @@ def _fingerprint(registry: Registry, group: str) -> str:
     return hashlib.sha256(b"".join(orjson.dumps(kind.schema) for kind in registry if kind.group == group)).hexdigest()
 
 
-def third(registry: Registry, group: str, version: str) -> Object | None:
-    """/openapi/v3/apis/<group>/<version>, None where there is none."""
+def v3_document(registry: Registry, group: str, version: str) -> Object | None:
+    """Return the body of /openapi/v3/apis/<group>/<version>, None for an unknown one."""
     kinds = [kind for kind in registry if (kind.group, kind.version) == (group, version)]
     if not kinds:
         return None
@@ -46,8 +46,9 @@ def third(registry: Registry, group: str, version: str) -> Object | None:
     return {"openapi": "3.0.0", "info": _INFO, "paths": operations, "components": {"schemas": schemas}}
 
 
-def second(registry: Registry, accept: str) -> Response:
-    """/openapi/v2: as JSON with all definitions, or empty in protobuf, which is all that kubectl can read there."""
+def v2_document(registry: Registry, accept: str) -> Response:
+    """Return /openapi/v2: all definitions in JSON, or an empty document in protobuf, the only form that kubectl reads
+    there."""
     if "protobuf" in accept:
         media = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
         return Response(_PROTOBUF_V2, media_type=media)
@@ -88,10 +89,10 @@ def _define(kind: ResourceKind, schemas: dict[str, Schema], prefix: str) -> str:
 
 
 def _collected(schema: Schema, schemas: dict[str, Schema], prefix: str) -> Schema:
-    """`schema` with every named type put into `schemas` and referred to."""
+    """Put every named type of `schema` into `schemas`, and return `schema` with references to them."""
     name = schema.get(TYPE_NAME)
     if name is None:
-        return {key: _part(key, value, schemas, prefix) for key, value in schema.items()}
+        return {key: _keyword(key, value, schemas, prefix) for key, value in schema.items()}
     name = f"io.k8s.{name}"
     if name not in schemas:
         schemas[name] = {}
@@ -101,10 +102,10 @@ def _collected(schema: Schema, schemas: dict[str, Schema], prefix: str) -> Schem
     return {"$ref": prefix + name}
 
 
-def _part(key: str, value: Any, schemas: dict[str, Schema], prefix: str) -> Any:
+def _keyword(key: str, value: Any, schemas: dict[str, Schema], prefix: str) -> Any:
     if key == "items":
         return _collected(value, schemas, prefix)
-    # kubectl explain reads what additional properties are; an untyped map of the models is one of strings.
+    # kubectl explain needs a type for additional properties; the models' untyped maps are maps of strings.
     return {"type": "string"} if key == "additionalProperties" and value is True else value
 
 
@@ -118,7 +119,7 @@ def _referring(schema: Schema, schemas: dict[str, Schema], prefix: str) -> Schem
 def _operations(kind: ResourceKind, name: str) -> Object:
     base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     collection = f"{base}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{base}/{kind.plural}"
-    mark = {"x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind}}
+    extension = {"x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind}}
     parameters = [
         {"name": one, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
         for one in ("dryRun", "fieldValidation")
@@ -132,8 +133,8 @@ def _operations(kind: ResourceKind, name: str) -> Object:
     forms = ["application/json-patch+json", "application/merge-patch+json"]
     forms += [] if kind.custom else ["application/strategic-merge-patch+json"]
     content = {form: {"schema": {"type": "object"}} for form in forms}
-    read = {**mark, "responses": answer}
-    write = {**mark, "parameters": parameters, "responses": answer}
+    read = {**extension, "responses": answer}
+    write = {**extension, "parameters": parameters, "responses": answer}
     found: Object = {collection: {"post": {**write, "x-kubernetes-action": "post"}}}
     if "get" in kind.verbs:
         found[collection]["get"] = {**read, "x-kubernetes-action": "list"}

@@ -1,4 +1,7 @@
-"""A request taken apart: its path into resource, namespace, name and subresource, headers and query into options."""
+"""Parsing of requests: the path into resource, namespace, name and subresource; headers and query into options.
+
+The resources change while the server runs, so the paths are parsed here instead of by starlette's routes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +22,14 @@ from komputer.local.apiserver.errors import (
     unsupported_media,
 )
 from komputer.local.apiserver.kinds import Registry, ResourceKind
-from komputer.local.apiserver.objects import DeleteOptions, WriteOptions
+from komputer.local.apiserver.options import DeleteOptions, WriteOptions
 from komputer.local.apiserver.tokens import User
 
 BODY_LIMIT_BYTES = 3 * 1024 * 1024
+"""Maximum size of a request body, as in the real server."""
 VALUES_LIMIT = 100_000
-"""JSON values in one body: reading and checking one takes about 2 µs of the event loop. Our largest resource definition
-has 3000. The real server has no such limit; etcd's 1.5 MiB bounds what it keeps."""
+"""Maximum number of JSON values in one body. Parsing and validating one takes about 2 µs of the event loop. Our largest
+resource definition has 3000. The real server has no such limit; etcd's limit of 1.5 MiB bounds what it stores."""
 PATCH_FORMS = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
@@ -35,7 +39,8 @@ PATCH_FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a path under /api or /apis names. `namespace` is None across all; `name` is empty for the collection."""
+    """The resource that a path below /api or /apis names. `namespace` is None for all namespaces; `name` is empty for
+    the collection."""
 
     kind: ResourceKind
     namespace: str | None
@@ -61,7 +66,7 @@ class Call:
 
 
 def parse_target(parts: list[str], registry: Registry) -> Target | None:
-    """The resource that the path's parts name; None for a discovery path. ApiError 404 for what is not there."""
+    """Return the resource that the parts of the path name; None for a discovery path. StatusError 404."""
     if parts[0] == "api":
         group, rest = "", parts[1:]
     else:
@@ -71,6 +76,8 @@ def parse_target(parts: list[str], registry: Registry) -> Target | None:
     version, *rest = rest
     namespace = None
     if (
+        # /namespaces/NAME/PLURAL… is a resource in a namespace, but /namespaces/NAME/status a subresource of the
+        # namespace.
         rest[0] == "namespaces"
         and len(rest) >= 3
         and not (group == "" and rest[2] in ("status", "finalize") and len(rest) == 3)
@@ -88,7 +95,7 @@ def registry_mismatch() -> StatusError:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; ApiError 413 above `BODY_LIMIT_BYTES` or `VALUES_LIMIT`."""
+    """Return the whole body. StatusError 413 above `BODY_LIMIT_BYTES` or `VALUES_LIMIT`."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -109,7 +116,7 @@ def media_type(request: Request) -> str:
 
 
 async def read_json(request: Request) -> Any:
-    """The body of a create or update. ApiError 400, 413 or 415."""
+    """Return the body of a create or update. StatusError 400, 413 or 415."""
     media = media_type(request)
     if media == protobuf.MEDIA_TYPE:
         return protobuf.decoded(await read_body(request))
@@ -126,7 +133,8 @@ def decode_json(raw: bytes) -> Any:
 
 
 async def read_patch(request: Request) -> tuple[str, Any]:
-    """(json, merge or strategic; the patch). ApiError 415 for server-side apply, which is not offered here."""
+    """Return the type of a patch (json, merge or strategic) and the patch. StatusError 415 for server-side apply, which
+    is not supported."""
     media = media_type(request)
     if media not in PATCH_FORMS:
         why = (
@@ -151,11 +159,11 @@ def write_options(query: Mapping[str, str]) -> WriteOptions:
     return WriteOptions(dry_run, "Ignore" if validation == "Ignore" else "Strict" if validation == "Strict" else "Warn")
 
 
-def _dry_run(asked: Any) -> bool:
-    if asked in (None, "", []):
+def _dry_run(value: Any) -> bool:
+    if value in (None, "", []):
         return False
-    if asked not in ("All", ["All"]):
-        raise bad_request(f'dryRun: Unsupported value: {asked!r}: supported values: "All"')
+    if value not in ("All", ["All"]):
+        raise bad_request(f'dryRun: Unsupported value: {value!r}: supported values: "All"')
     return True
 
 
@@ -178,7 +186,7 @@ def _unreadable(media: str) -> StatusError:
 
 
 async def delete_options(request: Request) -> DeleteOptions:
-    """From the body, and from the query where the body is silent."""
+    """Return the options of a deletion from the body, and from the query for those that the body does not set."""
     query = request.query_params
     body: Any = await _delete_body(request)
     if not isinstance(body, dict) or body.get("kind", "DeleteOptions") != "DeleteOptions":
@@ -205,7 +213,7 @@ async def delete_options(request: Request) -> DeleteOptions:
 
 
 def whole_number(query: Mapping[str, str], name: str) -> int | None:
-    """A query parameter that must be a whole number ≥ 0, None when it is absent."""
+    """Return a query parameter that must be a whole number ≥ 0; None if it is absent."""
     text = query.get(name)
     if not text:
         return None
@@ -219,13 +227,13 @@ def is_true(query: Mapping[str, str], name: str) -> bool:
 
 
 def wants(request: Request, form: str) -> bool:
-    """Whether the Accept header asks first for `form` (as=Table, …) of meta.k8s.io."""
+    """Return whether the first media type of the Accept header asks for `form` (as=Table, …) of meta.k8s.io."""
     first = request.headers.get("accept", "").partition(",")[0]
     return f"as={form}" in first
 
 
 def check_accept(request: Request) -> None:
-    """ApiError 406 for a caller who cannot read JSON."""
+    """Raise StatusError 406 if the client does not accept JSON."""
     accepted = request.headers.get("accept") or "*/*"
     media = {part.partition(";")[0].strip().lower() for part in accepted.split(",")}
     if not media & {"application/json", "application/*", "*/*"}:
@@ -233,7 +241,7 @@ def check_accept(request: Request) -> None:
 
 
 def refuse_method(kind: ResourceKind, method: str, allow: Sequence[str]) -> StatusError:
-    """ApiError 405; `allow` are the methods that the address has."""
+    """Return StatusError 405. `allow` lists the methods that the path has."""
     return not_allowed(
         f"the server does not allow this method on the requested resource: {method} {kind.resource}", allow
     )

@@ -1,11 +1,18 @@
-"""Structural schemas: pruning, defaults and validation of JSON values, with the paths and words of a kube-apiserver."""
+"""Structural schemas: pruning, defaulting and validation of JSON values, with the paths and messages of a
+kube-apiserver.
+
+A JSON Schema library could replace only `_check`, which takes 70 µs for an agent (jsonschema-rs: 9 µs, jsonschema: 390
+µs, measured). It has no pruning or defaulting and none of Kubernetes' keywords (nullable, int-or-string, list-type),
+and each of its errors would have to be translated into the field path, reason and message that Kubernetes clients rely
+on.
+"""
 
 import copy
 import re
 from functools import lru_cache
 from typing import Any
 
-from komputer.local.apiserver.errors import FieldError, invalid_value, required, shown, unsupported
+from komputer.local.apiserver.errors import FieldError, invalid_value, quoted, required, unsupported
 
 Schema = dict[str, Any]
 
@@ -17,8 +24,8 @@ _DATE_TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d
 def conform(
     value: Any, schema: Schema, unknown: list[str] | None = None, path: str = "", *, is_root: bool = True
 ) -> Any:
-    """A copy of `value` without the fields that `schema` does not know and with its defaults; the paths of the dropped
-    fields are added to `unknown`. A null where the schema allows none counts as absent."""
+    """Return a copy of `value` without fields that `schema` does not have, and with its defaults. The paths of dropped
+    fields are appended to `unknown`. A null counts as absent unless the schema allows it."""
     if isinstance(value, list):
         items = schema.get("items")
         if items is None:
@@ -56,7 +63,7 @@ def is_typed(schema: Schema) -> bool:
 
 
 def faults(value: Any, schema: Schema, path: str = "") -> list[FieldError]:
-    """Everything wrong with `value`; a wrong type hides what is below it."""
+    """Return everything wrong with `value`. A value of the wrong type hides faults below it."""
     found: list[FieldError] = []
     _check(value, schema, path, found)
     return found
@@ -105,17 +112,17 @@ def _check_text(value: str, schema: Schema, path: str, found: list[FieldError]) 
     if (pattern := schema.get("pattern")) and not compiled(pattern).search(value):
         found.append(invalid_value(path, value, f"{path} in body should match '{pattern}'"))
     if schema.get("format") == "date-time" and not _DATE_TIME.match(value):
-        found.append(invalid_value(path, value, f"{path} in body must be of type date-time: {shown(value)}"))
+        found.append(invalid_value(path, value, f"{path} in body must be of type date-time: {quoted(value)}"))
 
 
 def _check_number(value: float, schema: Schema, path: str, found: list[FieldError]) -> None:
     maximum, minimum, step = schema.get("maximum"), schema.get("minimum"), schema.get("multipleOf")
     if maximum is not None and (value > maximum or (schema.get("exclusiveMaximum") and value == maximum)):
-        words = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
-        found.append(invalid_value(path, value, f"{path} in body should be {words} {maximum}"))
+        text = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
+        found.append(invalid_value(path, value, f"{path} in body should be {text} {maximum}"))
     if minimum is not None and (value < minimum or (schema.get("exclusiveMinimum") and value == minimum)):
-        words = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
-        found.append(invalid_value(path, value, f"{path} in body should be {words} {minimum}"))
+        text = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
+        found.append(invalid_value(path, value, f"{path} in body should be {text} {minimum}"))
     if step and value % step:
         found.append(invalid_value(path, value, f"{path} in body should be a multiple of {step}"))
 
@@ -131,13 +138,13 @@ def _check_list(value: list[Any], schema: Schema, path: str, found: list[FieldEr
     kind = schema.get("x-kubernetes-list-type")
     if kind not in ("set", "map"):
         return
-    seen: set[str] = set()
+    identities: set[str] = set()
     keys = schema.get("x-kubernetes-list-map-keys", ())
     for index, item in enumerate(value):
         identity = {key: item.get(key) for key in keys} if kind == "map" and isinstance(item, dict) else item
-        if (text := shown(identity)) in seen:
+        if (text := quoted(identity)) in identities:
             found.append(FieldError("FieldValueDuplicate", f"{path}[{index}]", f"Duplicate value: {text}"))
-        seen.add(text)
+        identities.add(text)
 
 
 def _check_object(value: dict[str, Any], schema: Schema, path: str, found: list[FieldError]) -> None:
@@ -215,7 +222,8 @@ def _same(left: Any, right: Any) -> bool:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> re.Pattern[str]:
-    """A Go pattern as Python's: `$` is the end of the text there, never before a last line break. Raises re.error."""
+    """Return a Go regular expression as a Python one. In Go, `$` matches at the end of the text only, never before a
+    final line break. Raises re.error."""
     return re.compile(
         re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\$", lambda part: r"\Z" if part[0] == "$" else part[0], pattern)
     )

@@ -1,4 +1,4 @@
-"""Label and field selectors."""
+"""Label and field selectors, parsed into predicates. Python client libraries only build selectors."""
 
 import re
 from collections.abc import Callable
@@ -43,11 +43,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "secrets": ("type",),
     "namespaces": ("status.phase",),
 }
-"""The fields one can select by, beyond name and namespace."""
+"""The selectable fields of each resource besides name and namespace."""
 
 
 def labels(text: str) -> Selector | None:
-    """The predicate that `labelSelector=text` means, None for all; ApiError 400 when it cannot be read."""
+    """Return the predicate of a `labelSelector`, None if it selects everything. StatusError 400."""
     tests = [_requirement(part.strip()) for part in re.split(r",(?![^(]*\))", text)] if text.strip() else []
     if not tests:
         return None
@@ -92,7 +92,8 @@ def _unreadable(text: str) -> Exception:
 
 
 def fields(text: str, resource: str) -> Selector | None:
-    """The predicate that `fieldSelector=text` means for `resource`, None for all; ApiError 400 for an unknown field."""
+    """Return the predicate of a `fieldSelector` for `resource`, None if it selects everything. StatusError 400 for an
+    unknown field."""
     known = (*_COMMON_FIELDS, *FIELDS.get(resource, ()))
     tests: list[tuple[list[str], str, bool]] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -120,7 +121,7 @@ def _at(body: Object, path: list[str]) -> str:
 
 
 def both(first: Selector | None, second: Selector | None) -> Selector | None:
-    """A predicate that asks both; None when neither restricts anything."""
+    """Return the conjunction of two predicates; None if neither restricts anything."""
     if first is None or second is None:
         return first or second
     return lambda body: first(body) and second(body)

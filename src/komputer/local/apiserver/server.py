@@ -1,15 +1,11 @@
-"""The application: authentication, discovery, and the way from a path to its answer."""
+"""The application: authentication, authorization, discovery, and the dispatch of a path to its handler."""
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
 from pathlib import Path
-from urllib.parse import quote
 
 import orjson
 from starlette.applications import Starlette
@@ -27,11 +23,12 @@ from komputer.local.apiserver.kinds import CRD, NAMESPACE, POD, Registry
 from komputer.local.apiserver.logs import LogSource
 from komputer.local.apiserver.objects import Objects
 from komputer.local.apiserver.requests import Call, Target, check_accept, parse_target
+from komputer.local.apiserver.responses import json_response
 from komputer.local.apiserver.routes.pod_logs import pod_log
-from komputer.local.apiserver.routes.resources import Resources, json_response
-from komputer.local.apiserver.routes.reviews import OWN, VIRTUAL, Reviews
+from komputer.local.apiserver.routes.resources import Resources
+from komputer.local.apiserver.routes.reviews import REVIEWS, SELF_REVIEWS, Reviews
 from komputer.local.apiserver.store import ObjectChange, ObjectDatabase
-from komputer.local.apiserver.tokens import Tokens, User
+from komputer.local.apiserver.tokens import Credentials, Tokens, User
 
 log = logging.getLogger(__name__)
 
@@ -39,27 +36,23 @@ STREAMS = ("exec", "attach", "portforward")
 
 
 class ApiServer:
-    """The Kubernetes API over one database file, which it opens at once and no other process may write.
+    """The Kubernetes API over one database file, which is opened at once and must not be written by another process.
 
-    Serve `app()` with uvicorn; its lifespan runs the garbage collector. Call `stop_watches()` when the server is told
-    to stop, since it waits for open responses. `log_source` answers `kubectl logs`; None until a kubelet sets it.
-    """
+    Serve `app()` with uvicorn; its lifespan runs the garbage collector. Call `stop_watches()` when the server begins to
+    stop, because it waits for open responses. `log_source` answers `kubectl logs`."""
 
     def __init__(
         self,
         database: Path,
+        credentials: Credentials,
         *,
-        admin_token: str,
         history_length: int = 2000,
-        bookmark_interval: timedelta = timedelta(minutes=1),
         log_source: LogSource | None = None,
-        installation: str = "",
         full_disk: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`full_disk` says why nothing new may be made now: changes and deletions use the space that is set aside.
-        `history_length` is how many changes per resource a watch can resume from; older ones answer 410 (a guess,
-        unmeasured). `bookmark_interval` is the real server's. Tokens of one `installation` are not valid at another
-        that has a copy of the database."""
+        """`history_length` is how many changes per resource a watch can resume from (a guess, unmeasured); an older
+        resourceVersion is answered 410. `full_disk` returns why no custom object may be created now, or None: changes
+        and deletions may use the reserved disk space, creations may not."""
         self.log_source = log_source
         self._full_disk = full_disk
         self.registry = Registry()
@@ -69,8 +62,8 @@ class ApiServer:
         self._stopping = asyncio.Event()
         self._collector = Collector(self.objects)
         self._background = Background()
-        self._reviews = Reviews(Tokens(self.store, installation), admin_token)
-        self._resources = Resources(self.objects, bookmark_interval, self._stopping)
+        self._reviews = Reviews(Tokens(self.store, credentials.installation), credentials.admin_token)
+        self._resources = Resources(self.objects, self._stopping)
         for kind in self.registry:
             self.store.history(kind.resource)
         for definition in self.store.all(CRD.resource):
@@ -81,7 +74,7 @@ class ApiServer:
                 self.objects.make_namespace(namespace)
 
     def app(self) -> Starlette:
-        """The ASGI application."""
+        """Return the ASGI application."""
         return Starlette(routes=[Route("/{path:path}", _Endpoint(self))], lifespan=self._lifespan)
 
     def stop_watches(self) -> None:
@@ -91,11 +84,11 @@ class ApiServer:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self._collector.note_everything()
-        # The first write of a pod would otherwise wait for the import of the models.
+        self._collector.enqueue_all()
+        # Importing the models takes a moment; without this, the first write of a pod would wait for it.
         models = asyncio.create_task(asyncio.to_thread(schema_of, POD), name="models")
         async with self._background:
-            self._background.keep("garbage collector", self._collector.run)
+            self._background.run_forever("garbage collector", self._collector.run)
             yield
             self.stop_watches()
             await models
@@ -109,10 +102,10 @@ class ApiServer:
                 self.store.drop_history(name)
             else:
                 self.objects.serve_definition(change.stored.object)
-        self._collector.note(change)
+        self._collector.enqueue(change)
 
     async def answer(self, request: Request) -> Response:
-        """Every request; refusals become their Status."""
+        """Answer any request. Every error becomes a Status."""
         try:
             return await self._answer(request)
         except StatusError as error:
@@ -125,14 +118,14 @@ class ApiServer:
         except (RecursionError, orjson.JSONEncodeError):
             return json_response(errors.bad_request("the body is nested too deeply").status(), 400)
         except sqlite3.Error as error:
-            log.exception("the database refused a write")
+            log.exception("database write failed")
             return json_response(
                 StatusError(500, "InternalError", f"Internal error occurred: database: {error}").status(), 500
             )
         except ClientDisconnect:
-            raise  # nobody waits for an answer, and nothing of ours has failed
-        except Exception:  # the border of HTTP: a fault of ours is a Status, too
-            log.exception("a request failed", extra={"method": request.method, "path": request.url.path})
+            raise  # the client is gone, and nothing of ours has failed
+        except Exception:  # boundary: an unexpected error is a Status as well
+            log.exception("request failed", extra={"method": request.method, "path": request.url.path})
             return json_response(StatusError(500, "InternalError", "Internal error occurred").status(), 500)
 
     async def _answer(self, request: Request) -> Response:
@@ -143,10 +136,10 @@ class ApiServer:
         if parts in (["healthz"], ["livez"], ["readyz"]):
             return Response("ok", media_type="text/plain")
         if len(parts) == 7 and parts[:3] == ["api", "v1", "namespaces"] and parts[4] == "pods" and parts[6] in STREAMS:
-            raise errors.not_offered(parts[6])  # before anything else: through a tunnel no credential comes
+            raise errors.not_offered(parts[6])  # before authentication: requests through a tunnel carry no credential
         user = self._reviews.authenticate(request.headers)
         if not parts:
-            paths = [
+            v3_paths = [
                 "/api",
                 "/api/v1",
                 "/apis",
@@ -157,7 +150,7 @@ class ApiServer:
                 "/readyz",
                 "/version",
             ]
-            return json_response({"paths": paths})
+            return json_response({"paths": v3_paths})
         if parts[0] in ("api", "apis") and (target := parse_target(parts, self.registry)):
             return await self._resource(Call(request, target, user))
         if request.method not in ("GET", "HEAD"):
@@ -180,13 +173,13 @@ class ApiServer:
             case ["apis", group, version]:
                 found = discovery.resources(self.registry, group, version)
             case ["openapi", "v2"]:
-                return openapi.second(self.registry, request.headers.get("accept", ""))
+                return openapi.v2_document(self.registry, request.headers.get("accept", ""))
             case ["openapi", "v3"]:
-                found = openapi.paths(self.registry)
+                found = openapi.v3_paths(self.registry)
             case ["openapi", "v3", "api", version]:
-                found = openapi.third(self.registry, "", version)
+                found = openapi.v3_document(self.registry, "", version)
             case ["openapi", "v3", "apis", group, version]:
-                found = openapi.third(self.registry, group, version)
+                found = openapi.v3_document(self.registry, group, version)
         if found is None:
             raise errors.no_such_path()
         return json_response(found)
@@ -196,7 +189,7 @@ class ApiServer:
         if target.subresource != "log":
             check_accept(call.request)
         self._authorize(call.user, target, call.request.method)
-        if target.kind.plural in VIRTUAL and not target.kind.custom:
+        if target.kind.plural in REVIEWS and not target.kind.custom:
             return await self._reviews.answer(call)
         match target.kind.resource, target.subresource:
             case "serviceaccounts", "token":
@@ -214,7 +207,7 @@ class ApiServer:
         return await self._resources.answer(call)
 
     def _authorize(self, user: User, target: Target, method: str) -> None:
-        if user.is_admin or (target.kind.plural in OWN and not target.kind.custom):
+        if user.is_admin or (target.kind.plural in SELF_REVIEWS and not target.kind.custom):
             return
         verbs = {
             "GET": "get" if target.name else "list",
@@ -231,7 +224,7 @@ class ApiServer:
 
 
 class _Endpoint:
-    """An ASGI application rather than a function, so that starlette passes every method through."""
+    """An ASGI application instead of a function, because starlette restricts the methods of a function."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
@@ -242,36 +235,3 @@ class _Endpoint:
             await response(scope, receive, send)
         except ClientDisconnect:
             return
-
-
-def ensure_kubeconfig(path: Path, server: str, token: str) -> None:
-    """As `write_kubeconfig`, where the file is not there or does not name this server and token."""
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        found = json.loads(path.read_bytes())
-        if (found["clusters"][0]["cluster"]["server"], found["users"][0]["user"]["token"]) == (server, token):
-            return
-    write_kubeconfig(path, server, token)
-
-
-def write_kubeconfig(path: Path, server: str, token: str) -> None:
-    """A kubeconfig (mode 0600) whose one context reaches `server`, an http:// address, as its administrator.
-
-    kubectl keeps a user's token to itself unless the server speaks TLS. What it does send over plain HTTP are the
-    credentials of a proxy, so the server is named as its own proxy as well; other clients may use either way."""
-    scheme, _, address = server.partition("://")
-    cluster = {"server": server, "proxy-url": f"{scheme}://token:{quote(token, safe='')}@{address}"}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "komputer",
-        "clusters": [{"name": "komputer", "cluster": cluster}],
-        "users": [{"name": "komputer", "user": {"token": token}}],
-        "contexts": [
-            {"name": "komputer", "context": {"cluster": "komputer", "user": "komputer", "namespace": "default"}}
-        ],
-    }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(config, file, indent=2)
-        file.write("\n")
-    temporary.replace(path)

@@ -1,7 +1,12 @@
-"""The objects: in memory for reads, in SQLite so that they last.
+"""The stored objects: in memory for reads, in SQLite for durability.
 
-A write is committed before it is seen by anyone. Durability is SQLite's WAL with synchronous=NORMAL: an answered write
-survives the death of the process; a power failure may take the last moments (FULL costs 3.6 ms a write, measured).
+A write is committed before anybody can observe it. SQLite runs in WAL mode with synchronous=NORMAL: an acknowledged
+write survives a crash of the process; a power failure may lose the last writes (synchronous=FULL costs 3.6 ms per
+write, measured).
+
+Every write increments the revision, which becomes the object's resourceVersion. Each resource keeps a bounded history
+of its changes, from which watches resume. Key-value libraries over SQLite (diskcache, sqlitedict) have neither
+revisions nor a history.
 """
 
 import asyncio
@@ -16,15 +21,15 @@ import orjson
 
 Object = dict[str, Any]
 Address = tuple[str, str, str]
-"""(resource, namespace, name); the namespace of a cluster-wide object is ''."""
+"""(resource, namespace, name); the namespace of a cluster-scoped object is ''."""
 
 FIRST_REVISION = 100
-"""Where resourceVersion starts, so that 1 is always too old, as on a cluster that has lived for a while."""
+"""The first resourceVersion. 1 is then always too old, as on a cluster that has been used for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object as it is served. Never change `object`: other readers hold it."""
+    """A stored object. `object` must not be changed: other readers hold it."""
 
     address: Address
     revision: int
@@ -34,7 +39,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class ObjectChange:
-    """What a watcher learns. `before` is what it replaced or deleted."""
+    """One change, as watches receive it. `before` is the version that was replaced or deleted."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     stored: Stored
@@ -42,23 +47,23 @@ class ObjectChange:
 
 
 class History:
-    """The recent changes of one resource. `compacted` is the newest revision from which one can no longer resume."""
+    """The recent changes of one resource. A watch can resume from any revision not older than `compacted`."""
 
     def __init__(self, compacted: int, length: int) -> None:
         self.compacted = compacted
         self.length = length
         self.changes: deque[ObjectChange] = deque()
-        self.waiting: set[asyncio.Event] = set()
+        self.wake_events: set[asyncio.Event] = set()
 
     def append(self, change: ObjectChange) -> None:
         self.changes.append(change)
         while len(self.changes) > self.length:
             self.compacted = self.changes.popleft().stored.revision
-        for event in self.waiting:
+        for event in self.wake_events:
             event.set()
 
     def since(self, revision: int) -> list[ObjectChange] | None:
-        """The changes after `revision`, oldest first; None when they are no longer known."""
+        """Return the changes after `revision`, oldest first; None if some of them are no longer kept."""
         if revision < self.compacted:
             return None
         newer = []
@@ -90,13 +95,13 @@ class ObjectDatabase:
         )
         self.revision = int(self.state("revision") or FIRST_REVISION)
         for resource, namespace, name, raw in self._database.execute("SELECT * FROM objects"):
-            self._remember(_stored((resource, namespace, name), orjson.loads(raw), raw))
+            self._index(_stored((resource, namespace, name), orjson.loads(raw), raw))
 
     def close(self) -> None:
         self._database.close()
 
     def state(self, name: str) -> Any:
-        """A value of `set_state`, or None."""
+        """Return a value stored by `set_state`, or None."""
         row = self._database.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
@@ -107,12 +112,12 @@ class ObjectDatabase:
         return self._objects.get(resource, {}).get(namespace, {}).get(name)
 
     def all(self, resource: str, namespace: str | None = None) -> list[Stored]:
-        """Ordered by namespace and name; of all namespaces when None."""
+        """Return objects ordered by namespace and name; those of all namespaces for None."""
         spaces = self._objects.get(resource, {})
         chosen = sorted(spaces) if namespace is None else [namespace]
         return [stored for space in chosen for _, stored in sorted(spaces.get(space, {}).items())]
 
-    def everything(self) -> Iterator[Stored]:
+    def all_objects(self) -> Iterator[Stored]:
         for spaces in self._objects.values():
             for objects in spaces.values():
                 yield from objects.values()
@@ -120,16 +125,16 @@ class ObjectDatabase:
     def in_namespace(self, namespace: str) -> list[Stored]:
         return [stored for spaces in self._objects.values() for stored in spaces.get(namespace, {}).values()]
 
-    def of_uid(self, uid: str) -> Stored | None:
+    def by_uid(self, uid: str) -> Stored | None:
         address = self._by_uid.get(uid)
         return self.get(*address) if address else None
 
     def dependents(self, uid: str) -> list[Stored]:
-        """What names `uid` as an owner."""
+        """Return the objects that name `uid` as an owner."""
         return [stored for address in self._dependents.get(uid, ()) if (stored := self.get(*address))]
 
     def put(self, resource: str, body: Object) -> Stored:
-        """Create or replace, with the next resourceVersion; `body` belongs to the store from now on."""
+        """Create or replace an object, with the next resourceVersion. The store owns `body` from now on."""
         metadata = body["metadata"]
         address = (resource, metadata.get("namespace", ""), metadata["name"])
         before = self.get(*address)
@@ -137,19 +142,19 @@ class ObjectDatabase:
         stored = _stored(address, body)
         self._commit("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", (*address, stored.raw))
         if before:
-            self._forget(before)
-        self._remember(stored)
-        self._tell(ObjectChange("MODIFIED" if before else "ADDED", stored, before))
+            self._unindex(before)
+        self._index(stored)
+        self._publish(ObjectChange("MODIFIED" if before else "ADDED", stored, before))
         return stored
 
     def remove(self, before: Stored, last: Object | None = None) -> Stored:
-        """Delete; answers the object as it was at `last`, with the resourceVersion of its deletion."""
+        """Delete an object. Returns its final version, `last` if given, with the resourceVersion of the deletion."""
         body = last or before.object
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.revision + 1)}}
         stored = _stored(before.address, body)
         self._commit("DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?", before.address)
-        self._forget(before)
-        self._tell(ObjectChange("DELETED", stored, before))
+        self._unindex(before)
+        self._publish(ObjectChange("DELETED", stored, before))
         return stored
 
     def history(self, resource: str) -> History:
@@ -158,26 +163,27 @@ class ObjectDatabase:
         return self._histories[resource]
 
     def drop_history(self, resource: str) -> None:
-        """Forget a resource that is no longer served; whoever still watches it finds everything too old."""
+        """Drop the history of a resource that is no longer served; its watches end with 410."""
         if history := self._histories.pop(resource, None):
             history.compacted = self.revision + 1
-            for event in history.waiting:
+            for event in history.wake_events:
                 event.set()
 
     def wake_watchers(self) -> None:
-        """Have every watcher look around."""
+        """Wake every watch, so that it checks whether the server is stopping."""
         for history in self._histories.values():
-            for event in history.waiting:
+            for event in history.wake_events:
                 event.set()
 
     def compact(self) -> None:
-        """Forget all history: who resumes from an older revision than now is answered 410."""
+        """Drop all history: a watch from an older revision than the current one is answered 410."""
         for history in self._histories.values():
             history.changes.clear()
             history.compacted = self.revision
 
     def rewrite(self, resource: str, change: Callable[[Object], Object]) -> None:
-        """Serve every object of `resource` as `change` makes it, without writing it: a new schema's defaults."""
+        """Replace every object of `resource` in memory by the result of `change`, without writing it: the defaults of a
+        new schema."""
         for stored in self.all(resource):
             _, namespace, name = stored.address
             self._objects[resource][namespace][name] = _stored(stored.address, change(stored.object))
@@ -194,21 +200,21 @@ class ObjectDatabase:
             raise
         self.revision += 1
 
-    def _tell(self, change: ObjectChange) -> None:
+    def _publish(self, change: ObjectChange) -> None:
         resource = change.stored.address[0]
         if resource not in self._histories:
             self._histories[resource] = History(self.revision - 1, self._history_length)
         self._histories[resource].append(change)
         self.on_change(change)
 
-    def _remember(self, stored: Stored) -> None:
+    def _index(self, stored: Stored) -> None:
         resource, namespace, name = stored.address
         self._objects.setdefault(resource, {}).setdefault(namespace, {})[name] = stored
         self._by_uid[stored.object["metadata"]["uid"]] = stored.address
         for uid in owner_uids(stored.object):
             self._dependents.setdefault(uid, set()).add(stored.address)
 
-    def _forget(self, stored: Stored) -> None:
+    def _unindex(self, stored: Stored) -> None:
         resource, namespace, name = stored.address
         space = self._objects[resource][namespace]
         del space[name]

@@ -1,4 +1,4 @@
-"""What each built-in kind adds to the common rules: defaults, checks, and what may change."""
+"""The rules of each built-in kind: defaults, validation, and which fields may change."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ _DATA_BYTES = 1024 * 1024
 
 
 def prepare(resource: str, body: Object, before: Object | None, now: str) -> None:
-    """Fill in `body`, which may be changed, as the real server does on a create (`before` None) or an update."""
+    """Fill in `body` in place, as the real server does on a create (`before` is None) or an update."""
     if function := _PREPARE.get(resource):
         function(body, before)
     if resource in ("pods", "persistentvolumeclaims") and before is None:
@@ -25,13 +25,13 @@ def prepare(resource: str, body: Object, before: Object | None, now: str) -> Non
 
 
 def faults(resource: str, body: Object, before: Object | None) -> list[FieldError]:
-    """What is wrong with `body` beyond its schema and metadata."""
+    """Return what is wrong with `body` beyond its schema and metadata."""
     function = _FAULTS.get(resource)
     return function(body, before) if function else []
 
 
 def undecodable(resource: str, body: Object) -> list[FieldError]:
-    """What the real server cannot even read: Secret data that is not base64."""
+    """Return faults that already fail the decoding in the real server: Secret data that is not base64."""
     found: list[FieldError] = []
     for key, value in (body.get("data") or {}).items() if resource == "secrets" else ():
         try:
@@ -41,17 +41,18 @@ def undecodable(resource: str, body: Object) -> list[FieldError]:
     return found
 
 
-def deletion_grace_seconds(resource: str, body: Object, asked: int | None) -> int:
-    """How long whoever runs the object may go on; 0 deletes it at once, as everything but a pod that a kubelet took."""
+def deletion_grace_seconds(resource: str, body: Object, requested_seconds: int | None) -> int:
+    """Return the grace period of a deletion. It is 0, which deletes at once, for everything except a pod that a kubelet
+    runs."""
     if resource != "pods":
         return 0
     status, spec = body.get("status") or {}, body.get("spec") or {}
-    taken = spec.get("nodeName") or status.get("startTime")
-    if not taken or status.get("phase") in ("Succeeded", "Failed"):
+    is_assigned = spec.get("nodeName") or status.get("startTime")
+    if not is_assigned or status.get("phase") in ("Succeeded", "Failed"):
         return 0
-    if asked is None:
+    if requested_seconds is None:
         return int(spec.get("terminationGracePeriodSeconds", 30))
-    return max(asked, 0)
+    return max(requested_seconds, 0)
 
 
 def _prepare_pod(body: Object, before: Object | None) -> None:
@@ -116,19 +117,19 @@ def _pod_faults(body: Object, before: Object | None) -> list[FieldError]:
             found.append(required(f"{path}.image"))
         for index, mount in enumerate(container.get("volumeMounts") or ()):
             if mount.get("name") not in volumes:
-                words = f'Not found: "{mount.get("name")}"'
-                found.append(FieldError("FieldValueNotFound", f"{path}.volumeMounts[{index}].name", words))
+                text = f'Not found: "{mount.get("name")}"'
+                found.append(FieldError("FieldValueNotFound", f"{path}.volumeMounts[{index}].name", text))
             if not mount.get("mountPath"):
                 found.append(required(f"{path}.volumeMounts[{index}].mountPath"))
     if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
         found.append(unsupported("spec.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never")))
     if before is not None and _fixed_part(body) != _fixed_part(before):
-        words = (
+        text = (
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
             "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
             "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
         )
-        found.append(forbidden_field("spec", words))
+        found.append(forbidden_field("spec", text))
     return found
 
 
@@ -187,11 +188,11 @@ def _data_faults(
             length = len(str(value).encode(errors="replace"))
             size += length * 3 // 4 if encoded or field == "binaryData" else length
             if not _DATA_KEY.fullmatch(key):
-                words = (
+                text = (
                     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g."
                     " 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
                 )
-                found.append(invalid_value(f"{field}[{key}]", key, words))
+                found.append(invalid_value(f"{field}[{key}]", key, text))
     if size > _DATA_BYTES:
         found.append(FieldError("FieldValueTooLong", "data", f"Too long: may not be more than {_DATA_BYTES} bytes"))
     if before is not None and before.get("immutable"):
@@ -223,11 +224,11 @@ def _claim_faults(body: Object, before: Object | None) -> list[FieldError]:
             "volumeAttributesClassName",
         }
         if changed - ({"volumeName"} if bound else set()):
-            words = (
+            text = (
                 "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound"
                 " claims"
             )
-            found.append(forbidden_field("spec", words))
+            found.append(forbidden_field("spec", text))
     return found
 
 

@@ -1,4 +1,8 @@
-"""Server-side printing: objects as the rows of `kubectl get`."""
+"""Server-side printing: objects as the rows of `kubectl get`.
+
+kubectl's JSONPath is not that of RFC 9535, which JSONPath libraries implement, and its short ages ("3m10s", "5h") have
+rules of their own.
+"""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +33,7 @@ _COLUMNS: dict[str, tuple[TableColumn, ...]] = {
         TableColumn("Status", "string", ".status.phase"),
         TableColumn("Volume", "string", ".spec.volumeName"),
         TableColumn("Capacity", "string", ".status.capacity.storage"),
-        TableColumn("Access Modes", "string", "modes"),
+        TableColumn("Access Modes", "string", "access_modes"),
         TableColumn("StorageClass", "string", ".spec.storageClassName"),
         TableColumn("VolumeAttributesClass", "string", ".spec.volumeAttributesClassName"),
         _AGE,
@@ -37,10 +41,10 @@ _COLUMNS: dict[str, tuple[TableColumn, ...]] = {
     ),
     "serviceaccounts": (TableColumn("Secrets", "integer", "secrets"), _AGE),
     "events": (
-        TableColumn("Last Seen", "string", "seen"),
+        TableColumn("Last Seen", "string", "last_seen"),
         TableColumn("Type", "string", ".type"),
         TableColumn("Reason", "string", ".reason"),
-        TableColumn("Object", "string", "involved"),
+        TableColumn("Object", "string", "involved_object"),
         TableColumn("Message", "string", "message"),
     ),
     "leases.coordination.k8s.io": (TableColumn("Holder", "string", ".spec.holderIdentity"), _AGE),
@@ -54,7 +58,7 @@ _ACCESS_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany":
 def rendered(
     kind: ResourceKind, objects: Sequence[Object], metadata: Object, include: str, *, header: bool = True
 ) -> Object:
-    """A `Table` (meta.k8s.io/v1); each row brings its object as `include` says: None, Metadata or Object."""
+    """Return a `Table` (meta.k8s.io/v1). Each row contains its object as `include` says: None, Metadata or Object."""
     columns = [_NAME, *(kind.columns if kind.custom else _COLUMNS.get(kind.resource, (_AGE,)))]
     now = datetime.now(UTC)
     rows = []
@@ -100,7 +104,7 @@ def _cell(column: TableColumn, kind: ResourceKind, body: Object, now: datetime) 
 
 
 def _typed(wanted: str, value: Any) -> Any:
-    """A cell of a custom column: the value where it has the column's type, else None, as the real server has it."""
+    """Return the cell of a custom column: the value if it has the column's type, else None, as in the real server."""
     match wanted:
         case "integer" if isinstance(value, int | float):
             return int(value)
@@ -130,8 +134,10 @@ _STEP = re.compile(
 
 
 def values_at(body: Any, path: str) -> list[Any]:
-    """What a JSONPath of a printer column finds: fields, ['keys'], [indexes], [*] and [?(@.field=="value")]."""
+    """Return what the JSONPath of a printer column finds: fields, ['keys'], [indexes], [*] and
+    [?(@.field=="value")]."""
     values = [body]
+    # An escaped dot (`metadata.labels.example\.com/x`) belongs to the field; it is hidden from the pattern as a NUL.
     for step in _STEP.finditer(path.replace("\\.", "\0")):
         field, index, condition = step["field"], step["index"], step["filter"]
         name = step["quoted"] if step["quoted"] is not None else field and field.replace("\0", ".")
@@ -160,7 +166,8 @@ def _listed(value: Any) -> list[Any]:
 
 
 def age(timestamp: Any, now: datetime) -> str:
-    """A time as `kubectl get` shows it: 42s, 3m10s, 5h, 12d; `<unknown>` or `<invalid>` otherwise."""
+    """Return the time since `timestamp` in the form of `kubectl get`: 42s, 3m10s, 5h, 12d; `<unknown>` or
+    `<invalid>`."""
     if not isinstance(timestamp, str):
         return "<unknown>"
     try:
@@ -194,14 +201,14 @@ def _computed(name: str, body: Object, now: datetime) -> Any:
             return len(body.get("data") or {}) + len(body.get("binaryData") or {})
         case "secrets":
             return len(body.get("secrets") or ())
-        case "modes":
+        case "access_modes":
             return ",".join(
                 _ACCESS_MODES.get(mode, mode) for mode in (body.get("status") or {}).get("accessModes") or ()
             )
-        case "seen":
+        case "last_seen":
             moments = (body.get("lastTimestamp"), body.get("eventTime"), body.get("firstTimestamp"))
             return age(next((moment for moment in moments if moment), None), now)
-        case "involved":
+        case "involved_object":
             involved = body.get("involvedObject") or body.get("regarding") or {}
             return f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}"
         case "message":

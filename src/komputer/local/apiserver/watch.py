@@ -1,10 +1,11 @@
-"""Watches: each follows the history of its resource by itself, so that a slow reader costs nobody anything."""
+"""Watches. Each reads the history of its resource at its own pace, so that a slow reader does not delay the others."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 import orjson
 
@@ -14,17 +15,20 @@ from komputer.local.apiserver.store import History, Object, ObjectChange, Object
 
 Encode = Callable[[Stored], bytes]
 
+BOOKMARK_INTERVAL_S: Final = 60.0
+"""How often a watch that asked for bookmarks gets one; the real server's interval."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is watched. `revision` None starts with everything that is there, as ADDED."""
+    """The parameters of a watch. If `revision` is None, it begins with all existing objects as ADDED."""
 
     resource: str
     namespace: str | None
     selector: Selector | None
     revision: int | None
     bookmark: Object | None
-    """The kind and apiVersion of bookmarks, None for none."""
+    """Kind and apiVersion of the bookmarks; None if the client did not ask for any."""
     timeout: timedelta | None = None
 
     def concerns(self, stored: Stored) -> bool:
@@ -38,15 +42,19 @@ async def follow(
     store: ObjectDatabase,
     history: History,
     encode: Encode,
-    bookmark_interval: timedelta,
     stopping: asyncio.Event,
 ) -> AsyncIterator[bytes]:
-    """The watch as lines of JSON, until its time is over, its history is compacted, or `stopping` is set."""
+    """Yield the watch as lines of JSON until its timeout, until its history is compacted, or until `stopping` is set.
+
+    The position of a watch is the revision of the last change that it has read. There is no queue per watch: after each
+    wake-up it reads the changes since its position from the shared history. A reader that falls behind by more than the
+    history's length gets a 410 and lists again. A bookmark tells the client the current position while no change
+    concerns it, so that it can resume from there later."""
     loop = asyncio.get_running_loop()
     timeout = watch.timeout or timedelta(minutes=random.uniform(30, 60))
     ends = loop.time() + timeout.total_seconds()
     wake = asyncio.Event()
-    history.waiting.add(wake)
+    history.wake_events.add(wake)
     try:
         if watch.revision is None:
             revision = store.revision
@@ -59,7 +67,7 @@ async def follow(
                 yield b"".join(lines)
         else:
             revision = watch.revision
-        next_bookmark = loop.time() + bookmark_interval.total_seconds()
+        next_bookmark = loop.time() + BOOKMARK_INTERVAL_S
         while True:
             wake.clear()
             changes = history.since(revision)
@@ -82,24 +90,26 @@ async def follow(
             except TimeoutError:
                 pass
             if watch.bookmark:
+                # No change of this resource is unread, so the watch is up to date with the whole store.
                 if history.since(revision) == []:
                     revision = max(revision, store.revision)
                 meta = {"resourceVersion": str(revision), "creationTimestamp": None}
                 yield _line("BOOKMARK", orjson.dumps({**watch.bookmark, "metadata": meta}))
-                next_bookmark = loop.time() + bookmark_interval.total_seconds()
+                next_bookmark = loop.time() + BOOKMARK_INTERVAL_S
             if loop.time() >= ends:
                 return
     finally:
-        history.waiting.discard(wake)
+        history.wake_events.discard(wake)
 
 
 def too_old(revision: int, history: History) -> StatusError:
-    """What a client is told that asks for more history than is kept."""
+    """Return the error for a client that asks for more history than is kept."""
     return expired(f"too old resource version: {revision} ({history.compacted})")
 
 
 def _change(watch: Watch, change: ObjectChange, encode: Encode) -> bytes | None:
-    """The line of a change, with its type as the watch's selector sees it; None when it never concerned the watch."""
+    """Return the line of a change; None if it never matched the watch. An object that begins to match the selector is
+    ADDED, one that ceases to match is DELETED."""
     was = change.before is not None and watch.concerns(change.before)
     if change.type == "DELETED":
         return _line("DELETED", encode(change.stored)) if was else None
@@ -109,11 +119,12 @@ def _change(watch: Watch, change: ObjectChange, encode: Encode) -> bytes | None:
         case True, True:
             return _line("MODIFIED", encode(change.stored))
         case True, False:
-            return _line("DELETED", encode(_as_it_left(change)))
+            return _line("DELETED", encode(_last_matching(change)))
     return None
 
 
-def _as_it_left(change: ObjectChange) -> Stored:
+def _last_matching(change: ObjectChange) -> Stored:
+    """Return the last version that matched the selector, with the resourceVersion of the change."""
     before = change.before or change.stored
     meta = {**before.object["metadata"], "resourceVersion": str(change.stored.revision)}
     body = {**before.object, "metadata": meta}

@@ -1,8 +1,11 @@
-"""A kubelet for one machine: a pod is a tree of processes, in a bubblewrap sandbox where that works.
+"""A kubelet for one machine: each pod is a tree of processes, in a bubblewrap sandbox where that works.
 
-`kubelet.py` watches pods and keeps them as they should be, `container.py` runs one container's processes, `volumes.py`
-makes its folders, `sandbox.py` (pure) says what a process may see, `status.py` (pure) what the pod's status says,
-`logs.py` keeps what it printed. It speaks the Kubernetes API and nothing else: what it knows of agents is in pod specs.
+`kubelet.py` watches pods and claims and reconciles them, `pod.py` runs one pod, `container.py` one container's
+processes. `volumes.py` and `environment.py` prepare what a container needs, `removal.py` deletes and sets aside
+folders. `sandbox.py` (what a process can see) and `status.py` (the pod's status) are pure. The package speaks the
+Kubernetes API and nothing else: all it knows about agents is in their pod specs.
+
+An existing kubelet is no alternative: it needs a container runtime and root, and does not run on macOS.
 """
 
 from komputer.local.kubelet.kubelet import Kubelet

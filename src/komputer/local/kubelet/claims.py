@@ -1,8 +1,9 @@
-"""PersistentVolumeClaims: folders of the data directory, and when they may be deleted.
+"""PersistentVolumeClaims: each is a folder of the data directory, which outlives its object until it is certain that
+the claim was deleted.
 
-A claim that is bound bears our finalizer, so that its deletion is always seen: only then its folder moves to
-`volumes/.deleted/`, whose contents are removed. A folder that no claim names is merely unknown (the objects may have
-been lost) and moves to `lost+found/`, from where `komputer volumes adopt` gives it to an agent.
+A bound claim has our finalizer, so its deletion cannot be missed: its folder is moved to `volumes/.deleted/` and
+removed there, then the finalizer. A folder without a claim is not deleted, since the objects may have been lost: it is
+moved to `lost+found/`, from where `komputer volumes adopt` gives it to an agent.
 """
 
 from pathlib import Path
@@ -16,27 +17,30 @@ FINALIZER: Final = "komputer.ai/volume"
 
 
 def claim_folder(claims: Path, claim: Manifest) -> Path:
-    """A claim's disk. The uid is in its name, so that a new claim never finds the files of an old one."""
+    """Return the folder of a claim. Its name contains the uid, so that a new claim never finds the files of an old
+    one."""
     meta = claim["metadata"]
     return claims / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
 
 
 def is_bound(claim: Manifest) -> bool:
-    """Whether it has a folder, and its deletion waits for us."""
+    """Return whether the claim is bound and has our finalizer."""
     is_ours = FINALIZER in claim["metadata"].get("finalizers", ())
     return is_ours and (claim.get("status") or {}).get("phase") == "Bound"
 
 
 def is_deleted(claim: Manifest) -> bool:
+    """Return whether the claim is being deleted."""
     return bool(claim["metadata"].get("deletionTimestamp"))
 
 
 async def bind(cluster: Cluster, claim: Manifest) -> Manifest:
-    """Binds the claim, and returns it as it is then; one that is being deleted stays as it is. Raises `NotFound`."""
+    """Bind the claim and return the newest version of it. A claim that is being deleted is left as it is. Raises
+    `NotFound`."""
     while not is_bound(claim) and not is_deleted(claim):
         try:
             claim = await _bind(cluster, claim)
-        except Conflict:  # the pod that mounts it binds it too
+        except Conflict:  # the pod that mounts the claim may bind it at the same time
             claim = await cluster.get(PVCS, claim["metadata"]["name"], claim["metadata"]["namespace"])
     return claim
 
@@ -50,12 +54,14 @@ async def _bind(cluster: Cluster, claim: Manifest) -> Manifest:
         "accessModes": spec.get("accessModes", []),
         "capacity": (spec.get("resources") or {}).get("requests", {}),
     }
+    # uid and resourceVersion make the patch fail if the claim was changed or replaced since it was read.
     patch = {"metadata": own, "status": status}
     return await cluster.merge_patch(PVCS, meta["name"], meta["namespace"], patch, subresource="status")
 
 
 async def release(cluster: Cluster, claim: Manifest) -> None:
-    """Lets a deleted claim go, whose folder was discarded. Raises `Conflict` where it is no longer as it was read."""
+    """Remove our finalizer from a deleted claim whose folder was discarded. Raises `Conflict` if the claim has changed
+    since."""
     meta = claim["metadata"]
     finalizers = [one for one in meta.get("finalizers", ()) if one != FINALIZER]
     own = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"], "finalizers": finalizers}

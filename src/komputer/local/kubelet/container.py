@@ -1,4 +1,4 @@
-"""One run of one container: its processes from the first to the last."""
+"""One run of one container: its processes from start to end."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from komputer.background import retried
+from komputer.background import retry
 from komputer.local.kubelet import processes
 from komputer.local.kubelet.logs import ContainerLogFile
 from komputer.local.kubelet.sandbox import (
@@ -23,27 +23,28 @@ from komputer.local.kubelet.sandbox import (
 )
 from komputer.local.kubelet.status import Exit
 
-LAST_OUTPUT_S = 2.0
-"""How long the output of a container that has ended is read on: a process that has left it may hold the pipe open."""
-SWEEPS = 20
-"""How often, 50 ms apart, what is left of a container is killed before we give up; each round catches its new forks."""
+OUTPUT_DRAIN_S = 2.0
+"""How long output is still read after the container has ended: a process that escaped may hold the pipe open."""
+MAX_SWEEPS = 20
+"""How many times, 50 ms apart, the remaining processes of a container are killed. Each round catches processes that
+were forked since the one before."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run, as the container would say it."""
+    """The command of a container and its surroundings, with paths as the container sees them."""
 
     entrypoint: list[str]
-    """The image's: what it stands for on this machine. Empty where the pod has a command of its own."""
+    """The image's command on this machine. Empty if the pod has a command of its own."""
     argv: list[str]
     environment: Mapping[str, str]
     working_dir: str | None
     mounts: list[Mount]
     pod_uid: str
     own_folder: Path
-    """`<pod>/containers/<name>`, for HOME, TMPDIR and the working directory of a process without a sandbox."""
+    """`<pod>/containers/<name>`: HOME, TMPDIR and working directory of a process without a sandbox."""
     etc: Path
-    """What a process in a sandbox sees as /etc."""
+    """The folder that a sandboxed process sees as /etc."""
 
     @property
     def pod_folder(self) -> Path:
@@ -51,7 +52,7 @@ class Command:
 
 
 class Run:
-    """A started container. `exit` is there when all of its processes are gone."""
+    """A started container. `exit` returns when all of its processes are gone."""
 
     def __init__(
         self,
@@ -67,13 +68,14 @@ class Run:
         self._init = init
         self._log = log
         self._pumping = asyncio.get_running_loop().create_task(
-            retried(f"output of a container of pod {command.pod_uid}", self._copy_output)
+            retry(f"output of a container of pod {command.pod_uid}", self._copy_output)
         )
         self.started = datetime.now(UTC)
 
     @classmethod
     async def start(cls, command: Command, sandbox: Sandbox, log: ContainerLogFile) -> "Run":
-        """Raises `OSError` where the program cannot be started. `log` is closed when the container has ended."""
+        """Start the container. Raises `OSError` if the program cannot be started. `log` is closed when the container
+        has ended."""
         if sandbox is Sandbox.BUBBLEWRAP:
             return await cls._in_bubblewrap(command, log)
         home, temporary = command.own_folder / "home", command.own_folder / "tmp"
@@ -91,19 +93,20 @@ class Run:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_before_the_program,
+            preexec_fn=_before_exec,
         )
         return cls(process, command, sandbox, None, log)
 
     @classmethod
     async def _in_bubblewrap(cls, command: Command, log: ContainerLogFile) -> "Run":
-        told, tell = os.pipe()
+        """Start the container in a sandbox. bubblewrap writes the pid of the sandbox's init to `--info-fd`."""
+        read_end, write_end = os.pipe()
         try:
             line = bubblewrap_command(
                 [*command.entrypoint, *command.argv],
                 command.mounts,
                 working_dir=command.working_dir or "/tmp",
-                info_fd=tell,
+                info_fd=write_end,
                 program=bubblewrap() or "bwrap",
                 etc=command.etc,
             )
@@ -113,47 +116,50 @@ class Run:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(tell,),
+                pass_fds=(write_end,),
                 start_new_session=True,
-                preexec_fn=processes.end_first_without_memory,
+                preexec_fn=processes.be_first_oom_victim,
             )
         finally:
-            os.close(tell)
-        with os.fdopen(told, "rb") as pipe:
+            os.close(write_end)
+        # EOF comes when bubblewrap has written the information, or has failed before.
+        with os.fdopen(read_end, "rb") as pipe:
             info = await asyncio.to_thread(pipe.read)
         init = json.loads(info)["child-pid"] if info.strip() else None
         return cls(process, command, Sandbox.BUBBLEWRAP, init, log)
 
     async def _copy_output(self) -> None:
+        """Append the container's output to its log."""
         assert self._process.stdout is not None
         while data := await self._process.stdout.read(65536):
             self._log.write(data)
 
     def main_pid(self) -> int | None:
-        """The container's own first process, in the host's numbers."""
+        """Return the pid of the container's main process in the host's PID namespace, or None once it is gone."""
         if self._sandbox is Sandbox.NONE:
             return self._process.pid
         return next(iter(processes.children(self._init)), None) if self._init else None
 
     async def exit(self) -> Exit:
-        """Waits for the main process, ends what it left behind, and tells how it ended."""
+        """Wait for the main process, kill the processes that it left behind, and return how it ended."""
         code = await self._process.wait()
         await self._end()
         number = -code if code < 0 else code - 128 if 128 < code < 160 else None
         return Exit(128 - code if code < 0 else code, number, self.started, datetime.now(UTC))
 
     async def _end(self) -> None:
-        """After the main process: what it left behind ends, and its last output is kept."""
+        """Kill the processes left behind, and read the last output."""
         await self._sweep()
-        _, reading = await asyncio.wait({self._pumping}, timeout=LAST_OUTPUT_S)
+        _, reading = await asyncio.wait({self._pumping}, timeout=OUTPUT_DRAIN_S)
         if reading:
             self._pumping.cancel()
             await asyncio.wait({self._pumping})
         self._log.close()
 
     async def _sweep(self) -> None:
-        """Without a PID namespace the kernel does not end the tree with its root; what carries our mark is killed."""
-        for _ in range(SWEEPS if self._sandbox is Sandbox.NONE else 0):
+        """Kill every process with the pod's mark. Without a PID namespace the kernel does not kill a tree with its
+        root."""
+        for _ in range(MAX_SWEEPS if self._sandbox is Sandbox.NONE else 0):
             left = processes.marked(self._command.pod_folder)
             if not left:
                 return
@@ -161,7 +167,7 @@ class Run:
             await asyncio.sleep(0.05)
 
     async def stop(self, grace: timedelta) -> None:
-        """SIGTERM to the main process, SIGKILL to the tree after `grace`; returns when the root is gone."""
+        """Send SIGTERM to the main process, and SIGKILL to the tree after `grace`. Returns when all of it is gone."""
         pid = self.main_pid()
         processes.kill([pid] if pid else [], signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
@@ -174,7 +180,8 @@ class Run:
         await self._end()
 
 
-def _before_the_program() -> None:
-    """In the new process. Without a sandbox nothing else ends it with us."""
+def _before_exec() -> None:
+    """Runs in the child before exec. Without a sandbox, only the parent-death signal ends it together with the
+    kubelet."""
     processes.end_with_parent()
-    processes.end_first_without_memory()
+    processes.be_first_oom_victim()

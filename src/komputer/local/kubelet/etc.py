@@ -1,8 +1,8 @@
-"""The `/etc` of a sandbox: a fixed, small set of files that programs need, copied from the machine or made.
+"""The `/etc` of a sandbox: a fixed, small set of files that programs need, copied from the machine or generated.
 
-Only regular files that everybody may read are copied, once, when the kubelet starts. So what is added to the machine's
-`/etc` later, or may be read by root alone, is in no sandbox. Names and addresses (`hosts`, `resolv.conf`) are copied
-again when they change: a laptop changes its network.
+Only regular, world-readable files are copied, once, when the kubelet starts. A file that is added to the machine's
+`/etc` later, or that only root can read, never appears in a sandbox. `hosts` and `resolv.conf` are copied again when
+they change, since a laptop changes its network.
 """
 
 import contextlib
@@ -22,24 +22,26 @@ FOLDERS: Final = (
     *("alternatives", "ld.so.conf.d", "ssl/certs", "pki/tls/certs", "pki/ca-trust/extracted", "crypto-policies"),
     *("ca-certificates/extracted", "fonts", "perl", "terminfo", "python3", "python3.11", "python3.12", "python3.13"),
 )
-"""Public by their nature: the system's certificates, its linker's paths, its choice among programs."""
+"""Folders with public content: the system's certificates, the linker's paths, the alternatives of programs."""
 NETWORK: Final = ("hosts", "resolv.conf")
 FILE_LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""A larger file is none of these."""
-MADE: Final = {
+"""Larger files are skipped; none of the above is that large."""
+GENERATED: Final = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\nagent:x:1000:1000:agent:/workspace:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     "group": "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n",
     "hostname": "agent\n",
 }
+"""Generated files, with the user of the sandbox."""
 
 
 def make_etc(target: Path, source: Path = Path("/etc")) -> None:
-    """Makes `target` anew. What cannot be read is left out. Raises `OSError` where `target` cannot be written."""
+    """Create `target`, replacing an older one. Unreadable files are skipped. Raises `OSError` if `target` cannot be
+    written."""
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True, mode=0o700)
-    for name, text in MADE.items():
+    for name, text in GENERATED.items():
         (new / name).write_text(text)
     for name in (*FILES, *NETWORK):
         _copy(source / name, new / name)
@@ -51,13 +53,13 @@ def make_etc(target: Path, source: Path = Path("/etc")) -> None:
     (new / "mtab").symlink_to("/proc/mounts")
     for path in new.rglob("*"):
         if not path.is_symlink():
-            path.chmod(0o700 if path.is_dir() else 0o600)  # in a sandbox the agent is their owner
+            path.chmod(0o700 if path.is_dir() else 0o600)  # the sandbox's user owns them; /etc is mounted read-only
     shutil.rmtree(target, ignore_errors=True)
     new.replace(target)
 
 
 def follow_network(target: Path, source: Path = Path("/etc")) -> None:
-    """Copies what the machine says of names and addresses now, where that has changed. Raises `OSError`."""
+    """Copy the machine's `hosts` and `resolv.conf` if they have changed. Raises `OSError`."""
     for name in NETWORK:
         data = _content(source / name)
         path = target / name
@@ -80,7 +82,7 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _content(path: Path) -> bytes | None:
-    """Of a regular file that everybody may read; links are followed."""
+    """Return the content of a regular, world-readable file; links are followed."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:

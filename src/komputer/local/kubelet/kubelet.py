@@ -1,4 +1,4 @@
-"""The loop: every pod of the cluster runs here, and what is no longer wanted is ended and cleaned up."""
+"""The main loop: run every pod of the cluster on this machine, and clean up what was deleted."""
 
 import asyncio
 import threading
@@ -17,7 +17,7 @@ from komputer.kube import PODS, PVCS, Cache, CacheChange, Cluster
 from komputer.local import disk
 from komputer.local.kubelet import claims, processes, removal
 from komputer.local.kubelet.etc import follow_network, make_etc
-from komputer.local.kubelet.logs import pod_folder
+from komputer.local.kubelet.node import Node
 from komputer.local.kubelet.pod import PodRunner
 from komputer.local.kubelet.sandbox import Sandbox
 
@@ -25,56 +25,52 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_GRACE_S = 30
 NETWORK_CHECK_S = 5.0
-"""How often the machine's name servers are looked at, for the sandboxes' /etc."""
-REMOVAL_PAUSE_S, LONGEST_REMOVAL_PAUSE_S = 1.0, 60.0
-"""Between attempts to remove a folder, doubling: a pod that is just ending may still write into it, and a folder that
-cannot be removed must not cost more than a look a minute."""
+"""How often the machine's `hosts` and `resolv.conf` are compared with the sandboxes' /etc."""
+REMOVAL_PAUSE_S, MAX_REMOVAL_PAUSE_S = 1.0, 60.0
+"""Pauses between attempts to remove a folder, doubling from the first to the maximum. A pod that is about to end may
+still write into its folder; a folder that cannot be removed costs one attempt a minute."""
 
 
 class Kubelet:
     """Runs the cluster's pods as processes of this machine.
 
-    `images` maps an image's name to the command that it stands for. `data_dir` holds `pods/`, `volumes/`, `logs/pods/`
-    and `lost+found/`.
-    """
+    `images` maps the name of an image to the command that it stands for. `data_dir` contains `pods/`, `volumes/`,
+    `logs/pods/` and `lost+found/`."""
 
     def __init__(self, cluster: Cluster, data_dir: Path, *, sandbox: Sandbox, images: Mapping[str, list[str]]) -> None:
         self._cluster = cluster
-        self._sandbox = sandbox
-        self._images = images
-        self._data_dir = data_dir
-        self._pod_folder = data_dir / "pods"
-        self._claim_folder = data_dir / "volumes"
-        self._log_folder = data_dir / "logs" / "pods"
-        self._folders = (self._pod_folder, self._claim_folder, self._log_folder)
+        self._node = Node(data_dir, sandbox, images)
+        self._folders = (self._node.pods, self._node.volumes, self._node.logs)
         for folder in self._folders:
             (folder / removal.DELETED).mkdir(parents=True, exist_ok=True, mode=0o700)
         self._pods = Cache(cluster, PODS)
         self._claims = Cache(cluster, PVCS)
         self._runners: dict[str, PodRunner] = {}
         self._busy: set[str] = set()
-        self._again: dict[str, Callable[[], None]] = {}
+        self._pending: dict[str, Callable[[], None]] = {}
         self._is_running = False
         self._background = Background()
-        self._removals = Background(first_pause_s=REMOVAL_PAUSE_S, longest_pause_s=LONGEST_REMOVAL_PAUSE_S)
+        self._removals = Background(first_pause_s=REMOVAL_PAUSE_S, max_pause_s=MAX_REMOVAL_PAUSE_S)
         self._removing: set[Path] = set()
         self._has_stopped = threading.Event()
-        self._full_disk: str | None = None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        """Until `stop` is set; then ends every pod's processes, gracefully, and leaves the pods to the next run."""
-        processes.kill(processes.marked(self._pod_folder))
+        """Run until `stop` is set, then end the processes of all pods gracefully; the next run starts them again.
+        `ready` is called once the caches are filled."""
+        # Containers of an earlier kubelet that was killed: without a sandbox they may still run.
+        processes.kill(processes.marked(self._node.pods))
         self._pods.subscribe(self._pod_changed)
         self._claims.subscribe(self._claim_changed)
         self._is_running = True
         async with self._removals, self._background:
-            self._background.keep("space on the disk", self._watch_disk)
-            if self._sandbox is Sandbox.BUBBLEWRAP:
-                self._background.keep("/etc of sandboxes", self._keep_etc)
-            self._background.keep("cache of pods", self._pods.run)
-            self._background.keep("cache of claims", self._claims.run)
+            self._background.run_forever("space on the disk", self._watch_disk)
+            if self._node.sandbox is Sandbox.BUBBLEWRAP:
+                self._background.run_forever("/etc of sandboxes", self._sync_etc)
+            self._background.run_forever("cache of pods", self._pods.run)
+            self._background.run_forever("cache of claims", self._claims.run)
+            # Only complete caches can tell which folders are unknown.
             await asyncio.gather(self._pods.synced(), self._claims.synced())
-            self._set_unknown_aside()
+            self._set_aside_unknown_folders()
             for folder in self._folders:
                 for path in (folder / removal.DELETED).iterdir():
                     self._remove(path)
@@ -88,62 +84,67 @@ class Kubelet:
 
     # ---- disk -------------------------------------------------------------------------------------------------
     async def _watch_disk(self) -> None:
-        """Every pod says in its status that the disk is full, and waits with what it would start."""
+        """Check the free space. All pods report a full disk in their status, and start no container until there is
+        space again."""
         while True:
-            found = disk.shortage(self._data_dir)
-            if (found is None) != (self._full_disk is None):
+            found = disk.shortage(self._node.data_dir)
+            if (found is None) != (self._node.full_disk is None):
                 log.warning("disk is full", error=found) if found else log.info("disk has space again")
-                self._full_disk = found
+                self._node.full_disk = found
                 for runner in self._runners.values():
                     runner.changed()
             await asyncio.sleep(disk.CHECK_S)
 
-    async def _keep_etc(self) -> None:
-        etc = self._data_dir / "etc"
+    async def _sync_etc(self) -> None:
+        """Create the sandboxes' /etc, then keep its network files up to date."""
+        etc = self._node.etc
         await asyncio.to_thread(make_etc, etc)
         while True:
             await asyncio.sleep(NETWORK_CHECK_S)
             await asyncio.to_thread(follow_network, etc)
 
-    def _set_unknown_aside(self) -> None:
-        """Folders that belong to no pod and no claim. That is no proof that those were deleted: what was deleted has
-        been moved before its object went."""
+    def _set_aside_unknown_folders(self) -> None:
+        """Move folders that belong to no pod and no claim to `lost+found/`.
+
+        They may hold an agent's work: a missing object does not prove a deletion, since the database may have been
+        lost. The folder of a deleted object is moved to `.deleted/` before its object disappears."""
         pods = {m["metadata"]["uid"] for m in self._pods.items()}
-        volumes = {claims.claim_folder(self._claim_folder, m).name for m in self._claims.items()}
-        logs = {pod_folder(self._log_folder, m).name for m in self._pods.items()}
+        volumes = {claims.claim_folder(self._node.volumes, m).name for m in self._claims.items()}
+        logs = {self._node.log_folder(m).name for m in self._pods.items()}
         for folder, known in zip(self._folders, (pods, volumes, logs), strict=True):
             for path in folder.iterdir():
                 if path.name not in known and path.name != removal.DELETED:
-                    removal.set_aside(path, self._data_dir)
+                    removal.set_aside(path, self._node.data_dir)
 
     def _discard(self, path: Path) -> None:
-        """It belongs to what was deleted. Raises `OSError`."""
+        """Discard the folder of a deleted object. Raises `OSError`."""
         if (discarded := removal.discard(path)) is not None:
             self._remove(discarded)
 
     def _remove(self, path: Path) -> None:
-        """In the background, until it is gone."""
+        """Remove a discarded folder in the background; retry until it is gone."""
         if path not in self._removing:
             self._removing.add(path)
             job = partial(asyncio.to_thread, removal.remove_tree, path, self._has_stopped.is_set)
             task = self._removals.run(f"removal of {path.name}", job)
             task.add_done_callback(lambda _: self._removing.discard(path))
 
-    def _settle(self, manifest: Manifest, name: str, job: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Runs `job` for this object until it succeeds; once more after it where something changed meanwhile."""
+    def _reconcile(self, manifest: Manifest, name: str, job: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run `job` for this object until it succeeds. At most one job runs per object; a change that arrives meanwhile
+        runs another one afterwards."""
         uid = manifest["metadata"]["uid"]
         if uid in self._busy:
-            self._again[uid] = partial(self._settle, manifest, name, job)
+            self._pending[uid] = partial(self._reconcile, manifest, name, job)
             return
 
-        def settled(_: object) -> None:
+        def finished(_: object) -> None:
             self._busy.discard(uid)
-            again = self._again.pop(uid, None)
+            again = self._pending.pop(uid, None)
             if again and self._is_running:
                 again()
 
         self._busy.add(uid)
-        self._background.run(name, job).add_done_callback(settled)
+        self._background.run(name, job).add_done_callback(finished)
 
     # ---- claims -----------------------------------------------------------------------------------------------
     def _claim_changed(self, change: CacheChange) -> None:
@@ -151,17 +152,17 @@ class Kubelet:
         if not self._is_running or change.type == "DELETED":
             return
         if claims.is_deleted(claim) or not claims.is_bound(claim):
-            self._settle(claim, f"claim {_name(claim)}", partial(self._settle_claim, claim))
+            self._reconcile(claim, f"claim {_name(claim)}", partial(self._reconcile_claim, claim))
 
-    async def _settle_claim(self, seen: Manifest) -> None:
-        """Binds the claim, or removes its folder and lets it go."""
-        meta = seen["metadata"]
+    async def _reconcile_claim(self, observed: Manifest) -> None:
+        """Bind the claim, or discard the folder of a deleted one and remove its finalizer."""
+        meta = observed["metadata"]
         try:
             claim = await self._cluster.get(PVCS, meta["name"], meta["namespace"])
             if claim["metadata"]["uid"] != meta["uid"]:
                 return
             if claims.is_deleted(claim):
-                self._discard(claims.claim_folder(self._claim_folder, claim))
+                self._discard(claims.claim_folder(self._node.volumes, claim))
                 await claims.release(self._cluster, claim)
             else:
                 await claims.bind(self._cluster, claim)
@@ -172,10 +173,10 @@ class Kubelet:
     def _pod_changed(self, change: CacheChange) -> None:
         pod = change.manifest
         if self._is_running:
-            self._settle(pod, f"pod {_name(pod)}", partial(self._settle_pod, change))
+            self._reconcile(pod, f"pod {_name(pod)}", partial(self._reconcile_pod, change))
 
-    async def _settle_pod(self, change: CacheChange) -> None:
-        """Brings one pod to what the cluster says of it now."""
+    async def _reconcile_pod(self, change: CacheChange) -> None:
+        """Bring one pod to the state that the cluster wants now."""
         meta = change.manifest["metadata"]
         uid = meta["uid"]
         pod = self._pods.get(meta["namespace"], meta["name"])
@@ -187,40 +188,31 @@ class Kubelet:
             await self._end(pod, timedelta(seconds=grace), is_deleted=True)
             await self._confirm_deletion(pod)
         elif uid not in self._runners and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            self._runners[uid] = runner = PodRunner(
-                self._cluster,
-                pod,
-                images=self._images,
-                sandbox=self._sandbox,
-                folder=self._pod_folder / uid,
-                claims=self._claim_folder,
-                log_folder=pod_folder(self._log_folder, pod),
-                etc=self._data_dir / "etc",
-                report=partial(self._report, pod),
-                full_disk=lambda: self._full_disk,
-            )
+            runner = PodRunner(self._cluster, pod, self._node, partial(self._report, pod))
+            self._runners[uid] = runner
             runner.start()
 
     async def _end(self, pod: Manifest, grace: timedelta, *, is_deleted: bool) -> None:
-        """Ends the pod's processes. What it has on the disk goes where it was deleted; else it is unknown."""
+        """End the pod's processes, then discard its folders if it was deleted, or set them aside if its object was
+        lost."""
         uid = pod["metadata"]["uid"]
         if uid in self._runners:
             await self._runners[uid].stop(grace)
             del self._runners[uid]
-        for path in (self._pod_folder / uid, pod_folder(self._log_folder, pod)):
+        for path in (self._node.pod_folder(pod), self._node.log_folder(pod)):
             if is_deleted:
                 self._discard(path)
             else:
-                removal.set_aside(path, self._data_dir)
+                removal.set_aside(path, self._node.data_dir)
 
     async def _confirm_deletion(self, pod: Manifest) -> None:
-        """The processes are gone: now the object may go."""
+        """Delete the object with a grace period of 0, now that its processes are gone."""
         meta = pod["metadata"]
         with suppress(NotFound, Conflict):
             await self._cluster.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"], grace_s=0)
 
     async def _report(self, pod: Manifest, status: Manifest) -> None:
-        """Writes the status of a pod that is still there. Raises `Unavailable`."""
+        """Write the status of a pod that still exists. Raises `Unavailable`."""
         meta = pod["metadata"]
         patch = {"metadata": {"uid": meta["uid"]}, "status": status}
         with suppress(NotFound, Conflict):

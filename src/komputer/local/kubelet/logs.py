@@ -1,4 +1,8 @@
-"""What containers printed: one folder per pod and container, two files of at most 10 MiB each."""
+"""Container logs: one folder per pod, and per container two files of at most 10 MiB each.
+
+`logging.handlers.RotatingFileHandler` is no alternative: it rotates text records, raises when the disk is full, and
+keeps writing to a file that was deleted.
+"""
 
 import asyncio
 import os
@@ -17,30 +21,32 @@ from komputer.local.apiserver.logs import LogRequest, LogSource
 log = structlog.get_logger(__name__)
 
 FILE_LIMIT_BYTES = 10 * 1024 * 1024
-"""As the kubelet's containerLogMaxSize; one older file is kept."""
+"""The kubelet's default for containerLogMaxSize. One older file is kept."""
 READ_BYTES = 65_536
-FOLLOW_S = 0.2
-"""How often a follower looks for more. Files have no bell that works everywhere."""
+FOLLOW_INTERVAL_S = 0.2
+"""How often `kubectl logs --follow` checks for more output. No notification of file changes works on every platform."""
 
 
 def pod_folder(folder: Path, pod: Manifest) -> Path:
-    """Where a pod's logs lie: `<namespace>_<name>_<uid>`."""
+    """Return the folder of a pod's logs: `<namespace>_<name>_<uid>`."""
     meta = pod["metadata"]
     return folder / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
 
 
 class ContainerLogFile:
-    """Appends, and starts a new file where the old one is full. A container never waits for it: what cannot be written
-    is dropped, and a line says how much once there is space again. A file that was deleted is made anew."""
+    """Appends a container's output, and rotates the file when it is full.
+
+    A container never waits for its log: output that cannot be written is dropped, and a line states how much once there
+    is space again. A file that was deleted is created again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: FileIO | None = None
         self._dropped_bytes = 0
-        self.write(b"")  # a container that has printed nothing has a log, too
+        self.write(b"")  # a container without output has a log as well
 
     def write(self, data: bytes) -> None:
-        """Never raises `OSError`."""
+        """Append `data`, or drop it. Never raises `OSError`."""
         try:
             file = self._open(len(data))
             if self._dropped_bytes:
@@ -53,7 +59,7 @@ class ContainerLogFile:
             self._dropped_bytes += len(data)
 
     def _open(self, size: int) -> FileIO:
-        """The file to write `size` bytes to. Raises `OSError`."""
+        """Return the file for the next `size` bytes, after rotation if they do not fit. Raises `OSError`."""
         if self._file is not None and os.fstat(self._file.fileno()).st_nlink == 0:
             self.close()
         if self._file is None:
@@ -73,23 +79,24 @@ class ContainerLogFile:
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
-    """A short write is followed by the error that made it short."""
+    """Write all of `data`. After a short write, the next one raises the reason."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) or 0 :]
 
 
 def log_source(folder: Path) -> LogSource:
-    """What answers `kubectl logs`: what the container printed, over all of its restarts; older than 20 MiB is gone."""
+    """Return the source of `kubectl logs`: the output of a container over all of its restarts, at most the last 20
+    MiB."""
 
-    async def read(asked: LogRequest) -> AsyncIterator[bytes]:
-        found = sorted(folder.glob(f"{asked.namespace}_{asked.pod}_*/{asked.container}.log"), key=_age)
+    async def read(request: LogRequest) -> AsyncIterator[bytes]:
+        found = sorted(folder.glob(f"{request.namespace}_{request.pod}_*/{request.container}.log"), key=_age)
         if not found:
-            raise LookupError(f"container {asked.container!r} has printed nothing yet")
+            raise LookupError(f"container {request.container!r} has printed nothing yet")
         path, position = found[-1], 0
         older = path.with_suffix(".log.1")
-        if asked.tail_lines is not None:
-            lines: deque[bytes] = deque(maxlen=asked.tail_lines)
+        if request.tail_lines is not None:
+            lines: deque[bytes] = deque(maxlen=request.tail_lines)
             for part in (older, path):
                 if part.exists():
                     lines.extend(re.findall(rb"[^\n]*\n|[^\n]+", part.read_bytes()))
@@ -97,6 +104,8 @@ def log_source(folder: Path) -> LogSource:
             yield b"".join(lines)
         elif older.exists():
             yield older.read_bytes()
+        # The file is opened again for each read, since it is rotated meanwhile: another inode at the path is the new
+        # file, which is read from its beginning.
         inode = path.stat().st_ino
         while path.exists():
             if path.stat().st_ino != inode:
@@ -107,10 +116,10 @@ def log_source(folder: Path) -> LogSource:
             position += len(data)
             if data:
                 yield data
-            elif not asked.follow:
+            elif not request.follow:
                 return
             else:
-                await asyncio.sleep(FOLLOW_S)
+                await asyncio.sleep(FOLLOW_INTERVAL_S)
 
     return read
 

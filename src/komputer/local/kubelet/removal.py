@@ -1,6 +1,8 @@
-"""How data leaves the disk: what was deleted is discarded and then removed, what is merely unknown is set aside.
+"""How data leaves the disk: deleted folders are discarded and then removed, unknown ones are set aside.
 
-A tree that an agent has made is removed whatever its modes, owners and depth, and nothing outside of it.
+An agent chooses the modes, depth and names in its tree. It is removed whatever they are, and nothing outside of it is
+touched. `shutil.rmtree` gives up on directories without write permission and on immutable files, and recurses once per
+level.
 """
 
 import contextlib
@@ -18,21 +20,22 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-DEPTH_LIMIT: Final = 64
-"""Directories that are open at once. What lies deeper is moved up to the top first, so that no depth exhausts
-descriptors, the stack or the length of a path."""
+MAX_OPEN_DEPTH: Final = 64
+"""Maximum number of directories open at once. A directory at this depth is moved to the top of the tree first, so that
+no depth exhausts descriptors, the stack or the length of a path."""
 GETFLAGS, SETFLAGS = 0x80086601, 0x40086602
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20
-"""ioctl_iflags(2), chattr(1): only root may set them, and clear them."""
+"""Inode flags of ioctl_iflags(2) and chattr(1). Only root may set and clear them."""
 DELETED: Final = ".deleted"
-"""Beside what is discarded, so on its file system: moving there is one step and needs no space."""
+"""The folder for discarded trees. It lies beside them, on the same file system: a rename into it is atomic and needs no
+space."""
 LOST_AND_FOUND: Final = "lost+found"
 O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
 
 
 def discard(path: Path) -> Path | None:
-    """Moves `path` to `.deleted/` beside it, where it waits for its removal; None where there is nothing. That it lies
-    there is the proof, also for the next run, that it was deleted. Raises `OSError`."""
+    """Move `path` into `.deleted/` beside it and return its new path; None if it does not exist. Its place there
+    records, also for the next run, that it was deleted. Raises `OSError`."""
     target = path.parent / DELETED / path.name
     try:
         target.parent.mkdir(exist_ok=True, mode=0o700)
@@ -45,8 +48,8 @@ def discard(path: Path) -> Path | None:
 
 
 def set_aside(path: Path, data_dir: Path) -> None:
-    """Moves what nobody knows to `lost+found/KIND/` of the data directory; KIND is the folder that it lies in. What
-    cannot be moved stays where it is."""
+    """Move a folder without an object to `lost+found/KIND/` of the data directory; KIND is the name of its parent
+    folder. If it cannot be moved, it stays where it is."""
     kind = "logs" if path.parent.parent.name == "logs" else path.parent.name
     folder = data_dir / LOST_AND_FOUND / kind
     target = folder / path.name
@@ -58,14 +61,16 @@ def set_aside(path: Path, data_dir: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warning("unknown folder was left where it is", path=str(path), error=error.strerror)
+        log.warning("unknown folder not moved", path=str(path), error=error.strerror)
         return
-    log.warning("unknown folder was moved to lost+found", kind=kind, path=str(target))
+    log.warning("unknown folder moved to lost+found", kind=kind, path=str(target))
 
 
 def remove_tree(path: Path, has_stopped: Callable[[], bool] = lambda: False) -> None:
-    """Removes `path` and all below it. Symbolic links are removed, not followed; other file systems that are mounted
-    below stay. Raises the first `OSError` when everything that can be removed is, or soon after `has_stopped`."""
+    """Remove `path` and everything below it.
+
+    Symbolic links are removed, not followed; mounted file systems stay. Removes all it can, then raises the first
+    `OSError`. Stops early if `has_stopped` returns true."""
     try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -74,9 +79,9 @@ def remove_tree(path: Path, has_stopped: Callable[[], bool] = lambda: False) -> 
         found = os.lstat(path.name, dir_fd=parent)
         removal = _Removal(found.st_dev, has_stopped)
         if stat.S_ISDIR(found.st_mode):
-            removal.remove_top(parent, path.name)
+            removal.remove_directory(parent, path.name)
         else:
-            removal.unlink(parent, path.name)
+            removal.remove_file(parent, path.name)
     except FileNotFoundError:
         return
     finally:
@@ -86,6 +91,9 @@ def remove_tree(path: Path, has_stopped: Callable[[], bool] = lambda: False) -> 
 
 
 class _Removal:
+    """The removal of one tree. Works on directory descriptors only, never on paths, so that a concurrent rename cannot
+    lead it out of the tree."""
+
     def __init__(self, device: int, has_stopped: Callable[[], bool]) -> None:
         self._has_stopped = has_stopped
         self.failed: OSError | None = None
@@ -93,17 +101,19 @@ class _Removal:
         self._top = -1
         self._moved = 0
 
-    def remove_top(self, parent: int, name: str) -> None:
+    def remove_directory(self, parent: int, name: str) -> None:
         self._top = self._open(parent, name)
         try:
+            # Each pass moves directories that are too deep to the top, where the next pass finds them; the last pass
+            # moves none.
             moved = -1
             while moved != self._moved:
                 moved = self._moved
                 self._empty(self._top, 1)
         finally:
             os.close(self._top)
-        with self._noted(name):
-            self._unlinked(parent, name, is_directory=True)
+        with self._recording_error(name):
+            self._unlink(parent, name, is_directory=True)
 
     def _empty(self, folder: int, depth: int) -> None:
         with os.scandir(folder) as entries:
@@ -111,29 +121,31 @@ class _Removal:
                 if self._has_stopped():
                     self.failed = self.failed or OSError(errno.ECANCELED, "removal was stopped", entry.name)
                     return
-                with self._noted(entry.name):
+                with self._recording_error(entry.name):
                     if not entry.is_dir(follow_symlinks=False):
-                        self._unlinked(folder, entry.name, is_directory=False)
+                        self._unlink(folder, entry.name, is_directory=False)
                         continue
                     below = self._open(folder, entry.name)
                     try:
-                        if depth >= DEPTH_LIMIT:
+                        if depth >= MAX_OPEN_DEPTH:
                             self._move_up(folder, entry.name)
                             continue
                         self._empty(below, depth + 1)
                     finally:
                         os.close(below)
-                    self._unlinked(folder, entry.name, is_directory=True)
+                    self._unlink(folder, entry.name, is_directory=True)
 
     def _move_up(self, folder: int, name: str) -> None:
+        """Move a directory to the top of the tree, where the next pass removes it."""
         self._moved += 1
         os.rename(name, f".removed-{os.getpid()}-{self._moved}", src_dir_fd=folder, dst_dir_fd=self._top)
 
-    def unlink(self, folder: int, name: str) -> None:
-        with self._noted(name):
-            self._unlinked(folder, name, is_directory=False)
+    def remove_file(self, folder: int, name: str) -> None:
+        with self._recording_error(name):
+            self._unlink(folder, name, is_directory=False)
 
-    def _unlinked(self, folder: int, name: str, *, is_directory: bool) -> None:
+    def _unlink(self, folder: int, name: str, *, is_directory: bool) -> None:
+        """Unlink an entry; on a permission error clear the flags of the entry and of its directory, and try again."""
         take = os.rmdir if is_directory else os.unlink
         try:
             take(name, dir_fd=folder)
@@ -150,8 +162,8 @@ class _Removal:
             take(name, dir_fd=folder)
 
     def _open(self, folder: int, name: str) -> int:
-        """The directory, readable and writable for us. It is held by a descriptor before its mode is changed, so that
-        an agent cannot put a link to something of ours in its place."""
+        """Open a directory for reading and writing. A descriptor holds it before its mode is changed, so that an agent
+        cannot replace it by a link to another file in between."""
         held = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
             found = os.fstat(held)
@@ -166,7 +178,8 @@ class _Removal:
             os.close(held)
 
     @contextlib.contextmanager
-    def _noted(self, name: str) -> Iterator[None]:
+    def _recording_error(self, name: str) -> Iterator[None]:
+        """Record the first error instead of raising it."""
         try:
             yield
         except FileNotFoundError:
@@ -176,7 +189,7 @@ class _Removal:
 
 
 def _clear_flags_of(held: int) -> None:
-    """Of a directory that is held with O_PATH, which takes no ioctl."""
+    """Clear the flags of a directory that is held with O_PATH, which allows no ioctl."""
     with contextlib.suppress(OSError):
         handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
         try:
@@ -186,7 +199,7 @@ def _clear_flags_of(held: int) -> None:
 
 
 def _clear_flags(handle: int) -> None:
-    """Clears what chattr sets and root alone may clear; nothing where the file system or the user cannot."""
+    """Clear the flags that chattr sets, if this process is root and the file system has them."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return
     with contextlib.suppress(OSError):

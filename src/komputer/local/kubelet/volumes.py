@@ -1,4 +1,4 @@
-"""The folders that a pod's volumes are, and what is written into them."""
+"""The volumes of a pod: their folders, and the files written into them."""
 
 import os
 from base64 import b64decode
@@ -12,18 +12,18 @@ from komputer.kube import CONFIG_MAPS, PVCS, SECRETS, Cluster
 from komputer.local.kubelet import claims
 from komputer.local.kubelet.sandbox import Mount
 
-TOKEN_SHARE = 0.8
-"""Of a projected token's life after which a new one is written: as the kubelet does."""
+TOKEN_RENEWAL_SHARE = 0.8
+"""Share of a projected token's lifetime after which it is renewed, as in the kubelet."""
 
 
 class NotMounted(KomputerError):
-    """A volume cannot be made yet: the pod waits, and the message says for what."""
+    """A container cannot start yet; the message says what is missing."""
 
     code = "not_mounted"
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Readers see the old content or the new, never a part."""
+    """Write a file so that readers see either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -33,7 +33,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 class Volumes:
-    """One pod's volumes. `refresh` writes what has changed or expires and says when to look again."""
+    """The volumes of one pod. `make` creates them, `refresh` renews tokens."""
 
     def __init__(self, cluster: Cluster, pod: Manifest, folder: Path, claim_folders: Path) -> None:
         self._cluster = cluster
@@ -44,14 +44,14 @@ class Volumes:
         self._tokens: dict[Path, datetime] = {}
 
     async def make(self) -> dict[str, Path]:
-        """Each volume's folder by its name. Raises `NotMounted` where something is missing."""
+        """Create the volumes and return each one's folder by its name. Raises `NotMounted` if something is missing."""
         made: dict[str, Path] = {}
         for volume in self._pod["spec"].get("volumes", ()):
             name = volume["name"]
             made[name] = path = self._folder / name
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if "emptyDir" in volume:
-                path.chmod(0o700)  # it is the agent's, who could keep its own container from starting again
+                path.chmod(0o700)  # the agent owns it and may have removed its own access
             if "persistentVolumeClaim" in volume:
                 made[name] = await self._claim(volume["persistentVolumeClaim"]["claimName"])
             elif "configMap" in volume:
@@ -62,11 +62,11 @@ class Volumes:
                 for source in volume["projected"].get("sources", ()):
                     await self._project(path, source)
             elif "emptyDir" not in volume:
-                raise NotMounted(f"volume {name!r} is of a kind that this kubelet does not have")
+                raise NotMounted(f"volume {name!r} has a type that this kubelet does not support")
         return made
 
     async def refresh(self, now: datetime) -> None:
-        """Writes tokens anew that are past four fifths of their life, or were deleted."""
+        """Rewrite tokens that are due for renewal or were deleted."""
         if any(now >= due or not path.exists() for path, due in self._tokens.items()):
             await self.make()
 
@@ -108,9 +108,10 @@ class Volumes:
         elif "serviceAccountToken" in source:
             await self._write_token(path / source["serviceAccountToken"]["path"], source["serviceAccountToken"])
         else:
-            raise NotMounted("a projected volume has a source of a kind that this kubelet does not have")
+            raise NotMounted("a projected volume has a source that this kubelet does not support")
 
     async def _write_token(self, path: Path, source: Manifest) -> None:
+        """Write a projected token, unless the present one has more than a fifth of its lifetime left."""
         now = datetime.now(UTC)
         if path in self._tokens and now < self._tokens[path] and path.exists():
             return
@@ -128,10 +129,10 @@ class Volumes:
         except (NotFound, Invalid) as missing:
             raise NotMounted(f"no token for the pod's service account: {missing.message}") from missing
         write_atomically(path, token.encode())
-        self._tokens[path] = now + lifetime * TOKEN_SHARE
+        self._tokens[path] = now + lifetime * TOKEN_RENEWAL_SHARE
 
     def mounts(self, container: Manifest, made: dict[str, Path]) -> list[Mount]:
-        """Where the container sees which folder. Raises `NotMounted` for a volume that the pod does not have."""
+        """Return the mounts of a container. Raises `NotMounted` for a volume that the pod does not have."""
         found = []
         for mount in container.get("volumeMounts", ()):
             if mount["name"] not in made:
@@ -145,10 +146,10 @@ class Volumes:
 
 
 def inside(folder: Path, part: str) -> Path:
-    """`folder/part`; raises `NotMounted` where that leads out of `folder`."""
+    """Return `folder/part`; raises `NotMounted` if that is outside of `folder`."""
     path = (folder / part).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise NotMounted(f"{part!r} leads out of its volume")
+        raise NotMounted(f"{part!r} is outside of its volume")
     return path
 
 
@@ -158,5 +159,5 @@ def _write_items(path: Path, source: Manifest, data: dict[str, bytes]) -> None:
         if item["key"] not in data:
             if source.get("optional"):
                 continue
-            raise NotMounted(f"key {item['key']!r} is not there")
+            raise NotMounted(f"key {item['key']!r} not found")
         write_atomically(inside(path, item["path"]), data[item["key"]])

@@ -122,7 +122,7 @@ def lost(seen: Observed, tasks: dict[str, datetime]) -> list[Ending]:
 
 
 def cancelled(seen: Observed, status: AgentStatus, *, has_started: bool = False) -> Endings:
-    """The end of the task that is to be cancelled, where no runtime will write it (rule 15).
+    """The end of the task that is to be cancelled, where no runtime will write it.
 
     A task that nobody has started ends at once; one that was started is its runtime's to end, as long as that lives.
     `has_started`: the log said so, though its live hash speaks of another task.

@@ -15,7 +15,8 @@ from komputer.domain.agent import Agent, AgentStatus
 from komputer.domain.base import Condition, Manifest, with_condition
 from komputer.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from komputer.domain.ref import ObjectRef
-from komputer.events.log import ENDS_AT_ONCE, Log, LogKey
+from komputer.events.log import Log, LogKey
+from komputer.events.reading import ENDS_AT_ONCE
 from komputer.kube import AGENTS, CONFIG_MAPS, NETWORK_POLICIES, PODS, PVCS, SERVICE_ACCOUNTS, Cluster, Kind
 from komputer.operator.agent import desired
 from komputer.operator.agent.decide import NONE_EARLIER, Decision, decide

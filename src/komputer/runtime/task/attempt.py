@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from komputer.background import retried
+from komputer.background import retry
 from komputer.domain import money
 from komputer.events.schema import Compaction, Event
 from komputer.runtime.claude.process import Claude, ClaudeDied
@@ -113,8 +113,8 @@ class Attempt:
         """Send the prompt and follow Claude until the end. A failure of Claude is an outcome, not an exception."""
         self._mark_sent(uuid)
         beside = [
-            asyncio.create_task(retried("stall watchdog", self._watch_for_stall)),
-            asyncio.create_task(retried("reading of costs", self._read_costs)),
+            asyncio.create_task(retry("stall watchdog", self._watch_for_stall)),
+            asyncio.create_task(retry("reading of costs", self._read_costs)),
         ]
         try:
             await self._claude.send(prompt, uuid)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from komputer.background import retried
+from komputer.background import retry
 from komputer.events.schema import TaskCompleted
 from komputer.protocol import wire
 from komputer.runtime import processes
@@ -75,7 +75,7 @@ class AttemptRunner:
         records = AttemptRecorder(self._recorder, task.id, start.given)
         limits = AttemptLimits(stall_s=assignment.stall_seconds, background_s=self._settings.background_s)
         attempt = Attempt(claude, task.id, limits, records, lambda: forwarder.last_byte_at)
-        reaping = asyncio.create_task(retried("reaping of orphans", partial(_reap, claude)))
+        reaping = asyncio.create_task(retry("reaping of orphans", partial(_reap, claude)))
         try:
             stopped, outcome = await self._follow(attempt, task, start, records)
             self._conclude(outcome, stopped, assignment)

@@ -35,8 +35,8 @@ class ConnectorCredential:
 
 
 def admit(secret: Manifest, connector_uid: str, configs: Iterable[Config] = ()) -> None:
-    """Whether this Secret may be used by the connector of this uid (empty: one that is about to be made). The one place
-    that decides it: who may ask is to be checked here, too, once callers have names.
+    """Check that the connector of this uid (empty: one that is about to be created) may use this Secret. The only place
+    that decides it. Whether the caller may name the Secret is checked before, by the API.
 
     Raises `Forbidden` for a Secret that belongs to something else: to the platform, to an agent, to another connector.
     """

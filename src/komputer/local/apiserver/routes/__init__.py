@@ -1,1 +1,1 @@
-"""Answers to requests, one file per noun. What an object may become is decided in `objects`, not here."""
+"""The handlers of requests, one file per subject. The rules for objects are in `objects`, not here."""

@@ -1,4 +1,4 @@
-"""kubectl logs."""
+"""`pods/log`, the request behind `kubectl logs`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,11 +12,12 @@ from komputer.local.apiserver.requests import Call, is_true, refuse_method, whol
 from komputer.local.apiserver.store import Stored
 
 FIRST_CHUNK_S = 0.2
-"""How long the source may take to say that there is no such log; after that the answer begins. A guess, unmeasured."""
+"""How long the log source may take to report that there is no log; then the response begins. A guess, unmeasured."""
 
 
 async def pod_log(call: Call, pod: Stored, source: LogSource | None, stopping: asyncio.Event) -> Response:
-    """One container's log, as text. ApiError 400 for one that is unknown or never started; empty without a kubelet."""
+    """Return the log of one container as text; empty without a kubelet. StatusError 400 for an unknown container, or
+    one that never started."""
     if call.request.method != "GET":
         raise refuse_method(call.target.kind, call.request.method, ("GET",))
     spec = pod.object["spec"]
@@ -29,7 +30,7 @@ async def pod_log(call: Call, pod: Stored, source: LogSource | None, stopping: a
         raise bad_request(f"container {container} is not valid for pod {name}")
     if source is None:
         return Response(b"", media_type="text/plain")
-    asked = LogRequest(
+    log_request = LogRequest(
         namespace=call.target.space,
         pod=name,
         container=container,
@@ -41,7 +42,7 @@ async def pod_log(call: Call, pod: Stored, source: LogSource | None, stopping: a
         since_seconds=whole_number(call.query, "sinceSeconds"),
         since=call.query.get("sinceTime"),
     )
-    chunks = source(asked)
+    chunks = source(log_request)
     first = asyncio.ensure_future(anext(chunks, None))
     await asyncio.wait({first}, timeout=FIRST_CHUNK_S)
     if first.done() and isinstance(error := first.exception(), LookupError):
@@ -52,7 +53,7 @@ async def pod_log(call: Call, pod: Stored, source: LogSource | None, stopping: a
 async def _until(
     step: asyncio.Future[bytes | None], chunks: AsyncIterator[bytes], stopping: asyncio.Event
 ) -> AsyncIterator[bytes]:
-    """The chunk of `step` and then all others, until they end or `stopping` is set."""
+    """Yield the chunk of `step`, then all others, until they end or `stopping` is set."""
     stop = asyncio.ensure_future(stopping.wait())
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The virtual kinds: TokenRequest, TokenReview and the access reviews. Nothing of them is stored."""
+"""Kinds that are answered and never stored: TokenRequest, TokenReview and the access reviews."""
 
 import base64
 import hmac
@@ -13,12 +13,12 @@ from komputer.local.apiserver.builtin_schema import schema_of
 from komputer.local.apiserver.errors import bad_request, invalid, invalid_value, unauthorized
 from komputer.local.apiserver.kinds import ResourceKind
 from komputer.local.apiserver.requests import Call, read_json, refuse_method
-from komputer.local.apiserver.routes.resources import json_response
+from komputer.local.apiserver.responses import json_response
 from komputer.local.apiserver.schema import conform, faults
 from komputer.local.apiserver.store import Object
 from komputer.local.apiserver.tokens import ADMIN, ISSUER, Tokens, User
 
-VIRTUAL = (
+REVIEWS = (
     "tokenreviews",
     "selfsubjectreviews",
     "subjectaccessreviews",
@@ -27,20 +27,20 @@ VIRTUAL = (
     "localsubjectaccessreviews",
 )
 TOKEN_REQUEST = ResourceKind("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", verbs=("create",))
-OWN = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
-"""What everybody who is authenticated may ask: about themselves."""
+SELF_REVIEWS = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
+"""Reviews that any authenticated user may ask for, since they are about that user."""
 
 
 class Reviews:
-    """Who someone is, and what they may do: the administrator everything, everybody else nothing."""
+    """Authentication and authorization. The administrator may do everything, any other user nothing."""
 
     def __init__(self, tokens: Tokens, admin_token: str) -> None:
         self._tokens = tokens
         self._admin_token = admin_token.encode()
 
     def authenticate(self, headers: Mapping[str, str]) -> User:
-        """Whose bearer token it is, or whose proxy password (see `write_kubeconfig`); ApiError 401. The administrator
-        may speak as another (`kubectl --as`), who may do nothing."""
+        """Return the user of the bearer token, or of the proxy password (see `write_kubeconfig`). StatusError 401. The
+        administrator may impersonate another user (`kubectl --as`), who may do nothing."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = _proxy_password(headers.get("proxy-authorization", ""))
@@ -66,7 +66,7 @@ class Reviews:
         return json_response(self._tokens.issue(call.target.space, call.target.name, body, datetime.now(UTC)), 201)
 
     async def answer(self, call: Call) -> Response:
-        """A review with its status, as 201."""
+        """Return the review with its status, as 201."""
         kind = call.target.kind
         if call.request.method != "POST" or call.target.name:
             raise refuse_method(kind, call.request.method, () if call.target.name else ("POST",))
@@ -109,7 +109,7 @@ def _proxy_password(header: str) -> str:
 
 
 def _body(body: Any, kind: ResourceKind) -> Object:
-    """The review that was sent, with its types checked; ApiError 400."""
+    """Return the submitted review with its types checked. StatusError 400."""
     if not isinstance(body, dict) or body.get("kind", kind.kind) != kind.kind:
         raise bad_request(f"the body must be a {kind.kind}")
     review: Object = {**conform(body, schema_of(kind)), "metadata": metadata.decoded(body)[0]}
@@ -122,8 +122,8 @@ def _body(body: Any, kind: ResourceKind) -> Object:
 def _check_question(kind: ResourceKind, spec: Object) -> None:
     found = []
     if not spec.get("resourceAttributes") and not spec.get("nonResourceAttributes"):
-        words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        found.append(invalid_value("spec.resourceAttributes", None, words))
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        found.append(invalid_value("spec.resourceAttributes", None, text))
     if not spec.get("user") and not spec.get("groups"):
         found.append(invalid_value("spec.user", "", "at least one of user or group must be specified"))
     if found:

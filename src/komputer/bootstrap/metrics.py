@@ -1,17 +1,23 @@
-"""`/metrics` on a port of its own: what is counted names everybody's namespaces, and callers and agents reach the
-other ports."""
+"""`/metrics` on a separate port: labels contain namespaces of every team, and callers and agents can reach the other
+ports."""
 
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+log = structlog.get_logger(__name__)
+
 
 @asynccontextmanager
-async def scraped(listening: socket.socket, text: Callable[[], bytes]) -> AsyncIterator[None]:
-    """Answers with `text` until the end."""
+async def metrics_served(listening: socket.socket | None, text: Callable[[], bytes]) -> AsyncIterator[None]:
+    """Answer `GET /metrics` with `text()` inside the `async with` block. None: no metrics are served."""
+    if listening is None:
+        yield
+        return
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -22,6 +28,7 @@ async def scraped(listening: socket.socket, text: Callable[[], bytes]) -> AsyncI
     await runner.setup()
     try:
         await web.SockSite(runner, listening).start()
+        log.info("metrics", port=listening.getsockname()[1])
         yield
     finally:
         await runner.cleanup()

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from komputer.bootstrap.server import Endpoint, serve
 from komputer.domain.addresses import AddressRules
 from komputer.gateway import GatewaySettings, always
 from komputer.gateway.model.upstream import Upstream
 from komputer.kube.connection import open_connection
 from komputer.runtime.gateway_client import GatewayClient
-from komputer.serve.http import serve
 from komputer.services.connectors.egress import EgressClient
 from tests.unit.kube.server import config
 
@@ -49,7 +49,7 @@ async def served() -> AsyncIterator[int]:
     """The port of an app that is served as api and gateway are."""
     is_ready = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        running = asyncio.create_task(serve(begins_and_waits, listening, is_ready.set))
+        running = asyncio.create_task(serve(begins_and_waits, Endpoint(listening, is_ready.set)))
         await is_ready.wait()
         try:
             yield listening.getsockname()[1]

@@ -1,4 +1,4 @@
-"""How a process of ours logs: one line an event, as text or as JSON, with the fields that it was given."""
+"""Log output of a process: one line per event, as text or as JSON."""
 
 import logging
 from typing import Literal
@@ -6,10 +6,11 @@ from typing import Literal
 import structlog
 
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "uvicorn.access", "asyncio", "mcp")
+"""Loggers of libraries that log every request or connection. Only their warnings and errors are kept."""
 
 
-def to(handler: logging.Handler, level: str, form: Literal["text", "json"]) -> None:
-    """Everything that this process says goes to `handler`; of libraries that say much, from WARNING on."""
+def configure(handler: logging.Handler, level: str, form: Literal["text", "json"]) -> None:
+    """Send every log record of this process to `handler`, from `level` on."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

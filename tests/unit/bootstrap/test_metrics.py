@@ -4,14 +4,14 @@ import socket
 
 import httpx
 
-from komputer.serve.metrics import scraped
+from komputer.bootstrap.metrics import metrics_served
 
 
 async def test_figures_and_nothing_else_are_answered_until_the_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with (
-            scraped(listening, lambda: b"agents 3\n"),
+            metrics_served(listening, lambda: b"agents 3\n"),
             httpx.AsyncClient(base_url=address, trust_env=False) as prometheus,
         ):
             told = await prometheus.get("/metrics")

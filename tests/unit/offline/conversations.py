@@ -1,4 +1,4 @@
-"""Conversations as a client of the Messages API keeps them, for the tests of this folder."""
+"""Conversations as a client of the Messages API keeps them."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def scripted(*steps: object) -> str:
 
 
 def turn(answered: ModelReply) -> Message:
-    """The answer as the client keeps it."""
+    """Return the reply as the client keeps it."""
     return {"role": "assistant", "content": wire.message(answered, "claude-test")["content"]}
 
 
 def result(answered: ModelReply, content: str = "ok") -> Message:
-    """The client's next message after a turn that called a tool."""
+    """Return the client's next message after a turn that called a tool."""
     call = turn(answered)["content"][-1]
     return user({"type": "tool_result", "tool_use_id": call["id"], "content": content})
 
 
 def outputs(answered: ModelReply) -> list[str]:
-    """What the answer says and calls."""
+    """Return the texts and tool calls of a reply."""
     steps = [move.step for move in answered.moves]
     return [step.say if isinstance(step, Say) else step.tool for step in steps if isinstance(step, Say | Tool)]
 
 
 def played(messages: Sequence[Message]) -> list[str]:
-    """What the model says and calls from here to the end of its turn, all tools answering."""
-    conversation, seen = list(messages), list[str]()
+    """Return what the model says and calls from here to its last turn, with every tool answering."""
+    conversation, collected = list(messages), list[str]()
     while True:
         answered = answer(conversation, TOOLS)
-        seen += outputs(answered)
+        collected += outputs(answered)
         if not isinstance(answered.moves[-1].step, Tool):
-            return seen
+            return collected
         conversation += [turn(answered), result(answered)]

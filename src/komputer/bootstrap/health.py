@@ -1,15 +1,15 @@
-"""What a process that serves nobody answers its probes with: `/healthz` and `/readyz`."""
+"""`/healthz` and `/readyz` of a process that serves nothing else over HTTP."""
 
 import socket
 from types import TracebackType
 
 from aiohttp import web
 
-from komputer.serve.http import Ready
+from komputer.bootstrap.server import Ready
 
 
-class HealthState:
-    """Answers from entering to leaving; `/readyz` is 503 until `set_ready`."""
+class HealthServer:
+    """An HTTP server for Kubernetes' probes. `/readyz` answers 503 until `set_ready` is called."""
 
     def __init__(self, listening: socket.socket, ready: Ready) -> None:
         self._listening = listening
@@ -20,11 +20,12 @@ class HealthState:
         self._runner = web.AppRunner(app, access_log=None)
 
     def set_ready(self) -> None:
+        """Report the process as ready. The first call calls `ready`, later ones do nothing."""
         if not self._is_ready:
             self._is_ready = True
             self._ready()
 
-    async def __aenter__(self) -> "HealthState":
+    async def __aenter__(self) -> "HealthServer":
         await self._runner.setup()
         await web.SockSite(self._runner, self._listening).start()
         return self

@@ -1,0 +1,49 @@
+"""What a pod of the gateway can reach: `komputer serve probe`, run in the pod by kubectl."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+from typing import Any, Final
+
+from komputer.doctor.cluster.installation import Installation
+from komputer.doctor.report import Result, failed, skipped
+
+TIMEOUT_S: Final = 90.0
+
+
+async def probe(installation: Installation) -> dict[str, Any] | Result:
+    """Return what the probe printed, or the result of the check where it could not run."""
+    if not installation.has_parts:
+        return skipped("no part was found")
+    if shutil.which("kubectl") is None:
+        return skipped("kubectl is not installed; it is needed to run a command in a pod")
+    name = installation.deployments["gateway"]["metadata"]["name"]
+    config = [f"--kubeconfig={installation.kubeconfig}"] if installation.kubeconfig else []
+    command = ["kubectl", *config, "-n", installation.namespace, "exec", f"deployment/{name}", "--"]
+    running = await asyncio.create_subprocess_exec(
+        *command,
+        *("python", "-I", "-m", "komputer.serve", "probe"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            output, errors = await running.communicate()
+    except TimeoutError:
+        fix = f"see whether this ends: {' '.join(command)} true; the API server must reach the kubelet of its node"
+        return failed(f"a pod of deployment/{name} did not answer within {TIMEOUT_S:.0f} s", fix)
+    finally:
+        if running.returncode is None:
+            # The whole process group: a credential plugin that kubectl started may be what hangs, and holds its pipes.
+            os.killpg(running.pid, signal.SIGKILL)
+            await running.wait()
+    try:
+        found: dict[str, Any] = json.loads(output)
+    except ValueError:
+        return skipped((errors.decode(errors="replace").strip().splitlines() or ["kubectl printed nothing"])[-1])
+    return found
