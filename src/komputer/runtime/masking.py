@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from komputer.events.schema import EventBase
@@ -19,6 +19,11 @@ SHORTEST_LINE: Final = 16
 """The same for a line of a value with several lines, such as a PEM key."""
 FIELDS: Final = ("content", "tool", "input", "output", "result", "error", "reason")
 """Fields of events with text of a model, a tool or a program."""
+
+CLI_TOKEN: Final = "CLAUDE_CODE_MESSAGING_TOKEN"
+"""A variable that the Claude CLI gives to its tools: the token of a socket of its own. The CLI chooses the value and
+cannot be told another, so it is learnt from the first text that names the variable, such as the output of `env`."""
+_CLI_TOKEN_VALUE: Final = re.compile(CLI_TOKEN + r"\W{1,6}([0-9A-Za-z_-]{16,})")
 
 E = TypeVar("E", bound=EventBase)
 
@@ -42,9 +47,13 @@ class Mask:
 
     def masked(self, event: E) -> E:
         """Return the event with `[secret SECRET_X]` in place of each known value."""
+        texts: dict[str, Any] = {field: getattr(event, field) for field in FIELDS if field in type(event).model_fields}
+        for text in _strings_in(texts):
+            if CLI_TOKEN in text:
+                for value in _CLI_TOKEN_VALUE.findall(text):
+                    self.learn({CLI_TOKEN: value})
         if self._pattern is None:
             return event
-        texts: dict[str, Any] = {field: getattr(event, field) for field in FIELDS if field in type(event).model_fields}
         changed = {field: new for field, old in texts.items() if (new := self._clean(old)) != old}
         return event.model_copy(update=changed) if changed else event
 
@@ -59,6 +68,19 @@ class Mask:
                 return [self._clean(part) for part in value]
             case _:
                 return value
+
+
+def _strings_in(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, part in value.items():
+                yield from _strings_in(key)
+                yield from _strings_in(part)
+        case list():
+            for part in value:
+                yield from _strings_in(part)
 
 
 def forms(value: str) -> set[str]:

@@ -139,7 +139,10 @@ async def test_the_pod_s_token_and_the_task_s_key_are_shown_in_no_event(platform
     token = platform.token = "header.payload.signature-of-the-pod"
     pod.token_file.write_text(token)
     await pod.start()
-    look = f"cat {pod.token_file}; echo key=$ANTHROPIC_API_KEY; cat .komputer/servers.json; echo $SECRET_A > kept"
+    look = (
+        f"cat {pod.token_file}; echo key=$ANTHROPIC_API_KEY; cat .komputer/servers.json; echo $SECRET_A > kept; "
+        "env | grep CLAUDE_CODE_MESSAGING_TOKEN"
+    )
     task = platform.assign(
         script(bash(look), {"say": f"The token is {token}."}),
         environment={"SECRET_A": "hunter22"},
@@ -151,6 +154,7 @@ async def test_the_pod_s_token_and_the_task_s_key_are_shown_in_no_event(platform
     assert "key=[secret KEY]" in told
     assert "The token is [secret TOKEN]." in told
     assert "Bearer [secret KEY]" in told
+    assert "CLAUDE_CODE_MESSAGING_TOKEN=[secret CLAUDE_CODE_MESSAGING_TOKEN]" in told
 
 
 async def test_a_hundred_thousand_headers_do_not_hang_the_runtime(platform: Platform, pod: Pod) -> None:
