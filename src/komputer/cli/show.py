@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from komputer.cli import text, transcript
+from komputer.client.client import ACTIVE_STATUSES
 
 if TYPE_CHECKING:
     from komputer.doctor.report import Finding
@@ -92,7 +93,7 @@ def blocker(agent: Json) -> tuple[str, str] | None:
 def state(agent: Json) -> str:
     """Return what an agent does: `idle`, `working`, `waiting`, `cancelled`, `failed` …"""
     phase, is_blocked = str(agent.get("status")), blocker(agent) is not None
-    if agent.get("taskStatus") in ("InProgress", "Compacting"):
+    if agent.get("taskStatus") in ACTIVE_STATUSES:
         if phase != "Running" or is_blocked:
             return "waiting"
         return "compacting" if agent["taskStatus"] == "Compacting" else "working"

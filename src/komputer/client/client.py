@@ -11,7 +11,9 @@ import httpx
 
 from komputer.client import address, sse
 
+# The client works without the platform's packages, so these repeat `komputer.domain.tasks`. A test compares them.
 END_TYPES = frozenset({"task_completed", "task_cancelled", "error"})
+ACTIVE_STATUSES = frozenset({"InProgress", "Compacting"})
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 2.0
 """How soon a follower that was cut off comes back: doubled from the first to the second."""
 STREAM_TIMEOUT = httpx.Timeout(10.0, read=30.0)

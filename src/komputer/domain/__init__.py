@@ -1,7 +1,7 @@
-"""The nouns: one file per kind, and the pure rules about them.
+"""The nouns: one module for each kind, and the pure decisions about them.
 
-Here live the custom resources as pydantic models, the names of everything we label or own, our errors, what a pod and
-the gateway say to each other, and options of the connections between parts. No input or output happens here: these
-modules may be imported by every part, also by the runtime inside an agent's pod. The CRD manifests in `crds/` are
-generated from these models.
+Here are the custom resources as Pydantic models, the names of everything that the platform labels or owns, the errors,
+references (`ref.py`) and the decisions about tasks (`tasks.py`). Nothing here does input or output, so that every
+program may import it, including the runtime inside an agent's pod. The CRD manifests in `crds/` are generated from the
+models.
 """

@@ -1,7 +1,7 @@
-"""Which addresses a connector may lead to. Pure.
+"""The addresses that connectors may call. Pure.
 
-A URL is judged twice: as it is written (`check_url`), and by each address that a connection is about to be made to
-(`why_refused`), after DNS, so that a name which leads elsewhere the second time it is asked for gains nothing.
+A URL is checked twice: as it is written (`check_url`), and after DNS for each address before a connection is opened
+(`why_refused`). So a name that resolves to another address the second time gains nothing.
 """
 
 import ipaddress
@@ -24,15 +24,15 @@ class AddressRules:
     allowed."""
 
     loopback: bool = False
-    """Whether this machine itself may be called, also by http: the laptop's own servers."""
+    """Whether this machine itself may be called, also by http: servers on a laptop."""
     own_ports: frozenset[int] = frozenset()
-    """Of this machine: the platform's parts, which no connector may call."""
+    """Ports of the platform's own programs on this machine. No connector may call them."""
     networks: tuple[Network, ...] = ()
     """Private or cluster-internal networks that may be called, also by http."""
 
 
 def check_url(url: str, rules: AddressRules) -> None:
-    """Raises `Invalid` where no connection to `url` could be allowed, with a sentence that says what to do."""
+    """Raise `Invalid` if no connection to `url` could be allowed, with a sentence that says what to do."""
     parts = _split(url)
     host = (parts.hostname or "").rstrip(".").lower()
     if parts.scheme not in ("https", "http"):
@@ -59,8 +59,8 @@ def check_url(url: str, rules: AddressRules) -> None:
 
 
 def why_refused(ip: IP, port: int, rules: AddressRules, *, is_https: bool) -> str | None:
-    """Why no connection may be made to this address, or None where one may. An IPv4 address within an IPv6 one is
-    judged as that IPv4 address."""
+    """Return why no connection to this address is allowed; None if it is. An IPv4 address embedded in an IPv6 address
+    is treated as that IPv4 address."""
     if any(special.is_in(each, special.NEVER) for each in (ip, *special.embedded(ip))):
         return "link-local, multicast, unspecified and cloud metadata addresses are never called"
     target = special.carried(ip)

@@ -10,7 +10,8 @@ from komputer.domain import names
 from komputer.domain.base import AGE, Condition, Decimal4, Int32, Int64, Preserved, PrinterColumn, Resource, WireModel
 
 INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
-"""Below what etcd takes for an object (1.5 MiB), with room for the manifest's and a task's text and the prompts."""
+"""Below the largest object that etcd stores (1.5 MiB), with room for the instructions of the manifest and of a task,
+and for the prompts."""
 PROMPT_LIMIT_BYTES = 128 * 1024
 
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], 0)
@@ -22,23 +23,24 @@ TURNS_LIMIT: Final = 1_000_000
 TOOL_NAME: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,127}(\([^\n]{0,256}\))?$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$"
 ToolName = Annotated[str, Field(pattern=TOOL_NAME, max_length=400)]
-"""A tool of Claude's or of a connector (`mcp__github__create_issue`), with or without a pattern (`Bash(rm:*)`)."""
+"""A tool of Claude or of a connector (`mcp__github__create_issue`), with or without a pattern (`Bash(rm:*)`)."""
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Sleeping", "Queued", "Archived"]
 TaskStatus = Literal["InProgress", "Compacting", "Complete", "Error"]
 Outcome = Literal["completed", "cancelled", "error"]
 TaskKind = Literal["compact"]
-"""Of tasks that are no text for the model: `compact` summarises the conversation; its instructions are the command."""
+"""Kinds of tasks that are not a text for the model. `compact` summarises the conversation; its instructions are the
+command."""
 
 TASK_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-"""A ULID, as all tasks are named."""
+"""A ULID: the id of every task."""
 TaskID = Annotated[str, Field(pattern=f"^{TASK_ID.pattern}$", description="ULID of a task.")]
 Digest = Annotated[
     str, Field(pattern=r"^[0-9a-f]{32}$", description="Digest of spec.instructions: 32 hex digits of SHA-256.")
 ]
 Model = Annotated[str, Field(min_length=1, max_length=256, pattern=MODEL_NAME)]
 MODEL_ALIASES: Final = frozenset({"best", "default", "fable", "haiku", "inherit", "opus", "opusplan", "sonnet"})
-"""Words that Claude Code understands, also with `[1m]`, and the Messages API does not. What they stand for changes
-with releases, so nobody resolves them: a model is named by its id."""
+"""Aliases that Claude Code accepts, also with `[1m]`, and the Messages API does not. Their meaning changes between
+releases, so they are not resolved: a model is named by its id."""
 Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_BYTES)]
 
 
@@ -48,12 +50,12 @@ def digest_of(instructions: str) -> str:
 
 
 def is_model_alias(model: str) -> bool:
-    """Whether this is a word for a model and no id of one."""
+    """Return whether this is an alias of a model, not its id."""
     return model.lower().removesuffix("[1m]") in MODEL_ALIASES
 
 
 class Covers(WireModel):
-    """What of the manifest the API had seen when it assigned a task: that much is not to be run after it."""
+    """The state of the manifest when the API assigned a task: these instructions are not run after the task."""
 
     digest: Digest
     manifest_task_id: Annotated[TaskID | None, Field(alias="manifestTaskID")] = None
@@ -75,7 +77,7 @@ class Task(WireModel):
 
 
 class Storage(WireModel):
-    """The agent's disk."""
+    """The disk of an agent."""
 
     size: Annotated[
         str,
@@ -144,7 +146,7 @@ class AgentTaskSettings(WireModel):
 
 
 class AgentSpec(AgentTaskSettings):
-    """What is wanted. `instructions` belong to the manifest, `task` and `cancelTaskID` to the API."""
+    """The desired state. `instructions` belong to the author of the manifest, `task` and `cancelTaskID` to the API."""
 
     instructions: Annotated[Instructions, Field(description="What to do: a new task each time that this text changes.")]
     template_ref: Annotated[
@@ -200,14 +202,14 @@ class AgentSpec(AgentTaskSettings):
 
 
 class ManifestTask(WireModel):
-    """The id that the operator gave to the task which the manifest's present instructions are."""
+    """The task that the present instructions of the manifest are, with the id that the operator has given it."""
 
     digest: Digest
     id: TaskID
 
 
 class AgentStatus(WireModel):
-    """What the operator saw and counted. Nobody else writes it."""
+    """The observed state. Only the operator writes it."""
 
     phase: Annotated[
         Phase | None,
@@ -305,4 +307,4 @@ class Agent(Resource):
 
 
 NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "storage")
-"""Fields that manifests of the published CRD may carry and that have no effect yet: a condition names them."""
+"""Fields of the published CRD that have no effect yet. A condition names those that a manifest sets."""

@@ -1,4 +1,4 @@
-"""What every custom resource of ours is made of."""
+"""The base of the custom resources."""
 
 import copy
 from datetime import UTC, datetime
@@ -19,7 +19,8 @@ CONDITION_LIMIT = 1024
 
 
 class WireModel(BaseModel):
-    """A piece of a resource: camelCase on the wire, snake_case here, unknown fields ignored, never changed in place."""
+    """Part of a resource or message: camelCase on the wire, snake_case in Python, immutable. Unknown fields are
+    ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, serialize_by_alias=True
@@ -32,7 +33,7 @@ class WireModel(BaseModel):
 Preserved = Annotated[
     dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True, "type": "object"})
 ]
-"""A part that Kubernetes itself defines and checks (a PodSpec): kept as it comes."""
+"""A part that Kubernetes defines and validates, such as a PodSpec. It is stored unchanged."""
 
 Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1, json_schema_extra={"format": "int32"})]
 
@@ -49,7 +50,7 @@ Decimal4 = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", max_length=40)]
 
 
 class Condition(WireModel):
-    """As metav1.Condition. `reason` is CamelCase and stable, `message` is for people."""
+    """A condition as in metav1.Condition. `reason` is CamelCase and stable, `message` is for people."""
 
     type: Annotated[str, Field(description="What the condition is about, in CamelCase, such as Ready.", max_length=316)]
     status: Annotated[
@@ -69,7 +70,7 @@ class Condition(WireModel):
 
 
 class Metadata(WireModel):
-    """The fields of ObjectMeta that we read."""
+    """The fields of ObjectMeta that the platform reads."""
 
     name: str = ""
     namespace: str | None = None
@@ -84,7 +85,7 @@ class Metadata(WireModel):
 
 
 class Resource(WireModel):
-    """A custom resource. Subclasses say their names and columns; `crds.py` makes the manifests of them."""
+    """A custom resource. Subclasses define their names and columns; `crds.py` generates the manifests from them."""
 
     kind_name: ClassVar[str]
     plural: ClassVar[str]
@@ -95,7 +96,7 @@ class Resource(WireModel):
 
     @classmethod
     def as_controller(cls, name: str, uid: str) -> Manifest:
-        """The ownerReference of a child, which is deleted with its owner."""
+        """Return the ownerReference of a child, which is deleted with its owner."""
         return {
             "apiVersion": names.API_VERSION,
             "kind": cls.kind_name,
@@ -107,26 +108,26 @@ class Resource(WireModel):
 
     @classmethod
     def salvaged(cls, manifest: Manifest, within: str | None = None) -> tuple[Self, list[str]]:
-        """The object without the values that do not fit (of `within`, such as `status`, if given), and their paths: one
-        that was written past our schema, or by another version, is read as far as it can be. For showing only: what is
-        decided is decided on whole objects. Raises `ValidationError` where a required field outside of lists and
-        optional objects does not fit."""
+        """Return the object without its invalid values (only those below `within`, such as `status`, if given), and the
+        paths of these values. So an object that bypassed the schema, or that another version has written, can be shown.
+        Decisions need the whole object. Raises `ValidationError` if a required field outside of lists and optional
+        objects is invalid."""
         left_out: list[str] = []
         while True:
             try:
                 return cls.model_validate(manifest), left_out
             except ValidationError as wrong:
-                places = [_to_drop(error) for error in wrong.errors(include_input=False, include_url=False)]
-                if any(len(place) < 2 or within not in (None, place[0]) for place in places):
+                paths = [_to_drop(error) for error in wrong.errors(include_input=False, include_url=False)]
+                if any(len(path) < 2 or within not in (None, path[0]) for path in paths):
                     raise
                 if not left_out:
                     manifest = copy.deepcopy(manifest)
                 # From the end, so that the indexes before it stay what they are.
-                order = sorted(set(places), key=lambda place: [(isinstance(part, str), part) for part in place])
-                gone = [place for place in reversed(order) if _dropped(manifest, place)]
-                if not gone:
+                order = sorted(set(paths), key=lambda path: [(isinstance(part, str), part) for part in path])
+                dropped = [path for path in reversed(order) if _dropped(manifest, path)]
+                if not dropped:
                     raise
-                left_out += [".".join(map(str, place)) for place in gone]
+                left_out += [".".join(map(str, path)) for path in dropped]
 
     @property
     def ref(self) -> ObjectRef:
@@ -135,7 +136,7 @@ class Resource(WireModel):
 
     @property
     def key(self) -> str:
-        """`namespace/name`, as logs write it."""
+        """`namespace/name`, for logs."""
         return str(self.ref)
 
     @property
@@ -144,30 +145,30 @@ class Resource(WireModel):
 
 
 def _to_drop(error: ErrorDetails) -> tuple[str | int, ...]:
-    """The path of the value that is to be left out: of a required field that is missing, the object around it."""
-    place = error["loc"][:-1] if error["loc"][-1:] == ("[key]",) else error["loc"]
-    return place[:-1] if error["type"] == "missing" else place
+    """Return the path of the value to drop. For a required field that is missing, this is the object around it."""
+    path = error["loc"][:-1] if error["loc"][-1:] == ("[key]",) else error["loc"]
+    return path[:-1] if error["type"] == "missing" else path
 
 
-def _dropped(manifest: Any, place: tuple[str | int, ...]) -> bool:
-    """Takes the value at `place` out of `manifest`. False where it is not there, or is gone with what was around it."""
+def _dropped(manifest: Any, path: tuple[str | int, ...]) -> bool:
+    """Remove the value at `path` from `manifest`. Returns False if it is not there, or was removed with its parent."""
     try:
-        for part in place[:-1]:
+        for part in path[:-1]:
             manifest = manifest[part]
-        del manifest[place[-1]]
+        del manifest[path[-1]]
     except (KeyError, IndexError, TypeError):
         return False
     return True
 
 
 def fields_of(manifest: Manifest, part: Literal["spec", "status"]) -> Manifest:
-    """`spec` or `status`; empty where that is missing, or is no object. Its fields may be anything."""
+    """Return `spec` or `status`; empty if it is missing or is not an object. Its fields may have any type."""
     found = manifest.get(part)
     return found if isinstance(found, dict) else {}
 
 
 def texts_in(value: Any) -> list[str]:
-    """The texts of a list; of anything else none."""
+    """Return the strings of a list; nothing for any other value."""
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
@@ -185,12 +186,13 @@ AGE = PrinterColumn(name="Age", type="date", json_path=".metadata.creationTimest
 
 
 def rfc3339(moment: datetime) -> str:
-    """Whole seconds, UTC, `Z`: how Kubernetes writes times."""
+    """Return the time as Kubernetes writes it: whole seconds, UTC, `Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def with_condition(conditions: list[Condition], new: Condition, now: datetime) -> list[Condition]:
-    """The list with `new` in place of the one of its type; the transition time moves only with the status."""
+    """Return the list with `new` instead of the condition of its type. The transition time changes only with the
+    status."""
     old = next((c for c in conditions if c.type == new.type), None)
     since = old.last_transition_time if old and old.status == new.status else None
     message = new.message if len(new.message) <= CONDITION_LIMIT else new.message[: CONDITION_LIMIT - 1] + "…"

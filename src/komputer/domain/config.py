@@ -1,4 +1,4 @@
-"""KomputerConfig: the one object with what all agents share."""
+"""KomputerConfig: the settings that all agents share."""
 
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
@@ -10,7 +10,7 @@ from komputer.domain.template import SecretKeyRef
 
 
 class RedisRef(WireModel):
-    """Where the event log is. Pods never get this: only api, gateway and operator speak to Redis."""
+    """Address of the event log. Pods never get it: only API, gateway and operator connect to Redis."""
 
     address: Annotated[str, Field(description="Host and port of the server, such as redis:6379.")]
     db: Annotated[Int32, Field(description="Number of the database.")] = 0
@@ -19,7 +19,7 @@ class RedisRef(WireModel):
 
 
 class SecretRef(WireModel):
-    """A Secret."""
+    """A reference to a Secret."""
 
     name: Annotated[str, Field(description="Name of the Secret.")]
     namespace: Annotated[str | None, Field(description="Namespace of the Secret; without it any.")] = None
@@ -62,7 +62,7 @@ class ConfigSpec(WireModel):
 
 
 class Config(Resource):
-    """The singleton `default`."""
+    """The platform's settings. Only the object `default` counts."""
 
     kind_name: ClassVar[str] = "KomputerConfig"
     plural: ClassVar[str] = "komputerconfigs"
@@ -73,8 +73,8 @@ class Config(Resource):
 
     @classmethod
     def understood(cls, manifests: Iterable[Manifest]) -> "list[Config]":
-        """All of them, each as far as it is as we know configs: what one says of the platform's own Secrets counts
-        whatever is wrong with the rest of it."""
+        """Return the configs, each without its invalid values. What a config says about the platform's own Secrets
+        counts even if the rest of it is invalid."""
         found = []
         for manifest in manifests:
             spec = fields_of(manifest, "spec")

@@ -1,4 +1,4 @@
-"""KomputerConnector: an MCP server that agents may use, and how to prove to it who we are."""
+"""KomputerConnector: an MCP server that agents may use, and the credential for it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ from komputer.domain.ref import ObjectRef
 
 AuthType = Literal["token", "oauth", "header", "none"]
 DEFAULT_KEY: Final = "token"
-"""Of the Secret, where none is named."""
+"""The key of the Secret, if none is given."""
 CLAUDE_NAMES: Final = frozenset(
     {
         "ccr-email",
@@ -36,9 +36,9 @@ CLAUDE_NAMES: Final = frozenset(
         "workspace",
     }
 )
-"""MCP servers of Claude Code itself (2.1): it does not load another of such a name, or hides its tools."""
+"""MCP servers of Claude Code itself (2.1). It does not load another server of such a name, or hides its tools."""
 RESERVED_NAMES: Final = CLAUDE_NAMES | {"komputer"}
-"""No connector may have them. `komputer`: it would hide a manager's own tools."""
+"""Names that no connector may have. `komputer` would hide a manager's own tools."""
 SERVICE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 HEADER: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"
 URL_LIMIT: Final = 2048
@@ -99,7 +99,7 @@ class ConnectorSpec(WireModel):
 
 
 class ConnectorStatus(WireModel):
-    """Written by nobody but the operator."""
+    """The observed state. Only the operator writes it."""
 
     attached_agents: Annotated[Int32 | None, Field(description="How many agents name the connector.")] = None
     agent_names: Annotated[list[str], Field(description="Names of the agents that name the connector.")] = Field(
@@ -134,18 +134,19 @@ class Connector(Resource):
 
 
 def is_connector_name(name: str) -> bool:
-    """As agents are named, since it becomes a part of tools' names (`mcp__<name>__<tool>`); and not one of ours."""
+    """Return whether this can be the name of a connector: the syntax is that of agents' names, because it becomes a
+    part of the names of tools (`mcp__<name>__<tool>`), and some names are reserved."""
     return names.is_agent_name(name) and name not in RESERVED_NAMES
 
 
 def may_be_set(header: str) -> bool:
-    """Whether a credential may be sent under this name: HTTP's and MCP's own are taken."""
+    """Return whether a credential may be sent in this header. Headers of HTTP and MCP themselves are reserved."""
     name = header.lower()
     return re.fullmatch(HEADER, header) is not None and name not in _HEADERS_OF_OURS and not name.startswith("mcp-")
 
 
 def attached(agents: Iterable[Manifest]) -> dict[ObjectRef, list[str]]:
-    """For each connector the names of the agents whose spec names it, in order."""
+    """Return for each connector the sorted names of the agents whose spec names it."""
     found: dict[ObjectRef, list[str]] = {}
     for agent in agents:
         metadata = agent["metadata"]
@@ -157,7 +158,7 @@ def attached(agents: Iterable[Manifest]) -> dict[ObjectRef, list[str]]:
 
 
 def missing(wanted: Iterable[str], there: Mapping[str, Connector | None]) -> list[str]:
-    """Of the connectors that an agent names, those that it has to do without, each with the reason."""
+    """Return a reason for each connector that an agent names and cannot use."""
     told = []
     for name in wanted:
         connector = there.get(name)

@@ -1,8 +1,8 @@
-"""Our errors, by what the caller does next. Each has a stable `code`, which clients may match on."""
+"""The errors of the platform, classified by what the caller does next. Each has a stable `code` for programs."""
 
 
 class KomputerError(Exception):
-    """Something that we expected to go wrong, told in one sentence: what happened, to which object, what to do."""
+    """An expected failure. Its message says in one sentence what happened, to which object, and what to do."""
 
     code = "internal"
 
@@ -13,31 +13,31 @@ class KomputerError(Exception):
 
 
 class NotFound(KomputerError):
-    """There is no such object; check the name and the namespace."""
+    """The object does not exist. Check the name and the namespace."""
 
     code = "not_found"
 
 
 class Conflict(KomputerError):
-    """The object exists already, or is no longer what the caller had read: read again and decide anew."""
+    """The object exists already, or has changed since the caller read it. Read it and decide again."""
 
     code = "conflict"
 
 
 class Busy(Conflict):
-    """The agent has a task; wait for its end or cancel it."""
+    """The agent has a task. Wait for its end or cancel it."""
 
     code = "busy"
 
 
 class PreconditionFailed(KomputerError):
-    """The object is no longer in the state that the caller named (If-Match): read it again and decide anew."""
+    """The object is not in the state that the caller requires (If-Match). Read it and decide again."""
 
     code = "precondition_failed"
 
 
 class Invalid(KomputerError):
-    """What was sent cannot be accepted; correct it. `field` is the path of what is wrong, where one is."""
+    """The request is invalid. Correct it. `field` is the path of the invalid value, if there is one."""
 
     code = "invalid"
 
@@ -47,19 +47,19 @@ class Invalid(KomputerError):
 
 
 class Unauthorized(KomputerError):
-    """The caller did not prove who it is."""
+    """The caller is not authenticated."""
 
     code = "unauthorized"
 
 
 class Forbidden(KomputerError):
-    """The caller is known and may not do this."""
+    """The caller is authenticated, but the operation is not permitted."""
 
     code = "forbidden"
 
 
 class Unavailable(KomputerError):
-    """Something we need does not answer now; try again after `retry_after_s` seconds."""
+    """A service that is needed does not answer. Try again after `retry_after_s` seconds."""
 
     code = "unavailable"
 
@@ -69,12 +69,12 @@ class Unavailable(KomputerError):
 
 
 class TooManyRequests(Unavailable):
-    """The caller asks for more than its share; wait `retry_after_s` seconds, and ask for less at once."""
+    """The caller exceeds its share. Wait `retry_after_s` seconds, and send fewer requests at once."""
 
     code = "too_many_requests"
 
 
 class ServerFailed(KomputerError):
-    """A server that somebody named to us does not do its part. The code says how: `mcp_unauthorized`, …"""
+    """A server that a user has configured fails. The code says how: `mcp_unauthorized`, …"""
 
     code = "mcp_protocol"

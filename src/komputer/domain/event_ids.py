@@ -1,4 +1,5 @@
-"""Entry ids, timestamps and cursors: `<milliseconds>-<microseconds within>` and the timestamp say the same."""
+"""Ids of log entries, timestamps and positions. An id is `<milliseconds>-<microseconds within>`, so that it and the
+timestamp say the same."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def micros_of(event_id: str) -> int:
-    """Microseconds since 1970 of an id. Raises `Invalid` for anything but an id of ours."""
+    """Return the microseconds since 1970 of an event id. Raises `Invalid` for anything else."""
     found = _ID.fullmatch(event_id)
     if not found:
         raise Invalid(f"{event_id[:64]!r} is not an event id", code="invalid_cursor")
@@ -25,12 +26,14 @@ def micros_of(event_id: str) -> int:
 
 
 def micros_near(entry_id: str) -> int:
-    """Of any id that a server gives: one that is not ours counts as the last microsecond of its millisecond."""
+    """Return the microseconds since 1970 of any id of a Redis stream. An id that the log did not assign counts as the
+    last microsecond of its millisecond."""
     ms, _, rest = entry_id.partition("-")
     return min(int(ms), 10**14 - 1) * 1000 + min(int(rest), 999)
 
 
 def id_of(micros: int) -> str:
+    """Return the event id of a moment in microseconds since 1970."""
     return f"{micros // 1000}-{micros % 1000}"
 
 
@@ -40,13 +43,14 @@ def _second(seconds: str) -> str:
 
 
 def timestamp_of(event_id: str) -> str:
-    """`YYYY-MM-DDTHH:MM:SS.ffffffZ` of an id that the log gave."""
+    """Return the timestamp of an event id: `YYYY-MM-DDTHH:MM:SS.ffffffZ`."""
     ms, _, us = event_id.partition("-")
     return f"{_second(ms[:-3])}.{ms[-3:]:0>3}{us:0>3}Z"
 
 
 class Position(NamedTuple):
-    """A place in a log. `low` and `high` differ where a time lies between two microseconds."""
+    """A position in a log, in microseconds since 1970. `low` and `high` differ if a time lies between two
+    microseconds."""
 
     low: int
     high: int
@@ -54,22 +58,22 @@ class Position(NamedTuple):
 
 
 def parse_position(text: str) -> Position:
-    """From an event id or an RFC 3339 time of any precision and offset. A blank before the offset is a `+` that was not
-    escaped in a query. Raises `Invalid` (`invalid_cursor`)."""
+    """Return the position that an event id or an RFC 3339 time of any precision and offset names. A blank before the
+    offset is a `+` that was not escaped in a query. Raises `Invalid` (`invalid_cursor`)."""
     if _ID.fullmatch(text):
         micros = micros_of(text)
         return Position(micros, micros, True)
     found = _TIME.fullmatch(text)
     if not found:
-        raise _nonsense(text)
+        raise _invalid(text)
     day, clock, seconds, fraction, offset = found.groups()
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}:00")
         east = _offset(offset)
     except ValueError as wrong:
-        raise _nonsense(text) from wrong
+        raise _invalid(text) from wrong
     if int(seconds) > 60:  # 60 is a leap second
-        raise _nonsense(text)
+        raise _invalid(text)
     digits = (fraction or "").ljust(6, "0")
     micros = (moment - _EPOCH) // _MICROSECOND + int(seconds) * 1_000_000 + int(digits[:6]) - east * 60_000_000
     is_between = any(digit != "0" for digit in digits[6:])
@@ -77,7 +81,7 @@ def parse_position(text: str) -> Position:
 
 
 def _offset(text: str) -> int:
-    """Minutes east of UTC."""
+    """Return the offset in minutes east of UTC. Raises `ValueError`."""
     if text in "Zz":
         return 0
     hours, minutes = int(text[1:3]), int(text[4:6])
@@ -86,7 +90,7 @@ def _offset(text: str) -> int:
     return (hours * 60 + minutes) * (-1 if text[0] == "-" else 1)
 
 
-def _nonsense(text: str) -> Invalid:
+def _invalid(text: str) -> Invalid:
     return Invalid(
         f"cursor {text[:64]!r} is neither an event id nor an RFC 3339 time such as 2026-01-31T12:00:00Z",
         code="invalid_cursor",

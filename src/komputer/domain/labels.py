@@ -1,4 +1,4 @@
-"""Labels that people put on agents. Kubernetes' syntax; keys that we use ourselves are not theirs to set."""
+"""Labels that users set on agents. They follow Kubernetes' syntax; keys of the platform are reserved."""
 
 import re
 from collections.abc import Mapping
@@ -7,21 +7,21 @@ from typing import Final
 from komputer.domain import names
 
 LIMIT: Final = 64
-"""Of one agent. A guess: far more than anybody filters by."""
+"""Labels of one agent, at most. A guess: far more than anybody filters by."""
 ALLOWED_OF_OURS: Final = frozenset({"komputer.ai/personal-agent"})
-"""Keys with our prefix that people may set all the same: published clients do."""
+"""Keys with the reserved prefix that users may set, because published clients do."""
 
 _PREFIX: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _WORD: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def is_reserved(key: str) -> bool:
-    """Whether only the platform sets it."""
+    """Return whether only the platform may set this key."""
     return key.startswith(names.RESERVED_LABEL_PREFIX) and key not in ALLOWED_OF_OURS
 
 
 def key_fault(key: str) -> str | None:
-    """What is wrong with a label's key, as the end of a sentence; None where nothing is."""
+    """Return what is wrong with the key of a label, as the end of a sentence; None for a valid one."""
     prefix, slash, name = key.rpartition("/")
     if slash and not (len(prefix) <= 253 and _PREFIX.fullmatch(prefix)):
         return f"{key[:100]!r} is no label key: the part before the slash must be a DNS name"
@@ -31,7 +31,7 @@ def key_fault(key: str) -> str | None:
 
 
 def fault(labels: Mapping[str, str]) -> str | None:
-    """What is wrong with labels that a person wants to set; None where nothing is."""
+    """Return what is wrong with labels that a user wants to set; None if they are valid."""
     if len(labels) > LIMIT:
         return f"has more than {LIMIT} labels"
     for key, value in labels.items():
@@ -45,7 +45,7 @@ def fault(labels: Mapping[str, str]) -> str | None:
 
 
 def pair(text: str) -> tuple[str, str] | None:
-    """`key=value` of a filter; None where it is none."""
+    """Return key and value of a filter `key=value`; None for an invalid one."""
     key, equals, value = text.partition("=")
     if not equals or key_fault(key) or (value and not (len(value) <= 63 and _WORD.fullmatch(value))):
         return None

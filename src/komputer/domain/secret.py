@@ -1,4 +1,4 @@
-"""Which Secrets are whose, and how those for agents' tools become environment variables. Pure."""
+"""Ownership of Secrets, and the environment variables that agents' tools get from them. Pure."""
 
 import base64
 import binascii
@@ -12,29 +12,29 @@ from komputer.domain.config import Config
 
 MANAGED_LABEL: Final = "komputer.ai/managed-by"
 MANAGED: Final = "komputer-ai"
-"""Of the Secrets that the REST API made, with the published clients' word; all others are not ours to change."""
+"""On the Secrets that the REST API created, as published clients know it. The API changes no others."""
 NAME_LABEL: Final = "komputer.ai/secret-name"
 FOR_ANNOTATION: Final = "komputer.ai/made-for"
-"""On what the REST API made: the request that made it, which knows it again by this when it is sent anew. Until an
-agent's own Secret has an owner nobody else's request may take it over."""
+"""On an object that the REST API created: the request that created it, so that a repeated request recognises it. Until
+an agent's own Secret has an owner, no other request may take it over."""
 
 VALUE_LIMIT_BYTES: Final = 96 * 1024
-"""Linux refuses to start a program with a variable of 128 KiB, its name included."""
+"""Bytes of one value. Linux does not start a program with a variable of 128 KiB, its name included."""
 TOTAL_LIMIT_BYTES: Final = 512 * 1024
-"""Of all variables of an agent. Linux takes a quarter of the stack's limit (2 MiB by default) for arguments and
+"""Bytes of all variables of an agent. Linux allows a quarter of the stack's limit (2 MiB by default) for arguments and
 environment together."""
 KEYS_LIMIT: Final = 256
 
 PLATFORM_TYPES: Final = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
-"""What kubelets, controllers and Helm keep for themselves: never given to an agent's tools."""
+"""Types of Secrets that belong to kubelets, controllers and Helm. Agents' tools never get them."""
 PART_OF_LABEL: Final = "app.kubernetes.io/part-of"
-"""With the value `komputer`: the platform's own, such as the model's credential."""
+"""With the value `komputer`: a Secret of the platform itself, such as the credential of the model."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
 def fault(data: Mapping[str, str]) -> str | None:
-    """What is wrong with a map of secrets, as the end of a sentence that shows no value; None where nothing is."""
+    """Return what is wrong with a map of secrets, as the end of a sentence that shows no value; None if it is valid."""
     if len(data) > KEYS_LIMIT:
         return f"has more than {KEYS_LIMIT} keys"
     variables: dict[str, str] = {}
@@ -53,17 +53,17 @@ def fault(data: Mapping[str, str]) -> str | None:
 
 
 def word(text: str) -> str:
-    """As a part of a variable's name."""
+    """Return the text as a part of a variable's name."""
     return re.sub(r"[^A-Z0-9_]", "_", text.upper())
 
 
 def is_managed(manifest: Manifest) -> bool:
-    """Made by the REST API, so changed and deleted by it too."""
+    """Return whether the REST API created this Secret, and so may change and delete it."""
     return (manifest["metadata"].get("labels") or {}).get(MANAGED_LABEL) == MANAGED
 
 
 def is_platforms(manifest: Manifest, configs: Iterable[Config]) -> bool:
-    """For neither agents nor connectors, whoever names it."""
+    """Return whether this Secret belongs to the platform: no agent and no connector may use it."""
     labels = manifest["metadata"].get("labels") or {}
     return (
         str(manifest.get("type") or "").startswith(PLATFORM_TYPES)
@@ -74,7 +74,7 @@ def is_platforms(manifest: Manifest, configs: Iterable[Config]) -> bool:
 
 
 def _is_named(metadata: Manifest, config: Config) -> bool:
-    """Whether the configuration says that it is the platform's. A reference without a namespace may be to anywhere."""
+    """Return whether the config lists this Secret as the platform's. A reference without a namespace matches all."""
     named = [config.spec.redis.password_secret, *config.spec.platform_secrets]
     return any(
         ref is not None and ref.name == metadata["name"] and ref.namespace in (None, metadata["namespace"])
@@ -83,19 +83,18 @@ def _is_named(metadata: Manifest, config: Config) -> bool:
 
 
 def is_for_agents(manifest: Manifest, configs: Iterable[Config]) -> bool:
-    """Whether an agent's tools may have it: it is neither the platform's nor a connector's, which only the gateway
-    reads."""
+    """Return whether agents' tools may get this Secret: it belongs neither to the platform nor to a connector."""
     labels = manifest["metadata"].get("labels") or {}
     return names.CONNECTOR_LABEL not in labels and not is_platforms(manifest, configs)
 
 
 def encoded(data: Mapping[str, str]) -> dict[str, str]:
-    """`data` of a Secret."""
+    """Return `data` of a Secret."""
     return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
 
 
 def texts(manifest: Manifest) -> dict[str, str]:
-    """The values of a Secret that a variable can hold; others (bytes that are no text, too long ones) are left out."""
+    """Return the values of a Secret that a variable can hold. Bytes that are not text and long values are left out."""
     found = {}
     for key, value in (manifest.get("data") or {}).items():
         try:
@@ -108,8 +107,9 @@ def texts(manifest: Manifest) -> dict[str, str]:
 
 
 def environment(own: Manifest | None, others: Mapping[str, Manifest]) -> dict[str, str]:
-    """`SECRET_<KEY>` of the agent's own Secret, `SECRET_<SECRET>_<KEY>` of those that its spec names. Where two are of
-    one name, the agent's own and then the first named wins; what is beyond the limit is left out."""
+    """Return the variables `SECRET_<KEY>` of the agent's own Secret, and `SECRET_<SECRET>_<KEY>` of those that its spec
+    names. If two have the same name, the agent's own wins, then the first named. Variables beyond the limit are left
+    out."""
     found = {f"SECRET_{word(key)}": text for key, text in sorted(texts(own or {}).items())}
     for name, manifest in others.items():
         for key, text in sorted(texts(manifest).items()):
@@ -123,7 +123,7 @@ def environment(own: Manifest | None, others: Mapping[str, Manifest]) -> dict[st
 
 
 def own_secret(agent: str, namespace: str, data: Mapping[str, str], made_for: str) -> Manifest:
-    """The Secret of an agent's `secrets`; who owns it is added when the agent's uid is known."""
+    """Return the manifest of an agent's own Secret. The owner is added when the agent's uid is known."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -143,5 +143,5 @@ def own_secret(agent: str, namespace: str, data: Mapping[str, str], made_for: st
 
 
 def label_value(name: str) -> str:
-    """A name as a label's value, which ends at 63 characters; what is longer is cut."""
+    """Return a name as the value of a label, cut at 63 characters."""
     return name[:63].rstrip("-.")

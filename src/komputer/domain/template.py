@@ -1,4 +1,4 @@
-"""KomputerAgentTemplate and KomputerAgentClusterTemplate: what the pods of agents look like."""
+"""KomputerAgentTemplate and KomputerAgentClusterTemplate: the pods and disks of agents."""
 
 from typing import Annotated, ClassVar
 

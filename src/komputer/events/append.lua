@@ -14,15 +14,15 @@ local now = time[1] * 1000000 + time[2]
 
 local function whole(us) return string.format('%.0f', us) end
 local function id_of(us) return whole((us - us % 1000) / 1000) .. '-' .. whole(us % 1000) end
-local function ring() redis.call('XADD', bell, 'MAXLEN', '~', BELL_LENGTH, '*', 'k', who) end
+local function notify() redis.call('XADD', bell, 'MAXLEN', '~', BELL_LENGTH, '*', 'k', who) end
 -- A whole number that a double holds exactly; 0 for anything else.
 local function to_number(value)
   return type(value) == 'string' and #value <= 16 and string.match(value, '^%d+$') and tonumber(value) or 0
 end
 local function number(field) return to_number(redis.call('HGET', live, field)) end
 
--- Nothing of this agent vanishes before the rest: all keys expire at one moment. Moved at most once a day, since each
--- move is written to the append-only file, unless a key may be new.
+-- All keys of an agent expire at the same moment, so that none is missing while others exist. The moment is moved at most
+-- once a day, because each move is written to the append-only file; or at once if a key may be new.
 local function keep(has_new_keys)
   local wanted = time[1] + ttl
   if not has_new_keys and number('until') > wanted - DAY then return end
@@ -35,12 +35,13 @@ local function purge(name, last)
   redis.call('ZREMRANGEBYSCORE', dead, '-inf', whole(now - ttl * 1000000))
 end
 
--- The status has seen more than this log has: it lost its tail. What lay there is gone.
+-- The status knows a newer event than this log: the log has lost its tail.
 local function catch_up()
   if floor > number('last') then redis.call('HSET', live, 'last', whole(floor), 'lost', whole(floor)) end
 end
 
--- Makes the log this uid's, where it is not yet: false if the uid is dead. Ids go on increasing over everything seen.
+-- Assigns the log to this uid. Returns false if the agent with this uid was deleted. Ids keep increasing beyond all known
+-- ids.
 local function enter()
   if redis.call('ZSCORE', dead, uid) then return false end
   local holder = redis.call('HGET', live, 'uid')
@@ -56,11 +57,11 @@ local function enter()
   redis.call('HSET', live, 'uid', uid, 'born', born, 'last', born, 'term', 0, 'gen', 0)
   if floor > 0 then redis.call('HSET', live, 'lost', born) end
   keep(true)
-  ring()
+  notify()
   return true
 end
 
--- Task and place of the last message to the newest task; two empty values where there is none.
+-- Task and position of the last message to the newest task; an empty task if there is none.
 local function newest_message()
   local found = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
   if not found then return { '', 0 } end
@@ -68,12 +69,12 @@ local function newest_message()
   return { found[2][2], ms * 1000 + us }
 end
 
--- Whether an end comes before an answer to all that was said to the task: `heard` is what its runtime has answered, or
--- empty for an end that answers to nobody.
-local function is_deaf(task, heard)
-  if heard == '' then return false end
+-- Whether an end arrives before all messages to its task were answered. `acked` is the position of the last message that
+-- the model has answered; it is empty for an end that is accepted in any case.
+local function has_unanswered_message(task, acked)
+  if acked == '' then return false end
   local newest = newest_message()
-  return newest[1] == task and newest[2] > to_number(heard)
+  return newest[1] == task and newest[2] > to_number(acked)
 end
 
 local function size_of(entry)
@@ -131,11 +132,11 @@ local function write(state, i)
   if ARGV[i + 9] ~= '' then state.session = ARGV[i + 9] end
 end
 
--- No event of any agent gets an id from before the last ring, though the clock be set back: who follows all agents
--- relies on it (marks.py).
+-- No event of any agent gets an id from before the last notification, even if the clock was set back. Readers of all logs
+-- rely on it (follow/cursors.py).
 local function not_before()
-  local rung = redis.call('XREVRANGE', bell, '+', '-', 'COUNT', 1)[1]
-  return rung and math.max(now, string.match(rung[1], '%d+') * 1000) or now
+  local last = redis.call('XREVRANGE', bell, '+', '-', 'COUNT', 1)[1]
+  return last and math.max(now, string.match(last[1], '%d+') * 1000) or now
 end
 
 local function read_state()
@@ -181,7 +182,7 @@ local function settle(state, has_new_keys)
     redis.call('ZREMRANGEBYRANK', started, 0, -REMEMBERED_TASKS - 1)
   end
   keep(has_new_keys or redis.call('XLEN', stream) == 1)
-  ring()
+  notify()
 end
 
 local calls = {}
@@ -220,7 +221,7 @@ function calls.append()
     elseif redis.call('ZSCORE', ended, task) then answer = 'ended'
     elseif kind == 'start' and redis.call('ZSCORE', started, task) then answer = 'started'
     elseif kind == 'start' and generation and generation < state.gen then answer = 'stale'
-    elseif kind == 'end' and is_deaf(task, ARGV[i + 10]) then answer = 'unacknowledged'
+    elseif kind == 'end' and has_unanswered_message(task, ARGV[i + 10]) then answer = 'unacknowledged'
     else
       write(state, i)
       taken, writes, has_new_keys = n, writes + 1, has_new_keys or kind ~= ''
@@ -297,7 +298,7 @@ function calls.purge()
   purge(uid, is_holder and number('last') or 0)
   if is_holder then
     for i = 1, 7 do redis.call('DEL', KEYS[i]) end
-    ring()
+    notify()
   end
   return is_holder and 1 or 0
 end

@@ -1,6 +1,6 @@
-"""What goes into the log and comes out of it, as values: no Redis here.
+"""Entries of the log as values: how events, live states and pages are written and read. No Redis here.
 
-The script's argument lists and the live hash's fields have their order here and in `append.lua`, nowhere else.
+The order of the script's arguments and of the live hash's fields is defined here and in `append.lua`, nowhere else.
 """
 
 import re
@@ -19,9 +19,9 @@ from komputer.protocol.wire import AppendResult
 
 LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "last", "seen", "term", "session")
 READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost", "bytes")
-"""What is read of the live hash together with events."""
+"""Fields of the live hash that are read together with events."""
 UNREADABLE: Final = "unreadable"
-"""The type under which an entry is told that no release of ours wrote; its payload says what is wrong with it."""
+"""The type of an entry that no release of Komputer wrote. Its payload says what is wrong with it."""
 
 _ID: Final = re.compile(rb"[0-9]{1,14}-[0-9]{1,3}")
 _FOREIGN_ID: Final = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
@@ -34,7 +34,7 @@ _TYPE: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class LogKey:
-    """One agent's log. A re-created agent has another uid, and so another log."""
+    """The key of one agent's log. A re-created agent has another uid, and so another log."""
 
     namespace: str
     name: str
@@ -56,7 +56,7 @@ class Numbered(NamedTuple):
 
 
 class LogEntry(NamedTuple):
-    """An event as the log has it. `id` is its cursor."""
+    """An event as the log stores it. `id` is also its cursor."""
 
     id: str
     type: str
@@ -68,7 +68,8 @@ class LogEntry(NamedTuple):
 
 
 class Live(NamedTuple):
-    """What the log knows of an agent now. `last_id` is of its newest event, `seen_us` when its runtime last spoke."""
+    """The live state of an agent in the log. `last_id` is the id of its newest event, `seen_us` the time of the last
+    sign of life of its runtime."""
 
     uid: str
     task_id: str | None
@@ -82,7 +83,7 @@ class Live(NamedTuple):
     term: int
     session_id: str | None
     last_us: int = 0
-    """Up to where the log reaches; it grows with each event, also from one agent of the name to the next."""
+    """How far the log reaches. It grows with each event, also from one agent of a name to the next."""
 
     @property
     def task(self) -> LoggedTask:
@@ -96,43 +97,45 @@ def task_of(live: Live | None, uid: str) -> LoggedTask:
 
 
 class Page(NamedTuple):
-    """Events, oldest first, each a JSON object. `gap`: the cursor points to what is no longer there."""
+    """Events, oldest first, each a JSON object. `gap`: events at the cursor are no longer there."""
 
     entries: list[bytes]
     gap: bool
     last_id: str | None = None
-    """Of the newest of `entries`: the cursor from which to read on."""
+    """Id of the newest of `entries`: the cursor for the next page."""
     is_cut: bool = False
-    """There are more, but they would not fit into `PAGE_BYTES`."""
+    """More events exist, but do not fit into `PAGE_BYTES`."""
 
 
 class MessageId(NamedTuple):
-    """A message to a running task, by the id of its event."""
+    """A message to a running task: the id of its event, and the task."""
 
     id: str
     task_id: str
 
 
 class EventRow(NamedTuple):
+    """An event with its payload as JSON."""
+
     id: str
     type: str
     payload: bytes
 
 
 class State(NamedTuple):
-    """Whose log a page was read from, since when it exists, and the highest id that is gone; 0 where there is none."""
+    """The state of a log: whom it belongs to, since when it exists, and the highest id that was removed. 0: none."""
 
     uid: str | None
     born: int
     lost: int
     last: int = 0
-    """Of the newest event that it ever had."""
+    """Position of the newest event that it ever had."""
     open: str | None = None
-    """The task that runs."""
+    """The running task."""
 
 
 def state_of(held: Sequence[bytes | None]) -> State:
-    """Of the values of `READ_FIELDS`. What is no number counts as none."""
+    """Return the state from the values of `READ_FIELDS`. A value that is not a number counts as none."""
     uid, task, ended, _, _, _, last, _, _, _, born, lost, _ = _complete(held, READ_FIELDS)
     return State(
         _text(uid) if uid else None,
@@ -144,19 +147,19 @@ def state_of(held: Sequence[bytes | None]) -> State:
 
 
 def bytes_of(held: Sequence[bytes | None]) -> int | None:
-    """Of the values of `READ_FIELDS`: how many bytes the log holds, where that was counted."""
+    """Return how many bytes the log holds, from the values of `READ_FIELDS`; None if they were not counted."""
     found = _BYTES.fullmatch(_complete(held, READ_FIELDS)[-1] or b"")
     return int(found[1]) if found else None
 
 
 def _complete(values: Sequence[bytes | None], fields: Sequence[str]) -> Sequence[bytes | None]:
-    """One value for each of `fields`; None for those that are missing."""
+    """Return one value for each of `fields`; None for those that are missing."""
     return values if len(values) == len(fields) else [*values, *[None] * len(fields)][: len(fields)]
 
 
 def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[EventRow]:
-    """What a server answers of a stream. An entry that is not ours is an `unreadable` one, and one whose id can be no
-    event's is left out."""
+    """Return the rows of a stream's entries. A foreign entry becomes an `unreadable` one; an entry whose id cannot be
+    the id of an event is left out."""
     return [row for entry, fields in entries if (row := _row(entry, fields)) is not None]
 
 
@@ -199,14 +202,14 @@ def _text(value: bytes) -> str:
 
 
 def _number(value: bytes | None) -> int:
-    """0 for what is none, and for what is too large for a moment in microseconds."""
+    """Return the number; 0 for what is not one, or is too large for a moment in microseconds."""
     return int(value) if value and value.isdigit() and len(value) <= 17 else 0
 
 
 def is_gone(state: State, micros: int, is_id: bool) -> bool:
-    """Whether what lay just below `micros` is no longer there.
+    """Return whether events just below `micros` may have been removed.
 
-    An id from before the log's birth was given by one that is lost; a time from then need not mean any event.
+    An id from before the log was created belongs to a log that was lost. A time from then need not mean any event.
     """
     if state.uid is None:
         return is_id
@@ -214,6 +217,7 @@ def is_gone(state: State, micros: int, is_id: bool) -> bool:
 
 
 def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes) -> bytes:
+    """Return an event as clients get it."""
     head = (
         f'{{"id":"{event_id}","agentName":"{name}","namespace":"{namespace}","type":"{kind}",'
         f'"timestamp":"{timestamp_of(event_id)}","payload":'
@@ -224,7 +228,7 @@ def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes)
 def fields_of(
     seq: int, event: schema.Event, generation: int | None, acked_message_id: str | None = None
 ) -> list[str | bytes | int]:
-    """What the script is told of an event, in the order in which it reads them."""
+    """Return the script's arguments for one event, in their order."""
     kind, payload = schema.to_wire(event)
     role = "start" if isinstance(event, schema.TaskStarted) else "end" if isinstance(event, schema.End) else ""
     if meaning := ENDS.get(kind):
@@ -240,7 +244,7 @@ def fields_of(
 
 
 def live_of(row: Sequence[bytes | None]) -> Live:
-    """Of the values of `LIVE_FIELDS`."""
+    """Return the live state from the values of `LIVE_FIELDS`."""
     uid, task, ended, status, outcome, message, last, seen, term, session = _complete(row, LIVE_FIELDS)
     last_us = _number(last)
     last_id = id_of(last_us) if last_us and status else None
@@ -261,9 +265,11 @@ def live_of(row: Sequence[bytes | None]) -> Live:
 
 
 def texts_of(values: Iterable[bytes]) -> list[str]:
+    """Return the values as text."""
     return [_text(value) for value in values]
 
 
 def answers_of(values: Iterable[bytes]) -> list[AppendResult]:
+    """Return the results of the script."""
     known: dict[str, AppendResult] = {answer: answer for answer in get_args(AppendResult)}
     return [known[value.decode()] for value in values]

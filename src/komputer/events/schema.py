@@ -1,7 +1,7 @@
-"""What happens in a task: a closed union of frozen events, and their wire form.
+"""The events of a task: a closed union of immutable types, and their wire form.
 
-The set is closed in code (`assert_never` at the end of each match) and open on the wire: what is read with an unknown
-type travels on untouched as raw JSON; a known type with a wrong payload is refused.
+The union is closed in code (`assert_never` at the end of each match) and open on the wire: an event of an unknown type
+is passed on unchanged as JSON; a known type with an invalid payload is rejected.
 """
 
 import math
@@ -15,24 +15,25 @@ from komputer.domain.tasks import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, T
 from komputer.http.validation import explain
 
 TEXT_LIMIT: Final = 16_384
-"""Characters of a text in an event; what is longer is cut and the payload says `truncated: true`. The transcript on
-the workspace keeps the whole. A guess, unmeasured: a page of 200 events stays below 4 MB."""
+"""Characters of a text in an event. A longer text is cut, and the payload says `truncated: true`. The transcript on the
+workspace keeps the whole text. A guess, unmeasured: a page of 200 events stays below 4 MB."""
 LINE_LIMIT: Final = 200
-"""Characters of a `lastTaskMessage`."""
+"""Characters of `lastTaskMessage`, at most."""
 
 DEPTH_LIMIT: Final = 64
-"""Levels of a JSON structure in an event; what lies deeper is cut. Parsers of clients give up from about 100 on."""
+"""Levels of a JSON structure in an event. Deeper levels are cut: parsers of clients fail from about 100 on."""
 
 
 def _whole(value: Any) -> Any:
-    """Text that UTF-8 can carry: halves of surrogate pairs, as JavaScript cuts them, become U+FFFD."""
+    """Return text that UTF-8 can encode: lone surrogates, as JavaScript leaves them, become U+FFFD."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """JSON that every parser reads: no NaN (null), no integer beyond 64 bits (its digits), no bottomless depth."""
+    """Return JSON that every parser reads: NaN becomes null, an integer beyond 64 bits its digits, and the depth is
+    limited."""
     if depth > DEPTH_LIMIT:
         return "…"
     match value:
@@ -55,7 +56,7 @@ def _exact(value: float) -> float:
 
 
 Cost = Annotated[float, Field(strict=True, ge=0, le=money.COST_LIMIT_USD, allow_inf_nan=False), AfterValidator(_exact)]
-"""US dollars of a task. Exact: see `money`."""
+"""Cost of a task in US dollars. Exact: see `money`."""
 Word = Annotated[str, BeforeValidator(_whole)]
 Text = Annotated[str, BeforeValidator(_whole), Field(max_length=4 * TEXT_LIMIT)]
 Json = Annotated[dict[str, Any], BeforeValidator(_plain)]
@@ -65,7 +66,7 @@ Milliseconds = Annotated[int, Field(strict=True, ge=0, le=MILLISECONDS_LIMIT)]
 
 
 class EventBase(BaseModel):
-    """What all events have: the task that they belong to."""
+    """The base of all events: the task that they belong to."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -79,12 +80,12 @@ class TaskStarted(EventBase):
     resuming_session: bool
     model: Word
     kind: Word | None = None
-    """`compact`: no task of anybody's, the conversation is summarised. None for all others."""
+    """`compact` for a task that summarises the conversation; None for all others."""
     session_id: Word | None = None
 
 
 class TaskResumed(EventBase):
-    """The task goes on after its runtime, its Claude or its machine had died."""
+    """The task was resumed after its runtime, Claude or the machine crashed."""
 
     type: Literal["task_resumed"] = "task_resumed"
     attempt: Turns
@@ -132,7 +133,8 @@ class Compaction(EventBase):
 
 
 class Retry(EventBase):
-    """The model did not answer; Claude tries again after `delay_ms`. `status` is HTTP's, None without an answer."""
+    """The model did not answer, and Claude tries again after `delay_ms`. `status` is the HTTP status, None without an
+    answer."""
 
     type: Literal["retry"] = "retry"
     attempt: Turns
@@ -163,7 +165,7 @@ class TaskCancelled(EventBase):
 
 
 class TaskFailed(EventBase):
-    """`code` is one that a client can act on; see `docs/reference/events.md`."""
+    """The task failed. `docs/reference/events.md` lists the values of `code` and what to do."""
 
     type: Literal["error"] = "error"
     error: Text
@@ -206,7 +208,7 @@ TYPES: Final = frozenset(
 
 
 def to_wire(event: Event) -> tuple[str, dict[str, Any]]:
-    """Type and payload, as the log and the clients have them: `truncated` and `kind` only where there is one."""
+    """Return type and payload as the log and the clients have them. `truncated` and `kind` are left out if empty."""
     payload = event.model_dump(mode="json", exclude={"type"})
     for rare in ("truncated", "kind"):
         if not payload.get(rare):
@@ -215,7 +217,8 @@ def to_wire(event: Event) -> tuple[str, dict[str, Any]]:
 
 
 def from_wire(kind: str, payload: dict[str, Any]) -> Event:
-    """The event. Raises `Invalid` for an unknown type, a missing or wrong field, and an impossible cost or count."""
+    """Return the event. Raises `Invalid` for an unknown type, a missing or invalid field, and an impossible cost or
+    count."""
     try:
         return _ADAPTER.validate_python({**payload, "type": kind})
     except ValidationError as wrong:
@@ -225,7 +228,7 @@ def from_wire(kind: str, payload: dict[str, Any]) -> Event:
 
 
 def clipped(event: Event) -> Event:
-    """The event with every text cut to `TEXT_LIMIT` characters, and `truncated` set where one was."""
+    """Return the event with every text cut to `TEXT_LIMIT` characters, and `truncated` set if one was cut."""
     changed = {
         name: value[: TEXT_LIMIT - 1] + "…"
         for name in type(event).model_fields
@@ -239,7 +242,8 @@ def clipped(event: Event) -> Event:
 
 
 def _clipped_json(value: Any) -> tuple[Any, bool]:
-    """JSON with its long strings cut; deep or wide structures are kept, a request's size bounds them."""
+    """Return JSON with its long strings cut, and whether one was. Deep or wide structures are kept: the size of a
+    request limits them."""
     if isinstance(value, str):
         return (value[: TEXT_LIMIT - 1] + "…", True) if len(value) > TEXT_LIMIT else (value, False)
     if isinstance(value, dict):
@@ -251,12 +255,13 @@ def _clipped_json(value: Any) -> tuple[Any, bool]:
     return value, False
 
 
-TOLD_INPUTS: Final = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
-"""Of a tool's inputs the first of these tells a person what the call is about."""
+SUMMARY_INPUTS: Final = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
+"""The first of these inputs of a tool summarises the call for people."""
 
 
 def line(event: Event) -> str | None:
-    """`Calling Bash: python analyze.py`; texts by their first line. None where nothing new is said to a person."""
+    """Return the event as one line for people: `Calling Bash: python analyze.py`; for a text its first line. None if
+    there is nothing to show."""
     match event:
         case TaskStarted():
             text: str | None = "Compacting the conversation" if event.kind == "compact" else event.instructions
@@ -267,8 +272,8 @@ def line(event: Event) -> str | None:
         case Thinking():
             text = "Thinking"
         case ToolCall():
-            told = next((event.input[key] for key in TOLD_INPUTS if isinstance(event.input.get(key), str)), "")
-            text = f"Calling {event.tool}: {told}" if told else f"Calling {event.tool}"
+            summary = next((event.input[key] for key in SUMMARY_INPUTS if isinstance(event.input.get(key), str)), "")
+            text = f"Calling {event.tool}: {summary}" if summary else f"Calling {event.tool}"
         case ToolResult():
             text = f"{event.tool} failed: {event.output}" if event.is_error else None
         case Compaction():

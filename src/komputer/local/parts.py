@@ -148,7 +148,7 @@ def run_kubelet(platform: Platform, ready: Ready) -> None:
         cluster = Cluster.connect(platform.data.kubeconfig)
         kubelet = Kubelet(cluster, platform.data.path, sandbox=platform.sandbox, images=images)
         async with Background() as background:
-            background.keep("reserved disk space", partial(disk.keep_reserves, platform.data.path))
+            background.run_forever("reserved disk space", partial(disk.keep_reserves, platform.data.path))
             await kubelet.run(stop_event(), heap.freeze_before(ready))
         await cluster.close()
 

@@ -1,4 +1,4 @@
-"""Where the event log's server is, and how a client of it is made: of a Redis or Valkey, or the master that Sentinels
+"""The address of the event log's server, and clients for it: a Redis or Valkey server, or the master that Sentinels
 name."""
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Address:
     ca_file: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raises `Invalid` (`redis_address`) for what is no such address; the message holds no password."""
+        """Raise `Invalid` (`redis_address`) for an invalid address. The message contains no password."""
         parts = urlsplit(self.url)
         if parts.scheme not in (*SCHEMES, *SENTINEL_SCHEMES):
             known = ", ".join((*SCHEMES, *SENTINEL_SCHEMES))
@@ -41,7 +41,7 @@ class Address:
             self._sentinels()
 
     def client(self, *, connections: int | None = None, **options: Any) -> Any:
-        """A client; with `connections`, of so many at most, and a caller beyond them waits `timeout` seconds."""
+        """Return a client. With `connections`, it has at most so many, and further callers wait `timeout` seconds."""
         options |= self._credentials(self.password_file)
         if urlsplit(self.url).scheme in SENTINEL_SCHEMES:
             return self._from_sentinels(options)
@@ -90,7 +90,7 @@ class Address:
 
 
 class _Named(Redis):
-    """The master that Sentinels name; closing it closes the connections to them, too."""
+    """The master that Sentinels name. Closing it also closes the connections to the Sentinels."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await super().aclose(close_connection_pool)

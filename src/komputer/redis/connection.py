@@ -1,4 +1,4 @@
-"""The connection to Redis or Valkey: its scripts, errors translated, answers that wait for the disk."""
+"""The connection to Redis or Valkey: scripts, translated errors, and writes that wait for the disk."""
 
 import asyncio
 import hashlib
@@ -15,24 +15,25 @@ from komputer.domain.errors import Unavailable
 from komputer.redis.address import Address
 
 CONNECTIONS: Final = 64
-"""At most, of one process; a caller beyond them waits. A guess, unmeasured: one that waits for the disk holds one."""
+"""Connections of one process, at most; further callers wait. A guess, unmeasured: a write that waits for the disk
+occupies one."""
 ANSWER_TIMEOUT_S: Final = 10.0
-"""Of a call as a whole. Above `DISK_TIMEOUT_S`, so that a slow disk is told as such."""
+"""Time limit of a whole call. Above `DISK_TIMEOUT_S`, so that a slow disk is reported as such."""
 DISK_TIMEOUT_S: Final = 5.0
 
 Durability = Literal["waits", "always", "none"]
-"""How a start or an end gets to the disk before it is answered: the server is asked to wait (`WAITAOF`), it writes
-through at every command (`appendfsync always`), or not at all."""
+"""How a start or an end reaches the disk before the caller gets its result: by `WAITAOF`, by `appendfsync always`, or
+not at all."""
 
 _DAMAGED: Final = ("WRONGTYPE", "smaller than the target stream top item")
-"""What a server says of a key of another type, and of a stream with an id from far in the future."""
+"""The server's errors for a key of another type, and for a stream with an id from far in the future."""
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
 class Script:
-    """A Lua script that the server runs. It is sent once and then named by its digest."""
+    """A Lua script for the server. It is sent once and then called by its digest."""
 
     def __init__(self, source: bytes) -> None:
         self.source = source
@@ -49,7 +50,7 @@ class RedisConnection:
             timeout=ANSWER_TIMEOUT_S,
             socket_timeout=ANSWER_TIMEOUT_S,
             socket_connect_timeout=3.0,
-            # A connection that broke is made anew; a server that is silent is not asked again and again.
+            # A broken connection is opened again; a server that does not answer is not called repeatedly.
             retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3, (RedisConnectionError,)),
             protocol=2,
         )
@@ -62,7 +63,7 @@ class RedisConnection:
     async def run(
         self, script: Script, keys: list[str], args: list[str | bytes | int], *, durable: bool = False
     ) -> Any:
-        """Run `script` and return its answer; with `durable`, after what it wrote is on the server's disk."""
+        """Run `script` and return its result; with `durable`, after its writes have reached the server's disk."""
         if durable and self.durability != "waits" and self.durability is not None:
             durable = False
         answer, on_disk = await self.translated(lambda: self._run(b"EVALSHA", script.sha, keys, args, durable))
@@ -116,7 +117,7 @@ class RedisConnection:
             return answer, on_disk
 
     async def _check(self, on_disk: Any) -> None:
-        """Of WAITAOF's answer. A server that does not know it, or writes no file, is told once."""
+        """Check the result of WAITAOF. A server that does not support it, or writes no file, is logged once."""
         if isinstance(on_disk, ResponseError):
             if self.durability is None:
                 self.durability = await self._without_waiting()
@@ -134,7 +135,7 @@ class RedisConnection:
     async def _without_waiting(self) -> Durability:
         try:
             found = await self.redis.config_get("appendonly", "appendfsync")
-        except ResponseError:  # a managed server may not tell
+        except ResponseError:  # a managed server may not allow it
             return "none"
         except (RedisError, OSError) as down:
             raise unavailable(down) from down
@@ -142,7 +143,7 @@ class RedisConnection:
         return "always" if text.get("appendonly") == "yes" and text.get("appendfsync") == "always" else "none"
 
     async def translated(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` returns; the library's errors, and silence, become `Unavailable` (`log_unavailable`)."""
+        """Return the result of `call`. Errors of the library and timeouts become `Unavailable` (`log_unavailable`)."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await cancellable(call)
@@ -151,8 +152,10 @@ class RedisConnection:
 
 
 async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
-    """redis-py loses cancellations that come while it is busy with a pipeline, or just as an answer has come: whoever
-    waits for the end of a cancelled task would wait for ever.
+    """Return the result of `call`, and raise a cancellation that redis-py has swallowed.
+
+    redis-py loses cancellations that arrive while it runs a pipeline, or at the moment of an answer. Whoever waits for
+    the end of the cancelled task would wait for ever.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
@@ -164,13 +167,15 @@ async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def unavailable(error: BaseException) -> Unavailable:
-    """Also for a server that refuses, because a key holds what we did not write (`log_damaged`)."""
+    """Return the error for a failure of the server: `log_damaged` if a key has foreign content, else
+    `log_unavailable`."""
     if isinstance(error, ResponseError) and any(sign in str(error) for sign in _DAMAGED):
         return damaged("a key of the event log")
     return Unavailable(f"the event log does not answer ({type(error).__name__}); try again", code="log_unavailable")
 
 
 def damaged(key: str) -> Unavailable:
+    """Return the error for a key that another program has written."""
     return Unavailable(
         f"{key} holds what Komputer did not write, so it cannot be used; rename that key in Redis, then try again",
         code="log_damaged",
@@ -178,7 +183,7 @@ def damaged(key: str) -> Unavailable:
 
 
 def is_damaged(answer: Any) -> bool:
-    """Whether a server refused to read a key because it is of another type. Raises `Unavailable` for other errors."""
+    """Return whether the server refused to read a key because of its type. Raises `Unavailable` for other errors."""
     if not isinstance(answer, Exception):
         return False
     if not (isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer)):

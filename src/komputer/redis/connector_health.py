@@ -1,7 +1,7 @@
-"""How the servers of connectors were seen last: one small hash of each connector, beside the logs.
+"""The last known health of connectors' servers: one small hash for each connector, beside the logs.
 
-Whoever calls a server writes down what came of it; whoever shows connectors reads. Nothing is decided by it, and it may
-be lost: then nothing is known until the next call.
+Whoever calls a server records the result; whoever shows connectors reads it. Nothing is decided by it, and it is safe
+to lose: then nothing is known until the next call.
 """
 
 import time
@@ -15,13 +15,13 @@ from komputer.redis.connection import RedisConnection, is_damaged
 
 KEPT: Final = timedelta(days=7)
 SAME_EVERY_S: Final = 30.0
-"""How often one process writes down that nothing has changed."""
+"""How often one process records that nothing has changed, at most."""
 
 State = Literal["ok", "failed"]
 
 
 class HealthRecord(NamedTuple):
-    """`code` and `reason` are those of the failure; both are empty for one that works."""
+    """The result of the last call. `code` and `reason` describe the failure; both are empty if it worked."""
 
     state: State
     at: str
@@ -30,17 +30,18 @@ class HealthRecord(NamedTuple):
 
 
 class ConnectorHealth:
-    """Of the connectors of one platform. `uid` is the connector's: an earlier one of its name says nothing."""
+    """The health of the connectors of one platform. Records of an earlier connector of the same name, with another uid,
+    are ignored."""
 
     def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._prefix = prefix
-        self._written: dict[ObjectRef, tuple[str, str, float]] = {}
+        self._recorded: dict[ObjectRef, tuple[str, str, float]] = {}
 
     async def note(self, ref: ObjectRef, uid: str, code: str = "", reason: str = "") -> None:
-        """A call came to this: without a code, it worked. Raises `Unavailable`."""
+        """Record the result of a call; without a code, it worked. Raises `Unavailable`."""
         now = time.monotonic()
-        known = self._written.get(ref)
+        known = self._recorded.get(ref)
         if known and known[:2] == (uid, code) and now < known[2]:
             return
         fields = {
@@ -58,17 +59,17 @@ class ConnectorHealth:
                 await both.execute()
 
         await self._server.translated(write)
-        if len(self._written) > 10_000:
-            self._written.clear()
-        self._written[ref] = (uid, code, now + SAME_EVERY_S)
+        if len(self._recorded) > 10_000:
+            self._recorded.clear()
+        self._recorded[ref] = (uid, code, now + SAME_EVERY_S)
 
     async def forget(self, ref: ObjectRef) -> None:
-        """The connector was changed or is gone: what was seen before says nothing any more. Raises `Unavailable`."""
-        self._written.pop(ref, None)
+        """Delete the record of a connector that was changed or deleted. Raises `Unavailable`."""
+        self._recorded.pop(ref, None)
         await self._server.translated(lambda: self._server.redis.delete(self._key(ref)))
 
     async def read(self, connectors: Sequence[tuple[ObjectRef, str]]) -> dict[ObjectRef, HealthRecord]:
-        """By reference, of those of these uids about which something is known. One round trip. Raises `Unavailable`."""
+        """Return the records of connectors with these uids, if there are any. One round trip. Raises `Unavailable`."""
         if not connectors:
             return {}
 
@@ -83,8 +84,8 @@ class ConnectorHealth:
         for (ref, uid), answer in zip(connectors, await self._server.translated(ask), strict=True):
             if is_damaged(answer):
                 continue
-            seen_uid, state, at, code, reason = ((text or b"").decode(errors="replace") for text in answer)
-            if seen_uid == uid and state in ("ok", "failed"):
+            recorded_uid, state, at, code, reason = ((text or b"").decode(errors="replace") for text in answer)
+            if recorded_uid == uid and state in ("ok", "failed"):
                 found[ref] = HealthRecord("ok" if state == "ok" else "failed", at, code, reason)
         return found
 

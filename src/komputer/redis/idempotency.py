@@ -1,7 +1,7 @@
-"""Requests that are carried out once, however often they are sent: the record in Redis.
+"""Records of idempotent requests in Redis, so that a request is carried out once however often it is sent.
 
-A record is made before anything is done: the request's digest, and an id that stands for it. Whoever carries it out
-holds a short lock; one that dies leaves the record without an answer, and the next try goes on with the same id.
+A record is written before anything is done: the request's digest, and an id for the request. The process that carries
+it out holds a short lock. If it dies, the record has no response, and the next attempt continues with the same id.
 """
 
 import re
@@ -15,7 +15,7 @@ from komputer.redis.connection import RedisConnection
 
 KEPT_S: Final = 24 * 3600
 LOCK_MS: Final = 5000
-"""So long a request whose process died keeps others waiting. Its holder renews it every third of that."""
+"""How long a request whose process died blocks the next attempt. The holder renews the lock three times as often."""
 
 _ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
@@ -26,26 +26,26 @@ _RENEW: Final = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
 
 
 class Mismatch(KomputerError):
-    """The key was used for another request; use a new one."""
+    """The key was used for another request. Use a new one."""
 
     code = "idempotency_mismatch"
 
 
 class InFlight(Conflict):
-    """The first try of the request is still being carried out; come again."""
+    """The first attempt of the request is still running. Try again."""
 
     code = "idempotency_in_flight"
 
 
 class Unreadable(Conflict):
-    """The record of this key is damaged, so nobody knows whether the request was carried out: look, then use a new
+    """The record of this key is damaged, so it is unknown whether the request was carried out. Check, then use a new
     key."""
 
     code = "idempotency_unreadable"
 
 
 class StoredResponse(NamedTuple):
-    """What was answered, to be answered again."""
+    """The response, to be sent again."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -53,7 +53,8 @@ class StoredResponse(NamedTuple):
 
 
 class Record(NamedTuple):
-    """`id`: a ULID of the moment of the first try. `answer`: None until there is one."""
+    """The record of a request. `id` is a ULID of the moment of the first attempt; `answer` is None until there is
+    one."""
 
     digest: str
     id: str
@@ -61,14 +62,15 @@ class Record(NamedTuple):
 
 
 class Idempotency:
-    """`key` names caller, namespace, route and the client's key; all raise `Unavailable`."""
+    """The records of one platform. `key` names caller, namespace, route and the client's key. All methods raise
+    `Unavailable`."""
 
     def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._prefix = f"{prefix}-once"
 
     async def opened(self, key: str, digest: str) -> tuple[Record, bool]:
-        """The record of this request, and whether it was made now. Raises `Mismatch`, `Unreadable`."""
+        """Return the record of this request, and whether it is new. Raises `Mismatch`, `Unreadable`."""
         new = Record(digest, str(ULID()))
         redis = self._server.redis
         written = await self._server.translated(
@@ -80,7 +82,7 @@ class Idempotency:
         return record, written is None
 
     async def lock(self, key: str, holder: str) -> bool:
-        """Whether `holder` may carry the request out now."""
+        """Take the lock. Returns whether `holder` may carry out the request now."""
         return await self._redis("SET", self._lock(key), holder, "NX", "PX", LOCK_MS) is not None
 
     async def renew(self, key: str, holder: str) -> None:
@@ -93,7 +95,7 @@ class Idempotency:
         await self._redis("SET", self._name(key), _wire(record._replace(answer=answer)), "EX", KEPT_S)
 
     async def forget(self, key: str) -> None:
-        """Nothing was done: the key is as if it had never been used."""
+        """Delete the record of a request that has done nothing."""
         await self._redis("DEL", self._name(key))
 
     def _name(self, key: str) -> str:

@@ -1,6 +1,6 @@
-"""Whether a gateway is alive, and since when: one key on the server of the logs.
+"""Presence of gateways: whether one is alive, and since when. One key on the server of the logs.
 
-Runtimes' signs of life are written by gateways. While no gateway is alive no sign is fresh, and silence proves nothing.
+Gateways record the signs of life of runtimes. While no gateway is alive, the silence of a runtime proves nothing.
 """
 
 from datetime import timedelta
@@ -9,28 +9,28 @@ from typing import Final, NamedTuple
 from komputer.redis.connection import RedisConnection
 
 BEAT_EVERY: Final = timedelta(seconds=5)
-"""How often each gateway says that it is alive."""
+"""How often each gateway renews its presence."""
 ALIVE_FOR: Final = timedelta(seconds=15)
-"""For how long that counts: three beats. A longer gap begins a new presence."""
+"""How long a beat counts: three intervals. After a longer gap a new presence begins."""
 _SECOND_US: Final = 1_000_000
 
 
 class Alive(NamedTuple):
-    """Microseconds of the server's clock. `since_us` is None while no gateway is alive."""
+    """Times in microseconds of the server's clock. `since_us` is None while no gateway is alive."""
 
     now_us: int
     since_us: int | None
 
 
 class Presence:
-    """The gateways of one platform. All methods raise `Unavailable` while the server does not answer."""
+    """Presence of the gateways of one platform. All methods raise `Unavailable` while the server does not answer."""
 
     def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._key = f"{prefix}-gateways"
 
     async def beat(self) -> None:
-        """A gateway is alive and can hear runtimes."""
+        """Record that a gateway is alive."""
         alive = await self.read()
         begins = alive.since_us is None or alive.since_us > alive.now_us  # the clock was set back
 
@@ -44,7 +44,7 @@ class Presence:
         await self._server.translated(write)
 
     async def read(self) -> Alive:
-        """One round trip. A value that no gateway has written counts as none."""
+        """Return the presence, in one round trip. A value that no gateway has written counts as none."""
 
         async def ask() -> tuple[tuple[int, int], bytes | None]:
             async with self._server.redis.pipeline(transaction=True) as both:

@@ -9,7 +9,8 @@ import pytest
 from komputer.domain.errors import Conflict
 from komputer.events import schema
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey, Page
-from komputer.events.reading import ENDS_AT_ONCE, PAGE_BYTES
+from komputer.events.ranges import PAGE_BYTES
+from komputer.events.reading import ENDS_AT_ONCE
 from tests.contract.log.events import KEY, Producer, completed, everything, ids, producer, read, said, started, texts
 
 KIB = 1024

@@ -12,7 +12,7 @@ from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.sources import READ_COUNT, AllAgents, Delivery
 from komputer.events.follow.tail import LiveReader, StreamEnded, Tail
 from komputer.events.log import EXPIRY, RETENTION, Log, LogKey
-from komputer.events.reading import PAGE_BYTES, Read
+from komputer.events.ranges import PAGE_BYTES, Read
 from tests.contract.log.events import KEY, producer, said, started
 from tests.contract.stream.world import WITHIN_S, publish
 from tests.fixtures.valkey import LogServer

@@ -55,7 +55,8 @@ def test_an_agent_that_a_manager_creates_has_the_settings_of_its_manager_that_th
 
 @pytest.mark.parametrize("field", SETTINGS)
 def test_an_empty_value_clears_a_setting(field: str) -> None:
-    for empty in {list: ([],), int: ("", 0)}.get(type(SETTINGS[field]), ("",)):
+    empty_values: dict[type, tuple[Any, ...]] = {list: ([],), int: ("", 0)}
+    for empty in empty_values.get(type(SETTINGS[field]), ("",)):
         assert settings_given(PatchAgent.model_validate({field: empty})) == {field: None}
 
 
