@@ -32,7 +32,7 @@ from komputer.services.connectors.egress import EgressClient
 
 @dataclass(frozen=True, kw_only=True)
 class ManagerServer:
-    """What serves managers: the endpoint, what its tools do, and the cancels that follow from a manager's."""
+    """The MCP server for managers: its endpoint, its tools' actions, and the cascade of cancels."""
 
     endpoint: ManagerEndpoint
     actions: ManagerActions
@@ -40,9 +40,8 @@ class ManagerServer:
 
     @classmethod
     def build(
-        cls, agents: Agents, caches: Caches, events: tuple[Log, Notifier], access: Access, quotas: Quotas
+        cls, agents: Agents, caches: Caches, log: Log, notifier: Notifier, access: Access, quotas: Quotas
     ) -> "ManagerServer":
-        log, notifier = events
         cascade = CancelCascade(agents, caches.agents)
         actions = ManagerActions(agents, caches, log, Waiter(agents, log, notifier), cascade)
         return cls(endpoint=ManagerEndpoint(access, actions, quotas), actions=actions, cascade=cascade)
@@ -101,7 +100,7 @@ class Parts:
             egress=egress,
             model=ModelProxy(access, AssignedModels(log), upstream, quotas, metrics),
             connectors=ConnectorProxy(access, directory, egress, quotas, log.health()),
-            managers=ManagerServer.build(agents, caches, (log, notifier), access, quotas),
+            managers=ManagerServer.build(agents, caches, log, notifier, access, quotas),
         )
 
     def agent_changed(self, change: CacheChange) -> None:

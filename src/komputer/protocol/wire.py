@@ -134,7 +134,7 @@ class TaskMessage(WireModel):
 
 
 class Pulse(_LastSeq):
-    """What the log holds of this runtime, so that the runtime can detect what the log has lost."""
+    """The log's view of a runtime, by which the runtime detects that the log has lost events."""
 
     type: Literal["pulse"] = "pulse"
     term: Term

@@ -9,6 +9,7 @@ from ulid import ULID
 from komputer.domain.agent import digest_of
 from komputer.gateway.agents.identity import MAX_UNKNOWN_TOKEN_REVIEWS
 from komputer.kube import AGENTS, TokenIdentity
+from komputer.protocol import wire
 from tests.contract.gateway.world import MODEL, World
 from tests.waiting import eventually
 
@@ -59,7 +60,7 @@ async def test_a_repeated_hello_tells_what_was_taken(world: World) -> None:
         ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "text", "payload": {}}]}, 400, "invalid_event"),
         ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "x", "payload": {}}] * 501}, 400, "invalid"),
         ("/v1/events", b" " * (4 * 2**20 + 1), 413, "body_too_large"),
-        ("/v1/hello", {"formatVersion": 2}, 400, "format_version"),
+        ("/v1/hello", {"formatVersion": wire.FORMAT_VERSION + 1}, 400, "format_version"),
         ("/v1/heartbeat", {"term": -1}, 400, "invalid"),
         ("/v1/nothing", {}, 404, "no_route"),
         ("/v1/hello/", {}, 404, "no_route"),

@@ -1,4 +1,4 @@
-"""What each of a manager's tools does."""
+"""The actions of a manager's tools."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

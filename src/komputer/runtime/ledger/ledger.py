@@ -123,7 +123,7 @@ class Ledger:
 
 
 class Claim(NamedTuple):
-    """What the log should hold of this runtime at one moment."""
+    """The state that the log should have of this runtime at one moment."""
 
     term: int
     last_seq: int

@@ -40,7 +40,7 @@ class StopReason(Enum):
 
 
 class AttemptVerdict(Enum):
-    """What follows from an attempt that does not end its task."""
+    """The consequence of an attempt that does not end its task."""
 
     AGAIN = "again"
     """Claude died: another attempt follows, unless the limit is reached."""

@@ -25,7 +25,7 @@ CAUSES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What the transcript has of a task."""
+    """A task as the transcript records it."""
 
     has_file: bool
     has_conversation: bool
