@@ -81,7 +81,7 @@ async def test_no_log_line_holds_a_credential_or_a_token(
     good, ada.token = ada.token, ada.token[:-1] + ("A" if ada.token[-1] != "A" else "B")
     await ada.post("/v1/hello", {})
     told = caplog.text
-    assert "model not reached" in told
+    assert "model not reachable" in told
     assert "httpcore" in told, "DEBUG lines of libraries are looked at too"
     for secret in (CREDENTIAL, good, ada.token, good.split(".")[2]):
         assert secret not in told
