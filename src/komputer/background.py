@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_S: Final = 0.1
-MAX_PAUSE_S: Final = 10.0
-"""Pauses between attempts double from the first to the maximum. Ten seconds, because work that failed for lack of disk
-space or memory should resume soon after there is some, and an attempt every ten seconds costs nothing."""
+BACKOFF: Final = Backoff(0.1, 10.0)
+"""Between attempts. Ten seconds at most, because work that failed for lack of disk space or memory should resume soon
+after there is some, and an attempt every ten seconds costs nothing."""
 RECOVERED_AFTER_S: Final = 30.0
-"""A loop that has run this long counts as recovered: its failure is cleared, and its next pause is the first one
+"""A loop that has run this long counts as recovered: its failure is cleared, and its next delay is the first one
 again."""
 
 T = TypeVar("T")
@@ -37,8 +37,8 @@ class LoopEnded(KomputerError):
 class Background:
     """The background work of one program. Leaving the context (`async with`) or closing it cancels all of it."""
 
-    def __init__(self, *, first_pause_s: float = FIRST_PAUSE_S, max_pause_s: float = MAX_PAUSE_S) -> None:
-        self._pauses_s = (first_pause_s, max_pause_s)
+    def __init__(self, backoff: Backoff = BACKOFF) -> None:
+        self._backoff = backoff
         self._tasks: set[asyncio.Task[None]] = set()
         self.failing: dict[str, str] = {}
         """The reason of each failure, by the name of the work; empty while everything works."""
@@ -73,9 +73,7 @@ class Background:
             if report:
                 report(reason)
 
-        task = asyncio.get_running_loop().create_task(
-            retry(name, job, report_change, first_pause_s=self._pauses_s[0], max_pause_s=self._pauses_s[1]), name=name
-        )
+        task = asyncio.get_running_loop().create_task(retry(name, job, report_change, self._backoff), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self.failing.pop(name, None))
@@ -99,9 +97,7 @@ async def retry(
     name: str,
     work: Callable[[], Awaitable[T]],
     report: Report = lambda reason: None,
-    *,
-    first_pause_s: float = FIRST_PAUSE_S,
-    max_pause_s: float = MAX_PAUSE_S,
+    backoff: Backoff = BACKOFF,
 ) -> T:
     """Return what `work` returns. An exception is logged once per reason, and `work` is called again after a pause.
     Only the cancellation of the calling task ends the retries early."""
@@ -137,9 +133,8 @@ async def retry(
                 known = isinstance(_first(error), KomputerError | OSError)
                 log.warning("background work failed: %s: %s", name, reason, exc_info=None if known else error)
                 report(reason)
-            pause = min(first_pause_s * 2.0 ** min(failures, 20), max_pause_s)
             failures += 1
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.delay_s(failures))
         else:
             recovered()
             return result

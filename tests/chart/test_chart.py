@@ -93,7 +93,8 @@ def test_with_a_list_of_namespaces_nothing_of_others_may_be_touched() -> None:
     found = list(objects(text_of(BY_NAME["namespaced"])))
     cluster_wide: list[Any] = [rule for role in found if role["kind"] == "ClusterRole" for rule in role["rules"]]
     resources = {resource for rule in cluster_wide for resource in rule["resources"]}
-    own = {"komputerconfigs", "komputeragentclustertemplates", "namespaces"}
+    kinds = {"komputerconfigs", "komputeragentclustertemplates"}
+    own = kinds | {f"{kind}/status" for kind in kinds} | {"namespaces"}
     assert resources == own | {"tokenreviews", "subjectaccessreviews"}
     roles = {(role["metadata"]["namespace"], role["metadata"]["name"]) for role in found if role["kind"] == "Role"}
     parts = ("api", "gateway", "operator")

@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from tests.e2e.platform import Json, Platform, files_below, until
+from tests.openapi import checked_sync
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "komputer"
@@ -40,7 +41,13 @@ class Cluster(Platform):
         service = json.loads(self.kubectl("-n", NAMESPACE, "get", "service", "komputer-api", "-o", "json"))
         address = f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.http = httpx.Client(base_url=f"{address}/api/v1", timeout=30, trust_env=False, headers=headers)
+        self.http = httpx.Client(
+            base_url=f"{address}/api/v1",
+            timeout=30,
+            trust_env=False,
+            headers=headers,
+            event_hooks={"response": [checked_sync]},
+        )
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.e2e.platform import Json, Platform, files_below
+from tests.openapi import checked_sync
 
 READY_WITHIN_S = 180.0
 """Generous: the machine may be busy with other tests."""
@@ -55,7 +56,12 @@ class Laptop(Platform):
         if len(ready) != 1:
             self.kill()
             raise AssertionError("\n".join(["the platform did not get ready:", *self.output, self.logs()]))
-        self.http = httpx.Client(base_url=ready[0].removeprefix("ready: ") + "/api/v1", timeout=30, trust_env=False)
+        self.http = httpx.Client(
+            base_url=ready[0].removeprefix("ready: ") + "/api/v1",
+            timeout=30,
+            trust_env=False,
+            event_hooks={"response": [checked_sync]},
+        )
         return self
 
     def logs(self) -> str:

@@ -1,4 +1,4 @@
-"""The command line, as a person meets it."""
+"""The command line, as a user runs it."""
 
 import contextlib
 import json
@@ -122,7 +122,7 @@ def test_a_reader_that_leaves_is_no_failure(platform: Platform) -> None:
         assert done.stderr == ""
 
 
-def test_run_says_at_once_why_an_agent_cannot_start_and_what_changes(platform: Platform) -> None:
+def test_run_prints_at_once_why_an_agent_cannot_start_and_what_changes(platform: Platform) -> None:
     with started(platform, "run", "hopeless", "Say hello.", "--template", "nope") as running:
         assert "nope" in line_with(running, "waiting:")
         listed = platform.cli("list").stdout.splitlines()
@@ -132,7 +132,7 @@ def test_run_says_at_once_why_an_agent_cannot_start_and_what_changes(platform: P
         assert running.wait(30) == 0
 
 
-def test_who_follows_a_deleted_agent_is_told(platform: Platform) -> None:
+def test_the_deletion_of_a_followed_agent_is_reported(platform: Platform) -> None:
     platform.assign("doomed", script({"tool": "Bash", "input": {"command": "tail -f /dev/null"}}))
     platform.event("doomed", "tool_call")
     with started(platform, "events", "doomed", "-f") as following:

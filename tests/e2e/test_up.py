@@ -1,4 +1,4 @@
-"""`komputer up` and the command line, as a person meets them."""
+"""`komputer up` and the command line, as a user runs them."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.e2e.laptop import Laptop
 from tests.e2e.platform import script, until
 
 
-def test_it_says_what_it_starts_and_exactly_one_ready_line(laptop: Laptop) -> None:
+def test_it_prints_what_it_starts_and_exactly_one_ready_line(laptop: Laptop) -> None:
     assert len([line for line in laptop.output if line.startswith("ready: http://127.0.0.1:")]) == 1
     assert any("offline model answers" in line for line in laptop.output)
     assert any(str(laptop.data_dir / "kubeconfig") in line for line in laptop.output)
@@ -53,7 +53,7 @@ def test_a_web_page_that_rebinds_its_name_is_not_answered(laptop: Laptop) -> Non
     assert laptop.http.get("/agents", headers={"Host": "evil.example"}).status_code == 403
 
 
-def test_without_a_sandbox_it_runs_and_says_so(new_laptop: Callable[..., Laptop]) -> None:
+def test_without_a_sandbox_it_runs_and_prints_a_note(new_laptop: Callable[..., Laptop]) -> None:
     laptop = new_laptop("--sandbox", "none")
     assert any("no sandbox" in line for line in laptop.output)
     laptop.assign(

@@ -1,4 +1,4 @@
-"""What `komputer up` says and does where it cannot start, or where what it needs is damaged, lost or copied."""
+"""`komputer up` when it cannot start, and when its files are damaged, lost or copied."""
 
 import json
 import os
@@ -80,14 +80,14 @@ def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(tmp_path: Path) ->
         assert process.returncode in (0, 1, 130, -signal.SIGINT)
 
 
-def test_the_offline_model_on_a_taken_port_says_so(laptop: Laptop) -> None:
+def test_the_offline_model_on_a_taken_port_is_refused(laptop: Laptop) -> None:
     done = laptop.cli("offline-model", "--port", laptop.url.rsplit(":", 1)[1])
     assert done.returncode == 1
     assert "choose another with --port" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_an_odd_directory_serves_agents_and_an_unreachable_model_is_told(
+def test_an_odd_directory_serves_agents_and_an_unreachable_model_is_reported(
     tmp_path: Path, new_laptop: Callable[..., Laptop]
 ) -> None:
     odd = tmp_path / "a #b?c%20é\nx:y" / ("long-" * 20)
@@ -102,7 +102,7 @@ def test_an_odd_directory_serves_agents_and_an_unreachable_model_is_told(
     assert any("http://127.0.0.1:9 cannot be reached now: Connection refused" in line for line in laptop.output)
 
 
-def test_what_disappears_while_it_runs_comes_back_and_no_second_platform_starts(
+def test_removed_files_are_created_again_and_no_second_platform_starts(
     new_laptop: Callable[..., Laptop],
 ) -> None:
     laptop = new_laptop()

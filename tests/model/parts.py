@@ -487,7 +487,7 @@ class Parts:
             pod = given.pod(uid=self.uid, created=now)
             seen = given.seen(agent, pod=pod, pvc=None, settings=None, live=mine, now=later, gateway_since=since)
             decision = decide(seen, str(ULID()))
-            deleted = [step for step in decision.steps.then if step.verb == "delete"]
+            deleted = [step for step in decision.steps.all if step.verb == "delete"]
             assert bool(deleted) == is_deleted, "rule silence"
             assert not any(isinstance(ending.event, TaskFailed) for ending in decision.endings)
         await self.the_pod_dies()

@@ -12,7 +12,7 @@
 {{- end }}
 {{- define "komputer.rules.operator" -}}
 - {apiGroups: [komputer.komputer.ai], resources: [komputeragents], verbs: [get, list, watch]}
-- {apiGroups: [komputer.komputer.ai], resources: [komputeragents/status, komputerconnectors/status], verbs: [patch]}
+- {apiGroups: [komputer.komputer.ai], resources: [komputeragents/status, komputerconnectors/status, komputeragenttemplates/status], verbs: [patch]}
 - {apiGroups: [komputer.komputer.ai], resources: [komputeragents/finalizers], verbs: [update]}
 - {apiGroups: [komputer.komputer.ai], resources: [komputerconnectors, komputeragenttemplates], verbs: [list, watch]}
 - {apiGroups: [""], resources: [pods], verbs: [get, list, watch, create, delete]}
@@ -37,4 +37,5 @@
 {{- end }}
 {{- define "komputer.clusterRules.operator" -}}
 - {apiGroups: [komputer.komputer.ai], resources: [komputerconfigs, komputeragentclustertemplates], verbs: [list, watch]}
+- {apiGroups: [komputer.komputer.ai], resources: [komputerconfigs/status, komputeragentclustertemplates/status], verbs: [patch]}
 {{- end }}

@@ -1,10 +1,12 @@
-"""REST for clients. Reads come from a watched cache, writes go to the Kubernetes API, events come from the log.
+"""The REST API: HTTP routes over `komputer.services`.
 
-Here belongs what HTTP needs: routes (one file per noun), bodies, errors as JSON. What is done with agents, what an
-agent is, which task is wanted and what an event is, is said in the rooms below.
+What depends on HTTP belongs here: routes (one file per noun), requests and responses (`schemas`), errors as JSON,
+authentication, event streams. What is done with a noun belongs to `komputer.services`, decisions to `komputer.domain`.
 """
 
-from komputer.api.app import ApiSettings, app
+from komputer.api.app import app
+from komputer.api.settings import ApiSettings
+from komputer.api.state import app_state
 from komputer.api.websockets import LimitedWebSocketProtocol as WebSocketProtocol
 
-__all__ = ["ApiSettings", "WebSocketProtocol", "app"]
+__all__ = ["ApiSettings", "WebSocketProtocol", "app", "app_state"]

@@ -1,9 +1,7 @@
-"""The API as one ASGI app, made of explicit parts."""
+"""The REST API as one ASGI app."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Literal
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -11,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from komputer import __version__
 from komputer.api import errors, openapi
-from komputer.api.access import Access
+from komputer.api.agent_lists import AgentLists
 from komputer.api.audit import Audited
 from komputer.api.auth import Authenticated, authorize
 from komputer.api.idempotency import OncePerKey
@@ -23,23 +21,30 @@ from komputer.api.routes import connectors as connector_routes
 from komputer.api.routes import costs, health, index, messages, namespaces
 from komputer.api.routes import secrets as secret_routes
 from komputer.api.routes import streams as stream_routes
-from komputer.api.stream import READERS, EventStreams
+from komputer.api.settings import ApiSettings
+from komputer.api.state import AgentServices, ApiState, ConnectorServices, Readiness
+from komputer.api.stream import EventStreams
 from komputer.api.typos import known_parameters
 from komputer.background import Background
-from komputer.domain import names
-from komputer.domain.addresses import AddressRules
 from komputer.domain.config import Config
 from komputer.domain.ref import ObjectRef
 from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.tail import Tail
 from komputer.events.log import Log
 from komputer.kube import AGENTS, CONFIGS, CONNECTORS, Cache, CacheChange, Cluster
+from komputer.services.access import Access
 from komputer.services.agents.agents import Agents
+from komputer.services.agents.history import History
 from komputer.services.agents.overlay import Overlay
-from komputer.services.agents.secrets import SecretStore
+from komputer.services.agents.requests import AgentRequests
+from komputer.services.agents.secrets import AgentSecrets
 from komputer.services.connectors.connectors import Connectors
 from komputer.services.connectors.egress import EgressClient
+from komputer.services.connectors.reader import ConnectorReader
+from komputer.services.connectors.secrets import ConnectorSecrets
 from komputer.services.connectors.tools import ToolListings
+from komputer.services.namespaces import Namespaces
+from komputer.services.secrets import SecretStore
 
 ROUTERS = (
     agent_routes.router,
@@ -52,122 +57,118 @@ ROUTERS = (
 )
 
 
-async def _nothing() -> None:
-    return None
-
-
-@dataclass(frozen=True)
-class ApiSettings:
-    """What one API process is told."""
-
-    default_namespace: str = names.DEFAULT_NAMESPACE
-    """Of calls about one object that name no namespace."""
-    create_status: int | None = None
-    """What every accepted `POST /agents` is answered with, for published clients that take nothing but 200 for a
-    success. None: 201 for a new agent, 200 for one that existed."""
-    also_ready: Callable[[], Awaitable[None]] = _nothing
-    """What else `/readyz` asks; raises `Unavailable`. The laptop's platform is ready when all its parts are."""
-    readers: int = READERS
-    """Streams that are open at once; one more is refused."""
-    addresses: AddressRules = field(default_factory=AddressRules)
-    """Where connectors may lead; the gateway's are the same."""
-    auth: Literal["none", "kubernetes"] = "none"
-    """Who may call: everybody who can, or bearers of a token that the Kubernetes API knows, what RBAC lets them do."""
-    allowed_origins: tuple[str, ...] = ()
-    """Of web pages that may call, such as `https://dashboard.example.com`. The API's own is one without being named."""
-    requests_per_second: int | None = None
-    """Of one caller, to one process; None: as many as it can."""
-    audits: bool = False
-    """Whether each request that is to change something has a line in the log."""
-    token_audiences: tuple[str, ...] = ()
-    """Of those tokens; empty: the Kubernetes API's own."""
-    namespaces: tuple[str, ...] | None = None
-    """Whose objects are served; None: all."""
-    makes_namespaces: bool = False
-    """Whether a namespace that is missing is made, for callers who may create namespaces."""
-    loopback_only: bool = True
-    """Whether only this machine's own programs may call, and no web page of another origin: there is no other guard."""
-
-
 def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
-    """The app; its background work lives as long as its lifespan."""
-    cache = Cache(cluster, AGENTS, namespaces=settings.namespaces)
+    """Return the app. Its background work runs as long as its lifespan; its `state` is an `ApiState`."""
+    agent_cache = Cache(cluster, AGENTS, namespaces=settings.namespaces)
+    connector_cache = Cache(cluster, CONNECTORS, namespaces=settings.namespaces)
+    config_cache = Cache(cluster, CONFIGS)
+    caches = (agent_cache, connector_cache, config_cache)
     notifier = Notifier(log.notifications())
-    overlay = Overlay(log, notifier, lambda: map(ObjectRef.of, cache.items()))
-    connector_cache, configs = Cache(cluster, CONNECTORS, namespaces=settings.namespaces), Cache(cluster, CONFIGS)
+    overlay = Overlay(log, notifier, lambda: map(ObjectRef.of, agent_cache.items()))
     streams = EventStreams(Tail(log, notifier), settings.readers)
-    outward, seen = EgressClient(settings.addresses), log.health()
-    background = Background()
+    egress, health_records, background = EgressClient(settings.addresses), log.health(), Background()
 
-    def every_config() -> list[Config]:
-        return Config.understood(configs.items())
+    def configs() -> list[Config]:
+        return Config.understood(config_cache.items())
 
-    agents = Agents(cluster, cache, overlay, log, connector_cache, SecretStore(cluster, every_config))
-    connectors = Connectors(cluster, connector_cache, cache, seen, settings.addresses, every_config)
-    tools = ToolListings(cluster, outward, seen, every_config)
+    namespaces = Namespaces(cluster, creates_missing=settings.makes_namespaces)
+    agents = Agents(cluster, agent_cache, overlay, log, AgentSecrets(cluster))
+    secrets = SecretStore(cluster, agents, namespaces, configs)
+    agent_services = AgentServices(
+        agents=agents,
+        requests=AgentRequests(agents, secrets, connector_cache, namespaces),
+        lists=AgentLists(agent_cache, overlay),
+        history=History(agents, log),
+    )
+    connector_reader = ConnectorReader(connector_cache, agent_cache, health_records)
+    connector_services = ConnectorServices(
+        connectors=Connectors(
+            cluster, connector_reader, ConnectorSecrets(cluster, configs), namespaces, settings.addresses
+        ),
+        reader=connector_reader,
+        tools=ToolListings(cluster, egress, health_records, configs),
+    )
+    state = ApiState(
+        settings=settings,
+        access=Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None,
+        cluster=cluster,
+        agents=agent_services,
+        connectors=connector_services,
+        secrets=secrets,
+        namespaces=namespaces,
+        streams=streams,
+        readiness=Readiness(caches, log, overlay, background, settings.also_ready),
+        metrics=ApiMetrics(agents, streams, caches),
+    )
 
     def forget_deleted(change: CacheChange) -> None:
         if change.type == "DELETED":
-            agents.forget(ObjectRef.of(change.manifest))
+            ref = ObjectRef.of(change.manifest)
+            agents.forget(ref)
+            agent_services.lists.forget(ref)
 
-    async def live_after_sync() -> None:
-        await cache.synced()
+    async def keep_overlay() -> None:
+        await agent_cache.synced()
         await overlay.run()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        unsubscribe = [cache.subscribe(forget_deleted), cache.subscribe(streams.agent_changed)]
-        await outward.start()
+        unsubscribe = [agent_cache.subscribe(forget_deleted), agent_cache.subscribe(streams.agent_changed)]
+        await egress.start()
         async with background:
-            for each in (cache, connector_cache, configs):
+            for each in caches:
                 background.run_forever(f"cache of {each.kind.plural}", each.run)
             background.run_forever("notifications of the event log", notifier.run)
-            background.run_forever("live states of agents", live_after_sync)
+            background.run_forever("live states of agents", keep_overlay)
             yield
             streams.drain()
             await streams.tail.close()
             for stop in unsubscribe:
                 stop()
-        await outward.close()
+        await egress.close()
 
-    made = FastAPIOffline(
+    api = FastAPIOffline(
         title="Komputer", version=__version__, lifespan=lifespan, redoc_url=None, redirect_slashes=False
     )
-    made.state.cluster, made.state.caches = cluster, (cache, connector_cache, configs)
-    made.state.settings, made.state.log, made.state.agents, made.state.overlay = settings, log, agents, overlay
-    made.state.metrics, made.state.background = ApiMetrics(agents, streams, made.state.caches), background
-    made.state.streams, made.state.connectors, made.state.tools = streams, connectors, tools
-    access = Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None
-    made.state.access = access
+    api.state = state  # type: ignore[assignment]  # Starlette's own is an untyped namespace; see `state_of`
+    _add_routes(api, state)
+    errors.install(api)
+    openapi.install(api)
+    _add_middleware(api, state, log)
+    return api
+
+
+def _add_routes(api: FastAPI, state: ApiState) -> None:
     for router in ROUTERS:
-        made.include_router(router, dependencies=[Depends(authorize), Depends(known_parameters)])
-    made.include_router(stream_routes.sockets)
-    made.include_router(health.router)
-    made.include_router(index.router)
-    if access is None:
-        made.include_router(health.figures)
-    errors.install(made)
-    openapi.install(made)
-    made.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)
-    # The last one added is the first to see a request.
-    made.add_middleware(BodyLimit)
+        api.include_router(router, dependencies=[Depends(authorize), Depends(known_parameters)])
+    api.include_router(stream_routes.sockets)
+    api.include_router(health.router, dependencies=[Depends(known_parameters)])
+    api.include_router(index.router)
+    if state.access is None:
+        api.include_router(health.figures)
+
+
+def _add_middleware(api: FastAPI, state: ApiState, log: Log) -> None:
+    """Add the middleware, innermost first: the last one added sees a request first."""
+    settings = state.settings
+    api.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)
+    api.add_middleware(BodyLimit)
     if settings.audits:
-        made.add_middleware(Audited)
+        api.add_middleware(Audited)
     if settings.requests_per_second is not None:
-        made.add_middleware(RateLimited, per_second=settings.requests_per_second)
-    if access is not None:
-        made.add_middleware(Authenticated, access=access)
+        api.add_middleware(RateLimited, per_second=settings.requests_per_second)
+    if state.access is not None:
+        api.add_middleware(Authenticated, access=state.access)
     if settings.allowed_origins:
-        made.add_middleware(
+        api.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=["ETag", "Retry-After"],
         )
-    made.add_middleware(Counted, metrics=made.state.metrics)
+    api.add_middleware(Counted, metrics=state.metrics)
     if settings.loopback_only:
-        made.add_middleware(LoopbackOnly)
+        api.add_middleware(LoopbackOnly)
     else:
-        made.add_middleware(KnownOrigins, allowed=settings.allowed_origins)
-    return made
+        api.add_middleware(KnownOrigins, allowed=settings.allowed_origins)

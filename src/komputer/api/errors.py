@@ -1,4 +1,4 @@
-"""The one border where our errors become HTTP: `{"error": sentence, "code": slug}`."""
+"""The translation of our errors to HTTP: `{"error": <a sentence>, "code": <a stable code>}`."""
 
 import structlog
 from fastapi import FastAPI, Request
@@ -46,7 +46,7 @@ def translated(error: errors.KomputerError) -> JSONResponse:
 
 
 def allowed_methods(app: FastAPI, request: Request) -> list[str]:
-    """All methods of the request's path: each route knows only its own."""
+    """Return all methods of the request's path. Each route knows only its own."""
     found = [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -56,7 +56,7 @@ def allowed_methods(app: FastAPI, request: Request) -> list[str]:
 
 
 def install(app: FastAPI) -> None:
-    """Registers the translation on `app`."""
+    """Register the translation on `app`."""
 
     @app.exception_handler(errors.KomputerError)
     async def ours(request: Request, error: errors.KomputerError) -> JSONResponse:
@@ -69,7 +69,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == 400:  # the framework's own: what JSON's parser raises beside JSONDecodeError
+        if error.status_code == 400:  # raised by FastAPI if the JSON parser fails with anything but JSONDecodeError
             return answer(400, UNREADABLE, "invalid")
         text, code = PLAIN.get(error.status_code, (str(error.detail), f"http-{error.status_code}"))
         headers = dict(error.headers or {})

@@ -1,7 +1,7 @@
-"""`Idempotency-Key` on every POST: the same request, sent again, is answered the same and carried out once.
+"""`Idempotency-Key` on every POST: a request that is sent again gets the same answer and is carried out once.
 
-A route that makes something under an id of its own takes `request_id`: then a try that died half-way is recognised by
-what it left behind. Other routes are protected from a second try once the first has been answered.
+Routes that create an object under an id of their own use `request_id`: if an attempt crashed, the next one recognises
+what it left behind. Other routes are protected from a second attempt once the first has been answered.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ log = structlog.get_logger(__name__)
 
 KEY_LIMIT = 255
 WAIT_S = 15.0
-"""How long a second try waits for the first one's answer: longer than the lock of one that died."""
-LOOK_S = 0.05
-DECIDED_NOTHING = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
-"""Answers after which nothing was done, so that the corrected request may use the key again."""
+"""How long a second attempt waits for the answer of the first: longer than the lock of a crashed attempt."""
+POLL_INTERVAL_S = 0.05
+NOT_CARRIED_OUT = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
+"""Statuses of requests that changed nothing: the corrected request may use the key again."""
 KEPT_HEADERS = ("content-type", "etag")
 
 
 def request_id(request: Request) -> str | None:
-    """A ULID that is the same whenever this request is sent, or None where the client gave no key."""
+    """Return a ULID that is the same for every attempt of this request; None if the client sent no key."""
     return getattr(request.state, "request_id", None)
 
 
 class OncePerKey:
-    """Around the routes; `requests` keeps the records. Nothing is held here, so any replica may take the next try."""
+    """Middleware around the routes. `requests` stores the records, so that any replica may get the next attempt."""
 
     def __init__(self, app: ASGIApp, requests: Idempotency, default_namespace: str) -> None:
         self.app = app
@@ -72,7 +72,7 @@ class OncePerKey:
         await send({"type": "http.response.body", "body": raw})
 
     def _of(self, scope: Scope, body: bytes, key: str) -> tuple[str, str]:
-        """The record's key, and the digest of what is asked for."""
+        """Return the key of the record and the digest of the request."""
         query = sorted(parse_qsl(scope["query_string"].decode("latin-1")))
         try:
             parsed = orjson.loads(body)
@@ -90,14 +90,14 @@ class OncePerKey:
         record, is_new = await self._requests.opened(key, digest)
         while record.answer is None and not await self._requests.lock(key, holder):
             if time.monotonic() > deadline:
-                raise InFlight("the first try of this request is still being carried out; try again in a moment")
-            await asyncio.sleep(LOOK_S)
+                raise InFlight("the first attempt of this request is still being carried out; try again in a moment")
+            await asyncio.sleep(POLL_INTERVAL_S)
             record, is_new = await self._requests.opened(key, digest)
         if record.answer is not None:
             return record.answer
         renewing = asyncio.create_task(retry("lock of a request", partial(self._renew, key, holder)))
         try:
-            # Between the last look and the lock another try may have been answered.
+            # Between the last read and the lock another attempt may have been answered.
             record, made_now = await self._requests.opened(key, digest)
             if record.answer is not None:
                 return record.answer
@@ -110,13 +110,13 @@ class OncePerKey:
 
     async def _keep(self, key: str, record: Record, given: StoredResponse, *, is_new: bool) -> None:
         try:
-            if given.status in DECIDED_NOTHING:
+            if given.status in NOT_CARRIED_OUT:
                 if is_new:
                     await self._requests.forget(key)
             elif given.status < 500:
                 await self._requests.answered(key, record, given)
         except Unavailable as error:
-            # It was carried out, so it is answered; the next try finds by the id that it was.
+            # It was carried out, so it is answered. The next attempt finds that out by the id.
             log.warning("answer not kept", error=error.message)
 
     async def _carried_out(self, scope: Scope, body: bytes, record: Record) -> StoredResponse:
@@ -151,11 +151,11 @@ class OncePerKey:
         try:
             await self._requests.unlock(key, holder)
         except Unavailable as error:
-            log.warning("lock of a request not given back; it expires", error=error.message)
+            log.warning("lock of a request not released; it expires", error=error.message)
 
 
 async def _whole(receive: Receive) -> bytes:
-    """The body, which `BodyLimit` has bounded."""
+    """Return the body. `BodyLimit` has checked its size."""
     parts, more = [], True
     while more:
         message = await receive()

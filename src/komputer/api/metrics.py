@@ -1,4 +1,4 @@
-"""What the API counts, for Prometheus. Paths are route templates, so that nobody's names become series."""
+"""Prometheus metrics of the API. Paths are route templates, so that names of objects do not become series."""
 
 import re
 import time
@@ -24,7 +24,7 @@ UNMATCHED = "unmatched"
 
 
 class ApiMetrics:
-    """Of one app."""
+    """The metrics of one app."""
 
     def __init__(self, agents: Agents, open_streams: Any, caches: Iterable[Cache] = ()) -> None:
         self.registry = CollectorRegistry()
@@ -43,14 +43,14 @@ class ApiMetrics:
         self.registry.register(HttpCollector())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What is so now. prometheus-client asks for it at each scrape."""
+        """Yield the gauges. prometheus-client calls it at each scrape."""
         build = GaugeMetricFamily("komputer_api_build_info", "Always 1.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
         streams = GaugeMetricFamily("komputer_api_streams_active", "Open WebSockets and Server-Sent Event streams.")
         streams.add_metric([], len(self._streams))
         yield streams
-        phases, tasks = self._counted()
+        phases, tasks = self._counts()
         active = GaugeMetricFamily("komputer_agents_active", "Agents.", labels=["namespace", "phase"])
         for labels, count in phases.items():
             active.add_metric(labels, count)
@@ -60,7 +60,7 @@ class ApiMetrics:
             busy.add_metric([*labels, ""], count)
         yield busy
 
-    def _counted(self) -> tuple[Count[tuple[str, str]], Count[tuple[str, str]]]:
+    def _counts(self) -> tuple[Count[tuple[str, str]], Count[tuple[str, str]]]:
         phases: Count[tuple[str, str]] = Count()
         tasks: Count[tuple[str, str]] = Count()
         try:
@@ -79,7 +79,7 @@ class ApiMetrics:
 
 
 class Counted:
-    """Around the app."""
+    """Middleware that counts and times requests."""
 
     def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
         self.app = app

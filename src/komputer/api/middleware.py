@@ -1,4 +1,4 @@
-"""What is refused before any route sees it: strangers' web pages, and bodies that are too large."""
+"""Middleware that refuses requests of foreign web pages and bodies that are too large."""
 
 import ipaddress
 from collections.abc import Collection
@@ -11,12 +11,12 @@ from komputer.http.json_values import has_more_values
 
 BODY_LIMIT_BYTES = 1024 * 1024
 VALUES_LIMIT = 10_000
-"""JSON values in one body: about 5 ms of the event loop. The largest body has some hundred."""
+"""Maximum number of JSON values in one body: parsing them takes about 5 ms. Real bodies have at most some hundred."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a Host header, an Origin's host or an address to listen on names this machine: `localhost`,
-    `*.localhost`, 127/8, ::1. Raises `ValueError` for one that cannot be read."""
+    """Return whether a Host header, an Origin's host or an address to listen on names this machine: `localhost`,
+    `*.localhost`, 127/8, ::1. Raises `ValueError` if it is malformed."""
     bare = host.count(":") > 1 and not host.startswith("[")
     name = (urlsplit(f"//[{host}]" if bare else f"//{host}").hostname or "").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
@@ -28,15 +28,18 @@ def is_loopback(host: str) -> bool:
 
 
 class LoopbackOnly:
-    """Without authentication only this machine's own programs may call: a web page that rebinds its name to 127.0.0.1
-    still sends its own Host, and one of another origin sends its Origin."""
+    """Allows only programs on this machine, for an API without authentication.
+
+    A web page that rebinds its name to 127.0.0.1 (DNS rebinding) still sends its own Host, and a page of another origin
+    sends its Origin: both are refused.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and (sentence := self._refusal(scope)):
-            # Before a WebSocket is accepted this answers its handshake: a stranger's page learns nothing more.
+            # For a WebSocket this answers the handshake: a foreign page learns nothing else.
             await answer(403, sentence, "foreign_origin")(scope, receive, send)
             return
         await self.app(scope, receive, send)
@@ -58,8 +61,11 @@ class LoopbackOnly:
 
 
 class KnownOrigins:
-    """Answers no web page but those of `allowed` and of the API's own address: a browser adds nothing to a request by
-    itself that would let a stranger's page act for somebody, and this keeps it so."""
+    """Allows only web pages of the origins in `allowed` and of the API's own address.
+
+    Browsers add no credential to requests of foreign pages, because the API uses bearer tokens and no cookies. This is
+    a second barrier.
+    """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
         self.app = app
@@ -78,7 +84,7 @@ class KnownOrigins:
 
 
 class BodyLimit:
-    """Answers 413 to bodies over 1 MiB, also to those that do not say their length, and to those of more than
+    """Answers 413 to bodies over `limit_bytes`, with or without a Content-Length, and to those of more than
     `VALUES_LIMIT` JSON values."""
 
     def __init__(self, app: ASGIApp, limit_bytes: int = BODY_LIMIT_BYTES) -> None:
@@ -90,8 +96,8 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         too_large = answer(413, f"the body is larger than {self.limit_bytes // 1024} KiB", "body_too_large")
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        if not told.isdigit() or int(told) > self.limit_bytes:
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > self.limit_bytes:
             await too_large(scope, receive, send)
             return
         messages: list[Message] = []

@@ -1,18 +1,21 @@
-"""The OpenAPI document: FastAPI's, without what is not so. `make generated` writes it to `docs/openapi.json`."""
+"""The OpenAPI document: FastAPI's, corrected where it does not describe our answers. `make generated` writes it to
+`docs/openapi.json`."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from komputer.api.schemas.events import event_schemas
+
 ABOUT = """Persistent Claude agents: give them tasks, follow what they do, give them the next one.
 
-Every error is `{"error": "<what happened, to which object, what to do>", "code": "<a stable slug>"}`. An unknown query
-parameter is 400. Unknown fields of a body are ignored and named in `warnings` of the answer. Ignore unknown fields of
-an answer: new ones may come."""
+Every error is `{"error": "<what happened, to which object, what to do>", "code": "<a stable code>"}`. Unknown and
+repeated query parameters are answered with 400. Unknown fields of a request are ignored and named in `warnings` of the
+response. Ignore unknown fields of a response: a later version may add fields."""
 BUILT_IN_VALIDATION = ("HTTPValidationError", "ValidationError")
-"""FastAPI announces its own 422 for every route; ours answer 400."""
+"""Schemas of FastAPI's own 422, which it documents for every route; our routes answer 400 instead."""
 EXAMPLES: dict[str, dict[str, Any]] = {
     "CreateAgent": {"name": "ada", "instructions": "Write a haiku about pods into haiku.txt."},
     "PatchAgent": {"model": "claude-opus-5-5", "connectors": ["github"]},
@@ -23,16 +26,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "token": "ghp_…",
     },
     "PatchConnector": {"token": "ghp_…"},
-    "Message": {"content": "Use tabs, please."},
+    "MessageRequest": {"content": "Use tabs, please."},
     "Compact": {"instructions": "Keep the names of the files."},
     "CreateSecret": {"name": "github", "data": {"token": "ghp_…"}},
     "UpdateSecret": {"data": {"token": "ghp_…"}},
 }
-"""Of each body that one may send, by the name of its schema."""
+"""An example of each request body, by the name of its schema."""
+REFERENCE: Final = "#/components/schemas/{model}"
 
 
 def install(app: FastAPI) -> None:
-    """`/openapi.json` is `document(app)`, made once."""
+    """Serve `document(app)` as `/openapi.json`; it is created at the first request."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -43,7 +47,7 @@ def install(app: FastAPI) -> None:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI 3.1 of all routes."""
+    """Return the OpenAPI 3.1 document of all routes."""
     found = get_openapi(
         title=app.title,
         version=app.version,
@@ -52,12 +56,13 @@ def document(app: FastAPI) -> dict[str, Any]:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         servers=[{"url": "/", "description": "The platform that serves this document."}],
     )
-    schemas = found["components"]["schemas"]
+    schemas = found["components"]["schemas"] | event_schemas(REFERENCE)
+    found["components"]["schemas"] = dict(sorted(schemas.items()))
     found["components"]["securitySchemes"] = {
         "bearer": {
             "type": "http",
             "scheme": "bearer",
-            "description": "A token of the Kubernetes API; none on a laptop.",
+            "description": "A token of the Kubernetes API; not needed on a laptop.",
         }
     }
     found["security"] = [{"bearer": []}, {}]
@@ -68,6 +73,7 @@ def document(app: FastAPI) -> dict[str, Any]:
                 del operation["responses"]["422"]
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _plain(parameter["schema"])
+    schemas = found["components"]["schemas"]
     for name in BUILT_IN_VALIDATION:
         schemas.pop(name, None)
     for name, schema in schemas.items():
@@ -79,7 +85,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that may be absent is not one that may be null."""
+    """Return the schema of a parameter without the alternative null: an optional parameter may be absent, not null."""
     kept = {
         key: value for key, value in schema.items() if key not in ("title", "anyOf", "default") or value is not None
     }

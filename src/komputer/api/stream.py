@@ -1,6 +1,7 @@
-"""Following events: how one who takes events is served, as WebSocket or as Server-Sent Events.
+"""Event streams: serves one reader of events over a WebSocket or as Server-Sent Events.
 
-Who takes nothing for `TAKE_WITHIN_S` is closed, and may come back with a cursor. What is followed, the routes say.
+A reader that accepts no data for `WRITE_TIMEOUT_S` is disconnected; it may reconnect with its cursor. The routes decide
+which events a reader gets.
 """
 
 import asyncio
@@ -22,19 +23,19 @@ from komputer.kube import CacheChange
 log = structlog.get_logger(__name__)
 
 READERS: Final = 1000
-"""Of one process. A guess: each costs a socket and some tasks."""
-TAKE_WITHIN_S: Final = 10.0
-"""A reader that takes nothing for so long, while something waits for it, is too slow."""
-CLOSE_WITHIN_S: Final = 2.0
+"""Maximum number of streams per process. A guess: each needs a socket and some tasks."""
+WRITE_TIMEOUT_S: Final = 10.0
+"""A reader that accepts no data for this time, while events wait for it, is too slow."""
+CLOSE_TIMEOUT_S: Final = 2.0
 HEARTBEAT_S: Final = 10.0
-"""Of Server-Sent Events, while nothing happens: proxies give up after 30 s or more. WebSockets are pinged by the
-server that speaks their protocol."""
+"""Interval of comments on an idle Server-Sent Events stream: proxies close idle connections after 30 s or more.
+WebSockets are pinged by the server."""
 RETRY_MS: Final = 1000
-"""How soon a browser is to come back."""
+"""When a browser should reconnect."""
 REASON_LIMIT_BYTES: Final = 123
-"""Of a WebSocket's close frame (RFC 6455)."""
+"""Maximum length of the reason in a close frame (RFC 6455)."""
 PONGED: Final = "komputer.ponged"
-"""The scope's extension that pings the client and returns when it has answered (`websockets.py`)."""
+"""The scope's extension that pings the client and returns when it has answered; see `websockets.py`."""
 
 UNAUTHORIZED, FORBIDDEN = 4401, 4403
 INVALID, NOT_FOUND, TOO_SLOW, DELETED, TOO_MANY = 4400, 4404, 4408, 4410, 4429
@@ -42,46 +43,46 @@ INTERNAL, RESTARTING, TRY_AGAIN = 1011, 1012, 1013
 
 
 Guard = Callable[[], Coroutine[None, None, None]]
-"""Runs while a stream is open, and raises when its reader may follow no longer."""
+"""Runs while a stream is open; raises when its reader may no longer follow."""
 
 
 class Follower(Protocol):
-    """Who takes events: a reader of the tail, or a member of a group."""
+    """A source of events: a reader of the tail, or a member of a group."""
 
     @property
     def cursor(self) -> Cursor:
-        """Of all that was taken."""
+        """The position after the events that were taken."""
 
     async def begin(self) -> None:
-        """From here on nothing is missed."""
+        """Set the position. No later event is missed."""
 
     async def take(self) -> list[Delivery]:
-        """At least one; waits for it."""
+        """Wait for events and return at least one."""
 
-    async def confirm(self, told: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
-        """These were sent; `ponged` returns when the client has answered a ping, and so has got them."""
+    async def confirm(self, sent: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
+        """Record that the events were sent. `ponged` returns when the client has answered a ping."""
 
     async def close(self) -> None:
-        """It takes no more."""
+        """Stop taking events."""
 
 
 class Filter(Protocol):
-    """What of the events that are followed one reader gets."""
+    """Selects the events that one reader gets."""
 
-    async def of(self, taken: list[Delivery]) -> list[Delivery]:
-        """Those of `taken` that the reader asked for and may see, with cursors that name nobody else."""
+    async def of(self, read: list[Delivery]) -> list[Delivery]:
+        """Return the events that the reader asked for and may see, with cursors that name no other agents."""
 
     async def cursor_text(self, cursor: Cursor) -> str:
-        """As the reader gets it."""
+        """Return a cursor in the form that the reader gets."""
 
 
 class TooSlow(KomputerError):
-    """The reader does not take what waits for it."""
+    """The reader does not read the events that wait for it."""
 
     code = "too_slow"
 
     def __init__(self) -> None:
-        super().__init__("this reader takes too little; come back with your cursor")
+        super().__init__("this reader is too slow; reconnect with your cursor")
 
 
 class Draining(KomputerError):
@@ -90,11 +91,11 @@ class Draining(KomputerError):
     code = "restarting"
 
     def __init__(self) -> None:
-        super().__init__("the server is about to stop; come back with your cursor")
+        super().__init__("the server is about to stop; reconnect with your cursor")
 
 
 class EventStreams:
-    """All open streams of a process."""
+    """All open streams of a process. `len` is their number."""
 
     def __init__(self, tail: Tail, limit: int = READERS) -> None:
         self.tail = tail
@@ -106,13 +107,13 @@ class EventStreams:
         return len(self._open)
 
     def agent_changed(self, change: CacheChange) -> None:
-        """Ends the streams of an agent that is gone or going."""
+        """End the streams of an agent that was deleted or is terminating."""
         metadata = change.manifest["metadata"]
         is_gone = change.type == "DELETED" or bool(metadata.get("deletionTimestamp"))
         self.tail.end(ObjectRef.of(change.manifest), but_uid=None if is_gone else metadata["uid"])
 
     def drain(self) -> None:
-        """The process is about to stop: end all, admit no more."""
+        """End all streams and refuse new ones, because the process is about to stop."""
         self._is_draining = True
         for ending in self._open:
             if not ending.done():
@@ -120,9 +121,10 @@ class EventStreams:
 
     @contextmanager
     def admitted(self) -> Iterator[asyncio.Future[None]]:
-        """While one is open; the future tells when it is to end. Raises `Unavailable` for one too many."""
+        """Count a stream while it is open; the future is done when it must end. Raises `Unavailable` if there are too
+        many."""
         if self._is_draining or len(self._open) >= self._limit:
-            raise Unavailable("this server takes no more streams now; try again", code="too_many_streams")
+            raise Unavailable("this server has too many open streams; try again", code="too_many_streams")
         ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open.add(ending)
         try:
@@ -135,8 +137,8 @@ class EventStreams:
 async def until_any(
     pump: Coroutine[None, None, None], guard: Guard, receive: Receive, ending: asyncio.Future[None]
 ) -> None:
-    """Runs `pump` until it or `guard` fails, the client leaves (returns) or the process is about to stop (raises)."""
-    pumping, leaving, guarding = map(asyncio.ensure_future, (pump, _left(receive), guard()))
+    """Run `pump` until the client disconnects. Raises what `pump` or `guard` raises, and `Draining`."""
+    pumping, leaving, guarding = map(asyncio.ensure_future, (pump, _disconnected(receive), guard()))
     try:
         await asyncio.wait({pumping, leaving, guarding, ending}, return_when=asyncio.FIRST_COMPLETED)
         if leaving.done():
@@ -145,7 +147,7 @@ async def until_any(
             if failed.done():
                 failed.result()
         raise Draining
-    except OSError:  # the client is gone
+    except OSError:  # the client disconnected
         return
     finally:
         tasks = (pumping, leaving, guarding)
@@ -154,14 +156,14 @@ async def until_any(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while not (await receive())["type"].endswith(".disconnect"):
         pass
 
 
 # ---- WebSocket -----------------------------------------------------------------------------------------------------
 def close_code(error: KomputerError) -> int:
-    """Of a WebSocket that ends with this error."""
+    """Return the close code of a WebSocket that ends with this error."""
     match error:
         case TooSlow():
             return TOO_SLOW
@@ -184,7 +186,7 @@ def close_code(error: KomputerError) -> int:
 
 
 def close_reason(error: KomputerError) -> str:
-    """As much of the sentence as a close frame holds."""
+    """Return the error's sentence, cut to the length that a close frame allows."""
     text = error.message if close_code(error) != INTERNAL else "internal error"
     return text.encode()[:REASON_LIMIT_BYTES].decode(errors="ignore")
 
@@ -196,7 +198,7 @@ async def websocket(
     receive: Receive,
     send: Send,
 ) -> None:
-    """Serve one WebSocket to its end. `follow` raises what is wrong with the request; a close code tells it."""
+    """Serve one WebSocket until it is closed. Errors, also those that `follow` raises, become close codes."""
     await receive()  # websocket.connect
     is_accepted = False
     follower: Follower | None = None
@@ -212,13 +214,13 @@ async def websocket(
         if close_code(error) == INTERNAL:
             log.error("stream failed", exc_info=error)
         try:
-            async with asyncio.timeout(CLOSE_WITHIN_S):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 if not is_accepted:
                     await send({"type": "websocket.accept"})
                 await send({"type": "websocket.close", "code": close_code(error), "reason": close_reason(error)})
         except (OSError, TimeoutError):
             pass
-    except OSError:  # left while it was accepted
+    except OSError:  # disconnected during the handshake
         pass
     finally:
         if follower:
@@ -227,22 +229,25 @@ async def websocket(
 
 async def _frames(follower: Follower, send: Send, ponged: Callable[[], Awaitable[None]] | None) -> None:
     while True:
-        told = await follower.take()
+        taken = await follower.take()
         try:
-            async with asyncio.timeout(TAKE_WITHIN_S):
-                for each in told:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                for each in taken:
                     await send({"type": "websocket.send", "text": each.text})
-            await follower.confirm(told, ponged)
+            await follower.confirm(taken, ponged)
         except TimeoutError:
             raise TooSlow() from None
-        await asyncio.sleep(0)  # `send` need not wait: others have their turn
+        await asyncio.sleep(0)  # `send` may return at once: let other tasks run
 
 
 # ---- Server-Sent Events --------------------------------------------------------------------------------------------
 class EventStream(Response):
-    """An answer that never ends by itself. `wanted` filters; the cursor goes on with what it leaves out. With
-    `has_cursor` the reader has brought one, and keeps it until it is told a newer one: what a cursor from outside names
-    is looked at no sooner than what is there was read."""
+    """A response that streams events until the client disconnects.
+
+    `wanted` filters the events; the cursor also advances past events that are left out. With `has_cursor` the request
+    had a cursor, which the reader keeps until it gets a newer one: a cursor from outside is not interpreted before the
+    logs have been read.
+    """
 
     media_type = "text/event-stream"
 
@@ -275,47 +280,47 @@ class EventStream(Response):
                 raise
             await send({"type": "http.response.body", "body": end_message(end).encode()})
         except TooSlow:
-            log.info("a reader was too slow")
+            log.info("reader disconnected, too slow")
         finally:
             if follower:
                 await follower.close()
 
     async def _chunks(self, follower: Follower, send: Send) -> None:
-        said = None if self._has_cursor else await self._wanted.cursor_text(follower.cursor)
-        await _say(send, f"retry: {RETRY_MS}\n" + (f"id: {said}\n\n" if said else "\n"))
+        sent_cursor = None if self._has_cursor else await self._wanted.cursor_text(follower.cursor)
+        await _write(send, f"retry: {RETRY_MS}\n" + (f"id: {sent_cursor}\n\n" if sent_cursor else "\n"))
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     taken = await follower.take()
             except TimeoutError:
-                now = said
-                with suppress(Unavailable):  # nobody can tell what the reader may see
+                now = sent_cursor
+                with suppress(Unavailable):  # the rights of the reader cannot be reviewed now
                     now = await self._wanted.cursor_text(follower.cursor)
-                await _say(send, ":\n\n" if now == said else f"id: {now}\n\n")
-                said = now
+                await _write(send, ":\n\n" if now == sent_cursor else f"id: {now}\n\n")
+                sent_cursor = now
                 continue
-            if told := await self._wanted.of(taken):
-                await _say(send, "".join(map(sse, told)))
-                said = told[-1].cursor_text
+            if selected := await self._wanted.of(taken):
+                await _write(send, "".join(map(sse, selected)))
+                sent_cursor = selected[-1].cursor_text
             await asyncio.sleep(0)
 
 
 def end_message(end: KomputerError) -> str:
-    """The last message of a stream: why nothing follows, as a code for programs and as a comment for people. A comment
-    only where the reader is to come back at once."""
+    """Return the last message of a stream: the reason as a code for programs and as a comment for people. If the reader
+    should reconnect at once, it is only a comment."""
     sentence = " ".join(end.message.split())
     return ": restarting\n\n" if isinstance(end, Draining) else f": {sentence}\nevent: end\ndata: {end.code}\n\n"
 
 
-def sse(told: Delivery) -> str:
-    """One event as a browser's `EventSource` reads it; a gap has a name of its own."""
-    name = f"event: {GAP}\n" if told.type == GAP else ""
-    return f"id: {told.cursor_text}\n{name}data: {told.text}\n\n"
+def sse(delivery: Delivery) -> str:
+    """Return one event in the format of `EventSource`. A gap has its own event name."""
+    name = f"event: {GAP}\n" if delivery.type == GAP else ""
+    return f"id: {delivery.cursor_text}\n{name}data: {delivery.text}\n\n"
 
 
-async def _say(send: Send, text: str) -> None:
+async def _write(send: Send, text: str) -> None:
     try:
-        async with asyncio.timeout(TAKE_WITHIN_S):
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
     except TimeoutError:
         raise TooSlow() from None

@@ -1,4 +1,4 @@
-"""The WebSocket protocol of the server that we run under, and what ASGI has no word for."""
+"""The WebSocket protocol of our server, with extensions that ASGI does not define."""
 
 import asyncio
 import secrets
@@ -12,9 +12,12 @@ from komputer.http.websocket import WebSocketProtocol
 
 
 class LimitedWebSocketProtocol(WebSocketProtocol):
-    """uvicorn's, with three additions: a close frame does not wait for a client that takes nothing, the scope's
-    extension `PONGED` tells when a client has got what was sent to it, and a client that offers subprotocols gets the
-    first one that is not a token, since browsers fail without an answer."""
+    """uvicorn's protocol with three additions.
+
+    - A close frame does not wait for a client that reads nothing.
+    - The scope's extension `PONGED` returns when the client has received everything that was sent to it.
+    - A client that offers subprotocols gets the first one that is not a token: browsers fail without an answer.
+    """
 
     def handle_connect(self, event: events.Request) -> None:
         self._pings: dict[bytes, asyncio.Future[None]] = {}
@@ -23,7 +26,7 @@ class LimitedWebSocketProtocol(WebSocketProtocol):
         extensions[PONGED] = self.ponged
 
     async def ponged(self) -> None:
-        """Pings, and returns when this very ping was answered; a client answers in order."""
+        """Send a ping and return when the client has answered it. Clients answer pings in order."""
         payload = secrets.token_bytes(8)
         answered = self._pings[payload] = self.loop.create_future()
         try:

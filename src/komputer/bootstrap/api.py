@@ -7,7 +7,7 @@ from komputer.bootstrap.server import Endpoint, serve
 
 
 async def serve_api(settings: api.ApiSettings, backends: Backends, endpoint: Endpoint) -> None:
-    """Serve the REST API until the process is told to stop. Raises `Invalid` (`kubeconfig`, `redis_address`)."""
+    """Serve the REST API until a stop signal. Raises `Invalid` (`kubeconfig`, `redis_address`)."""
     async with backends.connected() as (cluster, log):
         app = api.app(settings, cluster, log)
         async with metrics_served(endpoint.metrics, app.state.metrics.text):

@@ -42,7 +42,7 @@ async def operate(
     ports: ProbePorts | None = None,
     lease: LeaseName | None = None,
 ) -> None:
-    """Operate until the process is told to stop. `ready` is called once: when every existing object was read, or when
+    """Operate until a stop signal. `ready` is called once: when every existing object was read, or when
     another operator holds the lease. Without `ports` nothing is served, without `lease` this operator always works.
     Raises `Invalid` (`kubeconfig`, `redis_address`), `LeadershipLost`."""
 

@@ -1,1 +1,1 @@
-"""The command line: one file per group of commands. It wires parts together and prints; what it does is elsewhere."""
+"""The command line: one file per group of commands. Commands parse arguments, call other packages, and print."""

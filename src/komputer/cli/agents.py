@@ -30,8 +30,10 @@ def run(
     instructions: Annotated[
         str, typer.Argument(help="What to do; - reads it from standard input.", show_default=False)
     ],
-    model: Annotated[str | None, typer.Option(help="For example claude-sonnet-4-6.", show_default=False)] = None,
-    system_prompt: Annotated[str | None, typer.Option(help="Before the built-in prompt.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="Model, such as claude-sonnet-4-6.", show_default=False)] = None,
+    system_prompt: Annotated[
+        str | None, typer.Option(help="Text before the built-in system prompt.", show_default=False)
+    ] = None,
     template: Annotated[str | None, typer.Option(help="An agent template.", show_default=False)] = None,
     role: Annotated[str | None, typer.Option(help="manager or worker.", show_default=False)] = None,
     api: Api = API,
@@ -40,9 +42,9 @@ def run(
     timestamps: Timestamps = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give an agent a task, make it if need be, and follow it to its end.
+    """Give an agent a task and follow it to its end. An agent that does not exist is created.
 
-    Ctrl-C cancels the task; twice leaves it alone. Exit code: 0 completed, 1 error, 130 cancelled.
+    Ctrl-C cancels the task; a second one stops following it. Exit code: 0 completed, 1 error, 130 cancelled.
 
     Example: `komputer run ada "Write a haiku into haiku.txt"`
     """
@@ -57,7 +59,7 @@ def run(
 
 
 class Following:
-    """Prints the next task of an agent. `before` is the newest event before it was assigned."""
+    """Follows the next task of an agent and prints its events. `before` is the newest event before the assignment."""
 
     def __init__(
         self, client: Client, name: str, before: dict[str, Any] | None, as_json: bool, verbose: bool, timestamps: bool
@@ -84,7 +86,7 @@ class Following:
                         if self._is_cancelled:
                             return 130
                         self._is_cancelled = True
-                        show.print_note("cancelling … (Ctrl-C again leaves it alone)", self._as_json)
+                        show.print_note("cancelling … (Ctrl-C again stops following)", self._as_json)
                         self._cancel()
         except ApiError as failed:
             if failed.status == 404:
@@ -95,14 +97,14 @@ class Following:
         for event in self._client.follow(self._name, self._after):
             self._after = event.get("id", self._after)
             if self._old_task and event.get("payload", {}).get("task_id") == self._old_task:
-                continue  # a task that ended between our look and our assignment
+                continue  # the previous task, which ended between the two requests
             if self._as_json:
                 show.print_json(event)
             else:
                 show.print_event(event, verbose=self._verbose, timestamps=self._timestamps)
             if event["type"] in END_TYPES:
                 return EXIT_CODES[event["type"]]
-        raise AssertionError("a stream has no end but a task's")
+        raise AssertionError("the stream ended before the task")
 
     def _cancel(self) -> None:
         try:
@@ -124,7 +126,7 @@ def list_agents(api: Api = API, namespace: OneNamespace = None, as_json: AsJson 
     elif agents:
         show.print_agents(agents)
     else:
-        show.print_line("no agents; make one: komputer run ada 'Say hello.'")
+        show.print_line("no agents; create one: komputer run ada 'Say hello.'")
 
 
 def get(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
@@ -139,9 +141,11 @@ def get(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJson
 
 def events(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they happen, until Ctrl-C.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many of the newest.")] = 50,
-    types: Annotated[str | None, typer.Option(help="Only these, separated by commas.", show_default=False)] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new events until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Number of newest events.")] = 50,
+    types: Annotated[
+        str | None, typer.Option(help="Only these types, separated by commas.", show_default=False)
+    ] = None,
     api: Api = API,
     namespace: Namespace = None,
     verbose: Verbose = False,
@@ -183,13 +187,14 @@ def events(
 def send(
     name: Name,
     content: Annotated[
-        str, typer.Argument(metavar="TEXT", help="What to say; - reads it from standard input.", show_default=False)
+        str,
+        typer.Argument(metavar="TEXT", help="Text of the message; - reads it from standard input.", show_default=False),
     ],
     api: Api = API,
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say something to an agent at work; its model reads it with its next step.
+    """Send a message to an agent at work. Its model reads it with its next step.
 
     Example: `komputer send ada "Use tabs, please."`
     """
@@ -199,7 +204,7 @@ def send(
 
 
 def cancel(name: Name, api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
-    """End an agent's running task; the agent stays.
+    """Cancel the running task of an agent. The agent is kept.
 
     Example: `komputer cancel ada`
     """
@@ -215,7 +220,7 @@ def compact(
     namespace: Namespace = None,
     as_json: AsJson = False,
 ) -> None:
-    """Summarise the conversation of an idle agent, and wait for it.
+    """Summarise the conversation of an idle agent, and wait for the end.
 
     Ctrl-C cancels it. Exit code: 0 done, 1 error, 130 cancelled.
 
@@ -230,7 +235,7 @@ def compact(
 def delete(names: Names, api: Api = API, namespace: Namespace = None, as_json: AsJson = False) -> None:
     """Delete agents with their files, conversation and events.
 
-    Exit code: 0 when all were deleted, 1 when one was not; the others are deleted all the same.
+    Exit code: 0 if all were deleted, 1 if one was not. The others are deleted in any case.
 
     Example: `komputer delete ada bob`
     """

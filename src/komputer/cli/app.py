@@ -1,4 +1,4 @@
-"""All commands, gathered."""
+"""The Typer application with all commands."""
 
 from typing import Any
 
@@ -43,8 +43,8 @@ doctor.register(app)
 
 
 def command() -> Any:
-    """Return all commands as one to be called. The options for completion are in the epilog, not in a table: their
-    names are too long for a narrow terminal."""
+    """Return the root command. The options for completion are described in the epilog and hidden in the table, since
+    their names are too long for a narrow terminal."""
     found = typer.main.get_command(app)
     for option in found.params:
         if option.name in ("install_completion", "show_completion"):

@@ -12,12 +12,12 @@ from komputer.client.address import DEFAULT, VARIABLE
 
 COMPLETION_TIMEOUT_S: Final = 2.0
 STDIN_LIMIT_BYTES: Final = 1024 * 1024
-"""The API takes no larger request."""
+"""The largest request that the API accepts."""
 API: Final = DEFAULT
 
 
 def agent_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of agents that begin with `incomplete`, for the shell; none where the API does not answer."""
+    """Return the names of agents that begin with `incomplete`, for the shell; none if the API does not answer."""
     try:
         api, namespace = context.params.get("api") or API, context.params.get("namespace")
         with connected(api, namespace, timeout_s=COMPLETION_TIMEOUT_S) as client:
@@ -27,12 +27,12 @@ def agent_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def text_or_stdin(value: str) -> str:
-    """Return the argument, or for `-` what standard input holds. Raises `typer.BadParameter` for what is no text."""
+    """Return the argument, or for `-` the text of standard input. Raises `typer.BadParameter` if that is no text."""
     if value != "-":
         return value
     given = sys.stdin.buffer.read(STDIN_LIMIT_BYTES + 1) if sys.stdin else b""
     if len(given) > STDIN_LIMIT_BYTES:
-        raise typer.BadParameter("standard input holds more than 1 MiB, which is more than the API takes")
+        raise typer.BadParameter("standard input has more than 1 MiB, which is the limit of the API")
     try:
         found = given.decode("utf-8").strip()
     except UnicodeDecodeError as wrong:
@@ -70,5 +70,5 @@ OneNamespace = Annotated[
     typer.Option("--namespace", "-n", help="Only agents of this one.  [default: all namespaces]", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything whole, with times.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything in full, with times.")]
 Timestamps = Annotated[bool, typer.Option("--timestamps", "-t", help="Show when each event happened.")]

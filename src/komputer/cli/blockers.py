@@ -1,4 +1,4 @@
-"""Why a task does not begin, told while somebody waits for it."""
+"""Why a task does not begin, printed while `komputer run` waits for it."""
 
 import threading
 import time
@@ -9,14 +9,14 @@ from typing import Any, Final, Self
 from komputer.cli import show
 from komputer.client import ApiError, Client, Unreachable
 
-LOOK_EVERY_S: Final = 1.0
+POLL_INTERVAL_S: Final = 1.0
 STARTING_S: Final = 3.0
-"""A pod that is just starting is not worth a line before."""
+"""How long a pod may start before that is reported."""
 
 
 class Blockers:
-    """While entered: `tell(sentence)` is called with each new reason why the agent cannot work, at once and after
-    each change."""
+    """Calls `tell(sentence)` for each new reason why the agent cannot work. A thread polls while the context is
+    open."""
 
     def __init__(self, client: Client, agent: str, tell: Callable[[str], None]) -> None:
         self._client, self._agent, self._tell = client, agent, tell
@@ -43,22 +43,22 @@ class Blockers:
                 if sentence or self._last:
                     self._tell(sentence or "the agent can work now")
                 self._last = sentence
-            if self._stop.wait(LOOK_EVERY_S):
+            if self._stop.wait(POLL_INTERVAL_S):
                 return
 
     def _sentence(self, waited_s: float) -> str | None:
-        """Return why the agent cannot work now, `""` where it can; None for what need not be told."""
+        """Return why the agent cannot work now, `""` if it can, None if there is nothing to report."""
         try:
             agent = self._client.agent(self._agent)
         except Unreachable as away:
             return away.message
-        except (ApiError, RuntimeError):  # who follows the events is told of it; the client may have been closed
+        except (ApiError, RuntimeError):  # the follower of the events reports it; or the client was closed
             return None
         return waits_for(agent, waited_s)
 
 
 def waits_for(agent: dict[str, Any], waited_s: float) -> str | None:
-    """Return the sentence for an agent that has a task; None where it is too early to say one."""
+    """Return the sentence for an agent that has a task, or None if it is too early for one."""
     found = show.blocker(agent)
     if found is None:
         return "" if agent.get("conditions") else None

@@ -1,4 +1,4 @@
-"""How commands reach the API, and as whom."""
+"""The connection of commands to the API, and their token."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 from komputer.client import ApiError, Client
 
 TOKEN, TOKEN_FILE = "KOMPUTER_TOKEN", "KOMPUTER_TOKEN_FILE"
-"""A bearer token, or where one stands and is rotated. No flag: arguments are seen by every process of a machine."""
+"""Variables with a bearer token, or with the path of a file that contains one and may be rotated. There is no flag,
+since every process of a machine can read the arguments of the others."""
 
 
 def connected(api: str, namespace: str | None, *, timeout_s: float = 30.0) -> Client:
-    """As whoever the environment's token speaks for; the laptop's platform wants none."""
+    """Return a client with the token of the environment, if there is one. The laptop's platform needs none."""
     file = os.environ.get(TOKEN_FILE)
     if file:
         return Client(api, namespace, token=lambda: _read(Path(file)), timeout_s=timeout_s)

@@ -1,16 +1,16 @@
-"""`komputer`: the commands, and how their errors look."""
+"""`komputer`: runs a command and prints its errors."""
 
 import os
 import sys
 
 RUN_FOR_LONG = ("up", "repair", "serve", "offline-model")
-"""Commands that must go on when nobody reads what they print: their output is their own business."""
+"""Commands that must not stop when the reader of their output is gone. They handle their output themselves."""
 
 
 def main() -> None:
-    """Exit codes: 0 done, 1 it failed or was refused, 2 wrong usage, 130 cancelled by Ctrl-C.
+    """Run the command and exit: 0 done, 1 failed or refused, 2 wrong usage, 130 cancelled by Ctrl-C.
 
-    A reader that leaves early (`| head`) is no failure: 0.
+    If the reader of the output exits early (`| head`), the exit code is 0.
     """
     try:
         _main()
@@ -51,8 +51,8 @@ def _main() -> None:
 
 
 def _as_utf8(argument: str) -> str:
-    """An argument as the UTF-8 that it was typed in, also where the locale says ASCII. What is not UTF-8 is left as it
-    is; who sends it refuses it."""
+    """Return the argument decoded as UTF-8, also in an ASCII locale. Other bytes are left as they are, and refused
+    where the argument is sent."""
     try:
         return os.fsencode(argument).decode("utf-8")
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""Standard output and error: any encoding, and readers that leave early."""
+"""Standard output and error: any encoding, and readers that exit early."""
 
 import codecs
 import io
@@ -7,7 +7,7 @@ import sys
 from typing import Final, NoReturn
 
 ERRORS: Final = "komputer-output"
-"""Name of the error handler: signs of ours become ASCII, other characters that cannot be encoded become `\\uXXXX`."""
+"""Name of the codec error handler: our symbols become ASCII, other characters that cannot be encoded `\\uXXXX`."""
 _ASCII: Final = {"▶": ">", "↻": "~", "›": ">", "…": "...", "→": "->", "←": "<-", "✗": "x", "≡": "=", "✓": "+"} | {
     "■": "#",
     "·": "-",
@@ -22,8 +22,8 @@ def _encodable(wrong: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class Output(io.TextIOWrapper):
-    """A stream that encodes anything. When its reader is gone, the program ends with 0, as `head` expects; when it
-    cannot be written for another reason (a full disk), with 1 and a sentence."""
+    """A stream that encodes any text. If its reader is gone, the program exits with 0, as `head` expects. If it cannot
+    be written for another reason (a full disk), the program exits with 1 and a message."""
 
     def write(self, text: str) -> int:
         try:
@@ -38,7 +38,7 @@ class Output(io.TextIOWrapper):
             self._end(wrong)
 
     def _end(self, wrong: OSError) -> NoReturn:
-        # What is still in the buffer goes nowhere, so that the interpreter can flush it when it ends.
+        # The rest of the buffer goes to /dev/null, so that the interpreter can flush it when it exits.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
@@ -49,7 +49,7 @@ class Output(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make standard output and error safe to print anything to. For commands that print and end."""
+    """Make it safe to print any text to standard output and error. For commands that print and exit."""
     codecs.register_error(ERRORS, _encodable)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors=ERRORS)

@@ -1,4 +1,4 @@
-"""Commands of the platform on this machine: `up`, `repair`, `offline-model`."""
+"""Commands for the platform of this machine: `up`, `repair`, `offline-model`."""
 
 import os
 from enum import StrEnum
@@ -30,17 +30,22 @@ class LogFormat(StrEnum):
 
 def up(
     host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
-    data_dir: Annotated[Path | None, data_dir_option("Where everything is kept.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    data_dir: Annotated[Path | None, data_dir_option("Directory of all data.")] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use the built-in offline model, even with a key.")
     ] = False,
-    sandbox: Annotated[SandboxChoice, typer.Option(help="What contains an agent's processes.")] = SandboxChoice.AUTO,
-    log_level: Annotated[LogLevel, typer.Option(help="Of the files in DATA_DIR/logs.")] = LogLevel.INFO,
-    log_format: Annotated[LogFormat, typer.Option(help="Of the files in DATA_DIR/logs.")] = LogFormat.TEXT,
+    sandbox: Annotated[SandboxChoice, typer.Option(help="Sandbox of agents' processes.")] = SandboxChoice.AUTO,
+    log_level: Annotated[LogLevel, typer.Option(help="For the files in DATA_DIR/logs.")] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, typer.Option(help="For the files in DATA_DIR/logs.")] = LogFormat.TEXT,
     compat_create_status: Annotated[
         int | None,
-        typer.Option(min=200, max=202, help="Of every accepted POST /agents; published SDKs want 200.", metavar="200"),
+        typer.Option(
+            min=200,
+            max=202,
+            help="HTTP status of every accepted POST /agents; published SDKs expect 200.",
+            metavar="200",
+        ),
     ] = None,
 ) -> None:
     """Run the whole platform on this machine until Ctrl-C.
@@ -70,9 +75,9 @@ def up(
 
 
 def offline_model(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8099,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8099,
 ) -> None:
-    """Serve the offline model by itself, for any client of the Messages API.
+    """Serve only the offline model, for any client of the Messages API.
 
     Example: `komputer offline-model --port 8099`, then point ANTHROPIC_BASE_URL at it.
     """
@@ -89,16 +94,16 @@ def offline_model(
 
 
 def repair(
-    data_dir: Annotated[Path | None, data_dir_option("What to repair.")] = None,
+    data_dir: Annotated[Path | None, data_dir_option("Directory to repair.")] = None,
 ) -> None:
     """Check the data directory of a stopped platform and repair what is damaged.
 
-    Says what was found and lost, and keeps a copy of each damaged file. A directory without damage is left as it is.
+    Prints what was found and lost, and keeps a copy of each damaged file. An undamaged directory is not changed.
 
     Example: `komputer repair --data-dir /tmp/try`
     """
     from komputer.local.repair import repair
-    from komputer.local.supervisor import tell
+    from komputer.local.terminal import tell
 
     repair(data_dir, tell)
 

@@ -1,4 +1,4 @@
-"""`komputer serve`: one process of the platform each, as the chart starts them."""
+"""`komputer serve`: runs one process of the platform, as the chart does."""
 
 import typer
 
@@ -19,7 +19,7 @@ def serve(context: typer.Context) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    # What follows is read by the settings of each process, its --help included.
+    # The arguments, --help included, are parsed by the settings of each process.
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
         serve
     )

@@ -1,4 +1,4 @@
-"""How agents look in a terminal. Texts from outside never reach it with control characters."""
+"""Agents as text for a terminal. Control characters in their texts never reach the terminal."""
 
 import json
 import re
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-MESSAGE_LEAST: Final = 20
-"""Cells of a list's last column, before other columns are left out."""
-NAME_LEAST: Final = 16
-"""Cells to which a name is cut where it would leave no room for the rest."""
+MESSAGE_MIN_CELLS: Final = 20
+"""Minimum width of a list's last column in cells: other columns are left out before it gets narrower."""
+NAME_MIN_CELLS: Final = 16
+"""Minimum width of a name in cells: longer names are cut if they leave no room for the rest."""
 STATE_STYLES: Final = {"working": "green", "compacting": "green", "waiting": "yellow", "failed": "red"}
 PHASES: Final = {"Sleeping": "asleep", "Archived": "archived", "Queued": "queued"}
 STARTING: Final = frozenset({"PodMissing", "PodStarting"})
-"""Reasons that pass by themselves within seconds."""
+"""Reasons that disappear within seconds without any action."""
 _INVISIBLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
 def print_json(value: Any) -> None:
-    """Print one line of JSON. What is not printable is escaped, and what the output's encoding lacks."""
+    """Print one line of JSON. Characters that are not printable, or not in the output's encoding, are escaped."""
     encoded = json.dumps(value, ensure_ascii=not _is_unicode(console.encoding))
     print(_INVISIBLE.sub(lambda found: _escaped(found[0]), encoded), flush=True)
 
@@ -44,13 +44,14 @@ def _is_unicode(encoding: str) -> bool:
 
 
 def print_line(sentence: str, style: str = "") -> None:
-    """Print a sentence, which may quote what somebody else wrote."""
+    """Print a sentence, which may quote text of unknown origin."""
     lines = transcript.wrapped(console, text.clean(sentence), 2)
     console.print(Text("\n  ".join(lines), style=style), soft_wrap=True)
 
 
 def print_note(sentence: str, as_json: bool) -> None:
-    """Print what is no event: beside JSON to standard error, so that programs need not tell it apart."""
+    """Print a remark that is not an event. With JSON output it goes to standard error, so that programs can ignore
+    it."""
     if as_json:
         print(text.clean(sentence), file=sys.stderr, flush=True)
     else:
@@ -58,7 +59,7 @@ def print_note(sentence: str, as_json: bool) -> None:
 
 
 def print_error(message: str, code: str, as_json: bool) -> None:
-    """Print why something was refused, to standard error."""
+    """Print to standard error why a command failed."""
     if as_json:
         print(json.dumps({"error": message, "code": code}), file=sys.stderr, flush=True)
         return
@@ -81,9 +82,9 @@ def print_event(event: Json, *, verbose: bool = False, timestamps: bool = False)
     transcript.print_event(console, event, verbose=verbose, timestamps=timestamps)
 
 
-# ---- what an agent does, in one word ------------------------------------------------------------------------------
+# ---- the state of an agent ------------------------------------------------------------------------------
 def blocker(agent: Json) -> tuple[str, str] | None:
-    """Return the reason and the message of why an agent cannot work now; None where it can."""
+    """Return reason and message if an agent cannot work now, otherwise None."""
     for condition in agent.get("conditions") or ():
         if condition.get("type") == "Ready" and condition.get("status") == "False":
             return text.one_line(condition.get("reason")), text.one_line(condition.get("message"))
@@ -91,7 +92,7 @@ def blocker(agent: Json) -> tuple[str, str] | None:
 
 
 def state(agent: Json) -> str:
-    """Return what an agent does: `idle`, `working`, `waiting`, `cancelled`, `failed` …"""
+    """Return the state of an agent: `idle`, `working`, `waiting`, `cancelled`, `failed` …"""
     phase, is_blocked = str(agent.get("status")), blocker(agent) is not None
     if agent.get("taskStatus") in ACTIVE_STATUSES:
         if phase != "Running" or is_blocked:
@@ -122,21 +123,21 @@ COLUMNS: Final[dict[str, Callable[[Json], str]]] = {
     "MODEL": lambda agent: text.one_line(agent.get("model")),
     "MESSAGE": _message,
 }
-LEAST_NEEDED: Final = ("MODEL", "COST", "NAMESPACE")
-"""Columns that a narrow terminal does without, in this order."""
+DROPPED_FIRST: Final = ("MODEL", "COST", "NAMESPACE")
+"""Columns that are left out on a narrow terminal, in this order."""
 
 
 def print_agents(agents: list[Json]) -> None:
-    """Print a line for each agent, never wider than the terminal. In a pipe nothing is left out."""
+    """Print one line per agent, never wider than the terminal. In a pipe nothing is left out."""
     heads = [head for head in COLUMNS if head != "NAMESPACE" or len({agent.get("namespace") for agent in agents}) > 1]
     cells = {head: [head, *(COLUMNS[head](agent) for agent in agents)] for head in heads}
     widths = {head: max(map(cell_len, cells[head])) for head in heads[:-1]}
     width = console.width if console.is_terminal else None
-    for head in LEAST_NEEDED if width else ():
-        if head in widths and width and width - sum(widths.values()) - 2 * len(widths) < MESSAGE_LEAST:
+    for head in DROPPED_FIRST if width else ():
+        if head in widths and width and width - sum(widths.values()) - 2 * len(widths) < MESSAGE_MIN_CELLS:
             del widths[head]
-    if width and (left := width - sum(widths.values()) - 2 * len(widths)) < MESSAGE_LEAST:
-        widths["NAME"] = max(NAME_LEAST, widths["NAME"] - MESSAGE_LEAST + left)
+    if width and (left := width - sum(widths.values()) - 2 * len(widths)) < MESSAGE_MIN_CELLS:
+        widths["NAME"] = max(NAME_MIN_CELLS, widths["NAME"] - MESSAGE_MIN_CELLS + left)
     for row in range(len(agents) + 1):
         line = Text(style="bold" if row == 0 else "")
         for head, cells_wide in widths.items():
@@ -187,11 +188,11 @@ SHOWN_ABOVE: Final = frozenset(
     | {"totalCostUSD", "lastTaskCostUSD", "totalTokens", "model", "role", "templateRef", "labels", "sessionId"}
     | {"createdAt", "lastActivityAt", "completionTime", "modelContextWindow", "taskID"}
 )
-"""Fields that are shown in other words, or say nothing to people. All others are shown under a label made of them."""
+"""Fields that `FIELDS` shows, or that mean nothing to people. Others are shown under a label made of their name."""
 
 
 def print_agent(agent: Json) -> None:
-    """Print what an agent is and does; what it does not have is left out. `--json` prints the object itself."""
+    """Print the fields of an agent, without empty ones. (`--json` prints the object itself.)"""
     rows = {label: value(agent) for label, value in FIELDS.items()}
     rows |= {_label(key): value for key, value in agent.items() if key not in SHOWN_ABOVE}
     for condition in agent.get("conditions") or ():
@@ -208,7 +209,7 @@ def print_agent(agent: Json) -> None:
 
 
 def _label(key: str) -> str:
-    """`allowedTools` is `Allowed tools`, `budgetUSD` is `Budget USD`."""
+    """Return `Allowed tools` for `allowedTools`, `Budget USD` for `budgetUSD`."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", text.one_line(key))
     first, *others = words or [key]
     return " ".join([first.capitalize(), *(word if word.isupper() else word.lower() for word in others)])

@@ -1,4 +1,4 @@
-"""Text for people: without what a terminal would obey, in lines of its width, with amounts and times in words."""
+"""Text for people: without control sequences, wrapped to the terminal's width, with readable amounts and times."""
 
 import re
 import unicodedata
@@ -9,9 +9,9 @@ from typing import Any, Final
 from rich.cells import cell_len
 
 LINE_LIMIT: Final = 400
-"""Characters of a line that is shown in part."""
+"""Characters after which a line is cut."""
 _SEQUENCE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)")
-"""Colours, cursor movements, titles and links. They carry no text and are left out whole."""
+"""Colours, cursor movements, titles and links: removed completely, since they contain no text."""
 _WORD: Final = re.compile(r"\s*\S+\s*")
 _KEPT: Final = frozenset("\n\t\u200c\u200d")
 """The joiners are part of emoji and of Persian and Indic words."""
@@ -44,7 +44,7 @@ def one_line(value: Any) -> str:
 def excerpt(value: Any, head: int, tail: int = 0) -> str:
     """Return the first and last lines of a text, clean; a line in between says how many are left out.
 
-    A text that is at most three lines longer than both is returned whole, and so is each line up to `LINE_LIMIT`.
+    A text that is at most three lines longer is returned in full, and so is each line up to `LINE_LIMIT`.
     """
     lines = clean(as_text(value)).strip("\n").rstrip().split("\n")
     left_out = len(lines) - head - tail
@@ -54,7 +54,7 @@ def excerpt(value: Any, head: int, tail: int = 0) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return anything that JSON can hold as text; nothing for null."""
+    """Return a JSON value as text; an empty one for null."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -126,7 +126,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def clock(value: Any, now: datetime) -> str:
-    """Return the time of day, with the date where it is another day than `now`'s."""
+    """Return the time of day, with the date if that is not the date of `now`."""
     at = moment(value)
     if at is None:
         return "--:--:--"

@@ -1,4 +1,4 @@
-"""How events look in a terminal."""
+"""Events as text for a terminal."""
 
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -20,14 +20,14 @@ STYLES: Final = {
     "task_cancelled": "yellow",
 }
 ARGUMENTS: Final = ("command", "file_path", "notebook_path", "path", "pattern", "url", "query", "prompt", "description")
-"""What people want to know of a tool's input, most telling first."""
-CALL_LINES, RESULT_LINES, RESULT_LAST, FAILURE_LINES, FAILURE_LAST, THOUGHT_LINES = 6, 6, 4, 4, 12, 3
-"""Lines shown without `--verbose`. Of a failure the end tells most: that is where stderr is."""
+"""Fields of a tool's input that are shown: the first that exists."""
+CALL_LINES, RESULT_LINES, RESULT_LAST, FAILURE_LINES, FAILURE_LAST, THINKING_LINES = 6, 6, 4, 4, 12, 3
+"""Lines shown without `--verbose`. Of a failure more of the end is shown, which contains stderr."""
 NEW_LINE: Final = "\n"
 
 
 class Block(NamedTuple):
-    """One event: a sign, and lines below each other."""
+    """One event as text: a symbol, its lines, and a suffix of the last line."""
 
     sign: str
     body: str
@@ -35,9 +35,9 @@ class Block(NamedTuple):
 
 
 def block(kind: str, payload: Json, *, verbose: bool = False) -> Block | None:
-    """Return the event as text without anything that a terminal would obey; None for what a person need not see.
+    """Return the event as text without control sequences, or None if it is not shown.
 
-    `payload` may hold anything: what is missing or of another type is left out.
+    `payload` may contain anything: fields that are missing or of another type are left out.
     """
 
     def part(name: str, head: int, tail: int = 0) -> str:
@@ -53,7 +53,7 @@ def block(kind: str, payload: Json, *, verbose: bool = False) -> Block | None:
         case "user_message":
             return Block("›", part("content", CALL_LINES))
         case "thinking":
-            return Block("…", part("content", THOUGHT_LINES))
+            return Block("…", part("content", THINKING_LINES))
         case "text":
             return Block("", text.clean(text.as_text(payload.get("content"))).strip())
         case "tool_call":
@@ -97,7 +97,7 @@ def _cost(payload: Json) -> str:
 
 
 def _input(value: Any, verbose: bool) -> str:
-    """A tool's input: the part that tells most, or with `verbose` all of it."""
+    """Return the most informative field of a tool's input, or with `verbose` all fields."""
     if not isinstance(value, dict):
         return text.one_line(value)
     if verbose:
@@ -109,12 +109,12 @@ def _input(value: Any, verbose: bool) -> str:
 
 
 def _named(name: str, value: str) -> str:
-    """`name: value`, or a text of several lines below its name."""
+    """Return `name: value`; a value of several lines begins below the name."""
     return f"{name}: {value}" if NEW_LINE not in value else f"{name}:\n  " + value.rstrip().replace("\n", "\n  ")
 
 
 def print_event(console: Console, event: Json, *, verbose: bool = False, timestamps: bool = False) -> None:
-    """Print one event; on a terminal wrapped at words, in a pipe not wrapped at all."""
+    """Print one event. On a terminal it is wrapped at spaces, in a pipe it is not wrapped."""
     payload = event.get("payload")
     kind = event["type"]
     found = block(kind, payload if isinstance(payload, dict) else {}, verbose=verbose)
@@ -134,7 +134,7 @@ def print_event(console: Console, event: Json, *, verbose: bool = False, timesta
 
 
 def wrapped(console: Console, body: str, indent: int = 0) -> list[str]:
-    """Return the lines of a text, on a terminal at most as wide as it. A word that is wider stays whole."""
+    """Return the lines of a text, wrapped to the width of the terminal if there is one. Words are not broken."""
     if not console.is_terminal:
         return body.split("\n")
     width = max(20, console.width - indent)

@@ -1,4 +1,4 @@
-"""The Python client: what an application calls. It speaks HTTP to the API and knows nothing else of the platform."""
+"""The Python client for applications. It calls the REST API and imports nothing else of the platform."""
 
 from komputer.client.client import AgentDeleted, ApiError, Client, Unreachable
 

@@ -1,4 +1,4 @@
-"""Where the API is: one variable, in any form that people write an address in."""
+"""The address of the API, in any form in which people write it."""
 
 import ipaddress
 import os

@@ -1,4 +1,4 @@
-"""`Client`: the REST API as Python calls."""
+"""`Client`, which calls the REST API from Python."""
 
 import json
 import re
@@ -9,25 +9,26 @@ from typing import Any, Final, Self
 
 import httpx
 
+from komputer.backoff import Backoff
 from komputer.client import address, sse
 
 # The client works without the platform's packages, so these repeat `komputer.domain.tasks`. A test compares them.
 END_TYPES = frozenset({"task_completed", "task_cancelled", "error"})
 ACTIVE_STATUSES = frozenset({"InProgress", "Compacting"})
-RETRY_FIRST_S, RETRY_LAST_S = 0.1, 2.0
-"""How soon a follower that was cut off comes back: doubled from the first to the second."""
+BACKOFF: Final = Backoff(0.1, 2.0)
+"""Delays before a stream that broke off is reopened."""
 STREAM_TIMEOUT = httpx.Timeout(10.0, read=30.0)
-"""A stream says something every ten seconds; one that is silent for longer is dead."""
+"""The server writes to a stream every ten seconds, so one that is silent for longer is dead."""
 
 DELETED: Final = "agent_deleted"
 _SEGMENT: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-"""Names of Kubernetes objects. Nothing else is put into a path: servers decode `%2F` and `%2E%2E` before they route."""
+"""A name of a Kubernetes object. Paths contain nothing else: servers decode `%2F` and `%2E%2E` before they route."""
 
 Json = dict[str, Any]
 
 
 class ApiError(Exception):
-    """The API refused. `code` is stable, `status` is HTTP's."""
+    """The API answered with an error. `code` is stable; `status` is the HTTP status, 0 if there was no answer."""
 
     def __init__(self, message: str, code: str, status: int) -> None:
         super().__init__(message)
@@ -35,7 +36,7 @@ class ApiError(Exception):
 
 
 class Unreachable(ApiError):
-    """Nobody answers at the address."""
+    """No server answers at the address."""
 
 
 class AgentDeleted(ApiError):
@@ -46,7 +47,7 @@ class AgentDeleted(ApiError):
 
 
 class Client:
-    """Calls one API. Every method raises `ApiError`; `Unreachable` where nobody answers.
+    """Calls one API. Every method raises `ApiError`, and `Unreachable` if no server answers.
 
     `api` is its address, with or without scheme and `/api/v1`; by default that of `KOMPUTER_API`, else
     `http://127.0.0.1:8080`. `namespace` is that of all calls, the server's default where it is None. `token` is sent as
@@ -107,13 +108,13 @@ class Client:
         return Unreachable(sentence, "unreachable", 0)
 
     def _checked(self, answer: httpx.Response) -> Json:
-        """The answer's JSON. Raises `ApiError` for one that is an error."""
+        """Return the JSON of a response. Raises `ApiError` if it is an error."""
         try:
             found = answer.json()
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            if answer.status_code >= 500:  # a proxy's word, not the API's
+            if answer.status_code >= 500:  # the error of a proxy, not of the API
                 raise ApiError(f"{self._api} answered HTTP {answer.status_code}", "http", answer.status_code)
             raise ApiError(f"{self._api} does not answer as Komputer does; check the address", "not_komputer", 0)
         if answer.is_error:
@@ -122,7 +123,7 @@ class Client:
         return found
 
     def create(self, name: str, instructions: str, **fields: Any) -> Json:
-        """A new agent, or the next task of an idle one. `fields` are those of the API (`model`, `systemPrompt` …)."""
+        """Create an agent, or assign the next task to an idle one. `fields` are further fields of the request."""
         named = {key: value for key, value in fields.items() if value is not None}
         return self._call("POST", "/agents", body={"name": name, "instructions": instructions, **named})
 
@@ -136,11 +137,11 @@ class Client:
         return self._call("POST", f"{_path(name)}/cancel")
 
     def send(self, name: str, content: str) -> Json:
-        """Say something to the running task; the answer's `id` is the event's."""
+        """Send a message to the running task. The `id` of the answer is that of the event."""
         return self._call("POST", f"{_path(name)}/messages", body={"content": content})
 
     def compact(self, name: str, instructions: str | None = None) -> Json:
-        """Have the conversation of an idle agent summarised, by a task of its own kind."""
+        """Summarise the conversation of an idle agent."""
         body = {"instructions": instructions} if instructions else {}
         return self._call("POST", f"{_path(name)}/compact", body=body)
 
@@ -156,12 +157,12 @@ class Client:
         before: str | None = None,
         types: str | None = None,
     ) -> list[Json]:
-        """A page, oldest first: the most recent, or those after or before a cursor."""
+        """Return a page of events, oldest first: the most recent, or those after or before a cursor."""
         query = {"limit": limit, "after": after, "before": before, "types": types}
         return list(self._call("GET", f"{_path(name)}/events", query=query)["events"])
 
     def last_event(self, name: str) -> Json | None:
-        """The newest event of an agent; None where it has none, or where there is no such agent."""
+        """Return the newest event of an agent; None if it has none or does not exist."""
         try:
             newest = self.events(name, limit=1)
         except ApiError as missing:
@@ -173,19 +174,19 @@ class Client:
     def follow(
         self, name: str, after: str, *, types: str | None = None, tell: Callable[[str], None] = lambda sentence: None
     ) -> Iterator[Json]:
-        """Every event after the cursor, as it happens, for ever; `AgentDeleted` when the agent is deleted.
+        """Yield every event after the cursor as it happens, forever. Raises `AgentDeleted` when the agent is deleted.
 
         Survives an API that is away for a while: `tell` is called with a sentence when it does not answer at the second
         attempt, and when it answers again. Where retention took some, a notice of type `gap` comes first.
         """
         path = f"{_path(name)}/events/stream"
-        pause, was_open, is_away = RETRY_FIRST_S, False, False
+        failures, was_open, is_away = 0, False, False
         while True:
             try:
                 for message in self._streamed(path, after, types):
                     if is_away:
                         tell(f"{self._api} answers again")
-                    pause, was_open, is_away = RETRY_FIRST_S, True, False
+                    failures, was_open, is_away = 0, True, False
                     after = message.id or after
                     if message.event == "end":
                         if message.data == DELETED:
@@ -198,11 +199,11 @@ class Client:
                     raise AgentDeleted(name) from failed
                 if not isinstance(failed, Unreachable) and failed.status < 500:
                     raise
-                if pause > RETRY_FIRST_S and not is_away:
+                if failures > 0 and not is_away:
                     is_away = True
                     tell(failed.message)
-            time.sleep(pause)
-            pause = min(2 * pause, RETRY_LAST_S)
+            failures += 1
+            time.sleep(BACKOFF.delay_s(failures))
 
     def _event(self, data: str) -> Json:
         try:
@@ -214,7 +215,7 @@ class Client:
         return event
 
     def _streamed(self, path: str, after: str, types: str | None) -> Iterator[sse.ServerSentEvent]:
-        """The messages of one connection. Ends when the connection does."""
+        """Yield the messages of one connection until it ends."""
         query = {"namespace": self._namespace, "types": types}
         asked = {key: value for key, value in query.items() if value is not None}
         try:
@@ -230,7 +231,7 @@ class Client:
 
 
 def _path(name: str) -> str:
-    """The path of an agent. Raises `ApiError` for a name that would lead to another resource."""
+    """Return the path of an agent. Raises `ApiError` for a name that would lead to another resource."""
     if not _SEGMENT.fullmatch(name):
         raise ApiError(
             f"{name!a} cannot be an agent's name: use lower-case letters, digits and hyphens, up to 63",
@@ -241,14 +242,14 @@ def _path(name: str) -> str:
 
 
 def _header_safe(token: str) -> str:
-    """The token. Raises `ApiError`, without the token, for one that no header can carry: other errors quote it."""
+    """Return the token. Raises `ApiError` if no header can contain it: httpx's own error would quote the token."""
     if not token.isascii() or not token.isprintable():
         raise ApiError("the token must be printable ASCII characters on one line", "invalid_token", 0)
     return token
 
 
 def _reason(wrong: Exception) -> str:
-    """Why nobody answered, as people say it."""
+    """Return the reason why there was no answer, in words for people."""
     if isinstance(wrong, httpx.TimeoutException):
         return "it took too long"
     if "[SSL: WRONG_VERSION_NUMBER]" in str(wrong):

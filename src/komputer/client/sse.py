@@ -1,4 +1,4 @@
-"""Server-Sent Events: bytes in, messages out."""
+"""A parser of Server-Sent Events: bytes in, messages out."""
 
 import re
 from collections.abc import Iterable, Iterator

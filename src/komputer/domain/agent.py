@@ -301,10 +301,15 @@ class Agent(Resource):
         PrinterColumn(name="Connectors", type="string", json_path=".spec.connectors", priority=1),
         AGE,
     )
+    ignored_fields: ClassVar[tuple[str, ...]] = (
+        "internal_system_prompt",
+        "memories",
+        "skills",
+        "lifecycle",
+        "pod_spec",
+        "priority",
+        "storage",
+    )
 
     spec: AgentSpec
     status: AgentStatus = Field(default_factory=AgentStatus)
-
-
-NOT_BUILT = ("memories", "skills", "lifecycle", "podSpec", "priority", "storage")
-"""Fields of the published CRD that have no effect yet. A condition names those that a manifest sets."""

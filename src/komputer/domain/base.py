@@ -69,6 +69,21 @@ class Condition(WireModel):
     ] = None
 
 
+class ConditionsStatus(WireModel):
+    """The status of a resource that is only read. The operator writes it."""
+
+    observed_generation: Annotated[
+        Int64 | None, Field(description="metadata.generation that the operator last acted on.")
+    ] = None
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            description="What holds for the object now, and why; one entry of each type.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        ),
+    ] = Field(default_factory=list)
+
+
 class Metadata(WireModel):
     """The fields of ObjectMeta that the platform reads."""
 
@@ -91,6 +106,9 @@ class Resource(WireModel):
     plural: ClassVar[str]
     namespaced: ClassVar[bool] = True
     columns: ClassVar[tuple["PrinterColumn", ...]] = ()
+    ignored_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields of the spec that are accepted and have no effect in this release, as attributes: `redis.address`. The
+    status names those that are set, in the condition FieldsSupported."""
 
     metadata: Metadata = Field(default_factory=Metadata)
 
@@ -134,6 +152,10 @@ class Resource(WireModel):
         """Namespace and name."""
         return ObjectRef(self.metadata.namespace or "", self.metadata.name)
 
+    def ignored(self) -> list[str]:
+        """Return the paths, as on the wire, of the ignored fields that are set to another value than their default."""
+        return [path for each in self.ignored_fields if (path := _path_if_set(self, ["spec", *each.split(".")]))]
+
     @property
     def key(self) -> str:
         """`namespace/name`, for logs."""
@@ -142,6 +164,18 @@ class Resource(WireModel):
     @property
     def is_terminating(self) -> bool:
         return self.metadata.deletion_timestamp is not None
+
+
+def _path_if_set(parent: Any, attributes: list[str]) -> str | None:
+    """Return the path on the wire below the first attribute; None where the value is empty or its field's default."""
+    path = []
+    for attribute in attributes:
+        if parent is None:
+            return None
+        field, parent = type(parent).model_fields[attribute], getattr(parent, attribute)
+        path.append(field.alias or attribute)
+    is_set = parent not in (None, "", 0, [], {}) and parent != field.get_default(call_default_factory=True)
+    return ".".join(path[1:]) if is_set else None
 
 
 def _to_drop(error: ErrorDetails) -> tuple[str | int, ...]:

@@ -5,7 +5,17 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, ValidationError
 
-from komputer.domain.base import AGE, Int32, Manifest, Preserved, PrinterColumn, Resource, WireModel, fields_of
+from komputer.domain.base import (
+    AGE,
+    ConditionsStatus,
+    Int32,
+    Manifest,
+    Preserved,
+    PrinterColumn,
+    Resource,
+    WireModel,
+    fields_of,
+)
 from komputer.domain.template import SecretKeyRef
 
 
@@ -68,8 +78,10 @@ class Config(Resource):
     plural: ClassVar[str] = "komputerconfigs"
     namespaced: ClassVar[bool] = False
     columns: ClassVar[tuple[PrinterColumn, ...]] = (AGE,)
+    ignored_fields: ClassVar[tuple[str, ...]] = ("redis.address", "redis.db", "redis.stream_prefix", "api_url")
 
     spec: ConfigSpec
+    status: ConditionsStatus = Field(default_factory=ConditionsStatus)
 
     @classmethod
     def understood(cls, manifests: Iterable[Manifest]) -> "list[Config]":

@@ -1,11 +1,11 @@
 """KomputerAgentTemplate and KomputerAgentClusterTemplate: the pods and disks of agents."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
 from komputer.domain.agent import Storage
-from komputer.domain.base import AGE, Int32, Preserved, PrinterColumn, Resource, WireModel
+from komputer.domain.base import AGE, ConditionsStatus, Int32, Preserved, PrinterColumn, Resource, WireModel
 
 
 class SecretKeyRef(WireModel):
@@ -33,14 +33,19 @@ class TemplateSpec(WireModel):
     ] = None
 
 
+IGNORED_FIELDS: Final = ("max_concurrent_agents", "anthropic_key_secret_ref")
+
+
 class Template(Resource):
     """A template of one namespace; it wins over a cluster template of its name."""
 
     kind_name: ClassVar[str] = "KomputerAgentTemplate"
     plural: ClassVar[str] = "komputeragenttemplates"
     columns: ClassVar[tuple[PrinterColumn, ...]] = (AGE,)
+    ignored_fields: ClassVar[tuple[str, ...]] = IGNORED_FIELDS
 
     spec: TemplateSpec
+    status: ConditionsStatus = Field(default_factory=ConditionsStatus)
 
 
 class ClusterTemplate(Resource):
@@ -50,5 +55,7 @@ class ClusterTemplate(Resource):
     plural: ClassVar[str] = "komputeragentclustertemplates"
     namespaced: ClassVar[bool] = False
     columns: ClassVar[tuple[PrinterColumn, ...]] = (AGE,)
+    ignored_fields: ClassVar[tuple[str, ...]] = IGNORED_FIELDS
 
     spec: TemplateSpec
+    status: ConditionsStatus = Field(default_factory=ConditionsStatus)

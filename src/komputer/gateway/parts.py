@@ -26,7 +26,7 @@ from komputer.gateway.settings import GatewaySettings
 from komputer.kube import CacheChange, Cluster
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.overlay import Overlay
-from komputer.services.agents.secrets import SecretStore
+from komputer.services.agents.secrets import AgentSecrets
 from komputer.services.connectors.egress import EgressClient
 
 
@@ -74,14 +74,7 @@ class Parts:
         quotas, metrics = Quotas.of(settings), GatewayMetrics(tuple(caches))
         upstream, egress = Upstream(settings), EgressClient(settings.addresses, settings.connect_timeout)
         # The overlay stays empty: decisions here read the log itself.
-        agents = Agents(
-            cluster,
-            caches.agents,
-            Overlay(log, notifier, tuple),
-            log,
-            caches.connectors,
-            SecretStore(cluster, caches.all_configs),
-        )
+        agents = Agents(cluster, caches.agents, Overlay(log, notifier, tuple), log, AgentSecrets(cluster))
 
         def reader() -> AssignmentReader:
             return AssignmentReader(TaskSecrets(cluster, caches.all_configs), caches.config)

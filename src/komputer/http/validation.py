@@ -1,4 +1,4 @@
-"""What is wrong with a request, in sentences of ours: each kind of error that pydantic finds, translated. Pure."""
+"""Translates the errors that pydantic finds in a request into sentences for people. Pure."""
 
 import difflib
 import re
@@ -9,7 +9,7 @@ from komputer.domain.agent import MODEL_NAME, TOOL_NAME
 from komputer.domain.connector import SERVICE
 
 WORD_LIMIT: Final = 100
-"""Characters of a caller's word that are shown."""
+"""Maximum length at which a caller's word is quoted, in characters."""
 NOT_EMPTY: Final = r"\S"
 SECRET_NAME: Final = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 SECRET_KEY: Final = r"^[A-Za-z0-9._-]+$"
@@ -22,9 +22,9 @@ PATTERNS: Final[Mapping[str, str]] = {
     TOOL_NAME: "must be a tool's name, such as Bash or mcp__github__create_issue, or some of its calls: Bash(git:*)",
     SERVICE: "must be 1 to 63 letters, digits, dots, dashes and underscores, the first and last no sign",
 }
-"""What a text must be, by the pattern that it is checked with. `test_validation.py` compares it with the bodies."""
+"""The end of the sentence for each pattern that a text must match. `test_validation.py` finds missing ones."""
 
-_KINDS: Final[Mapping[str, str]] = {
+_TYPES: Final[Mapping[str, str]] = {
     "string": "must be a text",
     "list": "must be a list",
     "dict": "must be an object",
@@ -36,11 +36,11 @@ _KINDS: Final[Mapping[str, str]] = {
     "finite": "must be a number",
     "decimal": "must be a number",
 }
-"""What a value must be, by the first word of the error's type."""
+"""The end of the sentence, by the first word of the type of pydantic's error."""
 
 
 def explain(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
-    """The first problem as a sentence, and the field's name."""
+    """Return a sentence about the first error, and the name of the field; None for the whole body."""
     first = next(iter(errors))
     place = list(first["loc"])
     if place[:1] and place[0] in ("body", "query", "path", "header"):
@@ -56,7 +56,7 @@ def explain(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
             return "the body is missing: send a JSON object", None
         if isinstance(given, bytes):
             return "the body is not marked as JSON: send a JSON object with Content-Type: application/json", None
-        return f"the body must be a JSON object, and is {_seen(given)}", None
+        return f"the body must be a JSON object, and is {_type_of(given)}", None
     path = _path(place)
     return f"{path} {_fault(kind, context, given)}", path
 
@@ -69,7 +69,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _path(place: Iterable[str | int]) -> str:
-    """`labels.team`, `connectors[0]`; what a client has made up of it is shortened and shown as it can be."""
+    """Return the path of a field, such as `labels.team` or `connectors[0]`. Names that the client chose are cut."""
     text = ""
     for part in place:
         shown = f"[{part}]" if isinstance(part, int) else _printable(part[:WORD_LIMIT])
@@ -83,7 +83,7 @@ def _printable(word: str) -> str:
 
 
 def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
-    """What is wrong with a value and what is allowed, as the end of a sentence."""
+    """Return the end of a sentence: what is wrong with a value, and what is allowed."""
     match kind:
         case "missing":
             return "is required"
@@ -106,7 +106,7 @@ def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
         case "literal_error" | "enum":
             allowed = re.findall(r"'([^']*)'", str(context["expected"]))
             closest = nearest(given, allowed) if isinstance(given, str) else ""
-            seen = ascii(given[:WORD_LIMIT]) if isinstance(given, str) else _seen(given)
+            seen = ascii(given[:WORD_LIMIT]) if isinstance(given, str) else _type_of(given)
             return f"must be one of {', '.join(allowed)}, and is {seen}{closest}"
         case "greater_than_equal":
             return f"must be {context['ge']} or more"
@@ -116,17 +116,17 @@ def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
             return f"must be more than {context['gt']}"
         case "less_than":
             return f"must be less than {context['lt']}"
-    wanted = _KINDS.get(kind.partition("_")[0])
-    return f"{wanted}, and is {_seen(given)}" if wanted else "is not as it must be; see the API's documentation"
+    wanted = _TYPES.get(kind.partition("_")[0])
+    return f"{wanted}, and is {_type_of(given)}" if wanted else "is not as it must be; see the API's documentation"
 
 
 def _units(given: Any) -> str:
-    """What the length of a value counts. Texts that a function of ours has checked first fail as lists do."""
+    """Return what the length of a value counts. Texts that a function validates first fail with the errors of lists."""
     return "characters" if isinstance(given, str) else "entries"
 
 
-def _seen(given: Any) -> str:
-    """What a value is, in JSON's words. Of texts their beginning; a value that may be a secret is never shown whole."""
+def _type_of(given: Any) -> str:
+    """Return the type of a value in JSON's terms. Values are not quoted, because they may be secrets."""
     match given:
         case None:
             return "null"

@@ -1,13 +1,13 @@
-"""The only door to the Kubernetes API: the client (`Cluster`), the cache of one kind (`Cache`: list and watch), and the
-translation of what the API refuses into our errors.
+"""The Kubernetes API: the client (`Cluster`), a cache of one kind (`Cache`: list and watch), leader election (`Lease`),
+and the translation of the API's refusals into our errors. No other package speaks to the API.
 
-Manifests are plain dicts here and for everybody who calls: what they mean belongs to `domain/`. Nothing here knows
-whether the API is a cluster's or the laptop's, and nothing here decides what should exist.
+Manifests are plain dicts here and for callers: their meaning belongs to `domain/`. Nothing here knows whether the API
+is a cluster's or the laptop's, and nothing here decides what should exist.
 """
 
 from komputer.kube.cache import Cache
 from komputer.kube.cluster import Cluster, ListResult, WatchEvent
-from komputer.kube.errors import NAMESPACE_NOT_FOUND, ResourceExpired
+from komputer.kube.errors import KIND_MISSING, NAMESPACE_NOT_FOUND, ResourceExpired
 from komputer.kube.kinds import (
     AGENTS,
     CLUSTER_TEMPLATES,
@@ -39,6 +39,7 @@ __all__ = [
     "CONNECTORS",
     "CRDS",
     "EVENTS",
+    "KIND_MISSING",
     "LEASES",
     "NAMESPACES",
     "NAMESPACE_NOT_FOUND",

@@ -1,4 +1,8 @@
-"""A cache of one kind of object, kept current by listing and watching: Kubernetes' informer."""
+"""A cache of one kind of object, kept current by listing and watching, as Kubernetes' informers are.
+
+lightkube and kubernetes_asyncio have watches and no informer; kopf's belongs to its framework. Ours also takes our own
+writes, so that a read is never older than a write before it.
+"""
 
 import asyncio
 import random
@@ -11,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import Invalid, KomputerError, NotFound
 from komputer.domain.ref import ObjectRef
 from komputer.kube.cluster import Cluster
@@ -23,19 +28,18 @@ from komputer.kube.store import CacheChange, ObjectStore, is_terminating
 log = structlog.get_logger(__name__)
 
 WATCH_S: Final = 120
-"""How long one watch lasts, give or take a tenth so that watches do not end together. A server that hangs, connections
-open, is noticed after that; client-go takes 5 to 10 minutes."""
+"""How long one watch lasts, give or take a tenth so that watches do not end together. A server that hangs with open
+connections is detected by that time; client-go takes 5 to 10 minutes."""
 SHORTEST_WATCH_S: Final = 1.0
-"""A watch that ends sooner counts as a failure, so that a server that ends each at once is not asked without pause."""
-FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 10.0
-"""Between attempts after failures, doubling, half to one and a half times as long. A guess, unmeasured."""
+"""A watch that ends sooner counts as a failure, so that a server which ends watches at once is not called in a loop."""
+BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.5)
+"""Between attempts after failures. A guess, unmeasured."""
 FAILURES_UNTIL_LIST: Final = 5
-"""Watches that failed one after another before everything is listed anew, in case the server has lost history."""
+"""Watches that fail one after another before everything is listed again, in case the server has lost its history."""
 
 
 def without_managed_fields(manifest: Manifest) -> Manifest:
-    """`manifest` without the record of who set which field, often half of an object and of no use to us."""
+    """Return `manifest` without the record of who set which field. It is often half of an object, and not needed."""
     metadata = manifest["metadata"]
     if "managedFields" not in metadata:
         return manifest
@@ -43,10 +47,10 @@ def without_managed_fields(manifest: Manifest) -> Manifest:
 
 
 class Cache:
-    """The objects of `kind` as the server last told, in all namespaces (None) or in `namespaces`, matching the
-    equality-based selector `labels`. What it gives out is its own: read it, never change it.
+    """The objects of `kind` in their last known state, in all namespaces (None) or in `namespaces`, matching the
+    equality-based selector `labels`. It returns its own manifests: never change them.
 
-    `strip` is applied to each manifest before it is kept (default: `without_managed_fields`)."""
+    `strip` is applied to each manifest before it is stored (default: `without_managed_fields`)."""
 
     def __init__(
         self,
@@ -58,8 +62,8 @@ class Cache:
         strip: Callable[[Manifest], Manifest] = without_managed_fields,
     ) -> None:
         self.kind = kind
-        self.trouble: KomputerError | None = None
-        """Why the server cannot be followed now; None while it is."""
+        self.error: KomputerError | None = None
+        """Why the server cannot be watched now; None while a watch is open."""
         self._cluster = cluster
         self._labels = labels
         self._strip = strip
@@ -69,12 +73,12 @@ class Cache:
         self._unlisted = {scope.namespace for scope in self._scopes}
         self._synced = asyncio.Event()
         self._subscribers: list[Callable[[CacheChange], None]] = []
-        self._untold: deque[CacheChange] = deque()
-        self._telling = False
+        self._pending: deque[CacheChange] = deque()
+        self._is_notifying = False
 
     async def run(self) -> None:
-        """List and watch for ever, whatever the server does. An answer that cannot be read raises: whoever runs this
-        runs it again (`background`), and everything is listed anew."""
+        """List and watch for ever, whatever the server does. Raises for an answer that cannot be parsed: run it again
+        then (`Background.keep`), and everything is listed again."""
         if not self._scopes:
             self._synced.set()
         async with asyncio.TaskGroup() as tasks:
@@ -82,7 +86,7 @@ class Cache:
                 tasks.create_task(self._follow(scope), name=f"cache of {self.kind.of(None, scope.namespace)}")
 
     async def synced(self) -> None:
-        """Waits until everything was listed once."""
+        """Wait until everything was listed once."""
         await self._synced.wait()
 
     @property
@@ -91,7 +95,7 @@ class Cache:
 
     @property
     def stale_s(self) -> float:
-        """For how many seconds the server has not been followed; 0 while a watch is open."""
+        """The seconds for which no watch has been open; 0 while one is."""
         now = time.monotonic()
         return max((now - scope.lost_since for scope in self._scopes if scope.lost_since is not None), default=0.0)
 
@@ -104,9 +108,10 @@ class Cache:
         return self._store.get(namespace, name)
 
     async def find(self, namespace: str, name: str) -> Manifest | None:
-        """As `get`; what is not known is asked for, since it may have been made a moment ago. None for one that is not
-        there, is terminating, cannot have such a name, or is of a namespace that is not followed. Raises what
-        `Cluster.get` raises beside, and `Unavailable` (`too_many_lookups`)."""
+        """Return the object as `get` does, and ask the server for one that is not known: it may have been created a
+        moment ago. None for an object that does not exist, is terminating, cannot have such a name, or is in a
+        namespace that is not watched. Raises the other errors of `Cluster.get`, and `Unavailable`
+        (`too_many_lookups`)."""
         manifest = self.get(namespace, name)
         if manifest is None and self._store.follows(namespace):
             manifest = await self._lookups.get(ObjectRef(namespace, name))
@@ -114,37 +119,38 @@ class Cache:
 
     async def _look_up(self, ref: ObjectRef) -> Manifest | None:
         namespace, name = ref
-        if (known := self.get(namespace, name)) is not None:  # told while the lookup waited
+        if (known := self.get(namespace, name)) is not None:  # the watch delivered it while the lookup waited
             return known
         try:
             manifest = await self._cluster.get(self.kind, name, namespace)
-        except (NotFound, Invalid):  # Invalid: what Kubernetes takes for no name
+        except (NotFound, Invalid):  # Invalid: no object can have this name
             return None
         self.put(manifest)
         return manifest
 
     def __len__(self) -> int:
-        """How many objects it holds, in all namespaces."""
+        """The number of objects, in all namespaces."""
         return len(self._store)
 
     def items(self, namespace: str | None = None) -> list[Manifest]:
-        """All objects (of one namespace), in no particular order."""
+        """Return all objects (of one namespace), in no particular order."""
         return self._store.items(namespace)
 
     def put(self, manifest: Manifest) -> None:
-        """Take the server's answer to a write of ours, so that we read our own writes; newer knowledge stays."""
-        self._tell(self._store.put(self._strip(manifest)))
+        """Take the server's answer to a write of ours, so that we read our own writes. A newer state is kept."""
+        self._notify(self._store.put(self._strip(manifest)))
 
     def forget(self, manifest: Manifest, left: Manifest | None = None) -> None:
-        """Take that we have deleted `manifest` (with its uid and resourceVersion); `left` is what `Cluster.delete`
-        returned: the object as it terminates, or None when it is gone."""
+        """Take that we have deleted `manifest` (with its uid and resourceVersion). `left` is what `Cluster.delete`
+        returned: the terminating object, or None when it is gone."""
         if left is not None:
             self.put(left)
         else:
-            self._tell(self._store.forget(self._strip(manifest)))
+            self._notify(self._store.forget(self._strip(manifest)))
 
     def subscribe(self, callback: Callable[[CacheChange], None]) -> Callable[[], None]:
-        """Call `callback` with each later change, in order, at once; returns what ends that. It must not block."""
+        """Call `callback` with each later change, in order, at once; it must not block. Return a function that ends
+        the subscription."""
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback) if callback in self._subscribers else None
 
@@ -152,33 +158,34 @@ class Cache:
         failures, scope.version = 0, None
         while True:
             started = time.monotonic()
-            told_before = scope.events
+            events_before = scope.events
             try:
                 if scope.version is None:
                     await self._list(scope)
                 await self._watch(scope)
                 failed = time.monotonic() - started < SHORTEST_WATCH_S
             except ResourceExpired as error:
-                log.info("history was compacted, listing anew", **scope.fields, error=error.message)
+                log.info("history compacted, listing again", **scope.fields, error=error.message)
                 failed, scope.version = True, None
             except KomputerError as error:
                 if failures == 0:
                     log.warning("cache lost the server", **scope.fields, error=error.message)
-                failed, self.trouble = True, error
+                failed, self.error = True, error
             finally:
                 scope.lost_since = scope.lost_since or time.monotonic()
-            if scope.events > told_before or not failed:
+            if scope.events > events_before or not failed:
                 failures = 0
             if not failed:
                 continue
             failures += 1
             if failures % FAILURES_UNTIL_LIST == 0:
                 scope.version = None
-            await asyncio.sleep(pause_s(failures) * random.uniform(0.5, 1.5))
+            await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _list(self, scope: "_Scope") -> None:
         listing = await self._cluster.list(self.kind, scope.namespace, self._labels)
-        self._tell(self._store.listed(map(self._strip, listing.items), int(listing.resource_version), scope.namespace))
+        manifests, version = map(self._strip, listing.items), int(listing.resource_version)
+        self._notify(self._store.listed(manifests, version, scope.namespace))
         scope.version = listing.resource_version
         self._unlisted.discard(scope.namespace)
         if not self._unlisted:
@@ -196,38 +203,39 @@ class Cache:
             async for event in events:
                 scope.version = event.manifest["metadata"]["resourceVersion"]
                 if event.type == "BOOKMARK":
-                    self.trouble, scope.lost_since = None, None
-                    self._store.told_up_to(int(scope.version), scope.namespace)
+                    self.error, scope.lost_since = None, None
+                    self._store.bookmark(int(scope.version), scope.namespace)
                 else:
                     scope.events += 1
-                    self._tell(self._store.told(event.type, self._strip(event.manifest)))
+                    self._notify(self._store.watched(event.type, self._strip(event.manifest)))
 
-    def _tell(self, changes: list[CacheChange]) -> None:
-        # A subscriber may write into the cache: what follows from that is told after what came before, to everybody.
-        self._untold.extend(changes)
-        if self._telling:
+    def _notify(self, changes: list[CacheChange]) -> None:
+        # A subscriber may write into the cache. The changes that follow from that are delivered after the present one,
+        # so that all subscribers see the same order.
+        self._pending.extend(changes)
+        if self._is_notifying:
             return
-        self._telling = True
+        self._is_notifying = True
         try:
-            while self._untold:
-                change = self._untold.popleft()
+            while self._pending:
+                change = self._pending.popleft()
                 for subscriber in tuple(self._subscribers):
                     try:
                         subscriber(change)
-                    except Exception:  # border: a subscriber's defect is not the cache's, nor the other subscribers'
+                    except Exception:  # border: one subscriber's defect must not stop the others
                         log.exception("subscriber failed", kind=self.kind.kind, subscriber=repr(subscriber))
         finally:
-            self._telling = False
+            self._is_notifying = False
 
 
 @dataclass(slots=True)
 class _Scope:
-    """What is listed and watched on its own."""
+    """A namespace, or all of them, which is listed and watched by itself."""
 
     kind: Kind
     namespace: str | None
     version: str | None = None
-    """To watch from; None: to be listed first."""
+    """The resource version to watch from; None: list first."""
     events: int = 0
     lost_since: float | None = field(default_factory=time.monotonic)
     """None while a watch is open."""
@@ -235,8 +243,3 @@ class _Scope:
     @property
     def fields(self) -> dict[str, str | None]:
         return {"kind": self.kind.kind, "namespace": self.namespace}
-
-
-def pause_s(failures: int) -> float:
-    """How long to wait after so many failures in a row (1 or more)."""
-    return min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 20), LONGEST_PAUSE_S)

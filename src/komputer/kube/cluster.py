@@ -1,7 +1,10 @@
-"""The client: every request to the Kubernetes API that we make, by what it is for."""
+"""The client of the Kubernetes API: one method for each kind of request.
+
+lightkube reads the kubeconfig and proves our identity (see `connection.py`), but its client returns model objects,
+parses a watch by lines of text, and retries nothing. kubernetes_asyncio brings a second HTTP stack, aiohttp, and
+generated models. We need some twelve requests on plain dicts, with bytes parsed by orjson, and errors of our own."""
 
 import asyncio
-import random
 import re
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -17,6 +20,7 @@ import orjson
 import structlog
 from lightkube.core.exceptions import ConfigError
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import Conflict, Invalid, KomputerError, Unavailable
 from komputer.kube.connection import TIMEOUT, open_connection
 from komputer.kube.errors import ResourceExpired, is_failed_test, refusal, status_of
@@ -36,10 +40,11 @@ log = structlog.get_logger(__name__)
 
 PAGE: Final = 500
 IN_FLIGHT: Final = 32
-"""Requests at once, watches not counted; more wait their turn, rather than each opening a connection of its own."""
-RETRY_PAUSES_S: Final = (0.1, 0.3)
+"""Concurrent requests, not counting watches. More wait, so that they do not each open a connection."""
+READ_ATTEMPTS: Final = 3
+READ_BACKOFF: Final = Backoff(0.1, 0.3, jitter=0.5)
 RETRY_WITHIN_S: Final = 2.0
-"""A read is tried again only while its caller has waited less than this: what hangs is not asked a second time."""
+"""A read is retried only while its caller has waited for less than this, so that one that hangs is not repeated."""
 
 
 _ONE_JSON_TEXT: Final = re.compile(r"[ !#-%'-;=?-\[\]-~]*")
@@ -63,12 +68,12 @@ class ListResult:
 class WatchEvent:
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     manifest: Manifest
-    """The object; of a BOOKMARK only `metadata.resourceVersion` means something."""
+    """The object. Of a BOOKMARK only `metadata.resourceVersion` is meaningful."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request: `verb` for messages, the rest for the wire."""
+    """One request. `verb` is for messages, the other fields go on the wire."""
 
     verb: str
     method: str
@@ -86,7 +91,7 @@ class _Request:
         return f"{self.verb} {part}{self.kind.of(self.name, self.namespace)}"
 
     def path(self) -> str:
-        # An object is created in its collection, but for subresources, which belong to an object that exists.
+        # Objects are created in their collection, subresources below an object that exists.
         name = None if self.verb == "create" and self.subresource is None else self.name
         return self.kind.path(self.namespace, name, self.subresource)
 
@@ -94,9 +99,9 @@ class _Request:
 class Cluster:
     """A Kubernetes API. Manifests are plain dicts and always have `apiVersion` and `kind`.
 
-    Everything raises the errors of `komputer.domain.errors`, naming the object: NotFound, Conflict, Invalid,
-    Forbidden, and Unavailable for time-outs, lost connections, 429 and 5xx. Reads are tried again for a moment;
-    writes never, since an unanswered write may have happened."""
+    All methods raise the errors of `komputer.domain.errors`, with the object in the message: NotFound, Conflict,
+    Invalid, Forbidden, and Unavailable for time-outs, lost connections, 429 and 5xx. Reads are retried for a moment.
+    Writes are not, because an unanswered write may have succeeded."""
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
@@ -104,8 +109,8 @@ class Cluster:
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None) -> Self:
-        """The API server of `kubeconfig`; None: of the cluster that this pod is in. Opens no connection yet. Raises
-        Invalid (`kubeconfig`)."""
+        """Return a client of the API server in `kubeconfig`; None: of the cluster that this pod runs in. No connection
+        is opened yet. Raises Invalid (`kubeconfig`)."""
         return cls(open_connection(kubeconfig))
 
     async def close(self) -> None:
@@ -117,7 +122,7 @@ class Cluster:
         return await self._read(_Request("get", "GET", kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str | None = None, labels: str | None = None) -> ListResult:
-        """All objects of `kind` (in `namespace`; matching the selector `labels`), as they were at one moment."""
+        """Return all objects of `kind` (in `namespace`, matching the selector `labels`), in their state at one time."""
         params = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         items: list[Manifest] = []
         while True:
@@ -126,7 +131,7 @@ class Cluster:
             except ResourceExpired:
                 if "continue" not in params:
                     raise
-                # The pages' moment is no longer kept; a list in one piece needs no such moment.
+                # The server no longer has the state that the pages are of. A list without pages needs no old state.
                 params = {key: value for key, value in params.items() if key not in ("limit", "continue")}
                 items = []
                 continue
@@ -148,10 +153,11 @@ class Cluster:
         resource_version: str,
         timeout_s: int = 60,
     ) -> AsyncGenerator[WatchEvent, None]:
-        """What happened after `resource_version`, in order, bookmarks included, until `timeout_s` are over (then it
-        ends without an error). The first event is a BOOKMARK of `resource_version` itself, once the server has taken
-        the request. Raises Gone when so old a version is no longer kept: list again. Leave it with
-        `contextlib.aclosing`, so that its connection is given up at once."""
+        """Yield the changes after `resource_version` in order, with bookmarks, for `timeout_s` seconds.
+
+        The first event is a BOOKMARK of `resource_version` itself, once the server has accepted the request. Raises
+        ResourceExpired where the server no longer has so old a version: list again then. Use `contextlib.aclosing`, so
+        that the connection is closed at once."""
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -173,7 +179,7 @@ class Cluster:
                             yield _event(call, orjson.loads(line))
 
     async def server(self) -> tuple[dict[str, Any], datetime]:
-        """What the server says of its version, and the time that it has."""
+        """Return the server's version, and the time by its clock."""
         what = "ask for the version"
         with _connection_errors(what):
             response = await self._http.get("/version")
@@ -184,7 +190,7 @@ class Cluster:
     # Writes
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """The object as it was stored. Raises Conflict (`exists`), and Invalid (`namespace_not_found`)."""
+        """Create an object, and return it as stored. Raises Conflict (`exists`) and Invalid (`namespace_not_found`)."""
         metadata = manifest["metadata"]
         if kind.namespaced and not metadata.get("namespace"):
             raise Invalid(f"Cannot create {kind.of(metadata.get('name'))} in no namespace", field="metadata.namespace")
@@ -194,7 +200,7 @@ class Cluster:
         return await self._send(call)
 
     async def replace(self, kind: Kind, manifest: Manifest, subresource: str | None = None) -> Manifest:
-        """Put `manifest` in the place of what is there. Raises Conflict when its `resourceVersion` is stale."""
+        """Replace the object with `manifest`. Raises Conflict where its `resourceVersion` is stale."""
         metadata = manifest["metadata"]
         call = _Request(
             "replace",
@@ -247,8 +253,8 @@ class Cluster:
     async def merge_patch(
         self, kind: Kind, name: str, namespace: str | None, patch: Manifest, subresource: str | None = None
     ) -> Manifest:
-        """Merge `patch` into the object (RFC 7396: null removes, lists are replaced). With `metadata.resourceVersion`
-        in it: raises Conflict when that is stale."""
+        """Merge `patch` into the object (RFC 7396: null removes, lists are replaced). Raises Conflict where `patch` has
+        a `metadata.resourceVersion` that is stale."""
         call = _Request(
             "patch",
             "PATCH",
@@ -271,8 +277,8 @@ class Cluster:
         grace_s: int | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] | None = None,
     ) -> Manifest | None:
-        """Delete the object; with `uid` only this one, not a later one of its name (Conflict). Returns what stays for
-        now, terminating (a pod in its grace period, an object with finalizers), or None when it is gone."""
+        """Delete the object. With `uid`: raises Conflict for a later object of the same name. Return the object if it
+        still exists and is terminating (a pod in its grace period, an object with finalizers), or None."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
@@ -287,12 +293,12 @@ class Cluster:
         )
         return answer if stays else None
 
-    # Who may what
+    # Access
 
     async def review_token(self, token: str, audience: str | None = None) -> TokenIdentity | None:
-        """Who `token` speaks for, or None when it is not valid (any more), or not meant for `audience` (None: for the
-        Kubernetes API itself). A token of a pod or service account that is gone is not valid, but kube-apiserver may
-        take it for 10 s more: it remembers whom it has recognised."""
+        """Return the identity of `token`; None where it is not valid, or not for `audience` (None: the Kubernetes API
+        itself). A token of a deleted pod or service account is not valid, but kube-apiserver caches reviews, and may
+        accept it for 10 s more."""
         if not token:
             return None
         return identity(await self._review(TOKEN_REVIEWS, token_review(token, audience)), audience)
@@ -308,7 +314,7 @@ class Cluster:
         name: str | None = None,
         subresource: str | None = None,
     ) -> bool:
-        """Whether RBAC lets `user` do `verb` to `resource` (its plural) of API `group`."""
+        """Return whether RBAC lets `user` do `verb` to `resource` (its plural) of API `group`."""
         review = access_review(
             user,
             groups,
@@ -330,8 +336,8 @@ class Cluster:
         pod_name: str | None = None,
         pod_uid: str | None = None,
     ) -> IssuedToken:
-        """A token of `service_account` for `audience`, worth nothing once the pod it is bound to is gone. The server
-        refuses less than 600 seconds (Invalid)."""
+        """Return a token of `service_account` for `audience`, which is valid until the pod that it is bound to is gone.
+        Raises Invalid for less than 600 seconds."""
         body = token_request(audience, expiration_s, pod_name, pod_uid)
         call = _Request("create", "POST", SERVICE_ACCOUNTS, namespace, service_account, "token", body=body)
         status = (await self._send(call))["status"]
@@ -340,11 +346,11 @@ class Cluster:
     async def post_event(
         self, regarding: Manifest, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
     ) -> None:
-        """Tell `kubectl describe` what happened to `regarding`. Best effort: a failure is logged and not raised."""
+        """Post a Kubernetes Event about `regarding`, for `kubectl describe`. A failure is logged, not raised."""
         try:
             await self.create(EVENTS, event_manifest(regarding, type, reason, message, component, datetime.now(UTC)))
         except KomputerError as error:
-            log.warning("event could not be posted", reason=reason, error=error.message)
+            log.warning("event not posted", reason=reason, error=error.message)
 
     # Wire
 
@@ -359,13 +365,13 @@ class Cluster:
 
     async def _read(self, call: _Request) -> Manifest:
         started = time.monotonic()
-        for pause_s in RETRY_PAUSES_S:
+        for attempt in range(1, READ_ATTEMPTS):
             try:
                 return await self._send(call)
             except Unavailable as error:
                 if error.code != Unavailable.code or time.monotonic() - started > RETRY_WITHIN_S:
                     raise
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                await asyncio.sleep(READ_BACKOFF.delay_s(attempt))
         return await self._send(call)
 
     async def _exchange(self, call: _Request) -> httpx2.Response:
@@ -410,8 +416,8 @@ def _typed(kind: Kind, manifest: Manifest) -> Manifest:
     return {"apiVersion": kind.api_version, "kind": kind.kind} | manifest
 
 
-def _event(call: _Request, told: dict[str, Any]) -> WatchEvent:
-    manifest = told["object"]
-    if told["type"] == "ERROR":
+def _event(call: _Request, line: dict[str, Any]) -> WatchEvent:
+    manifest = line["object"]
+    if line["type"] == "ERROR":
         raise refusal(manifest.get("code") or 500, manifest, call.what, call.kind)
-    return WatchEvent(told["type"], manifest)
+    return WatchEvent(line["type"], manifest)

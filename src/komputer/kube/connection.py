@@ -1,4 +1,4 @@
-"""Where the API server is and how we prove who we are: lightkube reads the configuration, httpx2 carries the bytes."""
+"""The connection to the API server: lightkube reads its address and our credentials, httpx2 is the transport."""
 
 import socket
 from pathlib import Path
@@ -16,15 +16,15 @@ from komputer.http import keepalive
 TIMEOUT: Final = httpx2.Timeout(20, connect=5, pool=None)
 """Seconds. A server under load answers a list of thousands in a few seconds; a guess beyond that, unmeasured."""
 LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30)
-"""No limit on connections: each watch holds one for good. Idle ones are left after 30 s, before servers close them
-(kube-apiserver after 90 s), so that no request is sent into a closing connection."""
+"""Connections are unlimited, because each watch occupies one. Idle ones are closed after 30 s, before servers close
+them (kube-apiserver: 90 s), so that no request is sent on a closing connection."""
 SOCKET_OPTIONS: Final = [*keepalive.socket_options(30), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-"""A watch on which nothing happens has no other way to notice that the server is gone."""
+"""Without keep-alive probes, an idle watch would never detect that the server is gone."""
 
 
 def open_connection(kubeconfig: Path | None) -> httpx2.AsyncClient:
-    """A client of the API server that `kubeconfig` names, or with None of the cluster this pod is in, whose token is
-    read anew when it was rotated. Proxies of the environment are not used. Raises Invalid (`kubeconfig`)."""
+    """Return a client of the API server in `kubeconfig`; None: of the cluster that this pod runs in, whose token is
+    read again after each rotation. Proxies of the environment are not used. Raises Invalid (`kubeconfig`)."""
     if kubeconfig and kubeconfig.is_dir():
         raise Invalid(f"The kubeconfig {kubeconfig} is a directory; name a file.", code="kubeconfig")
     try:
@@ -40,14 +40,14 @@ def open_connection(kubeconfig: Path | None) -> httpx2.AsyncClient:
             else False
         )
         auth = client_adapter.user_auth(user)
-    except Exception as error:  # border: lightkube fails in its own way for each way in which the file can be wrong
+    except Exception as error:  # border: lightkube raises many types of errors for an invalid file
         where = f"the kubeconfig {kubeconfig}" if kubeconfig else "the pod's service account"
         raise Invalid(f"Cannot find a Kubernetes API in {where}: {error!r}", code="kubeconfig") from error
     return httpx2.AsyncClient(
         base_url=server,
         auth=auth,
         timeout=TIMEOUT,
-        # Compressing costs both sides more than the bytes do inside a cluster or a machine.
+        # Inside a cluster or a machine, compression costs more than it saves.
         headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "komputer"},
         transport=httpx2.AsyncHTTPTransport(verify=verify, limits=LIMITS, socket_options=SOCKET_OPTIONS),
     )

@@ -1,4 +1,4 @@
-"""What the Kubernetes API refuses, in our errors: the one place where its answers are translated."""
+"""Translates the refusals of the Kubernetes API into our errors. No other module does."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -9,10 +9,11 @@ from komputer.domain.errors import Conflict, Forbidden, Invalid, KomputerError, 
 from komputer.kube.kinds import NAMESPACES, Kind
 
 NAMESPACE_NOT_FOUND: Final = "namespace_not_found"
+KIND_MISSING: Final = "kind_missing"
 
 
 class ResourceExpired(KomputerError):
-    """The version asked for is no longer kept by the server: list again and watch from there."""
+    """The server no longer has the requested resource version: list again, and watch from there."""
 
     code = "gone"
 
@@ -20,10 +21,10 @@ class ResourceExpired(KomputerError):
 def refusal(
     code: int, status: dict[str, Any], what: str, kind: Kind, *, retry_after_s: int | None = None
 ) -> KomputerError:
-    """The error for an answer with HTTP `code` and body `status` (a Kubernetes Status) to `what`, such as `get Pod
-    team/ada-pod`, about an object of `kind`. Codes beyond those of the classes: Conflict `exists`; Invalid
-    `namespace_not_found`; Unavailable `kind_missing` when the server does not know such objects at all; Forbidden
-    `credential_refused` (401) and `namespace_terminating`; Invalid `too_large`."""
+    """Return the error for an answer with HTTP `code` and body `status` (a Kubernetes Status) to `what`, such as `get
+    Pod team/ada-pod`, about an object of `kind`. Codes other than those of the classes: Conflict `exists`; Invalid
+    `namespace_not_found` and `too_large`; Unavailable `kind_missing` where the server has no such kind; Forbidden
+    `credential_refused` (401) and `namespace_terminating`."""
     details = status.get("details") or {}
     causes: Sequence[dict[str, Any]] = details.get("causes") or ()
     said = str(status.get("message") or f"HTTP {code}")
@@ -45,7 +46,7 @@ def refusal(
         case 404, _:
             return Unavailable(
                 f"Cannot {what}: the Kubernetes API does not know such objects; install the resource definitions",
-                code="kind_missing",
+                code=KIND_MISSING,
             )
         case 409, "AlreadyExists":
             return Conflict(f"Cannot {what}: it exists already", code="exists")
@@ -66,7 +67,7 @@ def refusal(
 
 
 def status_of(body: bytes) -> dict[str, Any]:
-    """The Status in an answer's body; what is no Status (a proxy's page, plain text) becomes its message."""
+    """Return the Status in an answer's body. Any other body (a proxy's page, plain text) becomes the message of one."""
     try:
         status = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -77,8 +78,8 @@ def status_of(body: bytes) -> dict[str, Any]:
 
 
 def is_failed_test(code: int, status: dict[str, Any], operations: Sequence[dict[str, Any]]) -> bool:
-    """Whether a refused JSON patch was refused because the object is not as its `test`s say. The server says no more
-    than 422 without causes, and the same when a path is missing: with a `test` in the patch, both mean that the
-    object is another one than the caller had read."""
+    """Return whether a JSON patch was refused because one of its `test`s failed. The server answers 422 without causes,
+    and the same where a path is missing. In a patch with a `test`, both mean that the object has changed since the
+    caller read it."""
     causes = (status.get("details") or {}).get("causes")
     return code == 422 and not causes and any(operation["op"] == "test" for operation in operations)

@@ -1,4 +1,4 @@
-"""Kubernetes' own Events: what `kubectl describe` shows under an object. Not the events of agents."""
+"""Kubernetes' own Events, which `kubectl describe` shows. Events of agents are in `komputer.events`."""
 
 import secrets
 from datetime import datetime
@@ -12,12 +12,15 @@ LONGEST_MESSAGE: int = 1024
 def event_manifest(
     regarding: Manifest, type: str, reason: str, message: str, component: str, now: datetime
 ) -> Manifest:
-    """An Event about `regarding`, in its namespace (for cluster-scoped objects in `default`)."""
-    about = regarding["metadata"]
+    """Return an Event about `regarding`, in its namespace (for cluster-scoped objects: `default`)."""
+    metadata = regarding["metadata"]
     at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    reference = {key: about[key] for key in ("name", "namespace", "uid", "resourceVersion") if about.get(key)}
+    reference = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if metadata.get(key)}
     return {
-        "metadata": {"name": f"{about['name']}.{secrets.token_hex(8)}", "namespace": about.get("namespace", "default")},
+        "metadata": {
+            "name": f"{metadata['name']}.{secrets.token_hex(8)}",
+            "namespace": metadata.get("namespace", "default"),
+        },
         "involvedObject": {"apiVersion": regarding["apiVersion"], "kind": regarding["kind"]} | reference,
         "type": type,
         "reason": reason,

@@ -1,4 +1,4 @@
-"""The kinds of object we read and write, and where the Kubernetes API keeps them."""
+"""The kinds of objects that are read and written, and their paths in the Kubernetes API."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _PATH_SEGMENT: Final = re.compile(r"(?!\.{1,2}\Z)[^/%\x00-\x20\x7f]+")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of object: `group` is empty for the core group, `plural` is its word in paths."""
+    """One kind of object. `group` is empty for the core group; `plural` is used in paths."""
 
     group: str
     version: str
@@ -29,8 +29,8 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """Where the collection (no `name`; no `namespace`: of all namespaces) or the object is. Raises Invalid for
-        what cannot be a name, so that nothing a client calls an object can lead to another place."""
+        """Return the path of an object, or without `name` of the collection (without `namespace`: of all namespaces).
+        Raises Invalid for a text that cannot be a name, so that no name from a client leads to another path."""
         path = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         if namespace and self.namespaced:
             path += f"/namespaces/{_segment(namespace, 'metadata.namespace')}"
@@ -43,7 +43,7 @@ class Kind:
         return f"{path}/{subresource}" if subresource else path
 
     def of(self, name: str | None, namespace: str | None = None) -> str:
-        """What a message calls it: `KomputerAgent team/ada`; without `name` `KomputerAgents in team`."""
+        """Return what messages call the object: `KomputerAgent team/ada`; without `name`: `KomputerAgents in team`."""
         if name is None:
             return f"{self.kind}s in {namespace}" if namespace and self.namespaced else f"{self.kind}s"
         return f"{self.kind} {namespace}/{name}" if namespace and self.namespaced else f"{self.kind} {name}"

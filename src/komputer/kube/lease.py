@@ -1,7 +1,10 @@
-"""Which of several equal processes leads: Kubernetes' Lease, kept as client-go keeps it.
+"""Leader election with Kubernetes' Lease, by client-go's rules.
 
-No two machines' clocks are compared: a holder counts as gone when its Lease has not changed for `DURATION_S` by our own
-clock. The times in the Lease are for people.
+Clocks of two machines are never compared: a holder counts as gone when its Lease has not changed for `DURATION_S` by
+our own clock. The times in the Lease are for people.
+
+lightkube has no leader election. kubernetes_asyncio's needs a second client, measures with the wall clock, and does not
+release the Lease on exit, so that another process would wait for `DURATION_S`.
 """
 
 import asyncio
@@ -22,14 +25,14 @@ from komputer.kube.kinds import LEASES, Manifest
 log = structlog.get_logger(__name__)
 
 DURATION_S: Final = 15.0
-"""How long a Lease that nobody renews is respected. This, `GIVE_UP_S` and `RETRY_S` are client-go's defaults."""
+"""How long a Lease is respected after its last renewal. This, `GIVE_UP_S` and `RETRY_S` are client-go's defaults."""
 GIVE_UP_S: Final = 10.0
-"""How long its holder tries to renew it in vain before it stops to lead: less than the others wait."""
+"""How long the holder retries to renew before it stops leading: shorter than the others wait."""
 RETRY_S: Final = 2.0
 
 
 class LeadershipLost(KomputerError):
-    """Another process leads now, or may: this one must end."""
+    """Another process leads now, or may soon: this one must exit."""
 
     code = "leadership_lost"
 
@@ -41,16 +44,17 @@ class Lease:
         self._cluster = cluster
         self._place = (name, namespace)
         self.identity = identity
-        self._seen: Manifest | None = None
-        self._seen_at = 0.0
+        self._observed: Manifest | None = None
+        self._observed_at = 0.0
 
     @property
     def is_held(self) -> bool:
-        """Whether it was ours when we looked last."""
-        return self._seen is not None and self._seen["spec"].get("holderIdentity") == self.identity
+        """Whether this process held the Lease at the last request."""
+        return self._observed is not None and self._observed["spec"].get("holderIdentity") == self.identity
 
     async def acquired(self, stop: asyncio.Event, standing_by: Callable[[], None]) -> bool:
-        """Waits until it is ours; `standing_by` is called where another holds it. False when `stop` is set before."""
+        """Wait until this process holds the Lease. Call `standing_by` while another does. Return False where `stop` is
+        set before."""
         while not stop.is_set():
             try:
                 if await self._try():
@@ -65,8 +69,8 @@ class Lease:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Renews it while the body runs, and gives it back at the end. Where it cannot be renewed the body is cancelled
-        and `LeadershipLost` raised."""
+        """Renew the Lease while the body runs, and release it at the end. Where it cannot be renewed, the body is
+        cancelled and `LeadershipLost` raised."""
         lost: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -98,15 +102,15 @@ class Lease:
                     ) from None
 
     async def _try(self) -> bool:
-        """Take or renew the Lease; False where another holds it."""
+        """Acquire or renew the Lease. Return False where another process holds it."""
         try:
             found = await self._cluster.get(LEASES, *self._place)
         except NotFound:
             return await self._write(self._cluster.create, None)
-        if found["metadata"]["resourceVersion"] != (self._seen or {}).get("metadata", {}).get("resourceVersion"):
-            self._seen, self._seen_at = found, time.monotonic()
+        if found["metadata"]["resourceVersion"] != (self._observed or {}).get("metadata", {}).get("resourceVersion"):
+            self._observed, self._observed_at = found, time.monotonic()
         holder = found["spec"].get("holderIdentity")
-        if holder not in (None, "", self.identity) and time.monotonic() - self._seen_at < DURATION_S:
+        if holder not in (None, "", self.identity) and time.monotonic() - self._observed_at < DURATION_S:
             return False
         return await self._write(self._cluster.replace, found)
 
@@ -120,11 +124,11 @@ class Lease:
             written = await write(LEASES, self._manifest(found, spec))
         except Conflict:
             return False
-        self._seen, self._seen_at = written, time.monotonic()
+        self._observed, self._observed_at = written, time.monotonic()
         return True
 
     async def _release(self) -> None:
-        found = self._seen
+        found = self._observed
         if found is not None and found["spec"].get("holderIdentity") == self.identity:
             await self._cluster.replace(LEASES, self._manifest(found, found["spec"] | {"holderIdentity": ""}))
 

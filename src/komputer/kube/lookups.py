@@ -1,4 +1,7 @@
-"""Asking the server for an object that a cache does not hold, at a bounded rate."""
+"""Requests for objects that a cache does not have, at a limited rate.
+
+aiolimiter would limit the rate. It does not share a request among callers and does not bound the queue, which are most
+of this module."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -10,54 +13,55 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 PER_SECOND: Final = 50
-"""Lookups of one cache that begin in a second; more wait. A guess: small beside what kube-apiserver takes of one client
-(its default for kubelets is 50 too), and far more than people's own misses."""
+"""Lookups of one cache that start per second; more wait. A guess: kube-apiserver accepts much more from one client (the
+default for kubelets is 50 too), and people cause far fewer."""
 BURST: Final = 50
-"""Lookups that may begin at once after a quiet time."""
-SAME_AGAIN_S: Final = 0.05
-"""Pause between two lookups of the same object: whoever asks within it gets the second one's answer."""
-WAITING: Final = 256
-"""Objects whose lookups wait to begin; one more is refused. At `PER_SECOND` the last of them waits five seconds."""
+"""Lookups that may start at the same time after an idle period."""
+SAME_KEY_INTERVAL_S: Final = 0.05
+"""Between two lookups of the same object. All callers in this interval share the second one."""
+MAX_WAITING: Final = 256
+"""Objects whose lookups wait to start; one more is refused. At `PER_SECOND` the last of them waits for five seconds."""
 
 
 class Lookups(Generic[K, V]):
-    """Runs `ask` for keys. Callers share a lookup that has not begun yet, and never one that has: an answer is never
-    older than the question, so what was made before a caller asked is found."""
+    """Calls `fetch` for keys. Callers share a lookup that has not started yet, and never one that has: so an object
+    that was created before a call is found by it."""
 
-    def __init__(self, ask: Callable[[K], Awaitable[V]]) -> None:
-        self._ask = ask
+    def __init__(self, fetch: Callable[[K], Awaitable[V]]) -> None:
+        self._fetch = fetch
         self._waiting: dict[K, asyncio.Task[V]] = {}
-        """Lookups that have not begun."""
-        self._began: dict[K, float] = {}
-        """Loop times of the last `SAME_AGAIN_S`, in order."""
+        """Lookups that have not started."""
+        self._started_at: dict[K, float] = {}
+        """Start times of the last `SAME_KEY_INTERVAL_S`, in order, by the loop's clock."""
         self._next_slot = 0.0
 
     async def get(self, key: K) -> V:
-        """What `ask` answers or raises. Raises `Unavailable` (`too_many_lookups`) where too many wait already."""
+        """Return what `fetch` returns. Raises what it raises, and `Unavailable` (`too_many_lookups`) where too many
+        lookups wait already."""
         task = self._waiting.get(key)
         if task is None:
-            if len(self._waiting) >= WAITING:
+            if len(self._waiting) >= MAX_WAITING:
                 raise Unavailable(
-                    "too many objects that are not there are being asked for; try again in a moment",
+                    "too many objects that do not exist are requested; try again in a moment",
                     code="too_many_lookups",
                     retry_after_s=1,
                 )
-            task = self._waiting[key] = asyncio.create_task(self._look(key), name=f"lookup of {key}")
-            # All callers may be gone when it fails: then nobody else takes its exception.
+            task = self._waiting[key] = asyncio.create_task(self._look_up(key), name=f"lookup of {key}")
+            # All callers may have been cancelled when it fails: retrieve the exception, so that asyncio does not warn.
             task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
         return await asyncio.shield(task)
 
-    async def _look(self, key: K) -> V:
+    async def _look_up(self, key: K) -> V:
         now = asyncio.get_running_loop().time
         try:
             self._next_slot = max(self._next_slot, now() - BURST / PER_SECOND) + 1 / PER_SECOND
-            begin = max(self._next_slot, self._began.get(key, 0.0) + SAME_AGAIN_S)
+            begin = max(self._next_slot, self._started_at.get(key, 0.0) + SAME_KEY_INTERVAL_S)
             if (pause := begin - now()) > 0:
                 await asyncio.sleep(pause)
         finally:
             del self._waiting[key]
-        while self._began and next(iter(self._began.values())) < now() - SAME_AGAIN_S:
-            del self._began[next(iter(self._began))]
-        self._began.pop(key, None)
-        self._began[key] = now()
-        return await self._ask(key)
+        while self._started_at and next(iter(self._started_at.values())) < now() - SAME_KEY_INTERVAL_S:
+            del self._started_at[next(iter(self._started_at))]
+        self._started_at.pop(key, None)
+        self._started_at[key] = now()
+        return await self._fetch(key)

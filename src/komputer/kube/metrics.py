@@ -1,4 +1,4 @@
-"""Prometheus metrics of watched caches, the same for every program that has some."""
+"""Prometheus metrics of caches, the same in every program."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""Whether the caller of an operation may write an object that the operation writes beside its own."""
+"""Permission of an operation's caller to write further objects, which the operation writes too."""
 
 from typing import Protocol
 
@@ -6,8 +6,8 @@ from komputer.kube.kinds import Kind
 
 
 class Permission(Protocol):
-    """Returns where the caller may do `verb` to the object of that kind, or to any (`name` None); raises `Forbidden`
-    otherwise. The namespace is the operation's."""
+    """Raises `Forbidden` unless the caller may do `verb` to the object of that kind (`name` None: to all of them) in
+    the operation's namespace."""
 
     async def __call__(self, verb: str, kind: Kind, name: str | None = None) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Who a token speaks for and who may what: what the API server is asked about that, and what its answers mean."""
+"""Bodies of token and access reviews, and the meaning of the answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from komputer.kube.kinds import ACCESS_REVIEWS, TOKEN_REVIEWS, Manifest
 
 @dataclass(frozen=True, slots=True)
 class TokenIdentity:
-    """Who a token speaks for. The last four are set for tokens of service accounts, and of pods."""
+    """The identity that a token proves. The last four fields are set for tokens of service accounts and pods."""
 
     username: str
     groups: tuple[str, ...] = ()
@@ -31,8 +31,8 @@ def token_review(token: str, audience: str | None) -> Manifest:
 
 
 def identity(review: Manifest, audience: str | None) -> TokenIdentity | None:
-    """Whom an answered token review names; None where the token is not valid or not meant for `audience`. A server that
-    knows no audiences names none, and is not believed."""
+    """Return the identity in an answered token review; None where the token is not valid, or not for `audience`. A
+    server without support for audiences returns none, and its answer is not trusted."""
     status = review.get("status") or {}
     if not status.get("authenticated") or (audience and audience not in (status.get("audiences") or ())):
         return None

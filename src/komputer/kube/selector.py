@@ -1,4 +1,5 @@
-"""Label selectors, read as the API server reads them: the equality-based ones, which are all that we use."""
+"""Equality-based label selectors, with the API server's semantics. Set-based ones are not used. lightkube only writes
+selectors; matching objects against one is left to its callers."""
 
 from collections.abc import Callable
 
@@ -7,8 +8,8 @@ from komputer.kube.kinds import Manifest
 
 
 def selects(labels: str | None) -> Callable[[Manifest], bool]:
-    """Whether an object matches the selector `labels` (`a=b,c!=d,e,!f`; None: all). Raises Invalid for set-based ones
-    (`a in (b, c)`)."""
+    """Return a function that returns whether an object matches the selector `labels` (`a=b,c!=d,e,!f`; None: all).
+    Raises Invalid for set-based ones (`a in (b, c)`)."""
     terms = [_term(text.strip()) for text in labels.split(",")] if labels else []
 
     def matches(manifest: Manifest) -> bool:

@@ -1,12 +1,12 @@
-"""What a cache knows, and how what it is told changes that. Pure: no input or output, no clock.
+"""The objects that a cache holds, and how they change. Pure: no I/O, no clock.
 
-It is told by four voices that may overtake each other: the watch, the lists, the answers to our own writes (`put`) and
-our own deletions (`forget`). Whatever their order, an object never goes back to an older version, a deleted one never
-comes back, and in the end the store equals the server.
+Four sources can overtake each other: the watch, the lists, the answers to our own writes (`put`) and our own deletions
+(`forget`). Whatever their order, an object never goes back to an older version, a deleted object never comes back, and
+in the end the store equals the server.
 
-Resource versions are compared as numbers: etcd's are, the laptop's are, and Kubernetes promises it (KEP-5504). The
-watch tells in their order, so up to the last version it told (the horizon) everything is known: what somebody else says
-of an older state is either held already or was deleted since.
+Resource versions are compared as numbers: etcd's are, the laptop's are, and Kubernetes guarantees it (KEP-5504). The
+watch delivers versions in order, so everything up to the last one (the horizon) is known. An older state from another
+source is either stored already, or of an object that was deleted since.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,18 +19,18 @@ from komputer.kube.kinds import Manifest
 
 @dataclass(frozen=True, slots=True)
 class CacheChange:
-    """One step from what was known to what is known. Of a DELETED, `manifest` is the last state that was told."""
+    """One change of the store. The `manifest` of a DELETED is the object's last known state."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     manifest: Manifest
     old: Manifest | None = None
     is_lost: bool = False
-    """Of a DELETED: nobody deleted it. The server was set back to an earlier state and does not know it."""
+    """True for a DELETED without a deletion: the server was restored to an earlier state, and does not have it."""
 
 
 class ObjectStore:
-    """The objects of one kind, of all namespaces (None) or of `namespaces`, each of which is listed and watched on its
-    own. `selects` says whether an object matches the label selector that is listed and watched."""
+    """The objects of one kind, of all namespaces (None) or of `namespaces`, each of which is listed and watched by
+    itself. `selects` returns whether an object matches the label selector of the lists and watches."""
 
     def __init__(
         self, namespaces: Sequence[str] | None = None, selects: Callable[[Manifest], bool] = lambda manifest: True
@@ -44,40 +44,40 @@ class ObjectStore:
         """Goes up with each change."""
 
     def get(self, namespace: str | None, name: str) -> Manifest | None:
-        """The object; cluster-scoped ones are in no namespace."""
+        """Return the object, or None. Cluster-scoped objects are in no namespace."""
         return self._objects.get(namespace or "", {}).get(name)
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
 
     def items(self, namespace: str | None = None) -> list[Manifest]:
-        """All objects (of one namespace) as they are now; later changes do not touch the list."""
+        """Return all objects (of one namespace), as a list of its own."""
         if namespace is not None:
             return list(self._objects.get(namespace, {}).values())
         return [manifest for objects in self._objects.values() for manifest in objects.values()]
 
     def follows(self, namespace: str) -> bool:
-        """Whether the objects of this namespace are listed and watched."""
+        """Return whether the objects of this namespace are listed and watched."""
         return self._scopes == (None,) or namespace in self._scopes
 
-    # The four voices
+    # The four sources
 
-    def told(self, type: Literal["ADDED", "MODIFIED", "DELETED"], manifest: Manifest) -> list[CacheChange]:
-        """A watch event."""
-        self.told_up_to(_version(manifest), self._scope(manifest))
+    def watched(self, type: Literal["ADDED", "MODIFIED", "DELETED"], manifest: Manifest) -> list[CacheChange]:
+        """Take a watch event."""
+        self.bookmark(_version(manifest), self._scope(manifest))
         if type == "DELETED":
             self._forgotten.pop(_uid(manifest), None)
             return self._drop(manifest)
         return self._take(manifest)
 
-    def told_up_to(self, version: int, scope: str | None = None) -> None:
-        """A bookmark: the watch of `scope` has told everything up to `version`."""
+    def bookmark(self, version: int, scope: str | None = None) -> None:
+        """Take that the watch of `scope` has delivered everything up to `version`."""
         self._horizon[scope] = max(self._horizon[scope], version)
 
     def listed(self, manifests: Iterable[Manifest], version: int, scope: str | None = None) -> list[CacheChange]:
-        """All objects of `scope` as they were at `version`. What is held, not listed and not newer was deleted while
-        nobody told us. A list from before the horizon means that the server has lost history (it was restored from a
-        backup): then the list is right, also where it is older."""
+        """Take all objects of `scope`, in their state at `version`. A stored object that is neither listed nor newer
+        was deleted while there was no watch. A list from before the horizon means that the server has lost history (it
+        was restored from a backup): then the list replaces newer states too."""
         rewound = version < self._horizon[scope]
         self._horizon[scope] = version
         listed = {ObjectRef.of(manifest): manifest for manifest in manifests}
@@ -95,8 +95,8 @@ class ObjectStore:
         return changes
 
     def put(self, manifest: Manifest) -> list[CacheChange]:
-        """The server's answer to a write of ours; ignored where something newer is known. An object that has left the
-        label selector by it stays, in its new state, until the watch tells that it has left."""
+        """Take the server's answer to a write of ours; ignored where a newer state is known. An object that no longer
+        matches the label selector stays, in its new state, until the watch reports its deletion."""
         scope = self._scope(manifest)
         if scope not in self._horizon or _version(manifest) <= self._horizon[scope]:
             return []
@@ -105,8 +105,8 @@ class ObjectStore:
         return self._take(manifest)
 
     def forget(self, manifest: Manifest) -> list[CacheChange]:
-        """We have deleted the object and the server said that it is gone. It leaves now, and what was said of it before
-        does not bring it back. Where it is known to be terminating the watch tells the rest."""
+        """Take that we have deleted the object, and that it is gone. It is removed now, and no earlier state brings it
+        back. If it is known to be terminating, the watch will report the deletion."""
         held = self.get(*ObjectRef.of(manifest))
         known_as = held if held is not None and _uid(held) == _uid(manifest) else None
         scope = self._scope(manifest)
@@ -168,7 +168,7 @@ class ObjectStore:
 
 
 def is_terminating(manifest: Manifest) -> bool:
-    """Whether the object was deleted and is still there, in its grace period or held by a finalizer."""
+    """Return whether the object was deleted and still exists, in its grace period or held by a finalizer."""
     return bool(manifest["metadata"].get("deletionTimestamp"))
 
 

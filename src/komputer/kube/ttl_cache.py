@@ -1,63 +1,73 @@
-"""Answers of the Kubernetes API that count for a while, so that it is not asked at each request."""
+"""A cache of the Kubernetes API's answers, so that the API is not asked at each request.
+
+cachetools bounds the number of answers. Its own TTLCache and TLRUCache drop an expired answer, which is needed here
+while the API is down, and its decorators have no single flight for asyncio; these two are ours.
+"""
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from cachetools import LRUCache
 
 from komputer.domain.errors import Unavailable
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+STALE_IF_ERROR_S: Final = 300.0
+"""How much longer an answer is used while the API is `Unavailable`, so that its outage is not ours."""
 
-WITHOUT_ANSWER_S: Final = 300.0
-"""How much longer an answer counts while the API is `Unavailable`: an outage of its must not be one of ours."""
+
+@dataclass(frozen=True, slots=True)
+class _Answer(Generic[V]):
+    value: V
+    expires_at: float
 
 
 class TTLCache(Generic[K, V]):
-    """At most `limit` answers of each `kind`, the oldest of its kind forgotten first. `lasts_s` says for how many
-    seconds an answer counts; while there is no new one, `WITHOUT_ANSWER_S` more. Of many who ask for the same at once
-    one asks; a failure is told to all of them and not remembered."""
+    """Holds at most `limit` answers of each `kind`, and drops the least recently used of the same kind: many invalid
+    tokens cannot displace the valid ones. `ttl_s` returns the seconds for which an answer is fresh.
 
-    def __init__(
-        self, lasts_s: Callable[[V], float], limit: int, kind: Callable[[V], Hashable] = lambda _: None
-    ) -> None:
-        self._lasts_s = lasts_s
-        self._limit = limit
+    Concurrent calls for the same key share one request. Its failure is raised to all of them, and not kept."""
+
+    def __init__(self, ttl_s: Callable[[V], float], limit: int, kind: Callable[[V], Hashable] = lambda _: None) -> None:
+        self._ttl_s = ttl_s
         self._kind = kind
-        self._known: dict[Hashable, dict[K, tuple[float, V]]] = {}
-        self._asking: dict[K, asyncio.Task[V]] = {}
+        self._answers: defaultdict[Hashable, LRUCache[K, _Answer[V]]] = defaultdict(lambda: LRUCache(limit))
+        self._requests: dict[K, asyncio.Task[V]] = {}
 
     def last(self, key: K) -> V | None:
-        """The last answer, be it one that counts no longer."""
-        known = self._of(key)
-        return known[1] if known else None
+        """Return the last answer, even if it has expired."""
+        found = self._find(key)
+        return found.value if found else None
 
-    def _of(self, key: K) -> tuple[float, V] | None:
-        return next((answers[key] for answers in self._known.values() if key in answers), None)
-
-    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        known = self._of(key)
-        if known and known[0] > time.monotonic():
-            return known[1]
-        task = self._asking.get(key)
-        if task is None:
-            task = self._asking[key] = asyncio.create_task(self._ask(key, ask))
-            task.add_done_callback(lambda _: self._asking.pop(key, None))
+    async def get(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
+        """Return a fresh answer, which `fetch` gives where there is none. While that raises `Unavailable`, return an
+        answer that expired less than `STALE_IF_ERROR_S` ago."""
+        found = self._find(key)
+        if found and found.expires_at > time.monotonic():
+            return found.value
+        request = self._requests.get(key)
+        if request is None:
+            request = self._requests[key] = asyncio.create_task(self._fetch(key, fetch))
+            request.add_done_callback(lambda _: self._requests.pop(key, None))
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(request)
         except Unavailable:
-            if known and known[0] + WITHOUT_ANSWER_S > time.monotonic():
-                return known[1]
+            if found and found.expires_at + STALE_IF_ERROR_S > time.monotonic():
+                return found.value
             raise
 
-    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        answer = await ask()
-        for answers in self._known.values():
+    def _find(self, key: K) -> _Answer[V] | None:
+        return next((answers[key] for answers in self._answers.values() if key in answers), None)
+
+    async def _fetch(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
+        value = await fetch()
+        for answers in self._answers.values():
             answers.pop(key, None)
-        kept = self._known.setdefault(self._kind(answer), {})
-        while len(kept) >= self._limit:
-            del kept[next(iter(kept))]
-        kept[key] = (time.monotonic() + self._lasts_s(answer), answer)
-        return answer
+        self._answers[self._kind(value)][key] = _Answer(value, time.monotonic() + self._ttl_s(value))
+        return value

@@ -1,5 +1,5 @@
 """Everything on one machine.
 
-Here belongs what a cluster would bring and a laptop lacks: the Kubernetes API (`apiserver`), the kubelet, the start and
-stop of the parts. Nothing outside this room knows that it exists; the seam is the Kubernetes API over HTTP.
+This package has what a cluster provides and a laptop lacks: the Kubernetes API (`apiserver`), the kubelet, Valkey, and
+the start and stop of the parts. The programs do not know about it: they see a Kubernetes API over HTTP.
 """

@@ -1,8 +1,8 @@
-"""Valkey's append-only file on disk: find where it is damaged, cut it there, keep a copy.
+"""Valkey's append-only file on disk: finds where it is damaged, cuts it there, and keeps a copy.
 
 The log is a folder: a manifest names one base file (a snapshot) and the increments after it, each a sequence of
-commands as clients send them. Valkey refuses to start on most damage and, where the manifest is missing, starts empty
-without a word. Nothing here runs on a healthy log but `check_files`.
+commands as clients send them. Valkey refuses to start on most damage but, if the manifest is missing, starts with an
+empty log. On a healthy log only `check_files` runs.
 """
 
 import contextlib
@@ -21,27 +21,27 @@ from komputer.local.datadir import aside_path, set_aside
 
 FOLDER, BASENAME = "appendonlydir", "appendonly.aof"
 TORN_LIMIT_BYTES = 1024 * 1024
-"""A damaged end of at most this length is what a power cut leaves, and is cut off without asking: each answered write
-is on the disk (`appendfsync always`), so an unfinished end is what nobody was answered for. Above what one turn of the
-server's loop writes; a longer one has lost events for certain."""
+"""A damaged end of at most this length is what a power cut leaves, and is cut off without asking. Every answered write
+is on the disk (`appendfsync always`), so an incomplete end contains only writes that were not answered. More than the
+server writes in one iteration of its event loop; a longer damaged end has certainly lost events."""
 _COMMAND_NAMES = frozenset(
     b"select multi exec set setnx setex psetex getset getdel append del unlink incr incrby decr decrby incrbyfloat "
     b"expire pexpire expireat pexpireat persist rename hset hsetnx hmset hdel hincrby hincrbyfloat hpexpireat xadd "
     b"xtrim xdel xsetid xgroup xack xclaim xautoclaim sadd srem zadd zrem zincrby zremrangebyscore lpush rpush "
     b"lpop rpop ltrim flushall flushdb function script restore copy move swapdb mset".split()
 )
-"""Those that change data, so that they stand in the file; others are damage."""
+"""Commands that change data and can therefore be in the file. Any other is damage."""
 
 
 @dataclass(frozen=True)
 class LogDamage:
-    """`offset` is None where the file is of no use as a whole."""
+    """Damage in a file of the log. `offset` is where it begins, in bytes; None if the whole file is unusable."""
 
     file: Path
     offset: int | None
     reason: str
     is_torn_end: bool = False
-    """Nothing readable comes after it, and it is short: the end that a power cut leaves."""
+    """The damage is short and nothing readable follows it, as after a power cut."""
 
     @property
     def lost_bytes(self) -> int:
@@ -52,14 +52,14 @@ class LogDamage:
         return f"{self.file}{where}: {self.reason}"
 
 
-# ---- what is there ------------------------------------------------------------------------------------------------
+# ---- the files ------------------------------------------------------------------------------------------------
 def manifest_path(folder: Path) -> Path:
     return folder / FOLDER / f"{BASENAME}.manifest"
 
 
 def listed(folder: Path) -> list[tuple[str, str]]:
-    """(name, type) of the base (`b`) and the increments (`i`) in order; those of type `h` are about to be deleted.
-    Raises `ValueError` for what Valkey would not read."""
+    """Return name and type of the base (`b`) and of the increments (`i`), in order. Files of type `h` (history) are
+    about to be deleted and left out. Raises `ValueError` if Valkey would not read the manifest."""
     found = []
     for line in manifest_path(folder).read_text("ascii").splitlines():
         if not line or line.startswith("#"):
@@ -78,8 +78,8 @@ def listed(folder: Path) -> list[tuple[str, str]]:
 
 
 def check_files(folder: Path) -> LogDamage | None:
-    """What Valkey would not notice, or only by ending: a manifest or a part of the log that is missing. Cheap. A
-    manifest that can be derived from the files without doubt is written anew."""
+    """Return damage that Valkey would not report: a missing manifest or file of the log. Cheap. A manifest that follows
+    from the files without doubt is written again."""
     manifest = manifest_path(folder)
     files = _parts(folder)
     try:
@@ -99,14 +99,15 @@ def check_files(folder: Path) -> LogDamage | None:
 
 
 def _parts(folder: Path) -> list[tuple[int, str, str]]:
-    """(sequence number, type, name) of the files that look like parts of the log."""
+    """Return sequence number, type and name of the files that have the name of a file of the log."""
     pattern = re.compile(rf"{re.escape(BASENAME)}\.(\d+)\.(base|incr)\.(?:rdb|aof)")
     names = os.listdir(folder / FOLDER) if (folder / FOLDER).is_dir() else []
     return sorted((int(match[1]), match[2][0], name) for name in names if (match := pattern.fullmatch(name)))
 
 
 def _rebuild_manifest(folder: Path, files: list[tuple[int, str, str]]) -> bool:
-    """Possible where there is one base at most and no gap between the increments: then each file is part of the log."""
+    """Write the manifest again, if there is one base and no gap between the increments: then every file belongs to the
+    log. Returns whether it was written."""
     bases = [each for each in files if each[1] == "b"]
     increments = [each for each in files if each[1] == "i"]
     numbers = [number for number, _, _ in increments]
@@ -120,9 +121,9 @@ def _rebuild_manifest(folder: Path, files: list[tuple[int, str, str]]) -> bool:
     return True
 
 
-# ---- where it is damaged --------------------------------------------------------------------------------------------
+# ---- damage --------------------------------------------------------------------------------------------
 def find_damage(folder: Path) -> LogDamage | None:
-    """The first fault of the log; None where all of it can be read. Reads every file: a second or two per 100 MB."""
+    """Return the first damage, or None if the whole log can be read. Reads every file: 1 to 2 s per 100 MB."""
     if damage := check_files(folder):
         return damage
     if not manifest_path(folder).exists():
@@ -139,12 +140,12 @@ def find_damage(folder: Path) -> LogDamage | None:
             if end < len(data):
                 is_last = (name, kind) == parts[-1]
                 is_end = is_last and len(data) - end <= TORN_LIMIT_BYTES and not _commands_after(data, end)
-                return LogDamage(path, end, "what stands there is no command", is_end)
+                return LogDamage(path, end, "there is no valid command", is_end)
     return None
 
 
 def _is_sound_snapshot(path: Path) -> bool:
-    """As Valkey's own tool judges it, which is the server under another name."""
+    """Check a snapshot with `valkey-check-rdb`, which is the server binary under another name."""
     done = subprocess.run(
         ["valkey-check-rdb", str(path)],
         executable=get_binary_path(),
@@ -166,7 +167,7 @@ def _mapped(descriptor: int) -> Iterator["mmap.mmap | bytes"]:
 
 
 def sound_until(data: "mmap.mmap | bytes") -> int:
-    """How many bytes from the beginning are whole commands, and whole transactions."""
+    """Return how many bytes from the beginning are complete commands and complete transactions."""
     at, transaction = 0, None
     while at < len(data):
         if (found := _command(data, at)) is None:
@@ -181,9 +182,9 @@ def sound_until(data: "mmap.mmap | bytes") -> int:
 
 
 def _commands_after(data: "mmap.mmap | bytes", offset: int) -> bool:
-    """Whether something readable follows the damage, so that it is not the end of the file."""
+    """Return whether a complete command follows the damage, so that it is not at the end of the file."""
     at = data.find(b"*", offset)
-    # The command at `offset` itself may have its beginning left; what counts is one that is whole.
+    # The command at `offset` itself may still have its beginning; only a complete one counts.
     while at >= 0:
         if _command(data, at) is not None and not (_is_transaction_rest(data, offset, at)):
             return True
@@ -192,7 +193,7 @@ def _commands_after(data: "mmap.mmap | bytes", offset: int) -> bool:
 
 
 def _is_transaction_rest(data: "mmap.mmap | bytes", offset: int, at: int) -> bool:
-    """Whole commands directly after `offset` are those of a transaction that did not come to its end."""
+    """Return whether only complete commands are between `offset` and `at`: those of a transaction without its end."""
     while offset < at:
         if (found := _command(data, offset)) is None:
             return False
@@ -201,7 +202,7 @@ def _is_transaction_rest(data: "mmap.mmap | bytes", offset: int, at: int) -> boo
 
 
 def _command(data: "mmap.mmap | bytes", at: int) -> tuple[int, bytes] | None:
-    """Where the command (or the remark) at `at` ends, and its name; None where there is none."""
+    """Return the end and the name of the command (or annotation) that begins at `at`, or None if none does."""
     if data[at : at + 1] == b"#":
         end = data.find(b"\r\n", at, at + 1024)
         return (end + 2, b"") if end >= 0 else None
@@ -224,7 +225,7 @@ def _command(data: "mmap.mmap | bytes", at: int) -> tuple[int, bytes] | None:
 
 
 def _number(data: "mmap.mmap | bytes", at: int, sign: bytes) -> tuple[int, int] | None:
-    """Of `<sign><digits>CRLF`: where it ends, and the number."""
+    """Parse `<sign><digits>CRLF`. Returns its end and the number, or None."""
     end = data.find(b"\r\n", at, at + 16)
     digits = data[at + 1 : end]
     if end < 0 or data[at : at + 1] != sign or not digits.isdigit():
@@ -234,8 +235,8 @@ def _number(data: "mmap.mmap | bytes", at: int, sign: bytes) -> tuple[int, int] 
 
 # ---- repair ---------------------------------------------------------------------------------------------------------
 def cut(folder: Path, damage: LogDamage) -> Path:
-    """Keep what is before the damage; answers where the copy of the whole is. A log that is of no use is set aside as a
-    whole: Valkey then starts with an empty one."""
+    """Keep what is before the damage, and return the path of a copy of what was there. An unusable log is set aside as
+    a whole: Valkey then starts with an empty one."""
     log = folder / FOLDER
     if damage.offset is None:
         return set_aside(log)

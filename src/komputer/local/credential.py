@@ -1,7 +1,7 @@
-"""The model's credential on its way from the environment to the gateway, and nowhere else.
+"""The model's credential on a laptop: from the environment to the gateway, and nowhere else.
 
-`komputer up` begins by moving it from its environment into a file without a name and starting itself anew without the
-variables: `/proc/PID/environ` of no part shows it, and only the gateway reads the file.
+`komputer up` first moves it from its environment into an unnamed file, and executes itself again without the variables.
+So `/proc/PID/environ` of no process shows it, and only the gateway reads the file.
 """
 
 import json
@@ -20,18 +20,19 @@ from komputer.domain.errors import Invalid
 VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
 HANDLE = "KOMPUTER_CREDENTIAL_FD"
 ADDRESS = "KOMPUTER_MODEL_ADDRESS"
-"""For the start's messages: where the credential is sent."""
+"""Variable with the address that the credential is sent to, for the messages of the start."""
 PROBLEM = "KOMPUTER_CREDENTIAL_PROBLEM"
-"""Why what the environment said cannot be used."""
+"""Variable with the reason why the credential of the environment cannot be used."""
 UNUSED = "KOMPUTER_VARIABLE_UNUSED"
-"""A variable that has no effect, since there is no credential."""
+"""Variable with the name of one that has no effect, since there is no credential."""
 REACH_S = 3.0
-"""How long the start waits to find out whether the model's address can be reached."""
+"""How long the start tries to reach the model's address."""
 ANTHROPIC = "https://api.anthropic.com"
 
 
 class ModelAccess(NamedTuple):
-    """Where the model is and how to be let in. `kind` is `api_key` (x-api-key) or `bearer` (Authorization)."""
+    """The address of the model and the credential for it, sent as `x-api-key` (`api_key`) or `Authorization`
+    (`bearer`)."""
 
     base_url: str
     kind: Literal["api_key", "bearer"]
@@ -39,8 +40,8 @@ class ModelAccess(NamedTuple):
 
 
 def from_environment(environment: Mapping[str, str]) -> ModelAccess | None:
-    """What the caller's environment says; None without a credential. The key wins over the token. Raises `Invalid`
-    for what cannot work; the message holds no secret."""
+    """Return the access that the environment gives, or None without a credential. The key takes precedence over the
+    token. Raises `Invalid` for values that cannot work; the message contains no secret."""
     base_url = environment.get("ANTHROPIC_BASE_URL") or ANTHROPIC
     kinds: dict[str, Literal["api_key", "bearer"]] = {"ANTHROPIC_API_KEY": "api_key", "ANTHROPIC_AUTH_TOKEN": "bearer"}
     for variable, kind in kinds.items():
@@ -50,7 +51,7 @@ def from_environment(environment: Mapping[str, str]) -> ModelAccess | None:
 
 
 def _checked_value(variable: str, value: str) -> str:
-    """A value that can stand in a header."""
+    """Return a value that can be sent in a header. Raises `Invalid`."""
     if not value.isascii() or not value.isprintable() or " " in value:
         what = "a line break" if "\n" in value or "\r" in value else "a character that no credential has"
         raise Invalid(f"{variable} contains {what}; set it to the credential alone, without spaces around it")
@@ -58,7 +59,7 @@ def _checked_value(variable: str, value: str) -> str:
 
 
 def _checked_url(url: str) -> str:
-    """An address of an HTTP server. What is in it is printed and sent, so no credential may be."""
+    """Return the address of an HTTP server. It is printed, so it must not contain a credential. Raises `Invalid`."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -73,15 +74,15 @@ def _checked_url(url: str) -> str:
 
 
 def leave_environment() -> None:
-    """Replaces this process by itself without the variables, the credential in an unnamed file. Returns where there
-    is nothing to hide (any more)."""
+    """Execute this program again without the variables, with the credential in an unnamed file that it inherits.
+    Returns if the environment has none of the variables."""
     if not any(name in os.environ for name in VARIABLES):
         return
     environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     access = None
     try:
         access = from_environment(os.environ)
-    except Invalid as wrong:  # `up` refuses it, unless nobody needs it
+    except Invalid as wrong:  # `up` refuses it, unless the offline model is used
         environment[PROBLEM] = wrong.message
     if access:
         with tempfile.TemporaryFile() as file:
@@ -91,17 +92,17 @@ def leave_environment() -> None:
         environment |= {HANDLE: str(handle), ADDRESS: access.base_url}
     elif PROBLEM not in environment and os.environ.get("ANTHROPIC_BASE_URL"):
         environment[UNUSED] = "ANTHROPIC_BASE_URL"
-    # A Ctrl-C between here and the first line of the new program waits for it.
+    # A Ctrl-C between here and the first line of the new program stays pending until that unblocks it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.execve(sys.executable, [sys.executable, "-P", "-m", "komputer.cli", *sys.argv[1:]], environment)
 
 
 def why_unreachable(base_url: str) -> str | None:
-    """Why no connection to the model's address (or the proxy that the environment names for it) can be opened now;
-    None where one can. Takes at most `REACH_S`. Nothing is sent."""
+    """Return why no connection can be opened to the model's address (or to the proxy that the environment names for
+    it), or None. Takes at most `REACH_S`. Sends nothing."""
     parts = urlsplit(_proxy(base_url) or base_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    # In a process of its own: a name that does not resolve can take longer than anybody wants to wait.
+    # In a child process, which can be killed: resolving a name can take much longer than `REACH_S`.
     program = "import socket,sys\ntry: socket.create_connection((sys.argv[1],int(sys.argv[2])),5)\n"
     program += "except OSError as e: sys.exit(e.strerror or str(e))"
     try:
@@ -120,18 +121,18 @@ def why_unreachable(base_url: str) -> str | None:
 
 
 def _proxy(base_url: str) -> str | None:
-    """As the gateway chooses it (`gateway.upstream`)."""
+    """Return the proxy that the gateway uses for this address (see `gateway.model.upstream`)."""
     parts = urlsplit(base_url)
     return None if not parts.hostname or proxy_bypass(parts.hostname) else getproxies().get(parts.scheme)
 
 
 def handle() -> int | None:
-    """The file's descriptor, if a credential was given."""
+    """Return the descriptor of the unnamed file, or None without a credential."""
     value = os.environ.get(HANDLE, "")
     return int(value) if value.isdigit() else None
 
 
 def read(descriptor: int) -> ModelAccess:
-    """In the gateway's process only; may be read again after a restart."""
+    """Return the credential. For the gateway's process only, which reads it again after a restart."""
     size = os.fstat(descriptor).st_size
     return ModelAccess(*json.loads(os.pread(descriptor, size, 0)))

@@ -1,7 +1,7 @@
-"""The file of the objects (SQLite) on disk: find damage before anything is served from it, and save what can be read.
+"""The database of the objects (SQLite) on disk: finds damage before it is served, and rescues what can be read.
 
-SQLite finds damage only where it reads, and takes an unreadable entry of its write-ahead log (WAL) for the end of it:
-what was written after that would be lost without a word.
+SQLite finds damage only where it reads, and takes an unreadable frame of its write-ahead log (WAL) for the end of the
+log: it would silently drop what was written after that.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ SCHEMA = (
     " PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID",
 )
 REVISIONS_SKIPPED = 1_000_000
-"""After a repair: resourceVersions that were given out before must not come again for something else."""
+"""Added to the revision by a repair: a resourceVersion that clients know must not be used again."""
 Row = tuple[Any, ...]
 
 
@@ -43,7 +43,7 @@ class DatabaseDamage:
         return f"{self.file}: {self.reason}"
 
 
-# ---- where it is damaged --------------------------------------------------------------------------------------------
+# ---- damage --------------------------------------------------------------------------------------------
 def find_damage(database: Path) -> DatabaseDamage | None:
     """Return the first damage, or None where everything can be read or nothing was written yet. Changes nothing, except
     that SQLite moves the content of an undamaged WAL into the database. Raises `Unusable` where a directory, a pipe or
@@ -68,7 +68,7 @@ def find_damage(database: Path) -> DatabaseDamage | None:
                         return DatabaseDamage(database, f"the object {'/'.join(map(str, row[:3]))} cannot be read")
     except sqlite3.OperationalError as wrong:
         if wrong.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-            raise  # of the disk, which may have room again
+            raise  # a problem of the disk, which may pass
         return DatabaseDamage(database, str(wrong))
     except sqlite3.DatabaseError as wrong:
         return DatabaseDamage(database, str(wrong))
@@ -76,7 +76,7 @@ def find_damage(database: Path) -> DatabaseDamage | None:
 
 
 def is_sound(row: Row) -> bool:
-    """Whether a row of `objects` is an object of that name with a uid and a resourceVersion."""
+    """Return whether a row of `objects` holds an object of that name, with a uid and a resourceVersion."""
     try:
         resource, namespace, name, raw = row
         metadata = orjson.loads(raw)["metadata"]
@@ -92,26 +92,28 @@ def wal_path(database: Path) -> Path:
 
 
 def find_wal_damage(wal: Path) -> DatabaseDamage | None:
-    """A fault in the WAL that is followed by more of the same run of it: SQLite would leave that out. An unreadable end
-    is nothing: it was not yet written when the power failed, and SQLite drops it."""
+    """Return damage in the WAL that is followed by frames with the same salts, which SQLite would drop. An unreadable
+    end is no damage: those frames were not committed when the power failed."""
     data = wal.read_bytes() if wal.exists() else b""
     if len(data) < WAL_HEADER + FRAME_HEADER:
         return None
     magic, _, page_size, _, *salts, first, second = struct.unpack(">8I", data[:WAL_HEADER])
     if not any(data[WAL_HEADER:]):
-        return None  # space that the file system gave, and nothing was written into it
+        return None  # allocated, but never written
     if magic not in WAL_MAGIC or page_size < 512 or page_size & (page_size - 1) or page_size > 65536:
-        return DatabaseDamage(wal, "the head of the write-ahead log cannot be read")
+        return DatabaseDamage(wal, "the header of the write-ahead log cannot be read")
     order: bool = bool(magic & 1)
     if _checksum(data[:24], order, (0, 0)) != (first, second):
-        return DatabaseDamage(wal, "the head of the write-ahead log cannot be read")
+        return DatabaseDamage(wal, "the header of the write-ahead log cannot be read")
     running, length, is_broken = (first, second), FRAME_HEADER + page_size, False
     for at in range(WAL_HEADER, len(data) - length + 1, length):
         head = struct.unpack(">6I", data[at : at + FRAME_HEADER])
         is_of_this_run = list(head[2:4]) == salts
         if is_broken:
             if is_of_this_run:
-                return DatabaseDamage(wal, f"the write-ahead log cannot be read before byte {at}, and goes on after it")
+                return DatabaseDamage(
+                    wal, f"the write-ahead log is unreadable before byte {at}, and continues after it"
+                )
             continue
         running = _checksum(data[at : at + 8], order, running)
         running = _checksum(data[at + FRAME_HEADER : at + length], order, running)
@@ -120,7 +122,7 @@ def find_wal_damage(wal: Path) -> DatabaseDamage | None:
 
 
 def _checksum(data: bytes, is_big_endian: bool, start: tuple[int, int]) -> tuple[int, int]:
-    """SQLite's, over words of 32 bits."""
+    """Return SQLite's checksum over words of 32 bits."""
     words = array("I", data)
     if is_big_endian != (sys.byteorder == "big"):
         words.byteswap()
@@ -133,7 +135,7 @@ def _checksum(data: bytes, is_big_endian: bool, start: tuple[int, int]) -> tuple
 
 # ---- backup and repair ---------------------------------------------------------------------------------------------
 def back_up(database: Path) -> None:
-    """Copy a sound database beside itself, for `repair`. A disk without room for it is no fault."""
+    """Copy an undamaged database, for `repair`. A disk without room for the copy is not an error."""
     if not database.exists() or not database.stat().st_size:
         return
     backup = database.with_name(BACKUP)
@@ -152,8 +154,8 @@ def back_up(database: Path) -> None:
 
 
 def keep_backup_of_lost(database: Path) -> Path | None:
-    """Where the database is gone or empty and a copy of it is there: give the copy a name under which no later start
-    replaces it. Its new path; None where there is nothing to keep."""
+    """If the database is missing or empty and a copy exists, rename the copy, so that no later start overwrites it.
+    Returns its new path, or None."""
     backup = database.with_name(BACKUP)
     if (database.exists() and database.stat().st_size) or not backup.exists():
         return None
@@ -164,7 +166,8 @@ def keep_backup_of_lost(database: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Repaired:
-    """`read` objects came from the damaged file, `restored` from the copy of the last start."""
+    """The result of a repair: `read` objects came from the damaged file, `restored` from the copy of the last start;
+    `copy` is the folder with the damaged files."""
 
     copy: Path
     read: int
@@ -172,8 +175,8 @@ class Repaired:
 
 
 def repair(database: Path) -> Repaired:
-    """Set the damaged files aside and write a new database of all that can be read. What stood in a place that cannot
-    be read is taken from the copy of the last start, where that has it."""
+    """Set the damaged files aside and write a new database with everything that can be read. Objects in unreadable
+    places come from the copy of the last start, if it has them."""
     copy = aside_path(database)
     copy.mkdir(mode=0o700)
     for path in (database, wal_path(database), database.with_name(f"{database.name}-shm")):
@@ -220,12 +223,12 @@ def repair(database: Path) -> Repaired:
 
 Key = tuple[Any, ...]
 Gap = tuple[Key, Key | None]
-"""Keys between which rows may have been; None: to the end."""
+"""A range of keys whose rows could not be read; None: up to the end."""
 
 
 def _read_all(database: Path, table: str, keys: int) -> tuple[dict[Key, Row], list[Gap]]:
-    """The rows of a table by their primary key, and where some may be missing: read from the beginning up to the first
-    place that cannot be read, and from the end down to the last."""
+    """Return the rows of a table by primary key, and the ranges where some may be missing. Reads from the beginning up
+    to the first unreadable place, and from the end down to the last one."""
     columns = {"objects": "resource, namespace, name", "state": "name"}[table]
     rows: dict[Key, Row] = {}
     before: Key = ()

@@ -15,19 +15,18 @@ from typing import Any
 from komputer.domain.errors import KomputerError
 
 FORMAT = 1
-"""Of the directory's layout. A release that changes it raises the number and migrates what it finds."""
+"""Version of the directory's layout. A release that changes the layout increments it and migrates older ones."""
 OURS = ("komputer.json", "objects.db", "lock", "valkey", "volumes")
 """A directory with one of these is a data directory."""
 IGNORED = ("lost+found",)
-"""May lie in a new data directory; so may files whose name begins with a dot."""
-
+"""Names that a new data directory may contain. Names that begin with a dot are allowed too."""
 
 RELEASE_S = 1.0
-"""How long the last processes of a platform that was killed may still hold its name."""
+"""How long the last processes of a killed platform may still hold its name."""
 
 
 class InUse(KomputerError):
-    """Another platform has this, or something else does; the message says what to do."""
+    """Another process uses the directory or the port; the message says what to do."""
 
     code = "in_use"
 
@@ -69,15 +68,15 @@ def default_path() -> Path:
 
 
 class DataDir:
-    """Opened and locked for the life of this process. Raises `InUse` where another platform runs on it, `Unusable`
-    where it cannot be used. `note` is called with what the person should know.
+    """A data directory, opened and locked for the life of this process. Raises `InUse` if another platform runs on it,
+    `Unusable` if it cannot be used. `note` is called with lines for the person who starts the platform.
 
-    The lock is on the directory itself, so that nobody can remove it while it is held, and on the file `lock`, for
-    file systems that lock only files.
+    The directory itself is locked, so that the lock cannot be removed, and the file `lock` too, for file systems that
+    lock files only.
 
-    `installation` identifies the installation: the keys of its tokens are made from it. A directory that was copied
-    gets a new one, since the copy must not be able to speak for the original: known by the directory's inode, which a
-    rename keeps and a copy changes, and by a name that a running platform holds on this machine's network."""
+    `installation` identifies the installation: the keys of its tokens are derived from it. A copied directory gets a
+    new one, since a copy must not act as the original. A copy is recognised by the directory's inode, which a rename
+    keeps and a copy changes, and by a name that a running platform holds in this machine's network namespace."""
 
     def __init__(self, path: Path, note: Callable[[str], None] = lambda line: None) -> None:
         self.path = path.absolute()
@@ -110,56 +109,56 @@ class DataDir:
         require_regular_files(self.path / "komputer.json", self.path / "lock", self.objects, self.kubeconfig)
         self._directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchmod(self._directory, 0o700)
-        self._take(self._directory, is_needed=False)
+        self._lock_descriptor(self._directory, is_needed=False)
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._take(self._lock, is_needed=True)
+        self._lock_descriptor(self._lock, is_needed=True)
         self._settings = self._read_settings()
-        self._settle_identity()
+        self._establish_identity()
         self.restore()
 
-    def _take(self, descriptor: int, *, is_needed: bool) -> None:
+    def _lock_descriptor(self, descriptor: int, *, is_needed: bool) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as taken:
             raise InUse(
                 f"a platform already runs on {self.path}; stop it, or choose another directory with --data-dir"
             ) from taken
-        except OSError:  # NFS locks no directories
+        except OSError:  # NFS does not lock directories
             if is_needed:
                 raise
 
     def restore(self) -> None:
-        """Make the folders and the lock that every part expects, where somebody removed them. Raises `OSError`."""
+        """Create the folders and the lock file that every part expects, if they were removed. Raises `OSError`."""
         for folder in (self.path, self.logs, self.valkey):
             folder.mkdir(exist_ok=True, mode=0o700)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path / "lock", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def why_lost(self) -> str | None:
-        """Why this process must not go on: the directory is not at its path any more. None where all is well."""
+        """Return why this process must stop, if the directory is no longer at its path; otherwise None."""
         try:
             found, held = self.path.stat(), os.fstat(self._directory)
         except FileNotFoundError:
             return f"the data directory {self.path} was removed or renamed; the platform stops"
         except OSError:
-            return None  # a passing fault of the disk or the network
+            return None  # a fault of the disk or the network, which may pass
         if (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
             return f"the data directory {self.path} was replaced by another; the platform stops"
         return None
 
     def _read_settings(self) -> dict[str, Any]:
-        """What `komputer.json` says. Everything in it can be made anew, so a damaged one is set aside."""
+        """Return the content of `komputer.json`. All of it can be created again, so a damaged file is set aside."""
         file = self.path / "komputer.json"
         try:
             found = json.loads(file.read_bytes())
             fields = {"format": int, "token": str, "ports": dict}
             if not isinstance(found, dict) or any(type(found.get(name)) is not kind for name, kind in fields.items()):
-                raise ValueError("not the fields that it has")
+                raise ValueError("fields are missing or of another type")
         except FileNotFoundError:
             return self._new_settings()
         except (ValueError, RecursionError):
             aside = set_aside(file)
-            self._note(f"note: {file} was damaged and is made anew; the old one is {aside.name}")
+            self._note(f"note: {file} was damaged and is replaced; the old file is {aside.name}")
             return self._new_settings()
         if found["format"] > FORMAT:
             raise InUse(
@@ -172,7 +171,7 @@ class DataDir:
     def _new_settings() -> dict[str, Any]:
         return {"format": FORMAT, "token": secrets.token_urlsafe(32), "ports": {}}
 
-    def _settle_identity(self) -> None:
+    def _establish_identity(self) -> None:
         inode = os.fstat(self._directory).st_ino
         known = self._settings.get("installation")
         has_moved = self._settings.get("inode", inode) != inode
@@ -181,7 +180,7 @@ class DataDir:
             return
         if isinstance(known, str):
             self._note(
-                f"note: {self.path} is a copy of another data directory: it becomes an installation of its own, "
+                f"note: {self.path} is a copy of another data directory: it becomes a separate installation, "
                 "with a new kubeconfig and new addresses"
             )
             self._settings = self._new_settings()
@@ -189,8 +188,9 @@ class DataDir:
         self._hold_name(self._settings["installation"])
 
     def _hold_name(self, installation: str) -> bool:
-        """Take the installation's name on this machine's network, for as long as we live. False where another platform
-        holds it. The name is no secret: who takes it while we do not run causes a new identity, and no more."""
+        """Bind the installation's name in this machine's network namespace, until this process ends. Returns False if
+        another platform holds it. The name is not secret: a process that binds it while the platform is stopped only
+        causes a new identity."""
         if sys.platform != "linux":
             return True
         self._name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -206,7 +206,7 @@ class DataDir:
                 time.sleep(0.02)
 
     def save(self) -> None:
-        """Writes the settings; private, and never half."""
+        """Write the settings to a private file, completely or not at all."""
         new = self.path / "komputer.json.new"
         with new.open("w", encoding="utf-8") as file:
             json.dump(self._settings, file)
@@ -216,7 +216,7 @@ class DataDir:
 
     @property
     def token(self) -> str:
-        """Of the kubeconfig: whoever has it may do everything on this platform's Kubernetes API."""
+        """The token of the kubeconfig. It allows everything in this platform's Kubernetes API."""
         return str(self._settings["token"])
 
     @property
@@ -240,8 +240,8 @@ class DataDir:
         return self.path / "valkey"
 
     def listen(self, part: str) -> socket.socket:
-        """A listening loopback socket for one of our own parts: on the port of the last run where that is free, since
-        agents that go on know it."""
+        """Return a listening loopback socket for a part: on the port of the last run if it is free, since running
+        agents know that address."""
         ports: dict[str, int] = self._settings["ports"]
         try:
             listening = listen("127.0.0.1", ports.get(part, 0))
@@ -252,14 +252,14 @@ class DataDir:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file or folder, so that nothing is lost; its new path."""
+    """Rename a damaged file or folder, so that nothing is lost. Returns its new path."""
     aside = aside_path(path)
     path.rename(aside)
     return aside
 
 
 def aside_path(path: Path) -> Path:
-    """A free name beside `path` for a copy of it, with the time (UTC)."""
+    """Return an unused path beside `path` for a copy of it, with the time (UTC) in its name."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     names = (f"{path.name}.damaged-{stamp}{suffix}" for suffix in ("", *(f"-{n}" for n in range(1, 1000))))
     return next(candidate for name in names if not (candidate := path.with_name(name)).exists())
@@ -270,7 +270,7 @@ def _is_port(value: object) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `InUse` where the port is taken or the address is not this machine's."""
+    """Return a listening socket. Raises `InUse` if the port is taken or the address is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

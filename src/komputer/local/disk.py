@@ -1,8 +1,8 @@
-"""What the platform does when the disk is full: it notices, it says so, and it can still delete.
+"""A full disk: it is detected and reported, and deletions still work.
 
-Space is set aside in two ways. Behind the end of the files that grow with every write (Valkey's append-only file, the
-database of objects and its log) blocks are allocated that no agent can take. And a folder `reserve/` holds space and
-inodes that `komputer up` frees when it starts on a full disk.
+Space is reserved in two ways. Blocks are allocated beyond the end of the files that grow with every write (Valkey's
+append-only file, the database of objects and its log), so that no agent can take them. And a folder `reserve/` holds
+space and inodes that `komputer up` frees when it starts on a full disk.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from typing import Final
 
 MIN_FREE_BYTES: Final = 8 * 1024 * 1024
 MIN_FREE_INODES: Final = 64
-"""With less the disk counts as full: no agent is made and no container started. Eight MiB is what a start writes before
+"""With less, the disk counts as full: no agent is created and no container started. 8 MiB is what a task writes before
 it does anything useful (its ledger, its log, Claude's own files)."""
 EVENTS_AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""Allocated behind the end of Valkey's append-only file: some 16 000 events or deletions on a full disk."""
+"""Allocated beyond the end of Valkey's append-only file: room for about 16 000 events or deletions on a full disk."""
 OBJECTS_AHEAD_BYTES: Final = 4 * 1024 * 1024
-"""Allocated behind the end of the database of objects, and of its write-ahead log."""
+"""Allocated beyond the end of the database of objects, and of its write-ahead log."""
 RESERVE_BYTES: Final = 4 * 1024 * 1024
 RESERVE_INODES: Final = 32
-"""What `reserve/` holds: enough for the files that a start makes anew (sockets, the database's log, pid files)."""
+"""Size of `reserve/`: enough for the files that a start creates (sockets, the database's log, pid files)."""
 CHECK_S: Final = 1.0
-"""How often free space is looked at."""
+"""Interval between two checks of the free space."""
 FALLOC_FL_KEEP_SIZE: Final = 1
 
 
 def shortage(path: Path) -> str | None:
-    """One sentence where the file system of `path` is full, None where it is not. File systems without a fixed number
-    of inodes report 0 of 0."""
+    """Return a sentence if the file system of `path` is full, otherwise None. File systems without a fixed number of
+    inodes report 0 of 0."""
     found = os.statvfs(path)
     free_bytes = found.f_bavail * found.f_frsize
     if free_bytes < MIN_FREE_BYTES:
@@ -43,8 +43,8 @@ def shortage(path: Path) -> str | None:
 
 
 def allocate_ahead(path: Path, length: int) -> bool:
-    """Makes sure that the next `length` bytes written at the end of the file need no free space; its size stays. False
-    where the system or the file system cannot, or has no space for it."""
+    """Allocate `length` bytes beyond the end of the file, without changing its size. Returns False where the system or
+    the file system cannot do that, or has no room."""
     if sys.platform != "linux":
         return False
     try:
@@ -53,7 +53,7 @@ def allocate_ahead(path: Path, length: int) -> bool:
         return False
     try:
         end, allocated = os.fstat(handle).st_size, os.fstat(handle).st_blocks * 512
-        if allocated >= end + length // 2:  # half of it is left: extending on every look would fragment the file
+        if allocated >= end + length // 2:  # half of it is left: extending at every check would fragment the file
             return True
         offset, size = ctypes.c_int64(end), ctypes.c_int64(length)
         return bool(ctypes.CDLL(None).fallocate(handle, FALLOC_FL_KEEP_SIZE, offset, size) == 0)
@@ -62,7 +62,8 @@ def allocate_ahead(path: Path, length: int) -> bool:
 
 
 def growing_files(data_dir: Path) -> dict[Path, int]:
-    """The files that every write of the platform appends to, and how much is allocated behind each."""
+    """Return the files that every write of the platform appends to, and the bytes to allocate beyond the end of
+    each."""
     parts = sorted((data_dir / "valkey" / "appendonlydir").glob("*.incr.aof"), key=_sequence)
     objects = data_dir / "objects.db"
     found = {part: EVENTS_AHEAD_BYTES for part in parts[-1:]}
@@ -70,19 +71,19 @@ def growing_files(data_dir: Path) -> dict[Path, int]:
 
 
 def _sequence(part: Path) -> int:
-    """`appendonly.aof.12.incr.aof`: Valkey writes into the one with the highest number."""
+    """Return 12 for `appendonly.aof.12.incr.aof`. Valkey writes to the file with the highest number."""
     number = part.name.split(".")[-3]
     return int(number) if number.isdecimal() else 0
 
 
 async def keep_reserves(data_dir: Path) -> None:
-    """Sets space aside while there is some. For ever; raises `OSError` where the data directory is gone."""
+    """Keep space reserved, for ever. Raises `OSError` if the data directory is gone."""
     while True:
-        await asyncio.to_thread(_set_aside, data_dir)
+        await asyncio.to_thread(_reserve, data_dir)
         await asyncio.sleep(CHECK_S)
 
 
-def _set_aside(data_dir: Path) -> None:
+def _reserve(data_dir: Path) -> None:
     if shortage(data_dir) is not None:
         return
     for path, length in growing_files(data_dir).items():
@@ -92,7 +93,7 @@ def _set_aside(data_dir: Path) -> None:
 
 
 def fill_reserve(data_dir: Path) -> None:
-    """Makes `reserve/` where it is not there. Raises `OSError` where there is no space for it."""
+    """Create `reserve/` unless it exists. Raises `OSError` if there is no room for it."""
     folder, new = data_dir / "reserve", data_dir / "reserve.new"
     if folder.exists():
         return
@@ -110,7 +111,7 @@ def fill_reserve(data_dir: Path) -> None:
 
 
 def open_reserve(data_dir: Path) -> str | None:
-    """Before a start: frees `reserve/` where the disk is full. Returns what is wrong with the disk, or None."""
+    """Delete `reserve/` if the disk is full, before a start. Returns what is wrong with the disk, or None."""
     full = shortage(data_dir)
     if full:
         shutil.rmtree(data_dir / "reserve", ignore_errors=True)

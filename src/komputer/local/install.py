@@ -1,4 +1,4 @@
-"""What a cluster gets from the chart: our resource definitions, the default template and the configuration."""
+"""What the chart installs on a cluster: the resource definitions, the default template and the configuration."""
 
 from komputer.domain import crds, names
 from komputer.domain.base import Manifest
@@ -6,7 +6,7 @@ from komputer.domain.errors import Conflict
 from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, Cluster, Kind
 
 AGENT_IMAGE = "komputer-agent"
-"""The name that the kubelet of this machine maps to the runtime's command."""
+"""Image name that the local kubelet maps to the command of the runtime."""
 
 
 def default_template() -> Manifest:
@@ -28,8 +28,8 @@ def config(redis_address: str, api_url: str, gateway_url: str) -> Manifest:
 
 
 async def install(cluster: Cluster, wanted_config: Manifest) -> None:
-    """Brings the definitions up to date, makes what is missing, and tells agents where the gateway is now. A template
-    that exists is the owner's and stays as it is; so does every other setting of the configuration."""
+    """Create or update the definitions, create what is missing, and write the present addresses into the configuration.
+    An existing template, and every other setting of the configuration, belongs to the user and is not changed."""
     for crd in crds.manifests():
         await _created_or_patched(cluster, CRDS, crd, {"spec": crd["spec"]})
     await _created_or_patched(cluster, CLUSTER_TEMPLATES, default_template(), None)

@@ -1,4 +1,4 @@
-"""`komputer volumes`: workspaces that no agent is known to own, and how an agent gets one back."""
+"""`komputer volumes`: workspaces that belong to no agent, and how an agent gets one back."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ KEPT: Final = "before-adoption"
 
 @dataclass(frozen=True)
 class LostVolume:
-    """A workspace in `lost+found/volumes/`. `claim` is the claim that it was, as `namespace/name`."""
+    """A workspace in `lost+found/volumes/`. `claim` is the volume claim that it belonged to, as `namespace/name`."""
 
     name: str
     claim: str
@@ -25,7 +25,7 @@ class LostVolume:
 
 
 def lost_volumes(data_dir: Path) -> list[LostVolume]:
-    """The newest first."""
+    """Return all lost volumes, the newest first."""
     folder = data_dir / LOST_AND_FOUND / "volumes"
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -36,7 +36,7 @@ def lost_volumes(data_dir: Path) -> list[LostVolume]:
 
 
 def lost_volume(data_dir: Path, name: str) -> LostVolume:
-    """Raises `NotFound`."""
+    """Return the lost volume of this name. Raises `NotFound`."""
     for volume in lost_volumes(data_dir):
         if volume.name == name:
             return volume
@@ -44,8 +44,8 @@ def lost_volume(data_dir: Path, name: str) -> LostVolume:
 
 
 async def adopt(data_dir: Path, cluster: Cluster, name: str, agent: str, namespace: str) -> Path:
-    """Makes the lost volume the workspace of the agent, whose own goes to `lost+found/` in its place. Its pod starts
-    again on it. Raises `NotFound` where the agent has no claim yet, and `Conflict` where that is being deleted."""
+    """Make the lost volume the workspace of the agent, and move its present one to `lost+found/`. The agent's pod is
+    restarted on it. Raises `NotFound` if the agent has no claim yet, `Conflict` if the claim is being deleted."""
     volume = lost_volume(data_dir, name)
     try:
         claim = await cluster.get(PVCS, names.pvc_name(agent), namespace)
@@ -69,5 +69,5 @@ async def adopt(data_dir: Path, cluster: Cluster, name: str, agent: str, namespa
 
 
 def delete(data_dir: Path, name: str) -> None:
-    """Raises `NotFound`; `OSError` where something cannot be removed."""
+    """Delete the lost volume. Raises `NotFound`, and `OSError` if something in it cannot be removed."""
     remove_tree(lost_volume(data_dir, name).path)

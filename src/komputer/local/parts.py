@@ -32,7 +32,8 @@ from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, log_source
 from komputer.local.part_log import log_to_file
 from komputer.local.platform import Platform
-from komputer.local.supervisor import Fatal, tell
+from komputer.local.supervisor import Fatal
+from komputer.local.terminal import tell
 
 
 # ---- the programs of a cluster --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`komputer repair`: make a data directory with damaged files startable again, and say what was lost."""
+"""`komputer repair`: makes a data directory with damaged files usable again, and reports what was lost."""
 
 import sqlite3
 import tempfile
@@ -37,11 +37,11 @@ def _repair_objects(objects: Path, tell: Callable[[str], None]) -> None:
         f"objects: {done.read} could be read, {done.restored} came from the copy of the last start; "
         f"the damaged files are in {done.copy}"
     )
-    tell(f"objects: agents or settings that were made or changed since then may be missing. {WORKSPACES}")
+    tell(f"objects: agents or settings that were created or changed since then may be missing. {WORKSPACES}")
 
 
 def _repair_events(folder: Path, tell: Callable[[str], None]) -> None:
-    valkey.end_former(folder)
+    valkey.stop_previous(folder)
     damage = aof.find_damage(folder)
     if damage is None and _loads(folder):
         tell(f"events: no damage in {folder / aof.FOLDER}")
@@ -59,7 +59,7 @@ def _repair_events(folder: Path, tell: Callable[[str], None]) -> None:
 
 
 def _loads(folder: Path) -> bool:
-    """Whether the server starts on the log; its own messages go to a file that is thrown away."""
+    """Return whether the server can load the log. Its messages go to a file that is deleted."""
     if aof.check_files(folder) is not None:
         return False
     with tempfile.TemporaryDirectory() as scratch:

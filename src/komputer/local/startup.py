@@ -1,4 +1,4 @@
-"""The first steps of `komputer up`, before anything is imported that takes time."""
+"""The first steps of `komputer up`, before any import that takes time."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ from komputer.local import credential
 
 
 def begin() -> None:
-    """Prepare the process: an end by Ctrl-C without a traceback, open standard streams, no credential in the
-    environment. May replace the process by itself."""
+    """Prepare the process: Ctrl-C ends it without a traceback, standard streams are open, and the environment contains
+    no credential. May replace the process (see `credential.leave_environment`)."""
     signal.signal(signal.SIGINT, _interrupted)
     _open_standard_streams()
     credential.leave_environment()
@@ -26,7 +26,8 @@ def _interrupted(*_: Any) -> None:
 
 
 def _open_standard_streams() -> None:
-    """A closed standard stream's number would go to the next file that is opened, and what is printed into that."""
+    """Open the standard streams that are closed: otherwise the next file that is opened would get the number of one,
+    and printed lines would be written into that file."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -19,37 +19,38 @@ from komputer.local.datadir import DataDir, Unusable, default_path, listen
 from komputer.local.kubelet.processes import be_last_oom_victim
 from komputer.local.kubelet.sandbox import Sandbox, why_no_sandbox
 from komputer.local.platform import Options, Platform, Sockets
-from komputer.local.supervisor import Part, Supervisor, tell
+from komputer.local.supervisor import Part, Supervisor
+from komputer.local.terminal import tell
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-"""Where the command line looks by itself."""
+"""The address that the command line uses by default."""
 
 
 class NeedsDecision(KomputerError):
-    """Only the person who starts the platform may decide this; the message says how."""
+    """The person who starts the platform must decide this; the message says how."""
 
     code = "needs_decision"
 
 
 def choose_sandbox(wanted: str, missing: str | None, has_credential: bool) -> Sandbox:
-    """Which sandbox is used, given why bubblewrap does not work here (None: it does). Raises `NeedsDecision` where
-    containment would silently be lost."""
+    """Return the sandbox to use. `missing` says why bubblewrap does not work here (None: it works). Raises
+    `NeedsDecision` where agents would run without a sandbox and nobody has agreed to that."""
     if wanted == "none":
         return Sandbox.NONE
     if missing is None:
         return Sandbox.BUBBLEWRAP
     if wanted == "bubblewrap":
-        raise NeedsDecision(f"there is no sandbox: {missing}; mend that, or accept it with --sandbox none")
+        raise NeedsDecision(f"there is no sandbox: {missing}; fix that, or accept it with --sandbox none")
     if has_credential:
         raise NeedsDecision(
             f"there is no sandbox: {missing}. Agents could then read what you can read, and you gave a real "
-            "credential; mend that, or accept it with --sandbox none, or try the platform with --offline"
+            "credential; fix that, or accept it with --sandbox none, or try the platform with --offline"
         )
     return Sandbox.NONE
 
 
 def up(options: Options) -> int:
-    """Runs until Ctrl-C or SIGTERM; the exit code. Raises `KomputerError` with a sentence where it cannot start."""
+    """Run the platform until Ctrl-C or SIGTERM. Returns the exit code. Raises `KomputerError` where it cannot start."""
     if not is_loopback(options.host):
         raise Invalid(
             f"--host {options.host}: there is no authentication, so the API listens on loopback only (127.0.0.1)"
@@ -69,9 +70,9 @@ def up(options: Options) -> int:
     tell(f"komputer {__version__} on {system.system()} {system.machine()}, data in {data.path}")
     if sandbox is Sandbox.NONE:
         why = f" ({sandbox_missing})" if sandbox_missing else ""
-        tell(f"note: no sandbox{why}: agents can read and change what you can; use this for what you trust")
+        tell(f"note: no sandbox{why}: agents can read and change whatever you can; run only tasks that you trust")
     if shutil.which("kubectl") is None:
-        tell("note: kubectl is not installed: everything works, but you cannot look at the resources with it")
+        tell("note: kubectl is not installed: everything works without it, but you cannot inspect the resources")
 
     sockets = Sockets(api, data.listen("kubernetes"), data.listen("gateway"), data.listen("model"))
     try:
@@ -107,7 +108,7 @@ def up(options: Options) -> int:
 
 
 def _command() -> str:
-    """How this person can call the command line from this directory."""
+    """Return the shell command by which this installation is called from the current directory."""
     program = Path(sys.executable).with_name("komputer")
     if not program.exists():
         return f"{shlex.quote(sys.executable)} -m komputer.cli"

@@ -1,6 +1,6 @@
-"""The Valkey server that the install brings: on a Unix socket in the data directory, with an append-only file.
+"""The Valkey server of the laptop: on a Unix socket in the data directory, with an append-only file.
 
-No TCP port: what runs in a sandbox shares the host's network, and must not reach the event log.
+It has no TCP port: sandboxes share the host's network, and agents must not reach the event log.
 """
 
 import contextlib
@@ -25,24 +25,25 @@ from komputer.local.kubelet.processes import end_with_parent
 from komputer.local.supervisor import Fatal
 
 WATCH_S = 1.0
-"""How often is looked whether the socket is still there."""
+"""Interval between two checks that the socket still exists."""
 SOCKET_PATH_LIMIT = 100
 """Bytes. The kernel takes 107 on Linux and 103 on macOS."""
 
 
 class Damaged(Fatal):
-    """The event log cannot be read, and what was answered to somebody would be lost by going on."""
+    """The event log cannot be read. To continue would lose events that clients were told are stored."""
 
     def __init__(self, damage: aof.LogDamage) -> None:
         super().__init__(
-            f"the event log is damaged: {damage}. Lost are events; agents, their files, conversations and costs are "
-            "not in it. Nothing was changed. To go on with what can be read (a copy is kept): "
+            f"the event log is damaged: {damage}. It contains events only; agents, their files, conversations and "
+            "costs are elsewhere. Nothing was changed. To continue with what can be read (a copy is kept): "
             f"komputer repair --data-dir {shlex.quote(str(damage.file.parents[2]))}"
         )
 
 
 def socket_path(folder: Path) -> Path:
-    """In the data directory; where that has too long a name, in a private folder below the temporary one."""
+    """Return the path of the socket: in the data directory or, if that path is too long, in a private folder of the
+    temporary directory."""
     path = folder / "valkey.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
         return path
@@ -51,7 +52,7 @@ def socket_path(folder: Path) -> Path:
 
 
 def _private_folder(path: Path) -> None:
-    """Makes it, or checks that nobody else made it before us. Raises `PermissionError`."""
+    """Create the folder, or check that an existing one is ours and private. Raises `PermissionError`."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
@@ -59,12 +60,14 @@ def _private_folder(path: Path) -> None:
 
 
 def url(folder: Path) -> str:
-    """With the path quoted: it may contain what has a meaning in a URL."""
+    """Return the Redis URL of the server. The path is quoted, since it may contain characters with a meaning in a
+    URL."""
     return f"unix://{quote(os.fsencode(socket_path(folder)))}"
 
 
 def command(folder: Path, log_file: Path) -> list[str]:
-    """`appendfsync always`: an answer means that it is on disk, and nobody has to wait for it a second time."""
+    """Return the command line of the server. With `appendfsync always` an answered write is on the disk, so that
+    callers need not wait for that separately."""
     settings = {
         "port": "0",
         "unixsocket": str(socket_path(folder)),
@@ -82,8 +85,8 @@ def command(folder: Path, log_file: Path) -> list[str]:
     return [str(get_binary_path()), *(word for key, value in settings.items() for word in (f"--{key}", value))]
 
 
-def end_former(folder: Path) -> None:
-    """Ends the server of a platform that was killed, if it still runs: it holds the append-only file."""
+def stop_previous(folder: Path) -> None:
+    """Stop the server of a platform that was killed, if it still runs: it has the append-only file open."""
     try:
         pid = int((folder / "valkey.pid").read_text())
         if Path(f"/proc/{pid}/cwd").resolve() != folder.resolve():
@@ -103,10 +106,10 @@ def end_former(folder: Path) -> None:
 
 
 def run(folder: Path, log_file: Path, ready: Callable[[], None], tell: Callable[[str], None] = print) -> None:
-    """Serves until SIGTERM. Exits with an error where the server ends by itself or its socket is removed. Raises
-    `Damaged` where the log cannot be read and events would be lost; `tell` prints what was repaired."""
+    """Serve until SIGTERM, and raise `SystemExit`: with an error if the server exits unasked or its socket is removed.
+    Raises `Damaged` if the log cannot be read and events would be lost. `tell` prints what was repaired."""
     folder.mkdir(exist_ok=True, mode=0o700)
-    end_former(folder)
+    stop_previous(folder)
     _private_folder(socket_path(folder).parent)
     if damage := aof.check_files(folder):
         raise Damaged(damage)
@@ -114,16 +117,16 @@ def run(folder: Path, log_file: Path, ready: Callable[[], None], tell: Callable[
     if code is None and (damage := aof.find_damage(folder)):
         if not damage.is_torn_end:
             raise Damaged(damage)
-        told = (
+        cut_off = (
             f"  valkey      cut off the unfinished end of the event log ({damage.lost_bytes} bytes, after a power cut?)"
         )
-        tell(f"{told}; a copy is {aof.cut(folder, damage)}")
+        tell(f"{cut_off}; a copy is {aof.cut(folder, damage)}")
         code = _serve(folder, log_file, ready)
     raise SystemExit(1 if code is None else code)
 
 
 def _serve(folder: Path, log_file: Path, ready: Callable[[], None]) -> int | None:
-    """One run of the server: its exit code, or None where it ended before it was ready."""
+    """Run the server once. Returns its exit code, or None if it exited before it was ready."""
     socket_path(folder).unlink(missing_ok=True)
     server = subprocess.Popen(
         command(folder, log_file), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_dies_with_us
@@ -147,13 +150,13 @@ def _serve(folder: Path, log_file: Path, ready: Callable[[], None]) -> int | Non
         with contextlib.suppress(subprocess.TimeoutExpired):
             return server.wait(timeout=WATCH_S)
         if not _is_at(socket_path(folder), own.st_ino):
-            print("the server's socket was removed: it is started anew", file=sys.stderr)
+            print("the socket of the server was removed: restarting", file=sys.stderr)
             stop()
             return server.wait() or 1
 
 
 def starts(folder: Path, log_file: Path) -> bool:
-    """Whether a server can load what is in the folder: one is started, and ended again."""
+    """Return whether a server can load the files of the folder. Starts one and stops it."""
     _private_folder(socket_path(folder).parent)
     socket_path(folder).unlink(missing_ok=True)
     server = subprocess.Popen(
@@ -178,12 +181,12 @@ def _is_at(path: Path, inode: int) -> bool:
 
 
 def _dies_with_us() -> None:
-    """Gracefully: it writes its file to the end."""
+    """Stop the server gracefully when this process ends, so that it completes its file."""
     end_with_parent(signal.SIGTERM)
 
 
 def _answers(folder: Path) -> bool:
-    """PONG comes when the append-only file is loaded."""
+    """Return whether the server answers PING, which it does once the append-only file is loaded."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)
         try:

@@ -1,8 +1,8 @@
-"""Brings the cluster to what agents ask for, and writes down what happened: the only writer of `status`.
+"""The operator: brings the cluster to what agents ask for, and is the only writer of `status`.
 
-`desired/`, `trouble.py`, `ends.py`, `account.py` and `status.py` decide, from values and the time, and do nothing;
-`reconcile.py` looks and does what they say; `store.py` watches what is there, `queue.py` says whose turn it is.
-Nothing here is remembered that a restart must not lose: what counts stands in the resources and the log.
+`agent/` observes one agent, decides (pure functions of one value and the time) and applies the decision; `controllers/`
+has the reconcilers of the other kinds. `cluster_state.py` caches what is in the cluster, `queue.py` orders the work,
+`running.py` connects them. Nothing is kept here that must survive a restart: it is in the resources and in the log.
 """
 
 from komputer.operator.running import run

@@ -1,4 +1,4 @@
-"""What is watched, as seen last, and whom a change concerns."""
+"""The observed state of the cluster: a cache of each watched kind, and which objects a change affects."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -11,11 +11,8 @@ from komputer.domain.ref import ObjectRef
 from komputer.kube import (
     AGENTS,
     CLUSTER_TEMPLATES,
-    CONFIG_MAPS,
     CONFIGS,
     CONNECTORS,
-    PODS,
-    PVCS,
     TEMPLATES,
     Cache,
     CacheChange,
@@ -23,46 +20,44 @@ from komputer.kube import (
     Kind,
     Manifest,
 )
+from komputer.operator.agent.children import CHILDREN
 
-KINDS: Final = (AGENTS, TEMPLATES, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, PVCS, CONFIG_MAPS)
-CHILDREN: Final = (PODS, PVCS, CONFIG_MAPS)
-"""Watched by label: of all pods of a cluster we want to see ours only."""
+CHILD_KINDS: Final = tuple(dict.fromkeys(child.kind for child in CHILDREN))
+"""Watched by label, so that of a cluster's pods only those of agents are received."""
+RESOURCE_KINDS: Final = (AGENTS, TEMPLATES, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS)
+
+Wake = Callable[[Kind, ObjectRef], None]
 
 
 class ClusterState:
-    """A cache of each kind that agents are made from and into, in all namespaces (None) or in some. `wake` is called
-    with each agent that a change may concern, unless we made it ourselves, and `wake_connector` with each connector."""
+    """The caches of all watched kinds, in all namespaces (None) or in some.
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        namespaces: Sequence[str] | None,
-        wake: Callable[[ObjectRef], None],
-        wake_connector: Callable[[ObjectRef], None],
-    ) -> None:
+    `wake` is called with each agent, connector, template and configuration that a change affects. Our own writes wake
+    nothing, except the connectors that an agent has begun or ceased to name."""
+
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str] | None, wake: Wake) -> None:
         self._wake = wake
-        self._wake_connector = wake_connector
         self._caches = {
             kind: Cache(
                 cluster,
                 kind,
                 namespaces=namespaces if kind.namespaced else None,
-                labels=names.AGENT_LABEL if kind in CHILDREN else None,
+                labels=names.AGENT_LABEL if kind in CHILD_KINDS else None,
             )
-            for kind in KINDS
+            for kind in (*RESOURCE_KINDS, *CHILD_KINDS)
         }
         self._is_own_write = False
-        self._gone: dict[ObjectRef, set[str]] = {}
+        self._deleted: dict[ObjectRef, set[str]] = {}
         for kind, cache in self._caches.items():
             cache.subscribe(partial(self._changed, kind))
 
     def run(self, background: Background) -> None:
-        """Follow the cluster, for as long as `background` runs."""
+        """Watch the cluster for as long as `background` runs."""
         for cache in self._caches.values():
             background.run_forever(f"cache of {cache.kind.plural}", cache.run)
 
     async def synced(self) -> None:
-        """Waits until everything that exists was seen once."""
+        """Wait until every kind was listed once."""
         for cache in self._caches.values():
             await cache.synced()
 
@@ -77,26 +72,26 @@ class ClusterState:
         return map(ObjectRef.of, self._caches[AGENTS].items())
 
     def agents_of(self, connector: ObjectRef) -> list[str]:
-        """The agents that name it, in order."""
+        """Return the names of the agents that name the connector, sorted."""
         return attached(self._caches[AGENTS].items(connector.namespace)).get(connector, [])
 
-    def gone(self, key: ObjectRef) -> frozenset[str]:
-        """Uids of agents of this name that are no more, and whose log was not buried yet."""
-        return frozenset(self._gone.get(key, ()))
+    def deleted_uids(self, agent: ObjectRef) -> frozenset[str]:
+        """Return the uids of deleted agents of this name whose logs have not been purged yet."""
+        return frozenset(self._deleted.get(agent, ()))
 
-    def forget_gone(self, key: ObjectRef, uid: str) -> None:
-        uids = self._gone.get(key, set())
+    def forget_deleted(self, agent: ObjectRef, uid: str) -> None:
+        uids = self._deleted.get(agent, set())
         uids.discard(uid)
         if not uids:
-            self._gone.pop(key, None)
+            self._deleted.pop(agent, None)
 
     def read(self, kind: Kind, manifest: Manifest) -> None:
-        """Take in what was read from the server."""
+        """Take an object that was read from the server."""
         self._caches[kind].put(manifest)
 
     def wrote(self, kind: Kind, manifest: Manifest) -> bool:
-        """Take in what the server answered to a write of ours, which wakes no agent. False where it is not seen by
-        the watch: it is no more, or does not have the label."""
+        """Take the server's answer to a write of ours, without waking agents. Return False for an object that is not
+        watched: it has been deleted, or has lost its label."""
         self._is_own_write = True
         try:
             self._caches[kind].put(manifest)
@@ -107,33 +102,33 @@ class ClusterState:
         return held is not None and held["metadata"]["uid"] == metadata["uid"]
 
     def deleted(self, kind: Kind, manifest: Manifest) -> None:
-        """We have deleted it, and it is no more."""
+        """Take that we have deleted the object, and that it is gone."""
         self._caches[kind].forget(manifest)
 
     def _changed(self, kind: Kind, change: CacheChange) -> None:
         if kind is AGENTS:
             self._agent_changed(change)
-        if kind is CONNECTORS and change.type != "DELETED" and not _is_status_only(change):
-            self._wake_connector(ObjectRef.of(change.manifest))
+        elif kind in RESOURCE_KINDS and change.type != "DELETED" and not _is_status_only(change):
+            self._wake(kind, ObjectRef.of(change.manifest))
         if not self._is_own_write:
-            for key in self._concerned(kind, change.manifest):
-                self._wake(key)
+            for agent in self._affected_agents(kind, change.manifest):
+                self._wake(AGENTS, agent)
 
     def _agent_changed(self, change: CacheChange) -> None:
-        """The connectors that it names now or did before have a turn, unless that is the same."""
+        """Wake the connectors that the agent has begun or ceased to name."""
         now = frozenset(attached([change.manifest])) if change.type != "DELETED" else frozenset()
         before = frozenset(attached([change.old])) if change.old else frozenset()
-        for ref in now ^ before:
-            self._wake_connector(ref)
+        for connector in now ^ before:
+            self._wake(CONNECTORS, connector)
         if change.type == "DELETED" and not change.is_lost:
-            self._gone.setdefault(ObjectRef.of(change.manifest), set()).add(change.manifest["metadata"]["uid"])
+            self._deleted.setdefault(ObjectRef.of(change.manifest), set()).add(change.manifest["metadata"]["uid"])
 
-    def _concerned(self, kind: Kind, manifest: Manifest) -> Iterable[ObjectRef]:
+    def _affected_agents(self, kind: Kind, manifest: Manifest) -> Iterable[ObjectRef]:
         metadata = manifest["metadata"]
         namespace, name = metadata.get("namespace"), metadata["name"]
         if kind is AGENTS:
             return [ObjectRef.of(manifest)]
-        if kind in CHILDREN:
+        if kind in CHILD_KINDS:
             owner = (metadata.get("labels") or {}).get(names.AGENT_LABEL)
             return [ObjectRef(namespace, owner)] if owner else []
         agents = self._caches[AGENTS].items(namespace)
@@ -147,7 +142,7 @@ class ClusterState:
 
 
 def _is_status_only(change: CacheChange) -> bool:
-    """Whether no more than the status changed, which is ours."""
+    """Return whether only the status has changed, which the operator itself writes."""
     return (
         change.type == "MODIFIED" and change.old is not None and change.old.get("spec") == change.manifest.get("spec")
     )

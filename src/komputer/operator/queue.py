@@ -1,78 +1,89 @@
-"""Whose turn it is: each key alone and in order, many keys at once, again after a while where that was asked for."""
+"""A work queue: each key is worked on alone, many keys concurrently, and failed ones again after a delay."""
 
 import asyncio
 import heapq
-import random
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError
 from komputer.operator import metrics
 
 log = structlog.get_logger(__name__)
 
+BACKOFF: Final = Backoff(0.2, 30.0, jitter=0.2)
+"""Before a failed turn is repeated."""
+NO_DELAY: Final = timedelta(0)
+
 K = TypeVar("K", bound=Hashable)
 
 
 class Queue(Generic[K]):
-    """A set of keys, each with the time at which it is due. Waking a key that waits only makes it earlier; one that is
-    being worked on has another turn after it. `name` is its own in metrics."""
+    """A set of keys, each with the time at which it is due. Waking a key that waits can only make it earlier; one that
+    is being worked on has another turn afterwards. `name` identifies the queue in metrics.
+
+    client-go's workqueue is the model; no maintained Python package has one for asyncio outside of a framework."""
 
     def __init__(
         self,
         name: str,
         *,
-        at_once: int = 32,
-        first_retry: timedelta = timedelta(seconds=0.2),
-        last_retry: timedelta = timedelta(seconds=30),
+        concurrency: int = 32,
+        min_interval: timedelta = NO_DELAY,
+        backoff: Backoff = BACKOFF,
     ) -> None:
-        self._at_once = at_once
-        self._retry_s = (first_retry.total_seconds(), last_retry.total_seconds())
+        """`min_interval`: between the starts of two turns of the same key, unless the work asks for less."""
+        self._concurrency = concurrency
+        self._min_interval = min_interval
+        self._backoff = backoff
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
         self._order = 0
         self._working: set[K] = set()
         self._failures: dict[K, int] = {}
-        self._began: dict[K, float] = {}
+        self._started_at: dict[K, float] = {}
         self._changed = asyncio.Event()
         self._name = name
         metrics.DEPTH.labels(name).set_function(self._depth)
         metrics.WORKERS.labels(name).set_function(lambda: len(self._working))
 
-    def wake(self, key: K, after: timedelta = timedelta(0), *, at_most_every: timedelta | None = None) -> None:
-        """`key` is due after a while, by default now; `at_most_every`: not before so long after its last turn began."""
+    def wake(self, key: K, after: timedelta = NO_DELAY, *, min_interval: timedelta = NO_DELAY) -> None:
+        """Make `key` due after a delay, by default now, and not before `min_interval` after its last turn started."""
         due = asyncio.get_running_loop().time() + after.total_seconds()
-        if at_most_every and key in self._began:
-            due = max(due, self._began[key] + at_most_every.total_seconds())
-        if key in self._due and self._due[key] <= due:
-            return
-        self._due[key] = due
-        if key not in self._working:
-            self._push(key)
+        if key in self._started_at:
+            due = max(due, self._started_at[key] + max(min_interval, self._min_interval).total_seconds())
+        self._schedule(key, due)
 
     def forget(self, key: K) -> None:
-        """Nothing is remembered of a key that will hardly come again."""
-        self._began.pop(key, None)
+        """Drop what is kept about a key whose object has been deleted."""
+        self._started_at.pop(key, None)
         self._failures.pop(key, None)
 
     async def run(self, work: Callable[[K], Awaitable[timedelta | None]]) -> None:
-        """Work until cancelled. `work` answers after how long to look again, None for not at all. What it raises is
-        logged, and tried again with back-off."""
+        """Call `work` for each key that is due, until cancelled. It returns after how long to repeat the turn; None:
+        not at all. What it raises is logged, and the turn is repeated with back-off."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
-                while len(self._working) < self._at_once and (key := self._next()) is not None:
+                while len(self._working) < self._concurrency and (key := self._next()) is not None:
                     self._working.add(key)
                     group.create_task(self._turn(key, work))
                 await self._wait()
 
     def _depth(self) -> float:
-        """What is due and waits. Called by the loop's own thread: metrics are served there."""
+        """Return the number of keys that are due and wait. Metrics are served in the loop's own thread."""
         now = asyncio.get_running_loop().time()
         return sum(due <= now for due in self._due.values())
+
+    def _schedule(self, key: K, due: float) -> None:
+        if key in self._due and self._due[key] <= due:
+            return
+        self._due[key] = due
+        if key not in self._working:
+            self._push(key)
 
     def _push(self, key: K) -> None:
         self._order += 1
@@ -80,7 +91,8 @@ class Queue(Generic[K]):
         self._changed.set()
 
     def _top(self) -> tuple[float, K] | None:
-        """The earliest key that waits. What lies above it in the heap was woken earlier or is being worked on."""
+        """Return the earliest key that waits. Heap entries before it are outdated: the key was woken for an earlier
+        time, or is being worked on."""
         while self._heap:
             due, _, key = self._heap[0]
             if self._due.get(key) == due and key not in self._working:
@@ -89,7 +101,7 @@ class Queue(Generic[K]):
         return None
 
     def _next(self) -> K | None:
-        """The key that is due."""
+        """Remove and return a key that is due."""
         top = self._top()
         if top is None or top[0] > asyncio.get_running_loop().time():
             return None
@@ -99,8 +111,8 @@ class Queue(Generic[K]):
         return top[1]
 
     async def _wait(self) -> None:
-        """Until something changes, or the next key is due."""
-        top = self._top() if len(self._working) < self._at_once else None
+        """Wait until a key is woken, a turn ends, or the next key is due."""
+        top = self._top() if len(self._working) < self._concurrency else None
         timeout = max(0.0, top[0] - asyncio.get_running_loop().time()) if top else None
         try:
             async with asyncio.timeout(timeout):
@@ -109,34 +121,32 @@ class Queue(Generic[K]):
             return
 
     async def _turn(self, key: K, work: Callable[[K], Awaitable[timedelta | None]]) -> None:
-        self._began[key] = asyncio.get_running_loop().time()
+        self._started_at[key] = asyncio.get_running_loop().time()
         try:
             with metrics.SECONDS.labels(self._name).time():
-                again = await work(key)
-            metrics.RECONCILES.labels(self._name, "success" if again is None else "requeue_after").inc()
+                requeue_after = await work(key)
+            metrics.RECONCILES.labels(self._name, "success" if requeue_after is None else "requeue_after").inc()
             self._failures.pop(key, None)
-        except Exception as why:  # the border of every turn: one agent's trouble is not another's
+        except Exception as error:  # border: one object's failure must not stop the others
             metrics.RECONCILES.labels(self._name, "error").inc()
-            again = self._after_failure(key, why)
+            requeue_after = self._delay_after(key, error)
         finally:
             self._working.discard(key)
             if key in self._due:
                 self._push(key)
             self._changed.set()
-        if again is not None:
-            self.wake(key, again)
+        if requeue_after is not None:
+            self._schedule(key, asyncio.get_running_loop().time() + requeue_after.total_seconds())
 
-    def _after_failure(self, key: K, why: Exception) -> timedelta:
-        count = self._failures.get(key, 0)
-        self._failures[key] = count + 1
-        first, last = self._retry_s
-        pause = min(last, first * 2 ** min(count, 20)) * random.uniform(0.8, 1.2)
-        is_expected = isinstance(why, KomputerError)
+    def _delay_after(self, key: K, error: Exception) -> timedelta:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = self._backoff.delay(failures)
+        is_expected = isinstance(error, KomputerError)
         log.warning(
-            "a turn failed",
+            "reconcile failed",
             key="/".join(map(str, key)) if isinstance(key, tuple) else str(key),
-            error=str(why),
-            again_in_s=round(pause, 1),
-            exc_info=None if is_expected else why,
+            error=str(error),
+            retry_in_s=round(delay.total_seconds(), 1),
+            exc_info=None if is_expected else error,
         )
-        return timedelta(seconds=pause)
+        return delay

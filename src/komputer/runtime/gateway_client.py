@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from komputer.backoff import Backoff
 from komputer.domain.base import WireModel
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, Unavailable
 from komputer.http import keepalive
@@ -31,8 +31,8 @@ SILENCE_S: Final = 3 * wire.HEARTBEAT_S
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
 """How long an answer may take: the log answers a start only when it is on its disk."""
-BACK_OFF_S: Final = (0.1, 5.0)
-"""The first and the longest pause between attempts to reach the gateway."""
+BACKOFF: Final = Backoff(0.1, 5.0, jitter=0.5)
+"""The pauses between attempts to reach the gateway; the jitter keeps many agents from retrying at once."""
 LINE_LIMIT_BYTES: Final = 32 * 2**20
 """The longest line of the assignment stream: an assignment with 1 MiB of instructions and a system prompt, each
 character up to six bytes as ASCII JSON."""
@@ -46,15 +46,6 @@ class PodDismissed(KomputerError):
     """The agent is deleted: this runtime exits."""
 
     code = "gone"
-
-
-def pauses(first_s: float = BACK_OFF_S[0], longest_s: float = BACK_OFF_S[1]) -> Iterator[float]:
-    """Yield growing pauses in seconds, each between half and all of its step, so that many agents do not retry at
-    once."""
-    step = first_s
-    while True:
-        yield step * random.uniform(0.5, 1.0)
-        step = min(2 * step, longest_s)
 
 
 class GatewayClient:
@@ -87,15 +78,16 @@ class GatewayClient:
     async def assignments(self) -> AsyncIterator[Line]:
         """Yield everything that the gateway sends, and reconnect whenever the stream breaks. Ends only by
         `PodDismissed`."""
-        pause = pauses()
+        failures = 0
         while True:
             try:
                 async for line in self._stream():
-                    pause = pauses()
+                    failures = 0
                     yield line
             except (Unavailable, Forbidden, Invalid) as error:
                 log.warning("assignment stream broken", extra={"error": error.message})
-            await asyncio.sleep(next(pause))
+            failures += 1
+            await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def close(self) -> None:
         await self.http.aclose()

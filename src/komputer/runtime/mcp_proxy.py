@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from komputer.domain.errors import Unavailable
-from komputer.runtime.gateway_client import CONNECT_S, GatewayClient, pauses
+from komputer.runtime.gateway_client import BACKOFF, CONNECT_S, GatewayClient
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class ManagerCall:
         """Answer the call. Raises `Unavailable` if the gateway stays unreachable; the caller's connection then
         breaks."""
         now = asyncio.get_running_loop().time
-        reachable_at, pause = now(), pauses()
+        reachable_at, failures = now(), 0
         while True:
             self._has_progressed = False
             try:
@@ -68,10 +68,11 @@ class ManagerCall:
             except (httpx.HTTPError, Unavailable) as error:
                 log.info("manager's call broken", extra={"error": repr(error)})
             if self._has_progressed:
-                reachable_at, pause = now(), pauses()
+                reachable_at, failures = now(), 0
             if now() - reachable_at > UNREACHABLE_S:
                 raise Unavailable("The platform's gateway cannot be reached.")
-            await asyncio.sleep(next(pause))
+            failures += 1
+            await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _try(self) -> bool:
         """Send the call once. Return whether its answer is complete."""

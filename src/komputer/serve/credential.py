@@ -1,4 +1,4 @@
-"""The model's credential as a mounted Secret: in a file, never in the environment, read anew when it was rotated."""
+"""The model's credential as a mounted Secret: in a file, never in the environment, read again after a rotation."""
 
 import os
 from dataclasses import dataclass, field
@@ -15,17 +15,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class CredentialFile:
-    """Call it for the credential as it is now. Raises `Invalid` (`model_credential`) at the start where the file cannot
-    be read or is empty; later the last one that was read counts until it can be."""
+    """The credential in a file. Calling it returns the present one. The constructor raises `Invalid`
+    (`model_credential`) if the file cannot be read or is empty; later, the last valid credential is used until the file
+    can be read again."""
 
     path: Path
     kind: Literal["api_key", "bearer"]
-    _seen: tuple[int, int, int] | None = None
+    _version: tuple[int, int, int] | None = None
     _credential: ModelCredential | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         try:
-            self._look()
+            self._refresh()
         except (OSError, ValueError) as wrong:
             raise Invalid(
                 f"the model's credential cannot be read from {self.path}: {wrong}", code="model_credential"
@@ -33,17 +34,17 @@ class CredentialFile:
 
     async def __call__(self) -> ModelCredential | None:
         try:
-            self._look()
+            self._refresh()
         except (OSError, ValueError) as wrong:
-            log.warning("model credential not read anew", path=str(self.path), error=type(wrong).__name__)
+            log.warning("model credential not refreshed", path=str(self.path), error=type(wrong).__name__)
         return self._credential
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         found = os.stat(self.path)
-        now = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if now == self._seen:
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if version == self._version:
             return
         value = self.path.read_text("utf-8").strip()
         if not value or not value.isascii() or not value.isprintable():
-            raise ValueError("it holds no credential: one line of printable ASCII is expected")
-        self._seen, self._credential = now, ModelCredential(kind=self.kind, value=value)
+            raise ValueError("it contains no credential: one line of printable ASCII is expected")
+        self._version, self._credential = version, ModelCredential(kind=self.kind, value=value)

@@ -20,12 +20,12 @@ from komputer.serve.flag_errors import LEASE, PROJECT, REGION
 from komputer.serve.settings import Common, Listed, Network, Process, announcement
 
 ANTHROPIC = "https://api.anthropic.com"
-MetricsPort = Annotated[int, Field(ge=0, le=65535, description="of /metrics; 0 takes a free one")]
+MetricsPort = Annotated[int, Field(ge=0, le=65535, description="port of /metrics; 0 takes a free one")]
 
 
 class _WithConnectors(Common):
     connector_networks: Annotated[tuple[Network, ...], *Listed] = Field(
-        (), description="private networks (CIDR, separated by commas) that connectors may lead to; none: the internet"
+        (), description="private networks (CIDR, separated by commas) that connectors may use; none: the internet only"
     )
 
     @property
@@ -39,20 +39,20 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     metrics_port: MetricsPort = 9090
     auth: Literal["kubernetes", "none"] = Field(
-        "kubernetes", description="who may call: bearer tokens and RBAC, or anybody"
+        "kubernetes", description="access control: bearer tokens and RBAC, or none"
     )
-    allow_anonymous_remote: bool = Field(False, description="with --auth none: also for others than this machine")
+    allow_anonymous_remote: bool = Field(False, description="with --auth none: also for callers on other machines")
     allowed_origins: Annotated[tuple[str, ...], *Listed] = Field(
-        (), description="of web pages that may call, separated by commas, such as https://dashboard.example.com"
+        (), description="origins of web pages that may call, separated by commas, such as https://dashboard.example.com"
     )
-    requests_per_second: int = Field(100, ge=0, description="of one caller, to one process; 0: no limit")
+    requests_per_second: int = Field(100, ge=0, description="limit of one caller in one process; 0: no limit")
     token_audiences: Annotated[tuple[str, ...], *Listed] = Field(
-        (), description="of callers' tokens, separated by commas; none: the Kubernetes API's own"
+        (), description="audiences of callers' tokens, separated by commas; none: the Kubernetes API's own"
     )
-    default_namespace: str = Field(names.DEFAULT_NAMESPACE, description="of calls about one object that name none")
-    create_namespaces: bool = Field(False, description="make a namespace that is missing, rather than refuse")
+    default_namespace: str = Field(names.DEFAULT_NAMESPACE, description="namespace of calls that name none")
+    create_namespaces: bool = Field(False, description="create a missing namespace, instead of refusing the call")
     compat_create_status: Annotated[int, Field(ge=200, le=202)] | None = Field(
-        None, description="of every accepted POST /agents; published SDKs want 200"
+        None, description="HTTP status of every accepted POST /agents; published SDKs expect 200"
     )
 
     @model_validator(mode="after")
@@ -60,7 +60,7 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
         if self.auth == "none" and not is_loopback(self.host) and not self.allow_anonymous_remote:
             raise ValueError(
                 f"--auth none on {self.host} would let everybody who reaches it do everything; use --auth kubernetes, "
-                "or say --allow-anonymous-remote as well where something in front of it decides who may call"
+                "or add --allow-anonymous-remote if a proxy in front of it controls access"
             )
         return self
 
@@ -83,12 +83,14 @@ class Api(_WithConnectors, cli_prog_name="komputer serve api"):
 
 
 class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
-    """What agents' pods talk to: assignments, events, the model and MCP servers with the credential added."""
+    """The server of agents' pods: assignments, events, and a proxy to the model and to MCP servers, which adds
+    credentials."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8081
     metrics_port: MetricsPort = 9091
     model_base_url: str = Field(
-        "", description="what /v1/messages is put behind, where it is not Anthropic, Bedrock or Vertex AI as they are"
+        "",
+        description="base URL of the model, before /v1/messages; default: Anthropic, Bedrock or Vertex AI",
     )
     bedrock_region: Annotated[str, Field(pattern=REGION)] | None = Field(
         None, description="Claude in Amazon Bedrock, with --api-key-file for a Bedrock API key"
@@ -96,13 +98,13 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
     vertex_project: Annotated[str, Field(pattern=PROJECT)] | None = Field(
         None, description="Claude on Google Cloud's Vertex AI, with the pod's identity or --google-key-file"
     )
-    vertex_region: Annotated[str, Field(pattern=REGION)] = Field("global", description="of --vertex-project")
-    google_key_file: Path | None = Field(None, description="of a service account; read for each new token")
+    vertex_region: Annotated[str, Field(pattern=REGION)] = Field("global", description="region of --vertex-project")
+    google_key_file: Path | None = Field(None, description="key of a service account; read for each new token")
     api_key_file: Path | None = Field(
         None,
-        description="of the model: sent as x-api-key (to Bedrock as Authorization: Bearer); read anew when rotated",
+        description="key of the model, sent as x-api-key (to Bedrock as bearer token); read again after a rotation",
     )
-    auth_token_file: Path | None = Field(None, description="of the model: sent as Authorization: Bearer")
+    auth_token_file: Path | None = Field(None, description="token of the model, sent as Authorization: Bearer")
 
     @model_validator(mode="after")
     def _knows_the_model(self) -> "GatewayCommand":
@@ -140,7 +142,7 @@ class GatewayCommand(_WithConnectors, cli_prog_name="komputer serve gateway"):
             from komputer.serve.google import GoogleToken  # takes 0.13 s to import
 
             return GoogleToken(self.google_key_file)
-        if self.api_key_file:  # Bedrock's API keys are bearer tokens, as Anthropic's own client has it
+        if self.api_key_file:  # Bedrock's API keys are bearer tokens, as in Anthropic's own client
             return CredentialFile(self.api_key_file, "bearer" if self.bedrock_region else "api_key")
         return CredentialFile(self.auth_token_file, "bearer") if self.auth_token_file else gateway.always(None)
 
@@ -171,12 +173,13 @@ class Probe(GatewayCommand, cli_prog_name="komputer serve probe"):
 
 
 class Operator(Common, cli_prog_name="komputer serve operator"):
-    """Makes pods, disks and status out of agents."""
+    """The controller of agents: it creates their pods and disks, and writes their status."""
 
-    port: Annotated[int, Field(ge=0, le=65535, description="of /healthz and /readyz")] = 8082
+    port: Annotated[int, Field(ge=0, le=65535, description="port of /healthz and /readyz")] = 8082
     metrics_port: MetricsPort = 9092
     lease: Annotated[str, Field(pattern=LEASE)] = Field(
-        "", description="namespace/name of the Lease that says which of several operators leads; none: this one does"
+        "",
+        description="namespace/name of the Lease by which operators choose a leader; none: this one leads",
     )
 
     async def run(self) -> None:
@@ -193,7 +196,7 @@ class Operator(Common, cli_prog_name="komputer serve operator"):
 
 
 class OfflineModel(Process, cli_prog_name="komputer serve offline-model"):
-    """The stand-in for the model, where the platform is tried or tested without a key."""
+    """A stand-in for the model, to try or test the platform without a key."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 8099
 

@@ -33,7 +33,11 @@ IN_NAMESPACES: Final[dict[str, tuple[RbacRule, ...]]] = {
     ),
     "operator": (
         RbacRule(GROUP, ("komputeragents",), READ),
-        RbacRule(GROUP, ("komputeragents/status", "komputerconnectors/status"), ("patch",)),
+        RbacRule(
+            GROUP,
+            ("komputeragents/status", "komputerconnectors/status", "komputeragenttemplates/status"),
+            ("patch",),
+        ),
         RbacRule(GROUP, ("komputeragents/finalizers",), ("update",)),
         RbacRule(GROUP, ("komputerconnectors", "komputeragenttemplates"), ("list", "watch")),
         RbacRule("", ("pods",), (*READ, "create", "delete")),
@@ -55,5 +59,8 @@ OF_THE_CLUSTER: Final[dict[str, tuple[RbacRule, ...]]] = {
         RbacRule(GROUP, ("komputerconfigs",), ("list", "watch")),
         RbacRule("authentication.k8s.io", ("tokenreviews",), ("create",)),
     ),
-    "operator": (RbacRule(GROUP, ("komputerconfigs", "komputeragentclustertemplates"), ("list", "watch")),),
+    "operator": (
+        RbacRule(GROUP, ("komputerconfigs", "komputeragentclustertemplates"), ("list", "watch")),
+        RbacRule(GROUP, ("komputerconfigs/status", "komputeragentclustertemplates/status"), ("patch",)),
+    ),
 }

@@ -49,9 +49,9 @@ class Process(BaseSettings):
     )
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: Annotated[int, Field(ge=0, le=65535, description="to listen on; 0 takes a free one")]
+    port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")]
     drain_seconds: int = Field(
-        20, ge=0, description="for requests under way after SIGTERM; below terminationGracePeriodSeconds"
+        20, ge=0, description="how long open requests may take after SIGTERM; below terminationGracePeriodSeconds"
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
@@ -91,18 +91,20 @@ class Common(Process):
     redis_url: str = Field(
         description="redis://host:port/db, rediss://… (TLS), unix:///path, or redis+sentinel://host:port,…/master/db"
     )
-    redis_username: str | None = Field(None, description="where Redis has ACLs")
-    redis_password_file: Path | None = Field(None, description="read at each new connection")
-    sentinel_password_file: Path | None = Field(None, description="of the Sentinels themselves")
-    redis_ca_file: Path | None = Field(None, description="PEM, in the place of the system's authorities")
-    stream_prefix: str = Field(STREAM_PREFIX, description="of all keys in Redis")
+    redis_username: str | None = Field(None, description="user name, if Redis has ACLs")
+    redis_password_file: Path | None = Field(None, description="password of Redis; read for each new connection")
+    sentinel_password_file: Path | None = Field(None, description="password of the Sentinels themselves")
+    redis_ca_file: Path | None = Field(
+        None, description="authorities (PEM) to check Redis' certificate with, instead of the system's"
+    )
+    stream_prefix: str = Field(STREAM_PREFIX, description="prefix of all keys in Redis")
     kubeconfig: Path | None = Field(
         None,
         validation_alias=AliasChoices("kubeconfig", "KUBECONFIG"),
-        description="without one: the cluster of the pod that this runs in",
+        description="default: the cluster of the pod that this runs in",
     )
     namespaces: Annotated[tuple[str, ...], *Listed] = Field(
-        (), description="to look at, separated by commas; none: all"
+        (), description="namespaces to watch, separated by commas; none: all"
     )
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from tests.contract.gateway.serving import Model, answers, serving
 from tests.contract.gateway.world import World
 from tests.contract.operator.conftest import cluster, kubernetes, log, operator, operator_process, prefix
 from tests.contract.operator.world import Operator
+from tests.openapi import checked
 from tests.waiting import eventually
 
 __all__ = ["cluster", "kubernetes", "log", "operator", "operator_process", "prefix"]
@@ -53,7 +54,9 @@ async def served(
     settings = api.ApiSettings(default_namespace=world.namespace, addresses=LOOPBACK, namespaces=namespaces)
     async with (
         serving(api.app(settings, cluster, log)) as url,
-        httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=30, verify=False) as client,
+        httpx.AsyncClient(
+            base_url=f"{url}/api/v1", timeout=30, verify=False, event_hooks={"response": [checked]}
+        ) as client,
     ):
 
         async def is_ready() -> bool:

@@ -26,6 +26,7 @@ from komputer.kube import AGENTS, CONNECTORS, NAMESPACES, SECRETS, SERVICE_ACCOU
 from tests.contract.api.conftest import LOOPBACK
 from tests.contract.gateway.serving import serving
 from tests.contract.gateway.world import World
+from tests.openapi import checked
 from tests.waiting import eventually
 
 AUDIENCE = "komputer-api"
@@ -62,7 +63,9 @@ class People:
 
     def client(self, who: str | None) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.tokens.get(who, who)}"} if who else {}
-        return httpx.AsyncClient(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
+        return httpx.AsyncClient(
+            base_url=f"{self.url}/api/v1", headers=headers, timeout=30, event_hooks={"response": [checked]}
+        )
 
 
 @pytest.fixture
@@ -386,8 +389,8 @@ async def test_an_agent_gets_only_what_its_maker_may_read(people: People, has_rb
 async def test_streams_tell_what_the_caller_may_see_and_end_with_the_right(
     people: People, world: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, has_rbac: None
 ) -> None:
-    monkeypatch.setattr("komputer.api.auth.LOOK_AGAIN_S", 0.5)
-    monkeypatch.setattr("komputer.api.access.ALLOWED_S", 0.5)
+    monkeypatch.setattr("komputer.api.auth.RECHECK_INTERVAL_S", 0.5)
+    monkeypatch.setattr("komputer.services.access.ALLOWED_TTL_S", 0.5)
     ours = await world.agent("seen")
     headers = {"Authorization": f"Bearer {people.tokens['ann']}"}
     async with (

@@ -15,6 +15,7 @@ from komputer.kube import AGENTS, CONFIG_MAPS, PODS, PVCS, Cluster, Kind
 from tests.contract.api.conftest import LOOPBACK, served
 from tests.contract.gateway.serving import WITHIN_S, serving
 from tests.contract.gateway.world import Runner, World
+from tests.openapi import checked
 from tests.waiting import eventually
 
 COLLECTED_WITHIN_S = 90.0
@@ -206,7 +207,7 @@ async def test_a_server_is_ready_when_it_knows_what_every_agent_does(cluster: Cl
     slow = Slow(log, prefix)
     async with (
         serving(api.app(api.ApiSettings(addresses=LOOPBACK), cluster, slow)) as url,
-        httpx.AsyncClient(base_url=url, timeout=30) as client,
+        httpx.AsyncClient(base_url=url, timeout=30, event_hooks={"response": [checked]}) as client,
     ):
         await asyncio.wait_for(slow.is_read.wait(), WITHIN_S)
 

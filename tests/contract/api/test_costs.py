@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from komputer.api import costs
 from komputer.events.log import LogKey
 from komputer.kube import AGENTS
+from komputer.services import costs
 from tests.contract.api.test_api import created
 from tests.contract.gateway.world import World
 from tests.contract.log.events import Producer, completed, said, started

@@ -17,13 +17,14 @@ import httpx2
 import pytest
 
 from komputer import api
-from komputer.api.auth import Sight
 from komputer.domain.errors import Unavailable
 from komputer.events.log import Log, LogKey
 from komputer.kube import AGENTS, NAMESPACES, SERVICE_ACCOUNTS, Cluster
 from komputer.kube.connection import open_connection
+from komputer.services.access import AccessRequest, Rights
 from tests.contract.gateway.serving import serving
 from tests.contract.log.events import Producer, said
+from tests.openapi import checked
 from tests.waiting import eventually
 
 AUDIENCE = "komputer-api"
@@ -65,7 +66,9 @@ class Two:
 
     def client(self, who: str) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.tokens[who]}"}
-        return httpx.AsyncClient(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
+        return httpx.AsyncClient(
+            base_url=f"{self.url}/api/v1", headers=headers, timeout=30, event_hooks={"response": [checked]}
+        )
 
 
 @pytest.fixture
@@ -219,7 +222,7 @@ async def test_a_heartbeat_moves_the_cursor_and_names_nobody_whom_the_reader_doe
 async def test_a_stream_goes_on_while_nobody_can_tell_what_its_reader_sees(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nobody_tells(self: Sight, namespace: str) -> bool:
+    async def nobody_tells(self: Rights, right: AccessRequest, namespace: str) -> bool:
         raise Unavailable("the Kubernetes API does not answer")
 
     monkeypatch.setattr("komputer.api.stream.HEARTBEAT_S", 0.2)
@@ -230,7 +233,7 @@ async def test_a_stream_goes_on_while_nobody_can_tell_what_its_reader_sees(
         await two.writers[two.here].post(said("t", "0"))
         await eventually(lambda: bool(follower.got))
         with monkeypatch.context() as away:
-            away.setattr(Sight, "includes", nobody_tells)
+            away.setattr(Rights, "allow_in", nobody_tells)
             before = follower.said.count(":")
             await eventually(lambda: following.done() or follower.said.count(":") > before + 2)
         await two.writers[two.here].post(said("t", "1"))

@@ -55,7 +55,7 @@ async def test_a_cache_goes_on_after_the_server_was_killed(tmp_path: Path) -> No
         def has_caught_up() -> bool:
             """What was missed is told before the watch is known to be open again."""
             told = [each["metadata"]["name"] for each in cache.items("default")]
-            return told == ["after"] and cache.stale_s == 0 and cache.trouble is None
+            return told == ["after"] and cache.stale_s == 0 and cache.error is None
 
         await eventually(has_caught_up, DEADLINE_S)
     finally:

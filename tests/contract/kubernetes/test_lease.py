@@ -1,4 +1,4 @@
-"""Which of several leads, on a real API server: the local one has no Leases."""
+"""Leader election with a Lease, against a real API server only: nothing on one machine uses it."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ WITHIN_S = 30.0
 async def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     given: Path | None = request.config.getoption("kubeconfig", default=None)
     if given is None:
-        pytest.skip("wants Leases: make test-kubernetes")
+        pytest.skip("leader election is tested against a real API server: make test-kubernetes")
     for name, seconds in (("DURATION_S", 4.0), ("GIVE_UP_S", 2.5), ("RETRY_S", 0.3)):
         monkeypatch.setattr(lease, name, seconds)
     cluster = Cluster.connect(given)
@@ -34,7 +34,7 @@ async def acquired(own: Lease) -> bool:
         return await own.acquired(asyncio.Event(), lambda: None)
 
 
-async def test_who_gives_it_back_is_followed_at_once(cluster: Cluster) -> None:
+async def test_a_released_lease_is_acquired_at_once(cluster: Cluster) -> None:
     first, second = (Lease(cluster, "default", NAME, name) for name in ("first", "second"))
     stood_by = asyncio.Event()
     assert await acquired(first)
@@ -42,7 +42,7 @@ async def test_who_gives_it_back_is_followed_at_once(cluster: Cluster) -> None:
         waiting = asyncio.create_task(second.acquired(asyncio.Event(), stood_by.set))
         await stood_by.wait()
         await asyncio.sleep(5)
-        assert not waiting.done(), "what is renewed is respected"
+        assert not waiting.done(), "a renewed lease stays with its holder"
         assert (first.is_held, second.is_held) == (True, False)
     async with asyncio.timeout(lease.GIVE_UP_S):
         assert await waiting
@@ -51,7 +51,7 @@ async def test_who_gives_it_back_is_followed_at_once(cluster: Cluster) -> None:
     assert found["spec"]["leaseTransitions"] == 1
 
 
-async def test_who_does_not_renew_is_followed_after_a_while_and_ends_when_it_sees_it(cluster: Cluster) -> None:
+async def test_a_lease_that_is_not_renewed_is_acquired_and_its_holder_ends(cluster: Cluster) -> None:
     hanging, other = (Lease(cluster, "default", NAME, name) for name in ("hanging", "other"))
     assert await acquired(hanging)
     assert await acquired(other)
@@ -60,7 +60,7 @@ async def test_who_does_not_renew_is_followed_after_a_while_and_ends_when_it_see
             await asyncio.Event().wait()
 
 
-async def test_who_cannot_renew_ends_before_another_may_lead(
+async def test_a_holder_that_cannot_renew_ends_before_the_lease_expires(
     cluster: Cluster, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     nowhere = yaml.safe_load(request.config.getoption("kubeconfig").read_text())

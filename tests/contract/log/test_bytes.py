@@ -1,4 +1,4 @@
-"""What is kept, read and said is bounded in bytes, too."""
+"""Retention, pages and messages are limited in bytes too."""
 
 import asyncio
 from itertools import pairwise
@@ -35,7 +35,7 @@ async def counted(log: Log) -> int:
 
 
 async def held(log: Log) -> int:
-    """What the log ought to have counted."""
+    """Return what the log should have counted."""
     stream, _ = log.stream_and_live(KEY.ref)
     entries = await log.server.redis.xrange(stream)
     return sum(128 + sum(len(key) + len(value) for key, value in fields.items()) for _, fields in entries)

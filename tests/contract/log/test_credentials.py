@@ -20,7 +20,7 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[LogServer]:
     yield from running(request.param)
 
 
-async def test_log_bell_and_script_work_with_a_password_in_another_database(own_server: LogServer) -> None:
+async def test_log_notifications_and_script_work_with_a_password_in_another_database(own_server: LogServer) -> None:
     async with Redis.from_url(own_server.url) as admin:
         await admin.config_set("requirepass", PASSWORD)
     log = Log.connect(f"unix://:{PASSWORD}@{own_server.socket}?db=3")

@@ -1,4 +1,5 @@
-"""What was answered survives `kill -9` of the server; a server that is away is an error that one can act on."""
+"""Acknowledged writes survive `kill -9` of the server. A server that does not answer is an error that says what to
+do."""
 
 import asyncio
 from pathlib import Path
@@ -52,7 +53,7 @@ async def test_how_a_server_gets_things_to_its_disk_is_known_after_the_first_sta
 
 
 @pytest.mark.parametrize("engine", engines())
-async def test_a_server_that_keeps_nothing_is_told_of_and_still_works(
+async def test_a_server_without_persistence_is_logged_and_still_works(
     engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with TemporaryDirectory(dir="/tmp") as folder:

@@ -1,4 +1,4 @@
-"""What somebody else wrote into Redis is an error of that item: everything else goes on to be read and written."""
+"""Foreign content in Redis is an error of that item only: everything else can still be read and written."""
 
 import asyncio
 from typing import Any
@@ -36,7 +36,7 @@ def key_of(log: Log, kind: str, key: LogKey = KEY) -> str:
     return f"{log._prefix}{kind}:{key.namespace}:{key.name}"
 
 
-async def test_every_separator_comes_back_as_it_was_said(log: Log) -> None:
+async def test_every_separator_is_stored_unchanged(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), said("t1", SEPARATORS), said("t1", "half \ud800 a pair"))
     await log.message(KEY, "t1", SEPARATORS)
@@ -51,7 +51,7 @@ async def test_every_separator_comes_back_as_it_was_said(log: Log) -> None:
     assert live.message == "a"
 
 
-async def test_entries_that_are_not_ours_are_told_in_their_place(log: Log) -> None:
+async def test_foreign_entries_are_reported_at_their_position(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), said("t1", "before"))
     for fields in ENTRIES:
@@ -70,7 +70,7 @@ async def test_entries_that_are_not_ours_are_told_in_their_place(log: Log) -> No
         assert all("\n" not in each.text and "\r" not in each.text for each in told)
 
 
-async def test_ids_that_are_not_ours_hold_up_no_reader(log: Log) -> None:
+async def test_foreign_ids_block_no_reader(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(said("t1", "before"))
     last = int(read(await log.page(*REF, limit=1))[0]["id"].partition("-")[0])
@@ -172,7 +172,7 @@ async def test_a_key_of_another_type_is_named_and_only_its_agent_suffers(log: Lo
     assert await again.post(said("t3")) == ["ok"]
 
 
-async def test_rings_and_keys_that_name_no_agent_are_passed_by(log: Log) -> None:
+async def test_notifications_and_keys_without_an_agent_are_ignored(log: Log) -> None:
     notifications = log.notifications()
     await anext(notifications)
     ada = await producer(log)

@@ -59,7 +59,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 async def writes_and_reads(log: Log, task: str) -> None:
-    """One task from its start to its end, heard by somebody who listens."""
+    """One task from its start to its end, with a subscriber for notifications."""
     welcome = await log.hello(KEY, old_term=0, asked=[], floor=None)
     start = schema.TaskStarted(task_id=task, instructions="x", resuming_session=False, model="m")
     assert await log.append(KEY, welcome.term, [Numbered(1, start)]) == ["ok"]

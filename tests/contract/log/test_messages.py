@@ -79,7 +79,7 @@ async def test_unheard_takes_no_number(log: Log) -> None:
 
 
 @pytest.mark.parametrize("end", [cancelled("t1"), failed("t1"), completed("t1")])
-async def test_an_end_that_answers_to_nobody_comes_in_any_case(log: Log, end: object) -> None:
+async def test_an_end_without_an_acknowledged_message_is_always_accepted(log: Log, end: object) -> None:
     runtime = await running(log)
     await log.message(KEY, "t1", "one")
     assert await runtime.post(end) == ["ok"]  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ async def test_the_next_task_begins_without_the_messages_of_the_last(log: Log) -
 
 
 async def test_a_request_that_comes_again_says_nothing_new(log: Log) -> None:
-    """As it does where the API died between saying it and answering; also when the task has ended meanwhile."""
+    """As after a crash of the API between the write and its response; also after the task has ended."""
     runtime = await running(log)
     first = await log.message(KEY, "t1", "one", "request-1")
     assert await log.message(KEY, "t1", "two", "request-2") != first

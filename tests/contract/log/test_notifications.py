@@ -1,4 +1,4 @@
-"""Who listens hears of each change, also after the server was away."""
+"""Subscribers get each change, also after a failure of the server."""
 
 import asyncio
 import time
@@ -17,31 +17,31 @@ from tests.fixtures.valkey import engines, server_of
 DEADLINE_S = 20.0
 
 
-async def heard(notifications: AsyncIterator[frozenset[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
+async def observed(notifications: AsyncIterator[frozenset[tuple[str, str]]], wanted: set[tuple[str, str]]) -> None:
     """Returns when all of `wanted` have rung."""
     async with asyncio.timeout(DEADLINE_S):
         while wanted:
             wanted = wanted - await anext(notifications)
 
 
-async def test_the_bell_first_says_that_everything_may_have_changed(log: Log) -> None:
+async def test_the_first_notification_says_that_everything_may_have_changed(log: Log) -> None:
     notifications = log.notifications()
     async with asyncio.timeout(DEADLINE_S):
         assert await anext(notifications) == EVERYTHING
     await notifications.aclose()  # type: ignore[attr-defined]
 
 
-async def test_each_kind_of_change_rings(log: Log) -> None:
+async def test_each_kind_of_change_notifies(log: Log) -> None:
     notifications, ada = log.notifications(), {("team", "ada")}
     await anext(notifications)
     runtime = await producer(log)
-    await heard(notifications, ada)
+    await observed(notifications, ada)
     await runtime.post(started("t1"))
-    await heard(notifications, ada)
+    await observed(notifications, ada)
     await log.end(KEY, completed("t1"), generation=1, floor=None)
-    await heard(notifications, ada)
+    await observed(notifications, ada)
     await log.purge(KEY)
-    await heard(notifications, ada)
+    await observed(notifications, ada)
     await notifications.aclose()  # type: ignore[attr-defined]
 
 
@@ -51,11 +51,11 @@ async def test_many_changes_come_as_one_set_and_none_is_missed(log: Log) -> None
     agents = {("team", f"agent-{i}") for i in range(30)}
     runtimes = [await producer(log, LogKey(namespace, name, "u")) for namespace, name in sorted(agents)]
     await asyncio.gather(*(runtime.post(*(said("t") for _ in range(9))) for runtime in runtimes))
-    await heard(notifications, agents)
+    await observed(notifications, agents)
     await notifications.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_reader_that_was_too_slow_is_told_that_everything_changed(log: Log) -> None:
+async def test_a_reader_that_was_too_slow_learns_that_everything_may_have_changed(log: Log) -> None:
     notifications = log.notifications()
     await anext(notifications)
     runtime = await producer(log)
@@ -64,12 +64,12 @@ async def test_a_reader_that_was_too_slow_is_told_that_everything_changed(log: L
     async with asyncio.timeout(DEADLINE_S):
         assert await anext(notifications) == EVERYTHING
     await runtime.post(said("t"))
-    await heard(notifications, {("team", "ada")})
+    await observed(notifications, {("team", "ada")})
     await notifications.aclose()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("engine", engines())
-async def test_the_bell_survives_a_restart_of_the_server(engine: str) -> None:
+async def test_notifications_survive_a_restart_of_the_server(engine: str) -> None:
     with TemporaryDirectory(dir="/tmp") as folder:
         server = server_of(engine, Path(folder) / "data").start()
         log = Log.connect(server.url)
@@ -85,7 +85,7 @@ async def test_the_bell_survives_a_restart_of_the_server(engine: str) -> None:
         async with asyncio.timeout(DEADLINE_S):
             assert await waiting == EVERYTHING
         await producer(log, LogKey("team", "bob", "u"))
-        await heard(notifications, {("team", "bob")})
+        await observed(notifications, {("team", "bob")})
         await notifications.aclose()  # type: ignore[attr-defined]
         await log.close()
         server.stop()
@@ -112,8 +112,8 @@ async def test_a_listener_that_is_cancelled_as_its_process_wakes_up_ends(
         assert done, turn
 
 
-async def test_no_event_gets_an_id_from_before_the_last_ring(log: Log) -> None:
-    """Though the clock be set back: here a ring from the next minute."""
+async def test_no_event_gets_an_id_from_before_the_last_notification(log: Log) -> None:
+    """Even if the clock was set back: here the last notification is from the next minute."""
     runtime = await producer(log)
     await runtime.post(said("t"))
     last = (await log.notified_since(None)).last
@@ -127,7 +127,7 @@ async def test_no_event_gets_an_id_from_before_the_last_ring(log: Log) -> None:
     assert int(page.last_id.split("-")[0]) >= later
 
 
-async def test_rings_are_told_after_a_ring_or_else_that_some_may_have_been_missed(log: Log) -> None:
+async def test_notifications_after_one_are_returned_or_else_that_some_may_be_missing(log: Log) -> None:
     assert await log.notified_since(None) == (None, None)
     ada, bob = await producer(log), await producer(log, LogKey("team", "bob", "u"))
     first = (await log.notified_since(None)).last

@@ -1,4 +1,4 @@
-"""What lists tell of each agent's task is the log's newest word, also of what happened while it was read first."""
+"""Lists show the newest state of each agent's task, including changes during the first read."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -19,7 +19,7 @@ REF = KEY.ref
 
 
 class Eventful(Log):
-    """While it is read for the first time, the task ends and the bell is heard."""
+    """A log whose task ends, with a notification, during the first read."""
 
     writer: Producer
     rang: asyncio.Event
@@ -66,7 +66,7 @@ async def test_a_task_that_ends_while_all_agents_are_read_is_seen_to_have_ended(
 
 
 async def test_a_list_is_never_older_than_events_that_were_read(log: Log) -> None:
-    """Nobody listens to the bell: all that is known comes from the reads themselves."""
+    """The notifier does not run: the overlay knows only what the reads return."""
     runtime = await producer(log)
     overlay = Overlay(log, Notifier(log.notifications()), lambda: [REF])
     await runtime.post(started("t"))
@@ -116,7 +116,7 @@ async def test_a_read_that_was_overtaken_changes_nothing(log: Log) -> None:
 
 
 class Slow(Log):
-    """Answers what was so when it was asked, when it is told to."""
+    """Returns the state at the moment of the call, but only when the test lets it."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(log.server, prefix=log._prefix, retention=RETENTION, expiry=EXPIRY)

@@ -21,7 +21,7 @@ async def filled(log: Log, count: int, key: LogKey = KEY) -> list[str]:
 
 
 def shifted(event_id: str, hours: int) -> str:
-    """The event's time, told in another offset."""
+    """The event's time, written with another offset."""
     moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros_of(event_id), hours=hours)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + f"{hours:+03d}:00"
 

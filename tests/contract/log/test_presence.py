@@ -18,7 +18,7 @@ async def test_a_presence_begins_with_the_first_beat_and_goes_on_with_the_next(l
 
 
 @pytest.mark.parametrize("value", [b"", b"soon", b"-1", b"1.5", b"9" * 30])
-async def test_a_presence_that_nobody_wrote_or_that_lies_ahead_begins_anew(log: Log, value: bytes) -> None:
+async def test_a_presence_with_an_invalid_or_future_value_begins_again(log: Log, value: bytes) -> None:
     gateways = log.gateways()
     await log.server.redis.set(gateways._key, value, ex=int(presence.ALIVE_FOR.total_seconds()))
     await gateways.beat()

@@ -205,7 +205,7 @@ async def test_the_live_state_follows_the_task(log: Log) -> None:
     assert (wrong.last_id, wrong.last_at) == (newest["id"], newest["timestamp"])
 
 
-async def test_a_pulse_says_what_the_log_holds_and_marks_the_runtime_as_seen(log: Log) -> None:
+async def test_a_pulse_returns_what_the_log_holds_and_records_a_sign_of_life(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), completed("t1"))
     before = await log.live("team", "ada")
@@ -217,7 +217,7 @@ async def test_a_pulse_says_what_the_log_holds_and_marks_the_runtime_as_seen(log
     assert after.seen_us > before.seen_us
 
 
-async def test_a_pulse_of_an_older_runtime_or_another_uid_marks_nothing(log: Log) -> None:
+async def test_a_pulse_of_an_older_runtime_or_another_uid_records_nothing(log: Log) -> None:
     old = await producer(log)
     await old.post(started("t1"))
     await producer(log)
@@ -232,7 +232,7 @@ async def test_a_pulse_of_an_older_runtime_or_another_uid_marks_nothing(log: Log
     assert await log.live("team", "bob") is None
 
 
-async def test_asked_without_a_term_it_tells_of_the_newest_and_marks_nobody(log: Log) -> None:
+async def test_a_pulse_without_a_term_is_about_the_newest_and_records_nothing(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), said("t1"))
     before = await log.live("team", "ada")
@@ -258,7 +258,7 @@ async def test_ends_stay_until_the_operator_trims_them(log: Log) -> None:
 
 
 @pytest.mark.parametrize("count", [1100])
-async def test_a_thousand_tasks_are_remembered_and_what_is_forgotten_does_not_look_open(log: Log, count: int) -> None:
+async def test_a_thousand_tasks_are_kept_and_a_dropped_one_does_not_look_open(log: Log, count: int) -> None:
     runtime = await producer(log)
     for i in range(0, count, 100):
         batch = [event for j in range(i, i + 100) for event in (started(f"t{j}"), completed(f"t{j}"))]
@@ -267,7 +267,7 @@ async def test_a_thousand_tasks_are_remembered_and_what_is_forgotten_does_not_lo
     assert (await runtime.hello()).open == []
 
 
-async def test_a_task_whose_end_is_forgotten_does_not_look_open(log: Log) -> None:
+async def test_a_task_whose_end_was_dropped_does_not_look_open(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), completed("t1"))
     assert set(await runtime.post(*(cancelled(f"never-started-{i}") for i in range(1000)))) == {"ok"}

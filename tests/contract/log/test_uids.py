@@ -51,7 +51,7 @@ async def test_an_append_of_another_uid_takes_nothing_over(log: Log) -> None:
     assert await first.post(started("t1")) == ["ok"]
 
 
-async def test_a_buried_agent_leaves_no_key_but_its_tombstone(log: Log) -> None:
+async def test_a_purged_agent_leaves_only_its_tombstone(log: Log) -> None:
     runtime = await producer(log)
     await runtime.post(started("t1"), completed("t1"))
     assert await log.all_logs() == [("team", "ada", "uid-1")]
@@ -67,7 +67,7 @@ async def test_a_buried_agent_leaves_no_key_but_its_tombstone(log: Log) -> None:
     assert await log.live("team", "ada") is None
 
 
-async def test_burying_an_agent_leaves_the_next_of_its_name_alone(log: Log) -> None:
+async def test_purging_an_agent_does_not_touch_the_next_of_its_name(log: Log) -> None:
     await producer(log)
     new = await producer(log, NEXT)
     await new.post(started("t1"))
@@ -76,7 +76,7 @@ async def test_burying_an_agent_leaves_the_next_of_its_name_alone(log: Log) -> N
     assert await new.post(said("t1")) == ["ok"]
 
 
-async def test_an_agent_that_is_buried_before_its_first_word_never_gets_one(log: Log) -> None:
+async def test_an_agent_that_is_purged_before_its_first_event_can_never_write_one(log: Log) -> None:
     new = await producer(log, NEXT)
     await log.purge(KEY)
     with pytest.raises(Conflict):
@@ -84,7 +84,7 @@ async def test_an_agent_that_is_buried_before_its_first_word_never_gets_one(log:
     assert await new.post(started("t1")) == ["ok"]
 
 
-async def test_ids_go_on_increasing_over_a_burial_though_the_clock_went_back(log: Log) -> None:
+async def test_ids_keep_increasing_after_a_purge_even_if_the_clock_was_set_back(log: Log) -> None:
     ahead = 4_000_000_000_000
     old = Producer(log, floor=f"{ahead}-0")
     await old.hello()

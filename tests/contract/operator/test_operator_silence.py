@@ -17,10 +17,10 @@ from komputer.domain.ref import ObjectRef
 from komputer.events.log import Log
 from komputer.kube import AGENTS, PODS
 from komputer.operator import OperatorSettings
-from komputer.operator.agent import blockers, steps
+from komputer.operator.agent.pod_replacement import MAX_SILENT_PODS
 from komputer.operator.agent.reconcile import Reconciler
-from komputer.operator.agent.steps import SILENT_PODS
 from komputer.operator.cluster_state import ClusterState
+from komputer.operator.settings import SilenceLimits
 from tests.contract.operator.world import WITHIN_S, Operator, World, running
 from tests.fixtures.valkey import LogServer
 
@@ -67,17 +67,16 @@ async def log(valkey: LogServer) -> AsyncIterator[Log]:
 
 
 @pytest.fixture
-async def turns(operator_process: Operator, world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Turns]:
+async def turns(operator_process: Operator, world: World) -> AsyncIterator[Turns]:
     if operator_process.is_running:
         operator_process.kill()
     operator_process.output.touch()
-    monkeypatch.setattr(blockers, "SILENCE", timedelta(0))
-    monkeypatch.setattr(steps, "SILENCE_LIMIT", timedelta(0))
-    store = ClusterState(world.cluster, (world.namespace,), wake=lambda _: None, wake_connector=lambda _: None)
+    settings = OperatorSettings(silence=SilenceLimits(report_after=timedelta(0), replace_after=timedelta(0)))
+    store = ClusterState(world.cluster, (world.namespace,), wake=lambda *_: None)
     async with Background() as background:
         store.run(background)
         await store.synced()
-        yield Turns(world, store, Reconciler(OperatorSettings(), world.cluster, world.log, store))
+        yield Turns(world, store, Reconciler(settings, world.cluster, world.log, store))
 
 
 async def test_a_silent_runtime_loses_its_pod_and_after_the_third_its_task(turns: Turns, world: World) -> None:
@@ -85,7 +84,7 @@ async def test_a_silent_runtime_loses_its_pod_and_after_the_third_its_task(turns
     await world.apply(task={"id": task, "instructions": "A", "covers": {"digest": digest_of("A")}})
     await world.log.gateways().beat()
     uid = None
-    for nth in range(SILENT_PODS):
+    for nth in range(MAX_SILENT_PODS):
         assert await world.events() == []
         uid = await turns.pod_runs(uid)
         pod = turns.pod()

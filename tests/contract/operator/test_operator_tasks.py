@@ -308,7 +308,7 @@ async def test_rule_guard_a_status_computed_from_an_old_copy_is_not_written(
         operator_process.kill()
     old = await world.apply()
     await world.change({"instructions": "B"})
-    store = ClusterState(world.cluster, None, wake=lambda _: None, wake_connector=lambda _: None)
+    store = ClusterState(world.cluster, None, wake=lambda *_: None)
     store.read(AGENTS, old)
     slow = Reconciler(OperatorSettings(), world.cluster, world.log, store)
     await slow.reconcile(ObjectRef(world.namespace, "ada"))

@@ -1,6 +1,6 @@
 """An API process as the product serves it: `-m tests.contract.stream.serve <kubeconfig> <log> <prefix> <port>`.
 
-The environment may shorten limits that a test waits for: READERS, TAKE_WITHIN_S, CLAIM_AFTER_S, RENEW_S.
+The environment may shorten limits that a test waits for: READERS, WRITE_TIMEOUT_S, CLAIM_AFTER_S, RENEW_S.
 """
 
 import os
@@ -16,7 +16,7 @@ from komputer.bootstrap.backends import Backends
 from komputer.bootstrap.server import Endpoint
 from komputer.events.follow import groups
 
-LIMITS = ((stream, "TAKE_WITHIN_S"), (groups, "CLAIM_AFTER_S"), (groups, "RENEW_S"))
+LIMITS = ((stream, "WRITE_TIMEOUT_S"), (groups, "CLAIM_AFTER_S"), (groups, "RENEW_S"))
 
 
 def main(kubeconfig: str, url: str, prefix: str, port: str) -> None:

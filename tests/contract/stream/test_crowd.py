@@ -40,7 +40,7 @@ def world(own_world: World) -> World:
 
 
 async def follow(world: World, got: list[int], upto: int, api: Api | None = None, after: str = "0-0") -> None:
-    """As a good client does: comes back with its cursor whenever it is cut off."""
+    """Follow like a good client: reconnect with the cursor after each disconnect."""
     while not got or got[-1] < upto - 1:
         try:
             async with world.ws(after=after, api=api) as socket:
@@ -142,7 +142,7 @@ async def test_nothing_is_missed_or_repeated_when_log_and_api_die_in_mid_stream(
 
 
 async def stubborn(writer: Producer, first: int, count: int) -> None:
-    """As a runtime posts: the same numbers again until the log has answered."""
+    """Post like a runtime: repeat the same numbers until the log has answered."""
     for n in range(first, first + count):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Whoever follows an agent sees each of its events once, in order, as REST tells them."""
+"""A reader of an agent gets each of its events once, in order, as REST returns them."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import aiohttp
 import pytest
 
-from komputer.api.stream import TAKE_WITHIN_S
+from komputer.api.stream import WRITE_TIMEOUT_S
 from komputer.events import schema
 from komputer.events.log import EXPIRY, Log
 from komputer.kube import NAMESPACES
@@ -24,7 +24,7 @@ from tests.contract.stream.world import (
 )
 
 
-async def test_events_look_the_same_in_rest_websocket_and_sse(world: World) -> None:
+async def test_events_are_the_same_in_rest_websocket_and_sse(world: World) -> None:
     ada = await world.writer()
     async with (
         world.ws() as ws,
@@ -62,7 +62,7 @@ async def test_a_cursor_replays_what_lies_behind_it_and_goes_on_without_a_hole(w
         await publishing
 
 
-async def test_a_cursor_from_before_retention_is_told_of_the_gap_first(world: World, log: Log, prefix: str) -> None:
+async def test_a_cursor_from_before_retention_gets_the_gap_first(world: World, log: Log, prefix: str) -> None:
     ada = await world.agent()
     short = Producer(Log(log.server, prefix=prefix, retention=10, expiry=EXPIRY), ada.key)
     await short.hello()
@@ -100,7 +100,7 @@ async def test_without_a_namespace_the_default_comes_first_then_the_only_one(wor
     await world.cluster.delete(NAMESPACES, other)
 
 
-async def test_what_is_wrong_is_told_by_a_code(world: World) -> None:
+async def test_an_error_has_a_close_code(world: World) -> None:
     await world.writer()
     for code, name, query in (
         (4404, "nobody", {}),
@@ -118,7 +118,7 @@ async def test_what_is_wrong_is_told_by_a_code(world: World) -> None:
         assert await world.status(path) == status
 
 
-async def test_a_deleted_agent_s_readers_are_told_that_nothing_follows(world: World) -> None:
+async def test_readers_of_a_deleted_agent_learn_that_nothing_follows(world: World) -> None:
     ada = await world.writer()
     async with world.ws() as ws, world.sse("/agents/ada/events/stream", namespace=world.namespace) as sse:
         await ada.post(said("t", "1"))
@@ -133,7 +133,7 @@ async def test_a_deleted_agent_s_readers_are_told_that_nothing_follows(world: Wo
         assert numbers(await ws.take(1)) == [2]
 
 
-async def test_a_list_is_never_older_than_an_event_that_the_same_process_has_told(world: World) -> None:
+async def test_a_list_is_never_older_than_an_event_that_the_same_process_has_delivered(world: World) -> None:
     ada = await world.writer()
     async with world.ws() as ws, world.sse("/events/stream", namespace=world.namespace) as sse:
         for n in range(40):
@@ -152,7 +152,7 @@ async def test_a_list_is_never_older_than_an_event_that_the_same_process_has_tol
                 await stream.take(2)
 
 
-async def test_a_page_that_is_too_large_is_cut_and_streams_tell_the_rest(world: World) -> None:
+async def test_a_page_that_is_too_large_is_cut_and_streams_deliver_the_rest(world: World) -> None:
     ada = await world.writer()
     call = {"task_id": "t", "tool": "Bash", "input": {f"{n}": "é" * 7000 for n in range(16)}}
     for n in range(0, 30, 5):
@@ -172,7 +172,7 @@ async def test_a_page_that_is_too_large_is_cut_and_streams_tell_the_rest(world: 
             assert [event["payload"]["id"] for event in await stream.take(30)] == [str(n) for n in range(30)]
 
 
-async def test_what_is_said_with_separators_of_lines_arrives_in_one_frame(world: World) -> None:
+async def test_a_text_with_line_separators_arrives_in_one_frame(world: World) -> None:
     ada = await world.writer()
     text = "a\u2028event: end\u2029data: x\x85id: 5\x0b\x0c\x1c\x1d\x1e\r\revent: end\r\n\r\n\x00b"
     async with world.ws() as ws, world.sse("/agents/ada/events/stream", namespace=world.namespace) as sse:
@@ -226,8 +226,8 @@ async def test_a_reader_that_takes_nothing_is_closed_and_the_others_do_not_notic
     world: World, api_process: Callable[..., Api]
 ) -> None:
     take_within_s = 5.0
-    assert take_within_s <= TAKE_WITHIN_S
-    world.api = api_process(TAKE_WITHIN_S=str(take_within_s))
+    assert take_within_s <= WRITE_TIMEOUT_S
+    world.api = api_process(WRITE_TIMEOUT_S=str(take_within_s))
     ada = await world.writer()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=narrow)) as narrow_http:
         url = f"{world.api.url}/agents/ada/ws?namespace={world.namespace}"

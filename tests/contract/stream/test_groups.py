@@ -1,4 +1,4 @@
-"""`?group=`: each event to one member, at least once, whoever dies."""
+"""`?group=`: each event goes to one member, at least once, whichever member dies."""
 
 import asyncio
 import signal
@@ -77,7 +77,7 @@ async def test_what_a_dead_process_was_given_is_claimed_by_another(world: World,
             assert set(numbers(await heir.take(6))) == set(range(6))
 
 
-async def test_a_group_that_nobody_attends_goes_on_where_it_was(world: World) -> None:
+async def test_a_group_without_members_continues_where_it_was(world: World) -> None:
     ada = await world.writer()
     await publish(ada, 0, 3)
     async with world.ws(group="workers") as ws:
@@ -100,7 +100,7 @@ async def test_a_group_that_waits_for_a_new_agent_gets_its_first_event(world: Wo
         assert numbers(await ws.take(2)) == [0, 1]
 
 
-async def test_groups_vanish_with_the_agent(world: World, log: Log) -> None:
+async def test_groups_are_deleted_with_the_agent(world: World, log: Log) -> None:
     ada = await world.writer()
     await ada.post(said("t", "0"))
     async with world.ws(group="workers", after="0-0") as ws:

@@ -87,7 +87,7 @@ async def test_a_reader_far_behind_catches_up_by_itself_while_others_go_on(log: 
         assert [each.micros for each in found] == sorted({each.micros for each in found})
 
 
-async def test_a_log_that_was_lost_is_a_gap_and_what_comes_then_is_told(log: Log) -> None:
+async def test_a_lost_log_is_a_gap_and_later_events_are_delivered(log: Log) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
         one, other = tail.follow(REF, KEY.uid, None), tail.follow(REF, KEY.uid, None)
@@ -115,7 +115,7 @@ async def test_another_agent_of_the_name_ends_the_readers_of_the_former(log: Log
 
 
 @pytest.mark.parametrize("cursor", [Cursor(9_000_000_000_000_000), Cursor(5, {REF: 9_000_000_000_000_000})])
-async def test_a_cursor_from_the_future_holds_up_nobody(log: Log, cursor: Cursor) -> None:
+async def test_a_cursor_from_the_future_blocks_nothing(log: Log, cursor: Cursor) -> None:
     ada = await producer(log)
     async with tailing(log) as tail:
         forged = tail.follow_all(cursor)

@@ -1,4 +1,4 @@
-"""API processes, agents and their logs, and those who follow them."""
+"""API processes, agents and their logs, and readers that follow them."""
 
 import asyncio
 import json
@@ -222,7 +222,7 @@ def numbers(events: list[Json]) -> list[int]:
 
 
 def stop_reading(ws: aiohttp.ClientWebSocketResponse) -> None:
-    """As a program that hangs does."""
+    """Stop reading, as a program that hangs."""
     ws._reader._protocol.pause_reading()
 
 
@@ -231,7 +231,7 @@ def go_on_reading(ws: aiohttp.ClientWebSocketResponse) -> None:
 
 
 def cut(ws: aiohttp.ClientWebSocketResponse) -> None:
-    """As a program that is killed does."""
+    """Close the connection, as a program that is killed."""
     transport = ws._reader._protocol.transport
     assert transport
     transport.abort()

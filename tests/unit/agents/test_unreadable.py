@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from komputer.api.agent_lists import encode_page
+from komputer.api.queries import agent_query
 from komputer.domain.agent import Agent, AgentSpec, AgentStatus
 from komputer.domain.config import Config
 from komputer.domain.connector import ConnectorSpec, attached
-from komputer.domain.errors import Conflict, Unavailable
+from komputer.domain.errors import Conflict
 from komputer.domain.secret import is_platforms
 from komputer.services.agents import claim, listing
-from komputer.services.agents.secrets import shown_secret
-from komputer.services.agents.view import agent_body, total_cost, typed, usd
-from komputer.services.connectors.connectors import typed as typed_connector
-from komputer.services.connectors.view import connector_body
+from komputer.services.agents.view import AgentView, agent_view, total_cost, typed, usd
+from komputer.services.connectors.reader import typed as typed_connector
+from komputer.services.connectors.view import connector_view
+from komputer.services.secrets import secret_view
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10) | st.just(10**30),
@@ -59,6 +61,10 @@ def aliases(kind: type[Any]) -> list[str]:
     return [info.alias or name for name, info in kind.model_fields.items()]
 
 
+def row(view: AgentView) -> listing.AgentRow:
+    return listing.row(view, {}, orjson.dumps(view.to_wire()))
+
+
 @st.composite
 def broken(draw: st.DrawFn) -> dict[str, Any]:
     """An agent of which some values are anything."""
@@ -81,17 +87,16 @@ def broken(draw: st.DrawFn) -> dict[str, Any]:
 @given(broken())
 def test_an_agent_is_shown_whatever_is_in_it(manifest: dict[str, Any]) -> None:
     before = copy.deepcopy(manifest)
-    body = agent_body(manifest, None)
-    orjson.dumps(body)
+    view = agent_view(manifest, None)
+    body = view.to_wire()
     assert (body["name"], body["namespace"]) == ("ada", "team")
     assert {"model", "status", "createdAt"} <= body.keys()
-    found = listing.row(body, {})
-    asked = listing.query([("sort", "cost")])
-    rows = [found, listing.row(agent_body(WHOLE, None), {})]
-    listing.answer(listing.matching(rows, asked), asked, listing.facets(rows, rows))
+    query = agent_query([("sort", "cost")])
+    rows = [row(view), row(agent_view(WHOLE, None))]
+    encode_page(listing.matching(rows, query), query, listing.facets(rows, rows))
     assert total_cost(manifest) >= 0
     attached([manifest, WHOLE])
-    shown_secret({"metadata": {"name": "s", "namespace": "team", "uid": "u", "creationTimestamp": ""}}, [manifest])
+    secret_view({"metadata": {"name": "s", "namespace": "team", "uid": "u", "creationTimestamp": ""}}, [manifest])
     claim.change(manifest, {"labels": {"a": "b"}, "model": "x"})
     claim.unchanged(manifest)
     claim.etag(manifest)
@@ -108,16 +113,16 @@ def test_an_agent_is_shown_whatever_is_in_it(manifest: dict[str, Any]) -> None:
 def test_a_connector_is_shown_or_left_out_whatever_is_in_it(spec: Any, status: Any, some: dict[str, Any]) -> None:
     good = {"service": "custom", "url": "https://mcp.example.com/mcp", "authType": "none"}
     for each in (spec, good | some, good):
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Conflict):
             found = typed_connector({"metadata": WHOLE["metadata"], "spec": each, "status": status})
-            orjson.dumps(connector_body(found, [], None))
+            connector_view(found, [], None).to_wire()
 
 
 def test_a_connector_with_a_strange_status_is_whole() -> None:
     spec = {"service": "custom", "url": "https://mcp.example.com/mcp", "authType": "none"}
     status = {"attachedAgents": "many", "conditions": [{"type": 1}], "agentNames": "x"}
     assert typed_connector({"metadata": WHOLE["metadata"], "spec": spec, "status": status}).spec.service == "custom"
-    with pytest.raises(Unavailable):
+    with pytest.raises(Conflict, match="correct it with kubectl"):
         typed_connector({"metadata": WHOLE["metadata"], "spec": spec | {"disabled": "perhaps"}})
 
 
@@ -125,12 +130,12 @@ def test_what_does_not_fit_is_left_out_and_told_and_the_rest_is_shown() -> None:
     manifest = copy.deepcopy(WHOLE)
     manifest["spec"] |= {"effort": "extreme", "connectors": ["github", 7], "task": {"id": "?"}}
     manifest["status"] |= {"phase": "Dancing", "totalTokens": 10**30}
-    body = agent_body(manifest, None)
+    body = agent_view(manifest, None).to_wire()
     assert (body["connectors"], body["labels"], body["totalCostUSD"]) == (["github"], {"team": "blue"}, "0.5000")
     told = " ".join(body["errors"])
     for path in ("spec.effort", "spec.connectors.1", "spec.task", "status.phase", "status.totalTokens"):
         assert path in told
-    assert "errors" not in agent_body(WHOLE, None)
+    assert agent_view(WHOLE, None).errors is None
 
 
 def test_the_platforms_secrets_stay_its_own_whatever_else_a_config_says() -> None:

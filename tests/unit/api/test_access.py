@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 from starlette.types import Message, Receive, Scope, Send
 
-from komputer.api import access
-from komputer.api.access import Access
 from komputer.api.auth import Authenticated
-from komputer.api.rates import BURST_S
 from komputer.domain.errors import Unauthorized, Unavailable
+from komputer.http.rate import BURST_S
 from komputer.kube import Cluster
+from komputer.services import access
+from komputer.services.access import Access
 from tests.unit.kube.server import config
 from tests.waiting import eventually
 
@@ -88,8 +88,8 @@ async def asked(app: Authenticated, token: str, address: str = "10.0.0.1") -> tu
 async def test_tokens_that_are_refused_push_out_none_that_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access, "TOKENS_KEPT", 10)
-    monkeypatch.setattr(access, "TRUSTED_S", 0.0)
+    monkeypatch.setattr(access, "TOKENS_CACHED", 10)
+    monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path) as (there, cluster):
         of_one = Access(cluster)
         ann = await of_one.caller("Bearer good-ann")
@@ -105,8 +105,8 @@ async def test_tokens_that_are_refused_push_out_none_that_is_known(
 async def test_a_token_that_was_revoked_is_not_bridged_over_an_outage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access, "TRUSTED_S", 0.0)
-    monkeypatch.setattr(access, "REFUSED_S", 0.0)
+    monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
+    monkeypatch.setattr(access, "INVALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path) as (there, cluster):
         of_one = Access(cluster)
         await of_one.caller("Bearer good-ann")
@@ -121,7 +121,7 @@ async def test_a_token_that_was_revoked_is_not_bridged_over_an_outage(
 async def test_a_few_unknown_tokens_are_looked_at_at_once_some_wait_and_more_are_told_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access, "TRUSTED_S", 0.0)
+    monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path, is_open=False) as (there, cluster):
         of_one = Access(cluster)
         app = Authenticated(fine, of_one)
@@ -129,7 +129,7 @@ async def test_a_few_unknown_tokens_are_looked_at_at_once_some_wait_and_more_are
         many = [asyncio.create_task(asked(app, f"bad-{number}", f"10.0.0.{number}")) for number in range(100)]
 
         async def are_told() -> bool:
-            return sum(each.done() for each in many) >= 100 - access.STRANGERS_WAITING
+            return sum(each.done() for each in many) >= 100 - access.MAX_UNKNOWN_TOKENS
 
         await eventually(are_told)
         told = [each.result() for each in many if each.done()]
@@ -144,14 +144,14 @@ async def test_a_few_unknown_tokens_are_looked_at_at_once_some_wait_and_more_are
         assert len(there.reviewed) == access.MAX_UNKNOWN_TOKEN_REVIEWS + 2
         there.is_open.set()
         answers = await asyncio.gather(*many)
-        assert sum(status == 401 for status, _ in answers) == access.STRANGERS_WAITING
+        assert sum(status == 401 for status, _ in answers) == access.MAX_UNKNOWN_TOKENS
 
 
 async def test_an_address_with_too_many_refused_tokens_is_asked_to_wait_and_who_is_known_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access, "STRANGERS_REFUSED_PER_SECOND", 2)
-    monkeypatch.setattr(access, "TRUSTED_S", 0.0)
+    monkeypatch.setattr(access, "INVALID_TOKENS_PER_SECOND", 2)
+    monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path) as (there, cluster):
         app = Authenticated(fine, Access(cluster))
         assert (await asked(app, "good-ann"))[0] == 200

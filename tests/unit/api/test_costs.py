@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
-from komputer.api import costs
-from komputer.api.costs import INSTRUCTION_LIMIT, Costs
+from komputer.services import costs
+from komputer.services.costs import INSTRUCTION_LIMIT, Costs
 
 
 def event(n: int, kind: str, task: str, **payload: Any) -> dict[str, Any]:
@@ -19,13 +19,14 @@ def event(n: int, kind: str, task: str, **payload: Any) -> dict[str, Any]:
     }
 
 
-def tasks(events: Iterable[dict[str, Any]], *, with_events: bool, newest: int | None = None) -> list[dict[str, Any]]:
+def tasks(story: Iterable[dict[str, Any]], *, with_events: bool, newest: int | None = None) -> list[dict[str, Any]]:
     """As a client reads them."""
     found = Costs(with_events=with_events)
-    for each in events:
+    for each in story:
         found.add(orjson.dumps(each))
-    told: list[dict[str, Any]] = orjson.loads(orjson.dumps(found.tasks(newest)))
-    return told
+    kept = found.events()
+    events = {task: {"events": [orjson.loads(entry) for entry in kept[task]]} for task in kept} if with_events else {}
+    return [task.to_wire() | events.get(task.task_id, {}) for task in found.tasks(newest)]
 
 
 STORY = [

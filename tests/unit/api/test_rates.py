@@ -4,8 +4,9 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
-from komputer.api.access import Caller
-from komputer.api.rates import BURST_S, RateLimited
+from komputer.api.rates import RateLimited
+from komputer.http.rate import BURST_S
+from komputer.services.access import Caller
 
 
 async def fine(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,11 +2,11 @@
 
 from fastapi.routing import APIRoute, APIWebSocketRoute
 
-from komputer.api.access import AccessRequest
 from komputer.api.app import ROUTERS
 from komputer.api.rights import NEEDS
 from komputer.api.routes import health, streams
 from komputer.kube import AGENTS
+from komputer.services.access import AccessRequest
 
 OPEN = {"healthz", "readyz"}
 """They say nothing about anything of anybody's."""

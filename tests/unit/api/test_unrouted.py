@@ -5,8 +5,8 @@ import json
 import pytest
 from starlette.types import Message
 
+from komputer.api.queries import agent_query
 from komputer.domain.errors import Invalid
-from komputer.services.agents.listing import query
 from tests.unit.api import bare
 
 
@@ -31,4 +31,4 @@ async def test_a_websocket_where_there_is_none_is_404_with_json(path: str) -> No
 
 def test_a_status_that_there_is_not_is_answered_with_those_that_there_are_as_they_are_written() -> None:
     with pytest.raises(Invalid, match=r"taskStatus must be one of Compacting, Complete, Error, InProgress$"):
-        query([("taskStatus", "idle")])
+        agent_query([("taskStatus", "idle")])

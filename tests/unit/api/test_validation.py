@@ -186,7 +186,7 @@ async def test_whatever_json_is_sent_to_whichever_operation_the_answer_is_a_sent
 async def test_whatever_a_query_parameter_holds_the_answer_is_a_sentence_of_ours() -> None:
     async with bare.client() as client:
         for route in bare.routes():
-            for parameter in declared(route.dependant):
+            for parameter in declared(route.dependant).known:
                 for value in ("", "x", "-1", "1.5", "9" * 5000, "٣", "true ", "a,b", "\0"):
                     asked = {parameter: value}
                     answer = await client.request(bare.method_of(route), bare.path_of(route), params=asked)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from komputer.background import Background
+from komputer.backoff import Backoff
 from komputer.local.apiserver.collector import Collector
 from komputer.local.apiserver.kinds import Registry
 from komputer.local.apiserver.objects import Objects
@@ -41,7 +42,7 @@ async def test_objects_not_collected_on_a_full_disk_are_collected_later(
             raise sqlite3.OperationalError("database or disk is full")
         commit(statement, values)
 
-    async with Background(first_pause_s=0.01) as background:
+    async with Background(Backoff(0.01, 10.0)) as background:
         background.run_forever("garbage collector", collector.run)
         is_full = False
         objects.delete(config_map, "team", "owner", DeleteOptions())

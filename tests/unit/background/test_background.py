@@ -8,6 +8,7 @@ import pytest
 
 from komputer import background
 from komputer.background import Background, reason_of, retry
+from komputer.backoff import Backoff
 from tests.waiting import eventually
 
 
@@ -31,7 +32,7 @@ async def test_a_loop_that_raises_returns_or_cancels_itself_is_restarted() -> No
         await asyncio.Event().wait()
 
     reported: list[str | None] = []
-    async with Background(first_pause_s=0.001) as work:
+    async with Background(Backoff(0.001, 10.0)) as work:
         task = work.run_forever("the loop", loop, reported.append)
         async with asyncio.timeout(10):
             await runs.wait()
@@ -59,7 +60,7 @@ async def test_a_job_is_retried_until_it_succeeds_and_each_reason_is_logged_once
         return "done"
 
     with caplog.at_level(logging.INFO, logger="komputer.background"):
-        assert await retry("the job", job, reported.append, first_pause_s=0.001) == "done"
+        assert await retry("the job", job, reported.append, Backoff(0.001, 10.0)) == "done"
     assert reported == ["No space left on device", None]
     assert [record.getMessage() for record in caplog.records] == [
         "background work failed: the job: No space left on device",
@@ -78,7 +79,7 @@ async def test_a_loop_that_has_run_for_a_while_no_longer_counts_as_failing(monke
             raise ValueError("once")
         await asyncio.Event().wait()
 
-    async with Background(first_pause_s=0.001) as work:
+    async with Background(Backoff(0.001, 10.0)) as work:
         work.run_forever("the loop", loop)
         await eventually(lambda: work.problem)
         await eventually(lambda: work.problem is None)
@@ -140,6 +141,6 @@ async def test_a_loop_whose_task_group_fails_is_restarted() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(fails())
 
-    async with Background(first_pause_s=0.001) as background, asyncio.timeout(30):
+    async with Background(Backoff(0.001, 10.0)) as background, asyncio.timeout(30):
         background.run_forever("a loop", loop)
         await again.wait()

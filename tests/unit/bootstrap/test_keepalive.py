@@ -1,4 +1,4 @@
-"""A peer that vanished without a word is noticed, at both ends of each connection whose calls have no time limit."""
+"""Both ends of a connection without a time limit notice a peer that disappeared."""
 
 import asyncio
 import json

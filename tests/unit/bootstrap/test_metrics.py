@@ -1,4 +1,4 @@
-"""Figures are served on a port of their own."""
+"""Metrics are served on a separate port."""
 
 import socket
 

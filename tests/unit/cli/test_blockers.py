@@ -1,4 +1,4 @@
-"""What is said while a task waits for its agent."""
+"""The sentences that are printed while a task waits for its agent."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def agent(reason: str, message: str = "") -> dict[str, Any]:
         (agent("Unschedulable"), 0, "waiting: Unschedulable"),
     ],
 )
-def test_a_reason_is_said_at_once_unless_the_pod_is_just_starting(
+def test_a_reason_is_printed_at_once_unless_the_pod_is_starting(
     body: dict[str, Any], waited_s: float, sentence: str | None
 ) -> None:
     assert waits_for(body, waited_s) == sentence

@@ -1,4 +1,4 @@
-"""Options that are wrong are refused with a sentence, before anything is done."""
+"""Wrong options are refused with a sentence before anything is done."""
 
 import os
 from pathlib import Path
@@ -52,12 +52,12 @@ def test_a_missing_data_directory_is_an_error(arguments: tuple[str, ...], tmp_pa
     assert os.listdir(tmp_path / "other") == []
 
 
-def test_a_data_directory_without_lost_volumes_says_so(tmp_path: Path) -> None:
+def test_no_lost_volumes_are_reported_as_such(tmp_path: Path) -> None:
     (tmp_path / "komputer.json").touch()
     assert run("volumes", "list", "--data-dir", str(tmp_path)) == (0, f"no lost volumes in {tmp_path}\n")
 
 
-def test_a_list_says_that_it_shows_all_namespaces() -> None:
+def test_the_help_of_list_says_that_it_shows_all_namespaces() -> None:
     code, output = run("list", "-h")
     assert code == 0
     assert "[default: all namespaces]" in output

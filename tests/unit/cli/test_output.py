@@ -1,4 +1,4 @@
-"""The program's output: any encoding, readers that leave, a full disk; and what it makes of its arguments."""
+"""Output in any encoding, to readers that exit early and to full disks; and arguments in any encoding."""
 
 import io
 import json

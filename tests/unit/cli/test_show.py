@@ -1,4 +1,4 @@
-"""What a person sees of agents."""
+"""Agents as text for a terminal."""
 
 import io
 import json
@@ -83,11 +83,11 @@ def test_what_is_read_by_a_program_is_not_cut_to_a_width(monkeypatch: pytest.Mon
         ({"status": "Sleeping"}, "asleep"),
     ],
 )
-def test_what_an_agent_does_is_one_word(fields: dict[str, Any], word: str) -> None:
+def test_the_state_of_an_agent_is_one_word(fields: dict[str, Any], word: str) -> None:
     assert show.state(agent(**fields)) == word
 
 
-def test_a_list_says_why_an_agent_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_shows_why_an_agent_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     written = terminal(monkeypatch, 80)
     show.print_agents([agent(taskStatus="InProgress", conditions=[MISSING], lastTaskMessage="of an earlier task")])
     _, line = written.getvalue().splitlines()

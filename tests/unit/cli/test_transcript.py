@@ -1,4 +1,4 @@
-"""What a person sees of events."""
+"""Events as text for a terminal."""
 
 import io
 from typing import Any

@@ -34,7 +34,7 @@ def test_a_message_that_was_cut_off_is_none() -> None:
 
 
 def test_the_type_belongs_to_one_message_only() -> None:
-    stream = b"event: gap\ndata: 1\n\nevent: end\ndata: agent-deleted\n\ndata: 2\n\n"
+    stream = b"event: gap\ndata: 1\n\nevent: end\ndata: agent_deleted\n\ndata: 2\n\n"
     assert [(each.event, each.data) for each in messages([stream])] == [
         ("gap", "1"),
         ("end", "agent_deleted"),

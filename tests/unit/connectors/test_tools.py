@@ -63,44 +63,44 @@ async def server(page: bytes, coding: str = "", *, as_stream: bool = False) -> A
 
 
 @pytest.fixture
-async def outward() -> AsyncIterator[EgressClient]:
+async def egress() -> AsyncIterator[EgressClient]:
     made = EgressClient(RULES)
     await made.start()
     yield made
     await made.close()
 
 
-async def test_an_answer_that_is_compressed_is_refused_and_never_unpacked(outward: EgressClient) -> None:
+async def test_an_answer_that_is_compressed_is_refused_and_never_unpacked(egress: EgressClient) -> None:
     bomb = json.dumps(offered("bomb", "0" * 3 * 2**20)).encode()
     async with server(bomb, "gzip") as (url, asked):
         with pytest.raises(ServerFailed, match="compresses") as refused:
-            await tools.tools_of(outward, url, None)
+            await tools.tools_of(egress, url, None)
     assert refused.value.code == "mcp_protocol"
     assert set(asked) == {"POST identity"}
 
 
 @pytest.mark.parametrize("as_stream", [False, True])
-async def test_all_pages_together_may_be_so_long_and_no_longer(outward: EgressClient, *, as_stream: bool) -> None:
-    page = json.dumps(offered("long", "0" * (tools.ANSWERS_LIMIT_BYTES // 6))).encode()
+async def test_all_pages_together_may_be_so_long_and_no_longer(egress: EgressClient, *, as_stream: bool) -> None:
+    page = json.dumps(offered("long", "0" * (tools.EXCHANGE_LIMIT_BYTES // 6))).encode()
     async with server(page, as_stream=as_stream) as (url, asked):
-        with pytest.raises(ServerFailed, match="more of its tools than is taken") as refused:
-            await tools.tools_of(outward, url, None)
+        with pytest.raises(ServerFailed, match="list of tools is larger than") as refused:
+            await tools.tools_of(egress, url, None)
     assert refused.value.code == "mcp_protocol"
     assert len(asked) < 15
     assert set(asked) == {"POST identity"}, "it is not asked for the rest of a stream either"
 
 
-async def test_a_short_text_of_very_many_values_is_not_parsed(outward: EgressClient) -> None:
+async def test_a_short_text_of_very_many_values_is_not_parsed(egress: EgressClient) -> None:
     async with server(b",".join([b"{}"] * tools.VALUES_LIMIT)) as (url, _):
-        with pytest.raises(ServerFailed, match="more of its tools than is taken"):
-            await tools.tools_of(outward, url, None)
+        with pytest.raises(ServerFailed, match="list of tools is larger than"):
+            await tools.tools_of(egress, url, None)
 
 
-async def test_of_many_tools_the_first_are_told_and_of_long_texts_the_beginning(outward: EgressClient) -> None:
+async def test_of_many_tools_the_first_are_told_and_of_long_texts_the_beginning(egress: EgressClient) -> None:
     name, description = "n" * 2 * tools.NAME_LIMIT, "d" * 2 * tools.DESCRIPTION_LIMIT
     page = b",".join([json.dumps(offered(name, description)).encode()] + [json.dumps(offered("x")).encode()] * 600)
     async with server(page) as (url, asked):
-        found = await tools.tools_of(outward, url, None)
+        found = await tools.tools_of(egress, url, None)
     assert len(found) == tools.TOOLS_LIMIT
-    assert found[0] == {"name": name[: tools.NAME_LIMIT], "description": description[: tools.DESCRIPTION_LIMIT]}
+    assert found[0] == tools.Tool(name=name[: tools.NAME_LIMIT], description=description[: tools.DESCRIPTION_LIMIT])
     assert len(asked) < 10, "pages beyond the limit are not asked for"

@@ -4,13 +4,14 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from komputer.cli.app import command
-from komputer.operator.agent.endings import CODES, PATIENT
+from komputer.operator.agent.endings import CODES, WITHOUT_DEADLINE
+from komputer.protocol.wire import AppendResult
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
@@ -119,6 +120,11 @@ def test_the_architecture_page_describes_every_package() -> None:
     assert [name for name in packages if f"\n| `{name}` |" not in page] == []
 
 
+def test_the_architecture_page_explains_each_answer_of_the_event_log() -> None:
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    assert [answer for answer in get_args(AppendResult) if f"| `{answer}` |" not in page] == []
+
+
 # ---- commands -----------------------------------------------------------------------------------------------------
 def named_commands(page: Path) -> list[str]:
     """Return the commands of a page that begin with one of our programs: in code spans and at the begin of a line."""
@@ -161,8 +167,8 @@ def test_the_troubleshooting_page_has_each_reason_why_a_task_cannot_start_and_it
     rows = re.findall(r"^\| (`[A-Z]\w+`(?:, `\w+`)*) \| ([^|]+) \|", prose(DOCS / "troubleshooting.md"), re.MULTILINE)
     told = {reason.strip("`"): code.strip().strip("`") for reasons, code in rows for reason in reasons.split(", ")}
     assert told.keys() == CODES.keys()
-    assert {reason: code for reason, code in told.items() if reason not in PATIENT} == {
-        reason: code for reason, code in CODES.items() if reason not in PATIENT
+    assert {reason: code for reason, code in told.items() if reason not in WITHOUT_DEADLINE} == {
+        reason: code for reason, code in CODES.items() if reason not in WITHOUT_DEADLINE
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from komputer.cli.app import command
-from komputer.domain.agent import NOT_BUILT, Agent
+from komputer.domain.agent import Agent, AgentSpec
 from komputer.domain.crds import KINDS, crd
 from komputer.local.apiserver.schema import conform, faults
 
@@ -30,7 +30,8 @@ def test_the_example_of_an_agent_is_on_the_page_and_valid() -> None:
         whole = conform(manifest, schema_of(crd(Agent)), unknown)
         assert (unknown, faults(whole, schema_of(crd(Agent)))) == ([], [])
         assert Agent.model_validate(whole).spec.model == "claude-sonnet-4-6"
-    set_by_others = {"officeManager", "secretsUID", "task", "cancelTaskID", "internalSystemPrompt", *NOT_BUILT}
+    ignored = {AgentSpec.model_fields[field].alias for field in Agent.ignored_fields}
+    set_by_others = {"officeManager", "secretsUID", "task", "cancelTaskID", *ignored}
     assert manifest["spec"].keys() == schema_of(crd(Agent))["properties"]["spec"]["properties"].keys() - set_by_others
 
 

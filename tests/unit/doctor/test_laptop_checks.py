@@ -26,7 +26,7 @@ def without_credential(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-async def test_a_machine_without_a_platform_is_told_how_to_start_one(tmp_path: Path) -> None:
+async def test_without_a_platform_the_fix_is_to_start_one(tmp_path: Path) -> None:
     findings = await found(tmp_path / "none")
     assert findings["data directory"].state == "failed"
     assert "komputer up" in findings["data directory"].fix

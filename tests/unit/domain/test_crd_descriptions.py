@@ -21,7 +21,7 @@ def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[s
             yield from fields(schema[key], f"{path}[]")
 
 
-def test_every_definition_is_looked_at() -> None:
+def test_every_definition_is_checked() -> None:
     assert len(FILES) == 2 * len(crds.KINDS)
 
 

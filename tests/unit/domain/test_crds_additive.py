@@ -59,7 +59,7 @@ def changed(path: str, **fields: Any) -> dict[str, Any]:
         (changed("names", items={"type": "integer"}), ".names[]: type string became integer"),
     ],
 )
-def test_what_would_break_stored_objects_is_told(tmp_path: Path, new: dict[str, Any], says: str) -> None:
+def test_a_change_that_would_break_stored_objects_is_reported(tmp_path: Path, new: dict[str, Any], says: str) -> None:
     code, said = judged(tmp_path, new)
     assert code == 1
     assert says in said

@@ -10,7 +10,7 @@ from komputer.domain.agent import Agent, AgentSpec, AgentTaskSettings
 from komputer.gateway.agents.assignment import assignment
 from komputer.gateway.managers.ownership import settings_of_child
 from komputer.protocol.wire import TaskSettings
-from komputer.services.agents.view import agent_body
+from komputer.services.agents.view import agent_view
 
 SETTINGS: dict[str, Any] = {
     "model": "claude-opus-5-5",
@@ -44,7 +44,7 @@ def test_settings_travel_from_a_request_to_the_runtime_and_into_the_response() -
     assert given == SETTINGS
     wire = assignment(agent(**given), None).settings.to_wire()
     assert wire == SETTINGS
-    assert agent_body(agent(**given).to_wire(), None).items() >= SETTINGS.items()
+    assert agent_view(agent(**given).to_wire(), None).to_wire().items() >= SETTINGS.items()
 
 
 def test_an_agent_that_a_manager_creates_has_the_settings_of_its_manager_that_the_call_does_not_name() -> None:

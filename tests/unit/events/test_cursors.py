@@ -19,7 +19,7 @@ def row(micros: int) -> EventRow:
     return EventRow(id_of(micros), "text", b"{}")
 
 
-def test_a_mark_covers_all_up_to_its_base_and_of_some_agents_more() -> None:
+def test_a_cursor_covers_everything_up_to_its_base_and_more_of_some_agents() -> None:
     cursor = Cursor(10, {A: 15})
     assert [cursor.covers(A, 15), cursor.covers(A, 16), cursor.covers(B, 10), cursor.covers(B, 11)] == [
         True,
@@ -32,7 +32,7 @@ def test_a_mark_covers_all_up_to_its_base_and_of_some_agents_more() -> None:
     assert cursor.joined(Cursor(12, {B: 20})) == Cursor(12, {A: 15, B: 20})
 
 
-def test_a_mark_for_some_namespaces_names_no_agent_of_others() -> None:
+def test_a_cursor_for_some_namespaces_names_no_agent_of_others() -> None:
     cursor = Cursor(10, {A: 15, C: 20})
     assert cursor.only({"team"}) == Cursor(10, {A: 15})
     assert cursor.only({"other", "team"}) is cursor
@@ -40,21 +40,21 @@ def test_a_mark_for_some_namespaces_names_no_agent_of_others() -> None:
 
 
 @pytest.mark.parametrize("cursor", [Cursor(0), Cursor(1795575071908179), Cursor(5, {A: 7, C: 1795575071908179})])
-def test_a_mark_survives_its_text(cursor: Cursor) -> None:
+def test_a_cursor_can_be_read_from_its_text(cursor: Cursor) -> None:
     assert parse_cursor(cursor.to_text()) == cursor
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-1~", "1-1~a:1-1", "1-1~a/b", "1-1~a/B:1-1", "1-1~a/b:x", "~a/b:1-1"])
-def test_nonsense_is_no_mark(text: str) -> None:
+def test_invalid_text_is_no_cursor(text: str) -> None:
     with pytest.raises(Invalid):
         parse_cursor(text)
 
 
-def test_a_mark_from_outside_is_cut_to_what_can_be_true() -> None:
+def test_a_client_s_cursor_is_cut_to_what_can_be_true() -> None:
     assert Cursor(99, {A: 200, B: 150, C: 120}).within(50, {A: 60, B: 300}) == Cursor(50, {A: 60, B: 150})
 
 
-def test_events_of_one_microsecond_are_each_told_once() -> None:
+def test_events_of_one_microsecond_are_each_delivered_once() -> None:
     first = merge(Cursor(0), {A: [row(5)], B: [row(5)]}, set(), 10, 9).rows[0]
     assert (first[0], first[2]) == (B if first[0] == B else A, Cursor(4, {first[0]: 5}))
 
@@ -65,7 +65,7 @@ def test_what_lies_beyond_an_unfinished_log_waits() -> None:
     assert (merged.remaining, merged.cursor) == ({B: [row(7)]}, Cursor(5))
 
 
-def test_no_more_is_told_at_once_than_is_to_be_and_the_mark_stays_below_what_waits() -> None:
+def test_a_merge_returns_at_most_its_limit_and_the_cursor_stays_below_what_waits() -> None:
     pages = {A: [row(5), row(7), row(9)], B: [row(7)]}
     first = merge(Cursor(0), pages, set(), 20, 2)
     assert [(ref, micros_of(each.id)) for ref, each, _ in first.rows] == [(A, 5), (A, 7)]
@@ -77,7 +77,7 @@ def test_no_more_is_told_at_once_than_is_to_be_and_the_mark_stays_below_what_wai
 
 @dataclass
 class World:
-    """A log server: the clock in microseconds, logs, rings; and readers that come and go."""
+    """A log server: a clock in microseconds, logs and notifications; and readers that come and go."""
 
     now: int = 5000
     logs: dict[ObjectRef, list[int]] = field(default_factory=lambda: {A: [], B: [], C: []})
@@ -96,7 +96,7 @@ class World:
 def one_round(
     world: World, cursor: Cursor, seen: int, page: int, told: list[tuple[ObjectRef, int, Cursor]]
 ) -> tuple[Cursor, int]:
-    """As `AllAgents` reads: what rang since `seen`, page by page, and on where one log holds up the others."""
+    """Read like `AllAgents`: the logs with notifications since `seen`, page by page."""
     upto = len(world.rings)
     safe = settled(world.rings[-1][0] if world.rings else None)
     unfinished = {ref for _, ref in world.rings[seen:upto]}
@@ -135,7 +135,7 @@ STEPS = st.lists(
 @pytest.mark.parametrize("sees", [{"team", "other"}, {"team"}])
 @settings(deadline=None, max_examples=500)
 @given(steps=STEPS)
-def test_no_event_is_lost_or_told_twice_whenever_a_reader_is_cut_off(
+def test_no_event_is_lost_or_delivered_twice_whenever_a_reader_is_disconnected(
     sees: set[str], steps: list[tuple[str, ObjectRef, int]]
 ) -> None:
     world, cursor, seen = World(), Cursor(0), 0

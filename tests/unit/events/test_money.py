@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komputer.api.costs import Costs
 from komputer.domain import money, tasks
 from komputer.domain.errors import Invalid
 from komputer.domain.money import COST_LIMIT_USD
 from komputer.events import schema
+from komputer.services.costs import Costs
 
 TASK = "01M85YRSC75NS6QDFF19GM95DJ"
 AMOUNTS = st.decimals(0, 1000, places=9)
@@ -52,7 +52,7 @@ def test_any_value_becomes_an_amount_within_its_bounds(value: object) -> None:
 
 
 @given(AMOUNTS, AMOUNTS)
-def test_what_claude_counts_in_binary_fractions_is_told_exactly(before: Decimal, task: Decimal) -> None:
+def test_costs_that_claude_counts_in_binary_fractions_become_exact(before: Decimal, task: Decimal) -> None:
     difference = float(before + task) - float(before)  # 0.0006659999999999999
     event = end_of(cost_usd=max(0.0, difference))
     text = json.dumps(schema.to_wire(event)[1]["cost_usd"])
@@ -70,12 +70,12 @@ def test_sums_are_exact_and_read_as_money(costs: list[Decimal]) -> None:
 
 
 @given(st.lists(AMOUNTS, min_size=1, max_size=5))
-def test_the_breakdown_tells_each_task_exactly_also_of_events_that_are_not_exact(costs: list[Decimal]) -> None:
+def test_the_breakdown_is_exact_even_if_events_are_not(costs: list[Decimal]) -> None:
     found = Costs(with_events=False)
     for n, cost in enumerate(costs):
         payload = {"task_id": f"t{n}", "cost_usd": float(cost) + 1e-15}
         found.add(json.dumps({"type": "error", "timestamp": "", "payload": payload}).encode())
-    assert [Decimal(json.dumps(task["costUSD"])) for task in found.tasks()] == costs
+    assert [Decimal(json.dumps(task.to_wire()["costUSD"])) for task in found.tasks()] == costs
 
 
 JSON = st.recursive(
@@ -90,11 +90,11 @@ FIELDS = ["task_id", "cost_usd", "usage", "turns", "duration_ms", "instructions"
     st.sampled_from(["task_started", "user_message", "task_completed", "error", "unreadable"]),
     st.dictionaries(st.sampled_from(FIELDS), JSON) | st.builds(lambda usage: {"task_id": "t", "usage": usage}, JSON),
 )
-def test_whatever_an_event_holds_the_breakdown_tells_the_others(kind: str, payload: dict[str, Any]) -> None:
+def test_an_invalid_event_does_not_affect_the_other_tasks_of_a_breakdown(kind: str, payload: dict[str, Any]) -> None:
     found = Costs(with_events=True)
     found.add(json.dumps({"type": kind, "timestamp": "", "payload": payload}).encode())
     found.add(json.dumps({"type": "error", "timestamp": "", "payload": {"task_id": "t2", "cost_usd": 0.5}}).encode())
-    assert found.tasks()[-1]["costUSD"] == 0.5
+    assert found.tasks()[-1].cost_usd == 0.5
 
 
 def test_amounts_read_as_their_decimal_string() -> None:

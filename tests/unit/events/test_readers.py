@@ -1,4 +1,4 @@
-"""Whatever Redis holds and whatever is said: each item is read by itself, and no frame breaks."""
+"""Any content of Redis and any text: each item is read separately, and no frame breaks."""
 
 import json
 import re
@@ -91,14 +91,14 @@ def test_no_entry_breaks_a_frame(payload: bytes, kind: bytes) -> None:
 
 
 @given(st.dictionaries(BYTES | st.sampled_from([b"t", b"p"]), BYTES), BYTES)
-def test_an_entry_of_any_fields_and_id_is_told_or_left_out(fields: dict[bytes, bytes], entry: bytes) -> None:
+def test_an_entry_with_any_fields_and_id_is_delivered_or_left_out(fields: dict[bytes, bytes], entry: bytes) -> None:
     for row in rows_of([(entry, fields), (b"5-18446744073709551615", fields)]):
         micros_of(row.id)
         timestamp_of(row.id)
         assert isinstance(orjson.loads(row.payload), dict)
 
 
-def test_what_is_wrong_with_an_entry_is_told_in_its_place() -> None:
+def test_an_invalid_entry_is_reported_at_its_position() -> None:
     wrong: list[tuple[dict[bytes, bytes], str]] = [
         ({b"x": b"y"}, "a field is missing"),
         ({b"t": b'a","b', b"p": b"{}"}, "its type is no name"),

@@ -1,4 +1,4 @@
-"""What the readers of one log share."""
+"""The ring buffer that the readers of one log share."""
 
 from komputer.domain.ref import ObjectRef
 from komputer.events.follow import ring_buffer
@@ -23,7 +23,7 @@ def test_a_reader_takes_from_its_number_on() -> None:
     assert micros(ring.after(5, 10)) == []
 
 
-def test_what_a_slow_reader_did_not_take_is_dropped_and_it_learns_that() -> None:
+def test_events_are_dropped_before_a_slow_reader_takes_them_and_it_learns_that() -> None:
     ring = RingBuffer(Cursor(0))
     ring.add([told(n) for n in range(1, RING_LIMIT + 11)])
     assert (ring.first, ring.next, ring.start) == (10, RING_LIMIT + 10, Cursor(10))
@@ -31,13 +31,13 @@ def test_what_a_slow_reader_did_not_take_is_dropped_and_it_learns_that() -> None
     assert micros(ring.after(10, 1)) == [11]
 
 
-def test_large_events_count_by_their_size() -> None:
+def test_large_events_count_with_their_size() -> None:
     ring = RingBuffer(Cursor(0))
     ring.add([told(n, ring_buffer.RING_LIMIT_BYTES // 3) for n in range(1, 5)])
     assert ring.next - ring.first == 2
 
 
-def test_what_everybody_took_is_dropped_but_for_a_rest() -> None:
+def test_events_that_every_reader_took_are_dropped_except_for_a_rest() -> None:
     ring = RingBuffer(Cursor(0))
     ring.add([told(n) for n in range(1, 1001)])
     ring.drop_before(1000)

@@ -66,7 +66,7 @@ def test_a_reason_that_says_cancelled_is_not_introduced_as_such() -> None:
         assert line(end) == "Cancelled by request"
 
 
-def test_a_long_line_is_cut_and_a_failed_tool_is_told() -> None:
+def test_a_long_line_is_cut_and_a_failed_tool_is_shown() -> None:
     assert line(schema.AgentText(task_id="t", content="x" * 999)) == "x" * 199 + "…"
     assert line(schema.ToolCall(task_id="t", id="c", tool="Other", input={})) == "Calling Other"
     wrong = schema.ToolResult(task_id="t", id="c", tool="Bash", input={}, output="no", is_error=True, duration_ms=3)

@@ -167,8 +167,8 @@ async def test_a_server_that_is_down_is_waited_for(tmp_path: Path) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while len(server.asked) < 4:  # noqa: ASYNC110 - the server's own attempts are what is awaited
                 await asyncio.sleep(0.01)
-        assert cache.trouble is not None
-        assert cache.trouble.code == "unavailable"
+        assert cache.error is not None
+        assert cache.error.code == "unavailable"
         assert cache.stale_s > 0
         assert cache.get("team", "ada-pod") == pod(3), "what is known stays known"
         server.refuses_with = None
@@ -176,7 +176,7 @@ async def test_a_server_that_is_down_is_waited_for(tmp_path: Path) -> None:
         seen = Seen(cache)
         await watch.tell("MODIFIED", pod(7))
         await seen.until(lambda: len(seen.all) == 1)
-        assert cache.trouble is None
+        assert cache.error is None
         assert cache.stale_s == 0
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from komputer.domain.errors import Invalid
 from komputer.kube import AGENTS, CLUSTER_TEMPLATES, PODS, Manifest
-from komputer.kube.cache import pause_s, without_managed_fields
+from komputer.kube.cache import without_managed_fields
 from komputer.kube.selector import selects
 
 
@@ -74,7 +74,3 @@ def test_managed_fields_are_left_out_of_a_copy() -> None:
     manifest = {"metadata": {"name": "ada", "managedFields": [{}]}, "spec": {}}
     assert without_managed_fields(manifest) == {"metadata": {"name": "ada"}, "spec": {}}
     assert manifest["metadata"] == {"name": "ada", "managedFields": [{}]}
-
-
-def test_pauses_grow_and_have_an_end() -> None:
-    assert [pause_s(failures) for failures in (1, 2, 3, 100)] == [0.1, 0.2, 0.4, 10.0]

@@ -6,7 +6,7 @@ import pytest
 
 from komputer.domain.errors import NotFound, Unavailable
 from komputer.kube import lookups
-from komputer.kube.lookups import BURST, PER_SECOND, WAITING, Lookups
+from komputer.kube.lookups import BURST, MAX_WAITING, PER_SECOND, Lookups
 
 
 class Server:
@@ -53,7 +53,7 @@ async def test_a_flood_of_names_is_held_back_and_then_refused() -> None:
     server = Server()
     found = Lookups(server.has)
     started = asyncio.get_running_loop().time()
-    asking = [asyncio.create_task(found.get(f"nobody-{n}")) for n in range(WAITING + 200)]
+    asking = [asyncio.create_task(found.get(f"nobody-{n}")) for n in range(MAX_WAITING + 200)]
     await asyncio.sleep(0.2)
     spent = asyncio.get_running_loop().time() - started
     assert BURST <= len(server.asked) <= BURST + spent * PER_SECOND + 1
@@ -69,7 +69,7 @@ async def test_a_flood_of_names_is_held_back_and_then_refused() -> None:
 
 
 async def test_a_failure_is_told_to_who_asked_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookups, "SAME_AGAIN_S", 0.0)
+    monkeypatch.setattr(lookups, "SAME_KEY_INTERVAL_S", 0.0)
     answers = iter([NotFound("no"), None])
 
     async def ask(_: str) -> str:

@@ -19,10 +19,10 @@ def kinds(changes: list[CacheChange]) -> list[tuple[str, str, str]]:
 def test_a_list_and_a_watch_tell_what_there_is() -> None:
     store = ObjectStore()
     assert kinds(store.listed([thing(3)], 5)) == [("ADDED", "u1", "3")]
-    assert kinds(store.told("ADDED", thing(6, name="bob", uid="u2"))) == [("ADDED", "u2", "6")]
-    changes = store.told("MODIFIED", thing(7))
+    assert kinds(store.watched("ADDED", thing(6, name="bob", uid="u2"))) == [("ADDED", "u2", "6")]
+    changes = store.watched("MODIFIED", thing(7))
     assert changes == [CacheChange("MODIFIED", thing(7), thing(3))]
-    assert store.told("DELETED", thing(8)) == [CacheChange("DELETED", thing(8), thing(7))]
+    assert store.watched("DELETED", thing(8)) == [CacheChange("DELETED", thing(8), thing(7))]
     assert store.items() == [thing(6, name="bob", uid="u2")]
     assert store.get("team", "ada") is None
     assert store.version == 4
@@ -38,8 +38,8 @@ def test_our_own_write_is_read_at_once_and_the_watch_does_not_repeat_it() -> Non
     store = ObjectStore()
     store.listed([thing(3)], 5)
     assert kinds(store.put(thing(8))) == [("MODIFIED", "u1", "8")]
-    assert store.told("MODIFIED", thing(7)) == []
-    assert store.told("MODIFIED", thing(8)) == []
+    assert store.watched("MODIFIED", thing(7)) == []
+    assert store.watched("MODIFIED", thing(8)) == []
     assert store.get("team", "ada") == thing(8)
 
 
@@ -54,7 +54,7 @@ def test_a_stale_answer_does_not_undo_a_newer_one() -> None:
 def test_what_was_deleted_is_not_brought_back_by_a_late_answer() -> None:
     store = ObjectStore()
     store.listed([thing(3)], 5)
-    store.told("DELETED", thing(8))
+    store.watched("DELETED", thing(8))
     assert store.put(thing(7)) == []
     assert store.items() == []
 
@@ -73,7 +73,7 @@ def test_a_list_does_not_remove_what_was_written_after_it() -> None:
     store.listed([], 5)
     store.put(thing(8))
     assert store.listed([], 7) == []
-    assert store.told("ADDED", thing(8)) == []
+    assert store.watched("ADDED", thing(8)) == []
     assert store.get("team", "ada") == thing(8)
 
 
@@ -81,7 +81,7 @@ def test_the_end_of_an_older_object_does_not_remove_a_newer_one_of_its_name() ->
     store = ObjectStore()
     store.listed([thing(3)], 5)
     assert kinds(store.put(thing(9, uid="u2"))) == [("DELETED", "u1", "3"), ("ADDED", "u2", "9")]
-    assert store.told("DELETED", thing(8)) == []
+    assert store.watched("DELETED", thing(8)) == []
     assert store.get("team", "ada") == thing(9, uid="u2")
 
 
@@ -89,7 +89,7 @@ def test_an_answer_about_an_older_object_does_not_replace_a_newer_one_of_its_nam
     store = ObjectStore()
     store.listed([thing(9, uid="u2")], 9)
     assert store.put(thing(7)) == []
-    assert store.told("ADDED", thing(11, uid="u3")) != []
+    assert store.watched("ADDED", thing(11, uid="u3")) != []
     assert store.put(thing(10, uid="u2")) == []
 
 
@@ -97,9 +97,9 @@ def test_a_deletion_of_ours_is_read_at_once_and_older_news_does_not_undo_it() ->
     store = ObjectStore()
     store.listed([thing(3)], 5)
     assert kinds(store.forget(thing(3))) == [("DELETED", "u1", "3")]
-    assert store.told("MODIFIED", thing(7)) == []
+    assert store.watched("MODIFIED", thing(7)) == []
     assert store.put(thing(8)) == []
-    assert store.told("DELETED", thing(9)) == []
+    assert store.watched("DELETED", thing(9)) == []
     assert store.items() == []
 
 
@@ -109,7 +109,7 @@ def test_a_deletion_of_ours_says_nothing_of_the_next_object_of_that_name() -> No
     store.forget(thing(3))
     assert kinds(store.put(thing(9, uid="u2"))) == [("ADDED", "u2", "9")]
     assert store.forget(thing(3)) == []
-    assert store.told("DELETED", thing(8)) == []
+    assert store.watched("DELETED", thing(8)) == []
     assert store.get("team", "ada") == thing(9, uid="u2")
 
 
@@ -118,9 +118,9 @@ def test_an_object_that_we_took_for_gone_and_that_is_terminating_comes_back() ->
     store.listed([thing(3)], 5)
     store.forget(thing(3))
     terminating = thing(7, deletionTimestamp="2026-01-01T00:00:00Z")
-    assert kinds(store.told("MODIFIED", terminating)) == [("ADDED", "u1", "7")]
+    assert kinds(store.watched("MODIFIED", terminating)) == [("ADDED", "u1", "7")]
     assert store.forget(terminating) == []
-    assert kinds(store.told("DELETED", thing(9))) == [("DELETED", "u1", "9")]
+    assert kinds(store.watched("DELETED", thing(9))) == [("DELETED", "u1", "9")]
 
 
 def test_a_deletion_of_ours_is_remembered_until_the_server_has_told_it() -> None:
@@ -145,16 +145,16 @@ def test_an_object_that_leaves_the_selector_and_returns_is_shown_again() -> None
     store = ObjectStore(selects=lambda manifest: "label" in manifest["metadata"])
     store.listed([thing(3, label=1)], 5)
     assert kinds(store.put(thing(7))) == [("MODIFIED", "u1", "7")]
-    assert kinds(store.told("DELETED", thing(7))) == [("DELETED", "u1", "7")]
+    assert kinds(store.watched("DELETED", thing(7))) == [("DELETED", "u1", "7")]
     assert store.put(thing(8)) == [], "it is not selected and not known"
-    assert kinds(store.told("ADDED", thing(9, label=1))) == [("ADDED", "u1", "9")]
+    assert kinds(store.watched("ADDED", thing(9, label=1))) == [("ADDED", "u1", "9")]
 
 
 def test_a_return_to_the_selector_is_not_undone_by_the_news_that_it_had_left() -> None:
     store = ObjectStore(selects=lambda manifest: "label" in manifest["metadata"])
     store.listed([thing(3, label=1)], 5)
     store.put(thing(9, label=1))
-    assert store.told("DELETED", thing(7)) == []
+    assert store.watched("DELETED", thing(7)) == []
     assert store.get("team", "ada") == thing(9, label=1)
 
 
@@ -177,7 +177,7 @@ def test_a_namespace_that_is_not_followed_is_not_kept() -> None:
 def test_a_bookmark_tells_that_older_answers_are_about_the_past() -> None:
     store = ObjectStore()
     store.listed([], 5)
-    store.told_up_to(9)
+    store.bookmark(9)
     assert store.put(thing(8)) == []
     assert kinds(store.put(thing(10))) == [("ADDED", "u1", "10")]
 
@@ -185,7 +185,7 @@ def test_a_bookmark_tells_that_older_answers_are_about_the_past() -> None:
 def test_an_end_says_nothing_of_another_object_of_that_name() -> None:
     store = ObjectStore()
     store.listed([thing(9, uid="u2")], 9)
-    assert store.told("DELETED", thing(11)) == []
+    assert store.watched("DELETED", thing(11)) == []
     assert store.get("team", "ada") == thing(9, uid="u2")
 
 

@@ -21,7 +21,7 @@ class Overtaking(RuleBasedStateMachine):
         self.version = 10
         self.truth: dict[str, Manifest] = {}
         self.history: list[tuple[int, str, Manifest]] = []
-        self.told = 0
+        self.delivered = 0
         self.list_in_flight: tuple[list[Manifest], int] | None = None
         self.answers: list[Manifest] = []
         self.deletions: list[Manifest] = []
@@ -46,7 +46,7 @@ class Overtaking(RuleBasedStateMachine):
     @initialize()
     def starts(self) -> None:
         self.follow(self.store.listed([], self.version))
-        self.told = self.version
+        self.delivered = self.version
 
     @rule(name=NAMES)
     def creates(self, name: str) -> None:
@@ -90,17 +90,17 @@ class Overtaking(RuleBasedStateMachine):
     @rule()
     def the_watch_tells(self) -> None:
         for version, type, manifest in self.history:
-            if version > self.told:
-                self.told = version
-                self.follow(self.store.told(type, manifest))  # type: ignore[arg-type]
+            if version > self.delivered:
+                self.delivered = version
+                self.follow(self.store.watched(type, manifest))  # type: ignore[arg-type]
                 return
 
     @precondition(lambda self: self.list_in_flight is None)
     @rule()
     def the_watch_bookmarks(self) -> None:
-        if not any(version > self.told for version, _, _ in self.history):
-            self.store.told_up_to(self.version)
-            self.told = self.version
+        if not any(version > self.delivered for version, _, _ in self.history):
+            self.store.bookmark(self.version)
+            self.delivered = self.version
 
     @precondition(lambda self: self.list_in_flight is None)
     @rule()
@@ -113,7 +113,7 @@ class Overtaking(RuleBasedStateMachine):
         assert self.list_in_flight is not None
         manifests, version = self.list_in_flight
         self.follow(self.store.listed(manifests, version))
-        self.told, self.list_in_flight = version, None
+        self.delivered, self.list_in_flight = version, None
 
     # What must hold
 
@@ -157,8 +157,8 @@ class Overtaking(RuleBasedStateMachine):
         if self.list_in_flight is not None:
             self.the_list_arrives()
         for version, type, manifest in self.history:
-            if version > self.told:
-                self.follow(self.store.told(type, manifest))  # type: ignore[arg-type]
+            if version > self.delivered:
+                self.follow(self.store.watched(type, manifest))  # type: ignore[arg-type]
         assert {m["metadata"]["name"]: m for m in self.store.items()} == self.truth
         for answer in self.answers:
             assert self.store.put(answer) == []

@@ -10,7 +10,7 @@ import pytest
 from komputer.local.kubelet.container import Command, Run
 from komputer.local.kubelet.logs import ContainerLogFile
 from komputer.local.kubelet.sandbox import Mount, Sandbox, bubblewrap_command, rewritten
-from komputer.local.kubelet.status import ContainerState, Exit, back_off, pod_status, starts_again
+from komputer.local.kubelet.status import RESTART_BACKOFF, ContainerState, Exit, pod_status, starts_again
 from komputer.local.kubelet.volumes import NotMounted, inside
 from komputer.local.up import NeedsDecision, choose_sandbox
 
@@ -19,7 +19,7 @@ POD = {"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never"}}
 
 
 def test_a_crashed_container_restarts_at_once_then_with_growing_pauses() -> None:
-    seconds = [back_off(n).total_seconds() for n in (1, 2, 3, 4, 50)]
+    seconds = [RESTART_BACKOFF.delay_s(crashes - 1) for crashes in (1, 2, 3, 4, 50)]
     assert seconds == [0, 10, 20, 40, 300]
     assert starts_again("Always", 0)
     assert not starts_again("OnFailure", 0)

@@ -1,4 +1,4 @@
-"""What the environment says of the model: refused at once where it cannot work, and never printed."""
+"""The model's credential in the environment: refused at once if it cannot work, and never printed."""
 
 import socket
 
@@ -42,7 +42,7 @@ def test_usual_addresses_are_taken() -> None:
     assert credential.from_environment({"ANTHROPIC_BASE_URL": "nonsense"}) is None
 
 
-def test_an_address_that_refuses_or_has_no_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_refuses_or_does_not_resolve_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as server:

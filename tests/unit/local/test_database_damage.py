@@ -1,4 +1,4 @@
-"""Damage in the file of the objects: found before anything is served, and as little as possible is lost by a repair."""
+"""Damage in the database of the objects is found before it is served, and a repair loses as little as possible."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What a data directory is, who may use it, and which installation it is."""
+"""Data directories: which can be used, by one platform at a time, and their identity."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_a_restart_and_a_rename_keep_the_identity(tmp_path: Path) -> None:
     assert identity(tmp_path / "b") == first
 
 
-def test_a_copy_is_an_installation_of_its_own_and_says_so(tmp_path: Path) -> None:
+def test_a_copy_becomes_a_separate_installation_and_is_reported(tmp_path: Path) -> None:
     with opened(tmp_path / "a") as (original, _):
         original.listen("gateway").close()
         original.save()
@@ -106,7 +106,7 @@ def test_a_second_platform_is_refused_also_when_the_lock_was_removed(tmp_path: P
     "content",
     [b"", bytes(100), b"{", b"[]", b"\xff", b'{"format": "x"}', b'{"format": 1, "token": 1, "ports": {}}', b"[" * 9999],
 )
-def test_a_damaged_settings_file_is_set_aside_and_made_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_settings_file_is_set_aside_and_replaced(tmp_path: Path, content: bytes) -> None:
     identity(tmp_path / "a")
     (tmp_path / "a" / "komputer.json").write_bytes(content)
     with opened(tmp_path / "a") as (_, notes):

@@ -1,4 +1,4 @@
-"""The parent of all parts, with parts that fail in every way; each test runs one in a process of its own."""
+"""The supervisor with parts that fail in every way. Each test runs it in a child process."""
 
 import os
 import subprocess
@@ -12,7 +12,8 @@ import pytest
 HEAD = """
 import os, sys, time
 from komputer.local import supervisor
-from komputer.local.supervisor import Fatal, Part, Supervisor, tell
+from komputer.local.supervisor import Fatal, Part, Supervisor
+from komputer.local.terminal import tell
 supervisor.restart_pause = lambda failures: 0.05
 supervisor.WATCH_S = 0.05
 
@@ -51,7 +52,7 @@ def test_a_part_that_never_starts_ends_the_platform_with_its_log(tmp_path: Path)
     assert "bad does not start" in done.stdout
 
 
-def test_a_part_that_fails_again_and_again_later_is_told_once_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_part_that_fails_repeatedly_later_is_reported_once_and_the_others_run(tmp_path: Path) -> None:
     done = supervised(
         tmp_path,
         """
@@ -70,7 +71,7 @@ def test_a_part_that_fails_again_and_again_later_is_told_once_and_the_rest_goes_
     assert 1 <= done.stdout.count("why bad fails") < 12
 
 
-def test_a_part_that_cannot_run_says_why_and_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_part_that_cannot_run_is_reported_and_not_restarted(tmp_path: Path) -> None:
     done = supervised(
         tmp_path,
         """
@@ -108,7 +109,7 @@ def test_a_part_that_waits_for_one_that_cannot_run_does_not_hold_up_the_end(tmp_
     assert "was killed" not in done.stdout
 
 
-def test_what_the_watch_finds_stops_the_platform(tmp_path: Path) -> None:
+def test_a_reason_from_watch_stops_the_platform(tmp_path: Path) -> None:
     done = supervised(
         tmp_path,
         """

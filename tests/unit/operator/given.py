@@ -10,8 +10,8 @@ from komputer.domain.base import Condition, Manifest
 from komputer.domain.config import ConfigSpec
 from komputer.domain.template import TemplateSpec
 from komputer.events.log import Live, LogEntry
-from komputer.operator.agent.desired import Children, children
-from komputer.operator.agent.observed import Fault, Observed, desired
+from komputer.operator.agent.children import desired_children
+from komputer.operator.agent.observed import Blocker, Observed
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 UID = "7f0c9a52-0000-4000-8000-000000000001"
@@ -63,8 +63,10 @@ def ready(status: str, reason: str, since: datetime) -> Manifest:
     ).to_wire()
 
 
-def made(which: Agent | None = None) -> Children:
-    return children(which or agent(), TEMPLATE, CONFIG)
+def made(which: Agent | None = None) -> dict[str, Manifest]:
+    found = desired_children(which or agent(), TEMPLATE, CONFIG)
+    assert isinstance(found, dict)
+    return found
 
 
 def owned(kind: str, name: str, uid: str | None = UID, *, going_since: datetime | None = None) -> Manifest:
@@ -115,7 +117,7 @@ def pvc(uid: str | None = UID, size: str = "5Gi") -> Manifest:
 
 
 def settings(uid: str | None = UID) -> Manifest:
-    return owned("ConfigMap", "ada-config", uid) | {"data": made().settings["data"]}
+    return owned("ConfigMap", "ada-config", uid) | {"data": made()["settings"]["data"]}
 
 
 def live(task: str | None, *, ended: bool = False, seen: datetime = NOW, **fields: Any) -> Live:
@@ -143,13 +145,13 @@ def completed(n: int, task: str, cost: float = 0.5, **payload: Any) -> LogEntry:
 def seen(which: Agent | None = None, **changes: Any) -> Observed:
     """By default: an agent of whose children all exist, whose pod runs, and whose runtime has just been heard."""
     who = which or agent()
+    children = {"pvc": pvc(), "settings": settings(), "pod": pod()}
+    children |= {key: changes.pop(key) for key in tuple(children) if key in changes}
     given: dict[str, Any] = {
         "agent": who,
-        "desired": desired(who, TEMPLATE, CONFIG),
+        "desired": desired_children(who, TEMPLATE, CONFIG),
         "config": CONFIG,
-        "pvc": pvc(),
-        "settings": settings(),
-        "pod": pod(),
+        "children": {key: child for key, child in children.items() if child is not None},
         "live": live(None, ended=True, seen=changes.get("now", NOW)),
         "gateway_since": NOW - timedelta(hours=1),
         "now": NOW,
@@ -157,5 +159,5 @@ def seen(which: Agent | None = None, **changes: Any) -> Observed:
     return Observed(**(given | changes))
 
 
-def without_template(who: Agent) -> Children | Fault:
-    return desired(who, Fault("TemplateMissing", "there is none"), CONFIG)
+def without_template(who: Agent) -> dict[str, Manifest] | Blocker:
+    return desired_children(who, Blocker("TemplateMissing", "there is none"), CONFIG)

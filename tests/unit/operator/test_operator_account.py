@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from komputer.domain.agent import AgentSpec, AgentStatus
 from komputer.domain.tasks import tasks_named
-from komputer.operator.agent.account import REMEMBERED, account
+from komputer.operator.agent.account import ENDED_TASKS_KEPT, account
 from tests.unit.operator.given import agent, assigned, completed, end, manifest_task, task_id
 
 SPEC = AgentSpec(instructions="A")
@@ -101,12 +101,14 @@ def test_old_ids_are_dropped_but_never_one_that_spec_or_status_names() -> None:
     named = [task_id(n) for n in range(4)]
     spec = agent(spec={"task": assigned(0, covers=named[1]), "cancelTaskID": named[2]}).spec
     status = AgentStatus.model_validate({"manifestTask": manifest_task(3)})
-    ends = [completed(n, task_id(n), 0.001) for n in range(4 + 2 * REMEMBERED)]
+    ends = [completed(n, task_id(n), 0.001) for n in range(4 + 2 * ENDED_TASKS_KEPT)]
     after = account(status, spec, ends)
     assert set(named) <= set(after.ended_tasks)
     assert tasks_named(spec, after) == set(named)
-    assert after.ended_tasks[-REMEMBERED:] == [task_id(n) for n in range(4 + REMEMBERED, 4 + 2 * REMEMBERED)]
-    assert len(after.ended_tasks) == 4 + REMEMBERED
+    assert after.ended_tasks[-ENDED_TASKS_KEPT:] == [
+        task_id(n) for n in range(4 + ENDED_TASKS_KEPT, 4 + 2 * ENDED_TASKS_KEPT)
+    ]
+    assert len(after.ended_tasks) == 4 + ENDED_TASKS_KEPT
 
 
 def test_the_session_stays_when_an_end_names_none() -> None:

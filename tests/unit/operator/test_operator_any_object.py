@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from komputer.events.log import Live
 from komputer.operator.agent.decide import decide
 from komputer.operator.agent.observe import LogState, observe
-from komputer.operator.agent.steps import Earlier
 from komputer.operator.cluster_state import ClusterState
+from komputer.operator.settings import SilenceLimits
 from komputer.redis.presence import Alive
 from tests.unit.operator.given import NOW, UID, agent, manifest_task, pod, seen, task_id
 
@@ -63,14 +63,15 @@ def test_a_decision_is_made_whatever_a_pod_says_of_itself(told: Any, more: dict[
     found["metadata"] |= more
     who = agent(status={"manifestTask": manifest_task(1)})
     for heard in (None, seen().live):
-        decided = decide(seen(who, pod=found, live=heard), task_id(9), Earlier())
+        decided = decide(seen(who, pod=found, live=heard), task_id(9))
         assert decided.status.to_wire()
 
 
 @given(st.integers(), st.integers(0), st.none() | st.integers())
 def test_any_numbers_in_the_log_are_times_or_none(seen_us: int, now_us: int, since_us: int | None) -> None:
     live = Live(UID, task_id(1), False, None, None, None, None, None, seen_us, 1, None)
-    store = ClusterState(None, None, wake=lambda _: None, wake_connector=lambda _: None)  # type: ignore[arg-type]
-    around = observe(store, agent(), LogState(live, (), Alive(now_us, since_us)), None, NOW)
-    assert around.gateway_since is None or isinstance(around.gateway_since, datetime)
-    assert decide(seen(live=around.live, gateway_since=around.gateway_since), task_id(9)).status
+    store = ClusterState(None, None, wake=lambda *_: None)  # type: ignore[arg-type]
+    log_state = LogState(live, (), Alive(now_us, since_us))
+    found = observe(store, agent(), log_state, silence=SilenceLimits(), now=NOW)
+    assert found.gateway_since is None or isinstance(found.gateway_since, datetime)
+    assert decide(seen(live=found.live, gateway_since=found.gateway_since), task_id(9)).status

@@ -6,7 +6,8 @@ import pytest
 
 from komputer.domain.base import Manifest
 from komputer.domain.template import TemplateSpec
-from komputer.operator.agent.desired import PodImpossible, children, grown, pod, service_account
+from komputer.operator.agent.children import desired_children
+from komputer.operator.agent.desired import PodImpossible, grown, pod, service_account
 from tests.unit.operator.given import CONFIG, TEMPLATE, agent, made, pvc
 
 SNAPSHOT = Path(__file__).with_name("ada.json")
@@ -29,7 +30,7 @@ def test_all_children_of_an_agent_are_as_in_the_snapshot() -> None:
 def whole() -> Manifest:
     ours = {"komputer.ai/agent-name": "eve", "komputer.ai/squad": "s", "komputer.ai/personal-agent": "true"}
     found = made(agent(spec={"labels": {"crew": "blue", **ours}}))
-    return {**found._asdict(), "serviceAccount": service_account("team")}
+    return {**found, "serviceAccount": service_account("team")}
 
 
 def test_the_agents_container_is_the_one_of_that_name_or_the_first() -> None:
@@ -123,7 +124,7 @@ def test_a_template_without_a_container_makes_no_pod(nonsense: Manifest) -> None
 
 def test_the_template_itself_is_never_changed() -> None:
     before = TEMPLATE.model_dump_json()
-    children(agent(), TEMPLATE, CONFIG)
+    desired_children(agent(), TEMPLATE, CONFIG)
     assert TEMPLATE.model_dump_json() == before
 
 

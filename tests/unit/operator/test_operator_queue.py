@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from prometheus_client import REGISTRY
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import Unavailable
 from komputer.operator.queue import Queue
 
@@ -78,12 +79,12 @@ async def test_a_key_that_rings_all_the_time_is_held_back_but_not_from_what_is_u
         turns.put_nowait((key, loop.time()))
 
     async with running(queue, work):
-        queue.wake("ada", at_most_every=timedelta(hours=1))
+        queue.wake("ada", min_interval=timedelta(hours=1))
         _, first = await turns.get()
-        queue.wake("ada", at_most_every=timedelta(milliseconds=200))
+        queue.wake("ada", min_interval=timedelta(milliseconds=200))
         _, second = await turns.get()
         assert second - first >= 0.1
-        queue.wake("ada", at_most_every=timedelta(hours=1))
+        queue.wake("ada", min_interval=timedelta(hours=1))
         queue.wake("eve")
         assert (await turns.get())[0] == "eve"
         assert turns.empty()
@@ -92,7 +93,7 @@ async def test_a_key_that_rings_all_the_time_is_held_back_but_not_from_what_is_u
 
 
 async def test_a_failed_turn_is_tried_again_and_stops_nobody_else() -> None:
-    queue: Queue[str] = Queue("test", first_retry=timedelta(milliseconds=1))
+    queue: Queue[str] = Queue("test", backoff=Backoff(0.001, 30.0))
     turns, failures = asyncio.Queue[str](), [Unavailable("away"), RuntimeError("a defect")]
 
     async def work(key: str) -> None:
@@ -108,7 +109,7 @@ async def test_a_failed_turn_is_tried_again_and_stops_nobody_else() -> None:
 
 
 async def test_turns_are_counted_by_their_end() -> None:
-    queue: Queue[str] = Queue("counted", first_retry=timedelta(milliseconds=1))
+    queue: Queue[str] = Queue("counted", backoff=Backoff(0.001, 30.0))
     outcomes: list[Exception | timedelta | None] = [Unavailable("away"), timedelta(0), None]
     done = asyncio.Event()
 
@@ -136,7 +137,7 @@ def count(metric: str, **labels: str) -> float | None:
 
 
 async def test_only_so_many_keys_are_worked_on_side_by_side() -> None:
-    queue: Queue[str] = Queue("test", at_once=2)
+    queue: Queue[str] = Queue("test", concurrency=2)
     gate, begun = asyncio.Event(), asyncio.Queue[str]()
 
     async def work(key: str) -> None:

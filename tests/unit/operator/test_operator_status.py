@@ -5,7 +5,7 @@ from komputer.domain.base import Condition
 from komputer.domain.connector import Connector
 from komputer.operator.agent.decide import decide
 from komputer.operator.agent.observed import Observed
-from komputer.operator.agent.status import CHATTY_EVERY, is_chatter, merge_patch, paced, recorded
+from komputer.operator.agent.status import PROGRESS_INTERVAL, is_progress_only, merge_patch, recorded, throttled
 from tests.unit.operator.given import (
     NOW,
     OLD_UID,
@@ -136,7 +136,7 @@ def test_fields_without_effect_are_named_by_a_condition() -> None:
     status = after(seen(agent(spec=spec)))
     found = condition(status, "FieldsSupported")
     assert (found.status, found.reason) == ("False", "FieldsNotSupported")
-    assert found.message == "not built yet, without effect: spec.memories, spec.lifecycle"
+    assert found.message == "no effect in this release: spec.memories, spec.lifecycle"
     assert condition(after(seen(agent(status=status.to_wire()))), "FieldsSupported").status == "True"
     assert all(c.type != "FieldsSupported" for c in after(seen()).conditions)
 
@@ -152,23 +152,23 @@ def test_chatty_fields_are_written_every_few_seconds_only() -> None:
     old = AgentStatus(task_status="InProgress", last_task_message="a", last_activity_at="1")
     new = old.model_copy(update={"last_task_message": "b", "last_activity_at": "2"})
     written = NOW - timedelta(seconds=1)
-    assert paced(old, new, written, NOW) == (old, written + CHATTY_EVERY)
-    assert paced(old, new, written, NOW + CHATTY_EVERY) == (new, None)
-    assert paced(old, new, None, NOW) == (new, None)
+    assert throttled(old, new, written, NOW) == (old, written + PROGRESS_INTERVAL)
+    assert throttled(old, new, written, NOW + PROGRESS_INTERVAL) == (new, None)
+    assert throttled(old, new, None, NOW) == (new, None)
     ended = new.model_copy(update={"task_status": "Complete"})
-    assert paced(old, ended, written, NOW) == (ended, None), "a start and an end are written at once"
+    assert throttled(old, ended, written, NOW) == (ended, None), "a start and an end are written at once"
 
 
 def test_a_ring_is_chatter_while_the_task_goes_on_that_the_status_shows() -> None:
     shown = {"lastTaskID": task_id(1), "taskStatus": "InProgress", "endedTasks": [task_id(0)]}
-    assert is_chatter(shown, UID, live(task_id(1)))
-    assert not is_chatter(shown, UID, live(task_id(1), ended=True)), "it has ended"
-    assert not is_chatter(shown, UID, live(task_id(2))), "another has started"
-    assert not is_chatter(shown, UID, live(task_id(1), task_status="Compacting"))
-    assert not is_chatter(shown, OLD_UID, live(task_id(1)))
-    assert not is_chatter(shown, UID, live(None))
-    assert not is_chatter(shown, UID, None)
-    assert not is_chatter(shown | {"endedTasks": [task_id(1)]}, UID, live(task_id(1))), "the status knows better"
+    assert is_progress_only(shown, UID, live(task_id(1)))
+    assert not is_progress_only(shown, UID, live(task_id(1), ended=True)), "it has ended"
+    assert not is_progress_only(shown, UID, live(task_id(2))), "another has started"
+    assert not is_progress_only(shown, UID, live(task_id(1), task_status="Compacting"))
+    assert not is_progress_only(shown, OLD_UID, live(task_id(1)))
+    assert not is_progress_only(shown, UID, live(None))
+    assert not is_progress_only(shown, UID, None)
+    assert not is_progress_only(shown | {"endedTasks": [task_id(1)]}, UID, live(task_id(1))), "the status knows better"
 
 
 def test_the_patch_says_what_differs_and_removes_what_is_gone() -> None:

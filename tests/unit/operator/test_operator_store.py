@@ -2,7 +2,7 @@ import httpx2
 
 from komputer.domain.base import Manifest
 from komputer.domain.ref import ObjectRef
-from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES, Cluster
+from komputer.kube import AGENTS, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, PODS, TEMPLATES, Cluster, Kind
 from komputer.operator.cluster_state import ClusterState
 
 ADA, EVE = ObjectRef("team", "ada"), ObjectRef("crew", "eve")
@@ -28,13 +28,17 @@ class Woken(list[ObjectRef]):
         return found
 
 
-def store_that_wakes(agents: list[ObjectRef], connectors: list[ObjectRef]) -> ClusterState:
-    return ClusterState(Cluster(httpx2.AsyncClient()), None, wake=agents.append, wake_connector=connectors.append)
+def store_that_wakes(kind: Kind, woken: list[ObjectRef]) -> ClusterState:
+    def wake(of: Kind, ref: ObjectRef) -> None:
+        if of is kind:
+            woken.append(ref)
+
+    return ClusterState(Cluster(httpx2.AsyncClient()), None, wake)
 
 
 def two_agents() -> tuple[ClusterState, Woken]:
     woken = Woken()
-    store = store_that_wakes(woken, [])
+    store = store_that_wakes(AGENTS, woken)
     store.read(AGENTS, manifest("ada", 1, spec={"templateRef": "mine"}))
     store.read(AGENTS, manifest("eve", 2, namespace="crew", spec={}))
     woken.clear()
@@ -110,14 +114,14 @@ def test_the_deletion_of_an_old_agent_leaves_the_new_one_of_its_name() -> None:
     found = store.get(AGENTS, *ADA)
     assert found
     assert found["metadata"]["uid"] == "new"
-    assert store.gone(ADA) == {"uid-of-ada"}
-    store.forget_gone(ADA, "uid-of-ada")
-    assert store.gone(ADA) == frozenset()
+    assert store.deleted_uids(ADA) == {"uid-of-ada"}
+    store.forget_deleted(ADA, "uid-of-ada")
+    assert store.deleted_uids(ADA) == frozenset()
 
 
 def test_a_connector_has_a_turn_when_it_changes_and_when_an_agent_begins_or_ends_to_name_it() -> None:
     woken: list[ObjectRef] = []
-    store = store_that_wakes([], woken)
+    store = store_that_wakes(CONNECTORS, woken)
 
     def take() -> list[str]:
         found = sorted(key.name for key in woken)

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from komputer.domain.base import Manifest
-from komputer.operator.agent import blockers as trouble_module
-from komputer.operator.agent import observe as look_module
-from komputer.operator.agent import observed as seen_module
-from komputer.operator.agent.blockers import GOING_LIMIT, SILENCE, SILENCE_LIMIT, STEADY, Blocker, trouble
+from komputer.operator.agent import blockers, children, observe
+from komputer.operator.agent.blockers import STABLE_AFTER, TERMINATION_LIMIT, find_blocker
 from komputer.operator.agent.decide import decide
 from komputer.operator.agent.endings import CODES
-from komputer.operator.agent.observed import Fault, Observed
+from komputer.operator.agent.observed import Blocker, Observed
+from komputer.operator.settings import SilenceLimits
 from tests.unit.operator.given import (
     NOW,
     OLD_UID,
@@ -33,10 +32,11 @@ from tests.unit.operator.given import (
 )
 
 FRESH = task_id(99)
+SILENCE, SILENCE_LIMIT = SilenceLimits().report_after, SilenceLimits().replace_after
 
 
 def reason(value: Observed) -> str | None:
-    found = trouble(value, None)
+    found = find_blocker(value, None)
     return found.reason if found else None
 
 
@@ -59,13 +59,13 @@ def state(kind: str, why: str) -> Manifest:
         (pod(state=state("terminated", "Error"), restarts=2), "CrashLoopBackOff"),
         (pod(state=state("terminated", "Error"), restarts=0), "PodStarting"),
         (pod(restarts=1, created=NOW), None),
-        (pod(restarts=2, created=NOW - STEADY), None),
+        (pod(restarts=2, created=NOW - STABLE_AFTER), None),
         (pod(phase="Failed", state={}), "PodFailed"),
         (pod(phase="Succeeded", state={}), "PodFailed"),
         (pod(phase="Unknown"), "NodeLost"),
         (pod(reason="NodeLost"), "NodeLost"),
         (pod(going_since=NOW), "WaitingForOldPod"),
-        (pod(going_since=NOW - GOING_LIMIT), "NodeLost"),
+        (pod(going_since=NOW - TERMINATION_LIMIT), "NodeLost"),
         (pod(uid=OLD_UID), "WaitingForOldPod"),
         (pod(uid=None), "ChildNotOurs"),
     ],
@@ -76,7 +76,7 @@ def test_a_pods_state_is_one_reason(found: Manifest, expected: str | None) -> No
 
 def test_an_unschedulable_pod_says_what_the_scheduler_says() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-    found = trouble(seen(pod=pod(phase="Pending", state={}, conditions=[condition])), None)
+    found = find_blocker(seen(pod=pod(phase="Pending", state={}, conditions=[condition])), None)
     assert found == Blocker("Unschedulable", "0/3 nodes")
 
 
@@ -94,7 +94,7 @@ def test_an_init_container_without_an_image_is_trouble_too() -> None:
 
 def test_a_container_that_waits_says_for_what() -> None:
     waiting = {"waiting": {"reason": "ContainerCreating", "message": "No space left on device"}}
-    found = trouble(seen(pod=pod(phase="Pending", state=waiting)), None)
+    found = find_blocker(seen(pod=pod(phase="Pending", state=waiting)), None)
     assert found == Blocker("PodStarting", "the pod is starting: No space left on device")
     full = {"waiting": {"reason": "DiskPressure", "message": "the disk is full"}}
     assert reason(seen(pod=pod(phase="Pending", state=full))) == "DiskFull"
@@ -112,10 +112,10 @@ def test_a_full_disk_is_a_condition_of_an_agent_that_runs_until_there_is_space()
 
 def test_a_container_that_crashed_counts_as_looping_until_it_has_run_steadily() -> None:
     """Else each short life of a crash loop would begin the patience anew."""
-    found = trouble(seen(pod=pod(restarts=2, created=NOW)), None)
+    found = find_blocker(seen(pod=pod(restarts=2, created=NOW)), None)
     assert found
     assert found.reason == "CrashLoopBackOff"
-    assert found.look_again == NOW + STEADY
+    assert found.requeue_at == NOW + STABLE_AFTER
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_container_that_crashed_counts_as_looping_until_it_has_run_steadily() 
     [
         ({}, "PodMissing"),
         ({"refused": "quota exceeded"}, "PodRefused"),
-        ({"desired": Fault("ConfigMissing", "none")}, "ConfigMissing"),
+        ({"desired": Blocker("ConfigMissing", "none")}, "ConfigMissing"),
         ({"desired": without_template(agent())}, "TemplateMissing"),
         ({"pvc": pvc(None)}, "ChildNotOurs"),
         ({"pvc": pvc(OLD_UID)}, "WaitingForOldChildren"),
@@ -149,23 +149,23 @@ def test_a_runtime_that_is_silent_is_trouble_with_a_task_and_without_one() -> No
     """An idle agent too: its next task must find a working pod."""
     quiet = live(task_id(1), seen=NOW - SILENCE)
     for waiting_since in (None, NOW, NOW - LONG):
-        found = trouble(seen(live=quiet), waiting_since)
+        found = find_blocker(seen(live=quiet), waiting_since)
         assert found
-        assert (found.reason, found.look_again) == ("RuntimeSilent", NOW - SILENCE + SILENCE_LIMIT)
-    assert trouble(seen(live=live(task_id(1), seen=NOW - SILENCE / 2)), NOW - LONG) is None
-    assert trouble(seen(live=quiet, pod=pod(created=NOW)), NOW - LONG) is None, "a pod that has just begun"
+        assert (found.reason, found.requeue_at) == ("RuntimeSilent", NOW - SILENCE + SILENCE_LIMIT)
+    assert find_blocker(seen(live=live(task_id(1), seen=NOW - SILENCE / 2)), NOW - LONG) is None
+    assert find_blocker(seen(live=quiet, pod=pod(created=NOW)), NOW - LONG) is None, "a pod that has just begun"
 
 
 def test_silence_counts_only_while_a_gateway_could_hear() -> None:
     quiet = live(task_id(1), seen=NOW - LONG)
-    assert trouble(seen(live=quiet, gateway_since=NOW - SILENCE / 2), NOW - LONG) is None
+    assert find_blocker(seen(live=quiet, gateway_since=NOW - SILENCE / 2), NOW - LONG) is None
     away = seen(live=quiet, gateway_since=None)
-    assert trouble(away, None) is None
-    found = trouble(away, NOW - LONG)
+    assert find_blocker(away, None) is None
+    found = find_blocker(away, NOW - LONG)
     assert found
     assert found.reason == "GatewayAway"
-    assert (decide(away, FRESH).steps.then, decide(away, FRESH).endings) == ([], [])
-    assert trouble(seen(live=quiet, log_answers=False, gateway_since=None), NOW - LONG) is None
+    assert (decide(away, FRESH).steps.all, decide(away, FRESH).endings) == ((), [])
+    assert find_blocker(seen(live=quiet, log_answers=False, gateway_since=None), NOW - LONG) is None
 
 
 def test_a_platform_without_a_gateway_ends_no_task_however_long_that_lasts() -> None:
@@ -201,7 +201,7 @@ def test_a_task_ends_with_an_error_when_its_reason_has_held_for_the_deadline() -
 def test_the_deadline_counts_from_the_later_of_reason_and_task(since: timedelta, given: timedelta) -> None:
     decision = decide(after_deadline("ImagePullFailed", since=since, given=given, **BROKEN), FRESH)
     assert decision.endings == []
-    assert decision.look_again == NOW + timedelta(seconds=1)
+    assert decision.requeue_at == NOW + timedelta(seconds=1)
 
 
 def test_a_started_task_is_ended_by_the_same_rule() -> None:
@@ -229,14 +229,14 @@ def test_a_task_without_a_recorded_id_is_not_ended_before_it_has_one() -> None:
 
     first = decide(nameless(), FRESH)
     assert first.endings == []
-    assert first.look_again == NOW
+    assert first.requeue_at == NOW
     again = decide(nameless(first.status.to_wire()), task_id(98))
     assert [ending.event.task_id for ending in again.endings] == [FRESH]
 
 
 def test_every_reason_has_a_code() -> None:
-    text = "".join(map(inspect.getsource, (look_module, seen_module, trouble_module)))
-    named = set(re.findall(r'(?:Trouble|Fault)\(\s*"(\w+)"', text)) | {"WaitingForOldPod", "WaitingForOldChildren"}
+    text = "".join(map(inspect.getsource, (observe, children, blockers)))
+    named = set(re.findall(r'Blocker\(\s*"(\w+)"', text)) | {"WaitingForOldPod", "WaitingForOldChildren"}
     assert named == set(CODES)
 
 
@@ -250,7 +250,7 @@ def test_a_cancelled_task_that_runs_is_its_runtimes_to_end() -> None:
     who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
     decision = decide(seen(who, live=live(task_id(1), seen=NOW - SILENCE / 2)), FRESH)
     assert decision.endings == []
-    assert decision.look_again == NOW + SILENCE / 2
+    assert decision.requeue_at == NOW + SILENCE / 2
 
 
 @pytest.mark.parametrize("changes", [{"live": live(task_id(1), seen=NOW - SILENCE)}, {"pod": None}])
@@ -282,9 +282,9 @@ def test_a_silent_runtime_stays_a_trouble_after_its_task_was_ended() -> None:
     }
     quiet = live(task_id(1), ended=True, seen=NOW - 2 * LONG)
     decision = decide(seen(agent(status=status), live=quiet), FRESH)
-    assert decision.in_the_way
-    assert decision.in_the_way.reason == "RuntimeSilent"
-    assert decide(seen(agent(status=status), live=live(task_id(1), ended=True)), FRESH).in_the_way is None
+    assert decision.blocker
+    assert decision.blocker.reason == "RuntimeSilent"
+    assert decide(seen(agent(status=status), live=live(task_id(1), ended=True)), FRESH).blocker is None
 
 
 def test_a_tasks_age_is_never_in_the_future() -> None:
@@ -293,4 +293,4 @@ def test_a_tasks_age_is_never_in_the_future() -> None:
     status = {"manifestTask": manifest_task(2), "conditions": [ready("False", "TemplateMissing", NOW - LONG)]}
     who = agent(spec=spec, status=status)
     decision = decide(seen(who, pod=None, desired=without_template(who)), FRESH)
-    assert decision.look_again == NOW + LONG
+    assert decision.requeue_at == NOW + LONG

@@ -1,4 +1,4 @@
-"""Access tokens of Google's: got for a service account's key from a real token endpoint on loopback."""
+"""Google's access tokens for a service account's key, from a token endpoint on loopback."""
 
 import json
 import threading
@@ -81,14 +81,14 @@ async def test_a_token_is_asked_for_once_and_again_before_it_ends(
     google.lifetime_s = 60  # the library renews what ends within minutes
     short = GoogleToken(tmp_path / "key.json")
     assert [(await short()).value for _ in range(2)] == ["token-2", "token-2"], "not at each request"
-    monkeypatch.setattr("komputer.serve.google.AGAIN_S", 0.0)
+    monkeypatch.setattr("komputer.serve.google.RETRY_S", 0.0)
     assert (await short()).value == "token-3"
 
 
 async def test_while_google_is_away_a_token_that_is_still_good_counts(
     google: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("komputer.serve.google.AGAIN_S", 0.0)
+    monkeypatch.setattr("komputer.serve.google.RETRY_S", 0.0)
     google.lifetime_s = 60
     token = GoogleToken(google.write_key(tmp_path / "key.json"))
     assert (await token()).value == "token-1"
@@ -97,7 +97,7 @@ async def test_while_google_is_away_a_token_that_is_still_good_counts(
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"type": "service_account"}', "no JSON"])
-async def test_a_key_that_is_none_is_said_without_its_contents(tmp_path: Path, content: str) -> None:
+async def test_an_invalid_key_file_is_reported_without_its_content(tmp_path: Path, content: str) -> None:
     (tmp_path / "key.json").write_text(content)
     with pytest.raises(UpstreamUnreachable, match="Google gives the platform no access token"):
         await GoogleToken(tmp_path / "key.json")()

@@ -38,7 +38,7 @@ async def model(answer: Callable[[web.Request], Awaitable[web.Response]]) -> Asy
         (529, "unreachable"),
     ],
 )
-async def test_the_models_status_says_whether_it_takes_the_credential(status: int, state: str) -> None:
+async def test_the_status_of_the_model_shows_whether_the_credential_is_accepted(status: int, state: str) -> None:
     asked: list[tuple[str, str | None]] = []
 
     async def answer(request: web.Request) -> web.Response:

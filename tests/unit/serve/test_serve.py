@@ -1,4 +1,4 @@
-"""What the processes of a cluster are told: flags and variables, and what is refused before anything is opened."""
+"""Flags and variables of the processes of a cluster, and what is refused before a socket is opened."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         (("operator", *REDIS, "--lease", "nowhere"), "must be namespace/name of a Lease, not 'nowhere'"),
     ],
 )
-def test_what_cannot_work_is_said_in_a_sentence(
+def test_wrong_flags_are_explained_in_a_sentence(
     arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
@@ -65,7 +65,7 @@ def test_what_cannot_work_is_said_in_a_sentence(
         (("gateway", *REDIS, "--api-key-file", "/nowhere"), "cannot be read from /nowhere"),
     ],
 )
-def test_what_is_found_wrong_at_the_start_is_said_in_a_sentence_too(arguments: tuple[str, ...], says: str) -> None:
+def test_a_failed_start_is_explained_in_a_sentence(arguments: tuple[str, ...], says: str) -> None:
     # In a process of its own: a process that starts takes over the logging of the one it runs in.
     done = subprocess.run((sys.executable, "-m", "komputer.serve", *arguments), capture_output=True, text=True)
     assert done.returncode == 1
@@ -86,7 +86,7 @@ def test_each_flag_is_a_variable_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert api.auth == "kubernetes", "access control unless one says otherwise"
 
 
-def test_a_gateway_of_ones_own_needs_no_credential() -> None:
+def test_a_custom_model_address_needs_no_credential() -> None:
     told = GatewayCommand(redis_url="redis://redis", model_base_url="http://llm.internal")
     assert told.scope is None
 
@@ -126,7 +126,7 @@ async def test_a_rotated_credential_counts_at_once_and_a_broken_one_does_not(tmp
 
 
 @pytest.mark.parametrize("content", ["", "two\nlines", "ünicode"])
-def test_what_is_no_credential_is_refused_at_the_start(tmp_path: Path, content: str) -> None:
+def test_an_invalid_credential_is_refused_at_the_start(tmp_path: Path, content: str) -> None:
     path = tmp_path / "key"
     path.write_text(content)
     with pytest.raises(Invalid) as refused:
@@ -136,7 +136,7 @@ def test_what_is_no_credential_is_refused_at_the_start(tmp_path: Path, content: 
 
 
 @pytest.mark.parametrize("part", ["api", "gateway", "operator", "offline-model"])
-def test_each_part_says_what_it_takes(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_program_has_a_help_text(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main((part, "--help"))
     assert ended.value.code == 0

@@ -1,14 +1,12 @@
 """`/api/v1/agents`."""
 
-import re
-from typing import Annotated
+from typing import Annotated, Final
 
 import orjson
 from fastapi import APIRouter, Header, Query, Request
-from ulid import ULID
 
-from komputer.api.auth import Sight, may_use, permission
 from komputer.api.idempotency import request_id
+from komputer.api.queries import agent_query, page_size
 from komputer.api.routes.shared import (
     BUSY,
     ERRORS,
@@ -16,46 +14,39 @@ from komputer.api.routes.shared import (
     NO_AGENT,
     Json,
     Namespace,
-    agents,
-    in_namespace,
+    answer,
     refusal,
 )
 from komputer.api.schemas.agents import (
     AgentCreated,
     AgentList,
     AgentResponse,
+    AgentStatus,
     CreateAgent,
-    Done,
-    EventPage,
     PatchAgent,
     settings_given,
 )
-from komputer.api.typos import wanted_types, warned
+from komputer.api.schemas.events import EventPage
+from komputer.api.schemas.responses import Deleted
+from komputer.api.state import rights_of, state_of
+from komputer.api.typos import event_types, warnings_about
 from komputer.domain.errors import Invalid
-from komputer.events.log import Log
-from komputer.kube import AGENTS, CONNECTORS, SECRETS
-from komputer.services.agents.agents import Shown, with_defaults
-from komputer.services.agents.claim import NewTask
-from komputer.services.agents.listing import query
-from komputer.services.agents.view import encoded
+from komputer.kube import AGENTS
+from komputer.services.access import AccessRequest
+from komputer.services.agents.agents import AgentRequest
+from komputer.services.agents.history import PageRequest
+from komputer.services.agents.reader import Versioned
 
-EVENTS_DEFAULT, EVENTS_MAX = 50, 200
-WHOLE_NUMBER = re.compile(r"\s*\+?0*([0-9]{1,9})\s*")
-
-NO_EFFECT = "For published clients, which send it: no effect."
-CHANGED = refusal(412, "It was changed meanwhile.")
+EVENTS_DEFAULT: Final = 50
+EVENTS_MAX: Final = 200
+NO_EFFECT: Final = "No effect; accepted because published clients send it."
+CHANGED: Final = refusal(412, "The agent was changed meanwhile.")
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"], responses=ERRORS)
 
 
-def tagged(shown: Shown, more: dict[str, list[str]] | None = None) -> Json:
-    """The agent, and `more` fields of the answer."""
-    body = shown.body[:-1] + b"," + orjson.dumps(more)[1:] if more else shown.body
-    return Json(body, headers={"ETag": shown.etag})
-
-
 def etags(if_match: str | None) -> list[str] | None:
-    """Of an If-Match header; None for none, and for `*`, which any agent is. Weak ones match nothing."""
+    """Return the etags of an `If-Match` header; None if any agent matches. Weak etags match nothing."""
     return None if if_match is None or if_match.strip() == "*" else [part.strip() for part in if_match.split(",")]
 
 
@@ -67,29 +58,20 @@ def etags(if_match: str | None) -> list[str] | None:
     responses={200: {"model": AgentCreated, "description": "The agent existed and has the task now."}, **BUSY, **LARGE},
 )
 async def create_agent(request: Request, body: CreateAgent, namespace: Namespace) -> Json:
-    """Start an agent, or give an idle one its next task. A busy one answers 409."""
-    body.refuse_what_is_not_built()
-    await may_use(request, CONNECTORS, namespace, body.connectors)
-    await may_use(request, SECRETS, namespace, body.secret_refs)
-    await agents(request).refuse_unknown_connectors(namespace, body.connectors)
-    await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
-    given = settings_given(body)
-    assigned = await in_namespace(
-        request,
-        namespace,
-        lambda: agents(request).create_or_assign(
-            namespace,
-            body.name,
-            body.instructions,
-            with_defaults(given),
-            given,
-            secrets=body.secrets,
-            request=request_id(request),
-            permission=permission(request, namespace),
-        ),
+    """Create an agent, or assign the next task to an idle one. A busy one answers 409."""
+    body.refuse_unsupported()
+    state = state_of(request)
+    wanted = AgentRequest(
+        namespace=namespace,
+        name=body.name,
+        instructions=body.instructions,
+        settings=settings_given(body),
+        secrets=body.secrets,
+        request_id=request_id(request),
     )
-    status = request.app.state.settings.create_status or (201 if assigned.is_new else 200)
-    return Json(orjson.dumps(assigned.body | warned(body)), status, {"ETag": assigned.etag})
+    assigned = await state.agents.requests.create_or_assign(wanted, rights_of(request))
+    status = state.settings.create_status or (201 if assigned.is_new else 200)
+    return answer(assigned.agent, body, status, {"ETag": assigned.etag})
 
 
 @router.get("", operation_id="list_agents", response_model=AgentList)
@@ -98,30 +80,36 @@ async def list_agents(
     namespace: Annotated[str | None, Query()] = None,
     status: Annotated[str | None, Query(description="A phase, such as `Running`.")] = None,
     task_status: Annotated[str | None, Query(alias="taskStatus", description="Such as `InProgress`.")] = None,
-    label: Annotated[list[str] | None, Query(description="`key=value`; an agent has all that are named.")] = None,
-    q: Annotated[str | None, Query(description="In the name, the instructions or the last message.")] = None,
+    label: Annotated[list[str] | None, Query(description="`key=value`; an agent must have all that are given.")] = None,
+    q: Annotated[str | None, Query(description="Part of the name, the instructions or the last message.")] = None,
     sort: Annotated[
         str | None,
         Query(
-            description="`created`, `lastActive`, `status`, `model`, `cost`, `name`; with a `-` descending. Without it "
+            description="`created`, `lastActive`, `status`, `model`, `cost`, `name`; with a `-` descending. By default "
             "the newest come first."
         ),
     ] = None,
-    limit: Annotated[str | None, Query(description="How many at most; without it all.")] = None,
-    offset: Annotated[str | None, Query(description="How many to leave out; the last answer's `nextOffset`.")] = None,
+    limit: Annotated[str | None, Query(description="Maximum number of agents; by default all.")] = None,
+    offset: Annotated[str | None, Query(description="How many to skip: `nextOffset` of the last answer.")] = None,
     hide_archived: Annotated[str | None, Query(alias="hideArchived", description="No agent is archived yet.")] = None,
 ) -> Json:
-    """Every agent, or those that the filters mean, the newest first or as `sort` says."""
-    asked = query(request.query_params.multi_items())
-    sight = Sight(request, "list", AGENTS)
-    seen = await sight.among(lambda: [asked.namespace] if asked.namespace else agents(request).namespaces())
-    return Json(agents(request).list(asked, seen))
+    """List all agents, or those that match the filters."""
+    query = agent_query(request.query_params.multi_items())
+    services = state_of(request).agents
+
+    def candidates() -> frozenset[str]:
+        return frozenset((query.namespace,)) if query.namespace else services.agents.namespaces()
+
+    visible = await rights_of(request).visible(AccessRequest("list", AGENTS), candidates)
+    services.agents.require_synced()
+    return Json(services.lists.answer(query, visible))
 
 
 @router.get("/{name}", operation_id="get_agent", response_model=AgentResponse, responses=NO_AGENT)
 async def get_agent(request: Request, name: str, namespace: Namespace) -> Json:
-    """One agent as it is now. Its ETag names the state of what PATCH changes, for `If-Match`."""
-    return tagged(await agents(request).shown(namespace, name))
+    """Return an agent as of now. Its ETag identifies the state that PATCH changes, for `If-Match`."""
+    found = await state_of(request).agents.agents.view(namespace, name)
+    return _tagged(found)
 
 
 @router.patch(
@@ -135,27 +123,22 @@ async def patch_agent(
     name: str,
     body: PatchAgent,
     namespace: Namespace,
-    if_match: Annotated[str | None, Header(description="ETags of the state that is to be changed.")] = None,
+    if_match: Annotated[str | None, Header(description="ETags; the agent is changed only if it has one.")] = None,
 ) -> Json:
-    """Change an agent: all or nothing, at its next task. `instructions` assign a task (409 where it has one)."""
-    body.refuse_what_is_not_built()
-    await agents(request).one(namespace, name)
-    await may_use(request, CONNECTORS, namespace, body.connectors)
-    await may_use(request, SECRETS, namespace, body.secret_refs)
-    await agents(request).refuse_unknown_connectors(namespace, body.connectors)
-    await agents(request).secrets.refuse_unusable(namespace, body.secret_refs)
-    given = settings_given(body)
-    if body.instructions is not None:
-        await agents(request).assign(namespace, name, NewTask(str(ULID()), body.instructions), given, etags(if_match))
-    elif given:
-        await agents(request).change(namespace, name, given, etags(if_match))
-    else:
-        unknown = "; ".join(warned(body).get("warnings", ()))
+    """Change an agent: all or nothing, with effect from its next task. `instructions` assign a task (409 if busy)."""
+    body.refuse_unsupported()
+    services, settings = state_of(request).agents, settings_given(body)
+    if body.instructions is None and not settings:
+        await services.agents.one(namespace, name)
+        unknown = "; ".join(warnings_about(body))
         raise Invalid(f"there is nothing to change: name at least one field{unknown and f' ({unknown})'}")
-    return tagged(await agents(request).shown(namespace, name), warned(body))
+    changed = await services.requests.change(
+        namespace, name, body.instructions, settings, etags(if_match), rights_of(request)
+    )
+    return _tagged(changed, body)
 
 
-@router.delete("/{name}", operation_id="delete_agent", response_model=Done, responses=NO_AGENT)
+@router.delete("/{name}", operation_id="delete_agent", response_model=Deleted, responses=NO_AGENT)
 async def delete_agent(
     request: Request,
     name: str,
@@ -164,15 +147,17 @@ async def delete_agent(
     force: Annotated[str | None, Query(description=NO_EFFECT)] = None,
 ) -> Json:
     """Delete an agent with its pod, disk, settings and events. Its name can be used again at once."""
-    await agents(request).delete(namespace, name)
-    return Json(encoded({"status": "deleted", "name": name}))
+    await state_of(request).agents.agents.delete(namespace, name)
+    return answer(Deleted(status="deleted", name=name))
 
 
-@router.post("/{name}/cancel", operation_id="cancel_agent_task", response_model=Done, responses={**NO_AGENT, **BUSY})
+@router.post(
+    "/{name}/cancel", operation_id="cancel_agent_task", response_model=AgentStatus, responses={**NO_AGENT, **BUSY}
+)
 async def cancel_agent_task(request: Request, name: str, namespace: Namespace) -> Json:
     """End the running task gracefully; the agent stays for the next one."""
-    await agents(request).cancel(namespace, name)
-    return Json(encoded({"status": "cancelling", "name": name}))
+    await state_of(request).agents.agents.cancel(namespace, name)
+    return answer(AgentStatus(status="cancelling", name=name))
 
 
 @router.get("/{name}/events", operation_id="get_agent_events", response_model=EventPage, responses=NO_AGENT)
@@ -187,23 +172,17 @@ async def get_agent_events(
     types: Annotated[str | None, Query(description="Only these, separated by commas.")] = None,
     source: Annotated[str | None, Query(description=NO_EFFECT)] = None,
 ) -> Json:
-    """The agent's most recent events, oldest first; or those before, after or around a cursor."""
-    count = WHOLE_NUMBER.fullmatch(limit)
-    if count is None or int(count[1]) < 1:
-        raise Invalid("limit must be a whole number, 1 or more", field="limit")
+    """Return the agent's most recent events, oldest first; or those before, after or around a cursor."""
+    size = page_size(limit, EVENTS_MAX)
     if sum(cursor is not None for cursor in (before, after, around)) > 1:
         raise Invalid("give one of before, after and around", field="after")
-    uid = (await agents(request).one(namespace, name))["metadata"]["uid"]
-    log: Log = request.app.state.log
-    page = await log.page(
-        namespace,
-        name,
-        uid=uid,
-        limit=min(int(count[1]), EVENTS_MAX),
-        before=before,
-        after=after,
-        around=around,
-        types=wanted_types(types),
+    page = await state_of(request).agents.history.page(
+        namespace, name, PageRequest(size, before, after, around, event_types(types))
     )
-    notes = (b',"gap":true' if page.gap else b"") + (b',"cut":true' if page.is_cut else b"")
-    return Json(b'{"agent":' + orjson.dumps(name) + b',"events":[' + b",".join(page.entries) + b"]" + notes + b"}")
+    # The entries are JSON already. Decoding them would cost more than the rest of the request.
+    flags = (b',"gap":true' if page.gap else b"") + (b',"cut":true' if page.is_cut else b"")
+    return Json(b'{"agent":' + orjson.dumps(name) + b',"events":[' + b",".join(page.entries) + b"]" + flags + b"}")
+
+
+def _tagged(found: Versioned, body: PatchAgent | None = None) -> Json:
+    return answer(found.agent, body, headers={"ETag": found.etag})

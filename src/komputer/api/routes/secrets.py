@@ -1,23 +1,21 @@
-"""`/api/v1/secrets`: what agents' tools may be given. Values go in and never come out."""
+"""`/api/v1/secrets`: Secrets for the tools of agents. Values are never returned."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from ulid import ULID
 
-from komputer.api.auth import Sight
 from komputer.api.idempotency import request_id
-from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, agents, in_namespace, refusal
-from komputer.api.schemas.agents import Done
+from komputer.api.queries import boolean
+from komputer.api.routes.shared import ERRORS, LARGE, Json, Namespace, NamespaceOrAll, answer, refusal
+from komputer.api.schemas.responses import Deleted
 from komputer.api.schemas.secrets import CreateSecret, SecretList, SecretNamed, SecretResponse, UpdateSecret
-from komputer.api.typos import warned
-from komputer.domain.errors import Invalid
+from komputer.api.state import rights_of, state_of
 from komputer.kube import SECRETS
-from komputer.services.agents.secrets import shown_secret
+from komputer.services.access import AccessRequest
 
-GONE = refusal(404, "There is no such Secret.")
-THERE = refusal(409, "There is one of this name.")
+NOT_FOUND: Final = refusal(404, "There is no such Secret.")
+CONFLICT: Final = refusal(409, "There is one of this name.")
 
 router = APIRouter(prefix="/api/v1/secrets", tags=["secrets"], responses=ERRORS)
 
@@ -27,41 +25,39 @@ async def list_secrets(
     request: Request,
     namespace: NamespaceOrAll,
     include_unmanaged: Annotated[
-        str | None, Query(alias="all", description="`true`: also those made otherwise.")
+        str | None, Query(alias="all", description="`true`: also those that this API did not create.")
     ] = None,
 ) -> Json:
-    """Names and keys of the Secrets that this API made, and which agents use them."""
-    if (include_unmanaged or "false").lower() not in ("true", "false", "1", "0"):
-        raise Invalid("all must be true or false", field="all")
-    has_all = (include_unmanaged or "").lower() in ("true", "1")
-    found = await agents(request).secrets.list(namespace, agents(request).manifests(), include_unmanaged=has_all)
+    """List the names and keys of the Secrets that this API created, and the agents that use them."""
+    has_all = boolean("all", include_unmanaged)
+    found = await state_of(request).secrets.list(namespace, include_unmanaged=has_all)
     if not namespace:
-        seen = await Sight(request, "list", SECRETS).among(lambda: (each["namespace"] for each in found))
-        found = [each for each in found if seen is None or each["namespace"] in seen]
-    return Json(orjson.dumps({"secrets": found}))
+        right = AccessRequest("list", SECRETS)
+        visible = await rights_of(request).visible(right, lambda: (view.namespace for view in found))
+        found = [view for view in found if visible is None or view.namespace in visible]
+    return answer(SecretList(secrets=found))
 
 
 @router.post(
-    "", operation_id="create_secret", status_code=201, response_model=SecretResponse, responses={**THERE, **LARGE}
+    "", operation_id="create_secret", status_code=201, response_model=SecretResponse, responses={**CONFLICT, **LARGE}
 )
 async def create_secret(request: Request, body: CreateSecret, namespace: Namespace) -> Json:
-    """Make a Secret; an agent gets it when its `secretRefs` name it."""
-    made_for = request_id(request) or str(ULID())
-    made = await in_namespace(
-        request, namespace, lambda: agents(request).secrets.create(namespace, body.name, body.data, made_for)
+    """Create a Secret; agents whose `secretRefs` name it get its values."""
+    created = await state_of(request).secrets.create(
+        namespace, body.name, body.data, request_id(request) or str(ULID()), rights_of(request)
     )
-    return Json(orjson.dumps(shown_secret(made, agents(request).manifests()) | warned(body)), 201)
+    return answer(created, body, 201)
 
 
-@router.patch("/{name}", operation_id="update_secret", response_model=SecretNamed, responses={**GONE, **LARGE})
+@router.patch("/{name}", operation_id="update_secret", response_model=SecretNamed, responses={**NOT_FOUND, **LARGE})
 async def update_secret(request: Request, name: str, body: UpdateSecret, namespace: Namespace) -> Json:
-    """Replace all of its data. Agents get the new values at their next task."""
-    await agents(request).secrets.replace(namespace, name, body.data)
-    return Json(orjson.dumps({"name": name, "namespace": namespace} | warned(body)))
+    """Replace the complete data. Agents get the new values at their next task."""
+    await state_of(request).secrets.replace(namespace, name, body.data)
+    return answer(SecretNamed(name=name, namespace=namespace), body)
 
 
-@router.delete("/{name}", operation_id="delete_secret", response_model=Done, responses=GONE)
+@router.delete("/{name}", operation_id="delete_secret", response_model=Deleted, responses=NOT_FOUND)
 async def delete_secret(request: Request, name: str, namespace: Namespace) -> Json:
-    """Delete it. Agents that name it do without from their next task on."""
-    await agents(request).secrets.delete(namespace, name)
-    return Json(orjson.dumps({"status": "deleted", "name": name}))
+    """Delete a Secret. Agents that name it run their next task without it."""
+    await state_of(request).secrets.delete(namespace, name)
+    return answer(Deleted(status="deleted", name=name))

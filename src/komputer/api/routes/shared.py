@@ -1,76 +1,62 @@
-"""What every route is made of: where it is about, what it may answer, and the parts that it asks."""
+"""What the routes share: parameters, the errors that they document, and JSON responses."""
 
-import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
+import orjson
 from fastapi import Depends, Query, Request, Response
 
-from komputer.api.access import AccessRequest
-from komputer.api.auth import named_namespace, require
-from komputer.api.schemas.agents import ErrorBody
-from komputer.domain.errors import Conflict, Invalid
-from komputer.kube import NAMESPACE_NOT_FOUND, NAMESPACES, Cluster
-from komputer.services.agents.agents import Agents
+from komputer.api.auth import requested_namespace
+from komputer.api.schemas.agents import Body
+from komputer.api.schemas.responses import ErrorBody
+from komputer.api.state import state_of
+from komputer.api.typos import warnings_about
+from komputer.domain.base import WireModel
 
 Answers = dict[int | str, dict[str, Any]]
 
 
 class Json(Response):
-    """Bytes that are JSON already."""
+    """A response whose content is JSON already."""
 
     media_type = "application/json"
 
 
+def answer(
+    content: WireModel, body: Body | None = None, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Json:
+    """Return the response with `content`, and with `warnings` about fields of the request's `body`."""
+    warnings = warnings_about(body)
+    fields = content.to_wire() | ({"warnings": warnings} if warnings else {})
+    return Json(orjson.dumps(fields), status, headers)
+
+
 def refusal(status: int, description: str) -> Answers:
-    """An error that a route may answer, for the OpenAPI document."""
+    """Return the documentation of an error that a route may answer."""
     return {status: {"model": ErrorBody, "description": description}}
 
 
 ERRORS: Final = {
-    **refusal(400, "Something in the request is wrong; the sentence names the field."),
-    **refusal(401, "Who calls is not known: a platform with access control wants a bearer token."),
-    **refusal(403, "The caller may not do this."),
-    **refusal(429, "The caller asks for too much at once; come again after Retry-After seconds."),
-    **refusal(503, "Something we need is away; come again after Retry-After seconds."),
+    **refusal(400, "The request is invalid; the sentence names the field."),
+    **refusal(401, "The caller is unknown: a platform with access control needs a bearer token."),
+    **refusal(403, "The caller lacks a right."),
+    **refusal(429, "The caller sends too many requests; try again after `Retry-After` seconds."),
+    **refusal(503, "Something that the platform needs is away; try again after `Retry-After` seconds."),
 }
 NO_AGENT: Final = refusal(404, "There is no such agent.")
 BUSY: Final = refusal(409, "The agent's state forbids it.")
 LARGE: Final = refusal(413, "The body is over 1 MiB.")
 
 
-def agents(request: Request) -> Agents:
-    found: Agents = request.app.state.agents
-    return found
-
-
 async def namespace_or_default(request: Request, namespace: Annotated[str | None, Query()] = None) -> str:
-    """The namespace of a call about one object; without one, the server's default. `namespace` is for the OpenAPI
-    document."""
-    return await named_namespace(request) or request.app.state.settings.default_namespace
+    """The namespace of a request about one object; without one, the server's default. The parameter `namespace` is for
+    the OpenAPI document."""
+    return await requested_namespace(request) or state_of(request).settings.default_namespace
 
 
 async def namespace_or_all(request: Request, namespace: Annotated[str | None, Query()] = None) -> str | None:
-    """The namespace that a list is of; None: all. `namespace` is for the OpenAPI document."""
-    return await named_namespace(request)
-
-
-T = TypeVar("T")
-
-
-async def in_namespace(request: Request, namespace: str, act: Callable[[], Awaitable[T]]) -> T:
-    """What `act` returns, which creates something in `namespace`. Where that is missing, the platform is to make it and
-    the caller may create namespaces, it is made first. Raises `Forbidden`."""
-    try:
-        return await act()
-    except Invalid as missing:
-        if missing.code != NAMESPACE_NOT_FOUND or not request.app.state.settings.makes_namespaces:
-            raise
-    await require(request, AccessRequest("create", NAMESPACES))
-    cluster: Cluster = request.app.state.cluster
-    with contextlib.suppress(Conflict):
-        await cluster.create(NAMESPACES, {"metadata": {"name": namespace}})
-    return await act()
+    """The namespace of a list; None: all. The parameter `namespace` is for the OpenAPI document."""
+    return await requested_namespace(request)
 
 
 Namespace = Annotated[str, Depends(namespace_or_default)]

@@ -1,6 +1,6 @@
-"""What clients send and get: JSON bodies, checked at the border."""
+"""Requests and responses of `/api/v1/agents`."""
 
-from typing import Annotated, Any, ClassVar, Final, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from komputer.api.schemas.responses import ResponseBase
 from komputer.domain import labels as labelling
 from komputer.domain import names, secret
 from komputer.domain.agent import (
@@ -25,15 +26,17 @@ from komputer.domain.agent import (
     Model,
     is_model_alias,
 )
+from komputer.domain.base import WireModel
 from komputer.domain.errors import Invalid
 from komputer.events.schema import TEXT_LIMIT
+from komputer.services.agents.view import AgentSummary, AgentView
 
 KEPT_WHERE_EMPTY = ("model", "templateRef", "role")
-"""Fields that an empty text in `POST /agents` leaves as they are."""
+"""Fields that an empty text in `POST /agents` leaves unchanged."""
 
 
 def _text(value: Any) -> Any:
-    """Text that UTF-8 can hold: a lone surrogate cannot be stored, sent or shown."""
+    """Refuse text that UTF-8 cannot encode: a lone surrogate cannot be stored, sent or shown."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -103,19 +106,19 @@ LabelKeys = Annotated[list[str], BeforeValidator(_label_keys), Field(max_length=
 
 
 class Body(BaseModel):
-    """camelCase, strict types. An unknown field is ignored, and named in `warnings` of the answer; a null is an absent
-    field."""
+    """A request body: camelCase, strict types. Unknown fields are ignored and named in `warnings` of the response. A
+    null is an absent field."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", strict=True)
 
-    not_built_yet: ClassVar[tuple[str, ...]] = ()
-    """Fields that published clients know and that have no effect yet: refused, so that nobody believes they had one."""
+    unsupported: ClassVar[tuple[str, ...]] = ()
+    """Fields of published clients that have no effect yet. They are refused rather than ignored silently."""
     refused_elsewhere: ClassVar[tuple[str, ...]] = ()
-    """Other fields that are known here: an operation refuses them with a sentence of its own."""
+    """Other known fields, which an operation refuses with a message of its own."""
 
-    def refuse_what_is_not_built(self) -> None:
-        """Raises `Invalid` (`not_supported`) for a field of the contract that would be ignored otherwise."""
-        for field in self.not_built_yet:
+    def refuse_unsupported(self) -> None:
+        """Raise `Invalid` (`not_supported`) for a field that would be ignored otherwise."""
+        for field in self.unsupported:
             if (self.model_extra or {}).get(field) not in (None, "", 0, [], {}):
                 raise Invalid(
                     f"{field} is not supported by this version; leave it out", code="not_supported", field=field
@@ -129,7 +132,7 @@ def _no_alias(model: str) -> str:
 
 
 OrEmpty = WrapValidator(lambda value, check: value if value == "" else check(value))
-"""An empty text is not checked: what it means is said where the field is used."""
+"""An empty text is not checked; its meaning is defined where the field is used."""
 
 
 _TEXTS: Final = frozenset(
@@ -137,14 +140,14 @@ _TEXTS: Final = frozenset(
     for name, info in AgentTaskSettings.model_fields.items()
     if list not in [get_origin(part) for part in get_args(info.annotation)]
 )
-"""The settings that are no lists: an empty text clears them too."""
+"""The settings that are not lists: an empty text clears them too."""
 
 
 class AgentSettings(AgentTaskSettings, Body):
     """The settings that may be given when an agent is created and later. An empty value (`""`, `[]`, 0) clears a
     setting; a null is an absent field."""
 
-    not_built_yet: ClassVar[tuple[str, ...]] = (
+    unsupported: ClassVar[tuple[str, ...]] = (
         "archiveTTL",
         "budgetUSD",
         "deleteTTL",
@@ -190,8 +193,8 @@ class PatchAgent(AgentSettings):
     instructions: Instructions | None = None
     remove_labels: LabelKeys | None = None
 
-    def refuse_what_is_not_built(self) -> None:
-        super().refuse_what_is_not_built()
+    def refuse_unsupported(self) -> None:
+        super().refuse_unsupported()
         if (self.model_extra or {}).get("secrets") is not None:
             raise Invalid(
                 "secrets cannot be patched; POST /api/v1/agents gives an agent new ones with its next task, and "
@@ -209,7 +212,7 @@ def settings_given(body: CreateAgent | PatchAgent) -> dict[str, Any]:
     named |= {"templateRef": body.template_ref, "secrets": body.secret_refs}
     given = {field: None if value in EMPTY else value for field, value in named.items() if value is not None}
     if isinstance(body, CreateAgent):
-        # Published clients send these empty where they mean nothing by it.
+        # Published clients send these fields empty if the user did not set them.
         given = {field: given[field] for field in given if field not in KEPT_WHERE_EMPTY or given[field] is not None}
     labels: dict[str, str | None] = dict(body.labels or {})
     if isinstance(body, PatchAgent):
@@ -229,88 +232,41 @@ class Compact(Body):
     instructions: Annotated[str, BeforeValidator(_text), Field(max_length=TEXT_LIMIT)] | None = None
 
 
-class ResponseBase(BaseModel):
-    """What answers to a body have in common."""
-
-    warnings: Annotated[list[str] | None, Field(description="What of the body has no effect, such as a typo.")] = None
-
-
-class MessageAccepted(ResponseBase):
-    """The message's event id, and the task to which it was said."""
-
-    status: str
-    name: str
-    id: str
-    taskID: str
-
-
-class AgentCreated(ResponseBase):
+class AgentCreated(AgentSummary, ResponseBase):
     """The answer to `POST /agents`."""
 
-    name: str
-    namespace: str
-    model: str
-    status: str
-    createdAt: str
+
+class AgentResponse(AgentView, ResponseBase):
+    """An agent as of now. `taskStatus` and `lastTaskMessage` may be newer than the resource's status."""
 
 
-class AgentResponse(AgentTaskSettings, ResponseBase):
-    """An agent, as of now: `taskStatus` and `lastTaskMessage` are newer than the resource's status."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-    namespace: str
-    model: str
-    status: str
-    createdAt: str
-    taskStatus: str | None = None
-    lastTaskMessage: str | None = None
-    lastTaskOutcome: str | None = None
-    lastTaskCostUSD: str | None = None
-    totalCostUSD: str | None = None
-    labels: dict[str, str] | None = None
-    secrets: list[str] | None = None
-    errors: Annotated[
-        list[str] | None, Field(description="What of the resource is not as this version knows it, and is not shown.")
-    ] = None
-
-
-class AgentListFacets(BaseModel):
-    """What a list may be filtered by: `key=value` of the labels that people gave, and namespaces."""
+class AgentListFacets(WireModel):
+    """What a list may be filtered by: `key=value` of the labels that users have set, and namespaces."""
 
     labels: list[str]
     namespaces: list[str]
 
 
-class AgentList(BaseModel):
-    agents: list[AgentResponse]
+class AgentList(WireModel):
+    """One page of agents. `total` counts all that match the filters."""
+
+    agents: list[AgentView]
     total: int
-    nextOffset: int | None = None
+    next_offset: Annotated[int | None, Field(description="`offset` of the next page; absent on the last one.")] = None
     facets: AgentListFacets
 
 
-class EventBody(BaseModel):
-    id: str
-    agentName: str
-    namespace: str
-    type: str
-    timestamp: str
-    payload: dict[str, Any]
+class MessageAccepted(ResponseBase):
+    """The message was stored as the event `id`, for the task `taskID`."""
 
-
-class EventPage(BaseModel):
-    agent: str
-    events: list[EventBody]
-    gap: bool | None = None
-    cut: bool | None = None
-
-
-class Done(ResponseBase):
-    status: str
+    status: Literal["accepted"]
     name: str
+    id: str
+    task_id: Annotated[str, Field(alias="taskID")]
 
 
-class ErrorBody(BaseModel):
-    error: str
-    code: str
+class AgentStatus(ResponseBase):
+    """The accepted operation and the agent's name."""
+
+    status: Literal["cancelling", "compacting"]
+    name: str

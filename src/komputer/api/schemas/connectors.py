@@ -1,19 +1,24 @@
-"""What clients send and get of connectors: JSON bodies, checked at the border."""
+"""Requests and responses of `/api/v1/connectors` and `/api/v1/connector-templates`."""
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from komputer.api.schemas.agents import Body, Name, ResponseBase
+from komputer.api.schemas.agents import Body, Name
+from komputer.api.schemas.responses import Deleted, ResponseBase
+from komputer.domain.base import WireModel
 from komputer.domain.connector import CLAUDE_NAMES, RESERVED_NAMES, SERVICE, URL_LIMIT, AuthType, Connector, may_be_set
 from komputer.domain.errors import Invalid
 from komputer.http.validation import SECRET_KEY, SECRET_NAME
 from komputer.services.connectors.connectors import Auth
+from komputer.services.connectors.templates import ConnectorTemplate
+from komputer.services.connectors.tools import Tool
+from komputer.services.connectors.view import ConnectorView
 
 
 def _header(value: Any) -> Any:
     if isinstance(value, str) and not may_be_set(value):
-        raise ValueError("must be the name of a header, and none that HTTP or MCP use themselves")
+        raise ValueError("must be the name of a header, and not one that HTTP or MCP use themselves")
     return value
 
 
@@ -33,11 +38,11 @@ SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=SECRET_KE
 
 
 class _ConnectorBody(Body):
-    not_built_yet: ClassVar[tuple[str, ...]] = ("oauthClientId", "oauthClientSecret")
+    unsupported: ClassVar[tuple[str, ...]] = ("oauthClientId", "oauthClientSecret")
 
 
 class CreateConnector(_ConnectorBody):
-    """`POST /connectors`. The credential is `token`, or a key of a Secret that is there."""
+    """`POST /connectors`. The credential is `token`, or a key of a Secret that exists."""
 
     name: Annotated[Name, BeforeValidator(_not_reserved)]
     service: Annotated[str, Field(pattern=SERVICE)]
@@ -53,7 +58,7 @@ class CreateConnector(_ConnectorBody):
     namespace: Name | None = None
 
     def auth(self) -> Auth:
-        """Raises `Invalid` where fields contradict each other."""
+        """Return the credential. Raises `Invalid` if fields contradict each other."""
         if self.token is not None and self.auth_secret_name is not None:
             raise Invalid("give token or authSecretName, not both", field="token")
         if self.auth_secret_key is not None and self.auth_secret_name is None:
@@ -61,7 +66,7 @@ class CreateConnector(_ConnectorBody):
         return Auth(self.token, self.auth_secret_name, self.auth_secret_key)
 
     def spec(self) -> dict[str, Any]:
-        """Without a credential and without authType there is none."""
+        """Return the spec. Without a credential and without `authType`, the type is none. Raises `Invalid`."""
         if self.type not in (None, "", "remote"):
             raise Invalid("type must be remote", field="type")
         has_credential = self.token is not None or self.auth_secret_name is not None
@@ -103,11 +108,11 @@ class PatchConnector(_ConnectorBody):
     namespace: Name | None = None
 
     def changes(self, before: Connector) -> dict[str, Any]:
-        """The fields of spec that it sets. Raises `Invalid` where there is nothing to change."""
+        """Return the fields of spec that are set. Raises `Invalid` if there is nothing to change."""
         for field in self.refused_elsewhere:
             if (self.model_extra or {}).get(field) is not None:
                 raise Invalid(
-                    f"{field} cannot be changed; delete the connector and make it anew",
+                    f"{field} cannot be changed; delete the connector and create it again",
                     code="not_supported",
                     field=field,
                 )
@@ -127,47 +132,29 @@ class PatchConnector(_ConnectorBody):
         return given
 
 
-class HealthBody(BaseModel):
-    state: str
-    at: str | None = None
-    code: str | None = None
-    reason: str | None = None
-
-
-class ConnectorResponse(ResponseBase):
+class ConnectorResponse(ConnectorView, ResponseBase):
     """A connector as of now. `attachedAgents` and `agentNames` are counted at each answer."""
 
-    model_config = ConfigDict(extra="allow")
 
-    name: str
-    namespace: str
-    service: str
-    displayName: str
-    url: str
-    type: str
-    authType: str
-    attachedAgents: int
-    agentNames: list[str]
-    disabled: bool
-    createdAt: str
-    health: HealthBody
-    headerName: str | None = None
-    authSecretName: str | None = None
-    authSecretKey: str | None = None
+class ConnectorList(WireModel):
+    """Connectors, ordered by namespace and name."""
+
+    connectors: list[ConnectorView]
 
 
-class ConnectorList(BaseModel):
-    connectors: list[ConnectorResponse]
+class ConnectorDeleted(Deleted):
+    """`agentNames` are the agents that named the connector."""
+
+    agent_names: list[str] | None = None
 
 
-class ToolBody(BaseModel):
-    name: str
-    description: str
+class ToolList(WireModel):
+    """The tools that a connector's server offers."""
+
+    tools: list[Tool]
 
 
-class ToolList(BaseModel):
-    tools: list[ToolBody]
+class ConnectorTemplateList(WireModel):
+    """The catalogue of well-known servers."""
 
-
-class ConnectorTemplateList(BaseModel):
-    templates: list[dict[str, Any]]
+    templates: list[ConnectorTemplate]

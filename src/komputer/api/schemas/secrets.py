@@ -1,40 +1,38 @@
-"""Bodies of `/api/v1/secrets`."""
+"""Requests and responses of `/api/v1/secrets`."""
 
-from pydantic import BaseModel
-
-from komputer.api.schemas.agents import Body, Name, ObjectName, ResponseBase, SecretData
+from komputer.api.schemas.agents import Body, Name, ObjectName, SecretData
+from komputer.api.schemas.responses import ResponseBase
+from komputer.domain.base import WireModel
+from komputer.services.secrets import SecretView
 
 
 class CreateSecret(Body):
+    """A new Secret."""
+
     name: ObjectName
     data: SecretData
     namespace: Name | None = None
 
 
 class UpdateSecret(Body):
-    """All of the data: a key that is left out is gone."""
+    """The complete data: keys that are not named are removed."""
 
     data: SecretData
     namespace: Name | None = None
 
 
-class SecretResponse(ResponseBase):
-    """Never a value. `agentName`: whose own it is; `agentNames`: who uses it now."""
-
-    name: str
-    namespace: str
-    keys: list[str]
-    managed: bool
-    attachedAgents: int
-    createdAt: str
-    agentName: str | None = None
-    agentNames: list[str] | None = None
+class SecretResponse(SecretView, ResponseBase):
+    """A Secret without its values."""
 
 
-class SecretList(BaseModel):
-    secrets: list[SecretResponse]
+class SecretList(WireModel):
+    """Secrets, ordered by namespace and name."""
+
+    secrets: list[SecretView]
 
 
 class SecretNamed(ResponseBase):
+    """The Secret that was changed."""
+
     name: str
     namespace: str

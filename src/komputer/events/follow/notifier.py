@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 from redis.exceptions import RedisError
 
+from komputer.backoff import Backoff
 from komputer.domain import names
 from komputer.domain.ref import ObjectRef
 from komputer.redis.address import Address
@@ -21,8 +22,8 @@ LENGTH: Final = 1000
 some."""
 BLOCK_S: Final = 5.0
 """How long one read waits for notifications."""
-PAUSE_S: Final = (0.05, 5.0)
-"""Seconds between attempts to reach a server that does not answer: doubled from the first to the second."""
+BACKOFF: Final = Backoff(0.05, 5.0)
+"""Between attempts to reach a server that does not answer."""
 
 logger = structlog.get_logger(__name__)
 
@@ -68,7 +69,7 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectR
     ends."""
     client: Any = address.client(socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
     position: bytes | None = None
-    pause = PAUSE_S[0]
+    failures = 0
     try:
         while True:
             try:
@@ -83,13 +84,13 @@ async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectR
                     if found is None:
                         continue
                     changed = found
-                pause = PAUSE_S[0]
+                failures = 0
             except (RedisError, OSError, TimeoutError) as away:
-                if pause == PAUSE_S[0]:
+                if failures == 0:
                     logger.info("notifier waits for the event log", error=f"{type(away).__name__}: {away}")
                 position = None
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSE_S[1])
+                failures += 1
+                await asyncio.sleep(BACKOFF.delay_s(failures))
                 continue
             yield changed
     finally:

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from komputer.backoff import Backoff
 from komputer.domain.errors import KomputerError, Unavailable
 from komputer.domain.ref import ObjectRef
 from komputer.events.follow.cursors import Cursor
@@ -25,8 +26,8 @@ log = structlog.get_logger(__name__)
 
 TAKE_AT_ONCE: Final = 32
 """Events that a reader takes at once: between them other readers have their turn."""
-PAUSE_S: Final = (0.05, 2.0)
-"""Seconds between attempts to reach a server that does not answer: doubled from the first to the second."""
+BACKOFF: Final = Backoff(0.05, 2.0)
+"""Between attempts to reach a server that does not answer."""
 
 
 class StreamEnded(KomputerError):
@@ -59,7 +60,7 @@ class Feed:
 
     async def run(self) -> None:
         """Read until the log is lost."""
-        pause = PAUSE_S[0]
+        failures = 0
         while not self.is_broken:
             await self._has_changed.wait()
             await self._is_wanted.wait()
@@ -68,18 +69,18 @@ class Feed:
             try:
                 deliveries = await self._source.more()
             except Unavailable as away:
-                if pause == PAUSE_S[0]:
+                if failures == 0:
                     log.info("tail waits for the event log", error=away.message)
                 self._has_changed.set()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSE_S[1])
+                failures += 1
+                await asyncio.sleep(BACKOFF.delay_s(failures))
                 continue
             except Exception:  # a defect here must end every reader, not leave them waiting for ever
                 log.exception("tail failed")
                 self.is_broken = True
                 self._wake_all()
                 return
-            pause = PAUSE_S[0]
+            failures = 0
             if not self._source.is_current:
                 self._has_changed.set()
             if isinstance(self._source, OneAgent) and self._source.is_over:
@@ -136,7 +137,7 @@ class LiveReader:
     async def take(self) -> list[Delivery]:
         """Wait for events, also while the log does not answer, and return at least one. May be cancelled and repeated.
         Raises `StreamEnded`."""
-        pause = PAUSE_S[0]
+        failures = 0
         while True:
             if self._source:
                 try:
@@ -145,8 +146,8 @@ class LiveReader:
                 except Unavailable:
                     pass
                 if self._source:
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, PAUSE_S[1])
+                    failures += 1
+                    await asyncio.sleep(BACKOFF.delay_s(failures))
             elif self._feed:
                 if deliveries := self._shared(self._feed):
                     return deliveries

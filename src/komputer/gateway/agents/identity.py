@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from komputer.domain import names
 from komputer.domain.agent import Agent
 from komputer.domain.base import Manifest, fields_of
-from komputer.domain.errors import Forbidden, NotFound, Unauthorized, Unavailable
+from komputer.domain.errors import Conflict, Forbidden, NotFound, Unauthorized, Unavailable
 from komputer.domain.ref import ObjectRef
 from komputer.events.log import LogKey
 from komputer.gateway.agents.owners import agent_owners
@@ -193,8 +193,8 @@ class Identity:
         try:
             agent = Agent.model_validate(manifest)
         except ValidationError as error:
-            log.error("agent not valid", agent=str(ref), fields=[each["loc"] for each in error.errors()])
-            raise Unavailable(f"Agent {ref} is not valid.", code="agent_unreadable") from None
+            log.error("agent is not valid", agent=str(ref), fields=[each["loc"] for each in error.errors()])
+            raise Conflict(f"Agent {ref} is not valid; correct it.", code="agent_unreadable") from None
         self._typed[ref] = agent
         return agent
 

@@ -5,8 +5,8 @@ from komputer.domain.errors import Forbidden, NotFound
 from komputer.gateway.agents.identity import PodIdentity
 from komputer.gateway.caches import Caches
 from komputer.kube import Cluster
-from komputer.services.connectors.connectors import typed
 from komputer.services.connectors.credentials import ConnectorCredential, Credentials
+from komputer.services.connectors.reader import typed
 
 
 class ConnectorDirectory:

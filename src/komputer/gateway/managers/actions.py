@@ -19,7 +19,7 @@ from komputer.gateway.managers.cascade import CancelCascade, assigned_task
 from komputer.kube import CacheChange
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.claim import NewTask
-from komputer.services.agents.view import agent_body
+from komputer.services.agents.view import agent_view
 
 TOOL_USE: Final = "claudecode/toolUseId"
 """The field in which Claude names its tool call; a repeated call has the same name."""
@@ -110,13 +110,13 @@ class ManagerActions:
         return {"agent": given.agent, "task_id": task.id}
 
     async def _get_agent(self, _: Context, call: Call, given: tools.GetAgent) -> Any:
-        shown = await self._agents.shown(call.namespace, given.agent)
-        return orjson.loads(shown.body) | {"is_yours": self._is_own(call, given.agent)}
+        found = await self._agents.view(call.namespace, given.agent)
+        return found.agent.to_wire() | {"is_yours": self._is_own(call, given.agent)}
 
     async def _list_agents(self, _: Context, call: Call, __: tools.ListAgents) -> Any:
         here = [each for each in self._agents.manifests() if each["metadata"]["namespace"] == call.namespace]
         live = await self._log.live_many(map(ObjectRef.of, here))
-        bodies = [agent_body(each, live.get(ObjectRef.of(each))) for each in here]
+        bodies = [agent_view(each, live.get(ObjectRef.of(each))).to_wire() for each in here]
         return [
             {key: body[key] for key in LISTED if key in body} | {"is_yours": self._is_own(call, body["name"])}
             for body in sorted(bodies, key=lambda body: str(body["name"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from komputer.background import Background
+from komputer.backoff import Backoff
 from komputer.domain.base import Manifest
 from komputer.domain.errors import Conflict, NotFound
 from komputer.kube import PODS, PVCS, Cache, CacheChange, Cluster
@@ -26,9 +27,9 @@ log = structlog.get_logger(__name__)
 DEFAULT_GRACE_S = 30
 NETWORK_CHECK_S = 5.0
 """How often the machine's `hosts` and `resolv.conf` are compared with the sandboxes' /etc."""
-REMOVAL_PAUSE_S, MAX_REMOVAL_PAUSE_S = 1.0, 60.0
-"""Pauses between attempts to remove a folder, doubling from the first to the maximum. A pod that is about to end may
-still write into its folder; a folder that cannot be removed costs one attempt a minute."""
+REMOVAL_BACKOFF = Backoff(1.0, 60.0)
+"""Between attempts to remove a folder. A pod that is about to end may still write into its folder; a folder that cannot
+be removed costs one attempt a minute."""
 
 
 class Kubelet:
@@ -50,7 +51,7 @@ class Kubelet:
         self._pending: dict[str, Callable[[], None]] = {}
         self._is_running = False
         self._background = Background()
-        self._removals = Background(first_pause_s=REMOVAL_PAUSE_S, max_pause_s=MAX_REMOVAL_PAUSE_S)
+        self._removals = Background(REMOVAL_BACKOFF)
         self._removing: set[Path] = set()
         self._has_stopped = threading.Event()
 

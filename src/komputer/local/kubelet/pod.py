@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from komputer.background import Background, reason_of
+from komputer.backoff import Backoff
 from komputer.domain.base import Manifest
 from komputer.domain.errors import NotFound
 from komputer.kube import Cluster
@@ -22,9 +23,9 @@ from komputer.local.kubelet.sandbox import Sandbox
 from komputer.local.kubelet.status import (
     BACK_OFF_FORGIVEN,
     DISK_PRESSURE,
+    RESTART_BACKOFF,
     ContainerState,
     Exit,
-    back_off,
     pod_status,
     starts_again,
 )
@@ -32,8 +33,8 @@ from komputer.local.kubelet.volumes import NotMounted, Volumes
 
 log = structlog.get_logger(__name__)
 
-MAX_PAUSE_S = 2.0
-"""Longest pause between attempts while a pod waits for a volume, for disk space, or for its status to be accepted."""
+BACKOFF = Backoff(0.1, 2.0)
+"""Between attempts while a pod waits for a volume, for disk space, or for its status to be accepted."""
 REFRESH = timedelta(seconds=2)
 """How often tokens are renewed if due, and the folders of running containers checked: a deleted folder is detected
 then."""
@@ -59,7 +60,7 @@ class PodRunner:
         self._runs: dict[str, Run] = {}
         before = {c["name"]: c for c in (pod.get("status") or {}).get("containerStatuses", ())}
         self._containers = [self._initial_state(c, before.get(c["name"])) for c in pod["spec"]["containers"]]
-        self._background = Background(max_pause_s=MAX_PAUSE_S)
+        self._background = Background(BACKOFF)
         self._status_changed = asyncio.Event()
         self._folders: dict[str, dict[Path, tuple[int, int]]] = {}
 
@@ -149,12 +150,12 @@ class PodRunner:
             ran_well = done.finished - done.started > BACK_OFF_FORGIVEN
             state.crashes = 1 if ran_well else state.crashes + 1
             state.last, state.restarts = done, state.restarts + 1
-            pause = back_off(state.crashes)
-            if pause:
+            pause_s = RESTART_BACKOFF.delay_s(state.crashes - 1)
+            if pause_s:
                 state.state, state.reason = "waiting", "CrashLoopBackOff"
-                state.message = f"back-off {int(pause.total_seconds())}s restarting failed container {state.name}"
+                state.message = f"back-off {int(pause_s)}s restarting failed container {state.name}"
                 self.changed()
-                await asyncio.sleep(pause.total_seconds())
+                await asyncio.sleep(pause_s)
 
     async def _prepare(self, spec: Manifest) -> Command:
         """Return what to run, with its volumes in place. Raises `NotMounted`, `OSError`, and the errors of the

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from komputer.backoff import Backoff
 from komputer.domain.base import Manifest, rfc3339
 
-BACK_OFF_FIRST = timedelta(seconds=10)
-BACK_OFF_MAX = timedelta(minutes=5)
+RESTART_BACKOFF = Backoff(10.0, 300.0)
+"""Kubernetes' own. The first restart is immediate, so the delay is computed from the crashes before the last."""
 BACK_OFF_FORGIVEN = timedelta(minutes=10)
-"""Kubernetes' CrashLoopBackOff: a crashed container restarts at once, then after 10 s, 20 s, … 5 min. After it has run
-for ten minutes the count starts again."""
+"""Kubernetes' CrashLoopBackOff: after a container has run for ten minutes the count of its crashes starts again."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ class ContainerState:
     restarts: int = 0
     crashes: int = field(default=0)
     """Crashes in a row, which decide the back-off; reset when the container ran long enough."""
-
-
-def back_off(crashes: int) -> timedelta:
-    """Return the pause before a restart after `crashes` crashes in a row."""
-    return timedelta(0) if crashes <= 1 else min(BACK_OFF_FIRST * 2 ** min(crashes - 2, 10), BACK_OFF_MAX)
 
 
 def starts_again(policy: str, exit_code: int) -> bool:

@@ -1,1 +1,1 @@
-"""The agent's reconciliation: observe, decide, apply, and report in the status."""
+"""Reconciling one agent. Read `reconcile.py` first, then `decide.py`; `children.py` lists what an agent consists of."""

@@ -1,4 +1,4 @@
-"""Ends of tasks to what the status says of them. Pure; each task is counted once, by its id."""
+"""Accounts for ended tasks in the status. Pure; each task is counted once, by its id."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -11,22 +11,23 @@ from komputer.domain.tasks import ENDS, tasks_named, usage_of
 from komputer.events.log import LogEntry
 from komputer.events.schema import from_wire, line
 
-REMEMBERED: Final = 32
-"""Ended tasks whose ids stay in the status beyond those that spec and status name. An end can come again, from a log
-that lost its last second, only until the runtime has seen it accounted: one or two tasks later at most."""
+ENDED_TASKS_KEPT: Final = 32
+"""Ids of ended tasks kept in the status, beyond those that spec and status name. A log that lost its last second can
+deliver an end again only until the runtime has seen the end accounted, which is one or two tasks later."""
 
 
 def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[LogEntry]) -> AgentStatus:
-    """The status with `ends`, which are oldest first and after `status.lastEventID`, counted, and the cursor moved."""
+    """Return the status with `ends` counted and `lastEventID` advanced. `ends` are ordered, the oldest first, and come
+    after `status.lastEventID`."""
     for entry in ends:
         task = str(entry.payload.get("task_id"))
         changes: dict[str, Any] = {"last_event_id": entry.id}
-        # An entry that is no end of a task, for whatever reason, is passed over: the ends behind it count.
+        # An entry that is not the end of a task is skipped, so that it cannot hide the ends after it.
         is_end = entry.type in ENDS and TASK_ID.fullmatch(task) is not None
         if is_end and task not in status.ended_tasks:
             changes |= _counted(status, task, entry)
         status = status.model_copy(update=changes)
-    kept = tasks_named(spec, status) | set(status.ended_tasks[-REMEMBERED:])
+    kept = tasks_named(spec, status) | set(status.ended_tasks[-ENDED_TASKS_KEPT:])
     pruned = [task for task in status.ended_tasks if task in kept]
     return status if pruned == status.ended_tasks else status.model_copy(update={"ended_tasks": pruned})
 
@@ -52,7 +53,7 @@ def _counted(status: AgentStatus, task: str, entry: LogEntry) -> dict[str, Any]:
         if usage.context_window:
             changes["model_context_window"] = usage.context_window
     try:
-        told = line(from_wire(entry.type, entry.payload))
-    except Invalid:  # of a later release: what we do not understand of it is left out, the rest counts
+        message = line(from_wire(entry.type, entry.payload))
+    except Invalid:  # written by a later release: count what we understand
         return changes
-    return changes | ({"last_task_message": told} if told else {})
+    return changes | ({"last_task_message": message} if message else {})

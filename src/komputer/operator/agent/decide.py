@@ -1,67 +1,72 @@
-"""All decisions about one agent, in their order. Pure: one value in, one value out."""
+"""All decisions about one agent, in order. Pure: one value in, one value out."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from komputer.domain.agent import AgentStatus
 from komputer.operator.agent import endings
 from komputer.operator.agent.account import account
-from komputer.operator.agent.blockers import SILENCE, Blocker, moment, trouble
-from komputer.operator.agent.observed import Observed
-from komputer.operator.agent.status import observed, recorded
-from komputer.operator.agent.steps import Earlier, Steps, steps
+from komputer.operator.agent.blockers import find_blocker
+from komputer.operator.agent.observed import Blocker, Observed
+from komputer.operator.agent.pod_status import parse_time
+from komputer.operator.agent.status import next_status, recorded
+from komputer.operator.agent.steps import Steps, SuccessorAnnotations, steps
 
-NONE_EARLIER: Final = Earlier()
+NO_SUCCESSORS: Final[SuccessorAnnotations] = {}
 
 
 class Decision(NamedTuple):
-    """`status` is what it is to say, `endings` what the log is to be told before anybody waits longer."""
-
     status: AgentStatus
+    """The next status of the agent."""
     steps: Steps
     endings: list[endings.Ending]
-    in_the_way: Blocker | None
-    look_again: datetime | None
+    """Ends of tasks that the operator itself must append to the log."""
+    blocker: Blocker | None
+    requeue_at: datetime | None
+    """When to decide again though nothing has changed."""
 
 
-def decide(seen: Observed, fresh_id: str, earlier: Earlier = NONE_EARLIER) -> Decision:
-    """`fresh_id` is for the manifest's task, should it need one; `earlier` is of the pod that is to be made."""
-    spec, before = seen.agent.spec, seen.agent.status
-    status = account(recorded(before, spec, fresh_id), spec, seen.ends)
-    waiting = endings.waiting(seen, status) if seen.log_answers else {}
-    # An id that the status does not name yet may be another one after a write that failed: it cannot be ended.
-    waiting.pop(fresh_id, None)
-    in_the_way = trouble(seen, _asked_since(seen, waiting))
-    since = endings.since_not_ready(before, seen.now)
-    patience = endings.patience(seen.config, in_the_way.reason) if in_the_way else None
-    gives_up_at = since + patience if patience is not None else None
-    has_given_up = gives_up_at is not None and seen.now >= gives_up_at
-    late = endings.overdue(seen, waiting, in_the_way, since)
-    cancelled = endings.cancelled(seen, status) if seen.log_answers else endings.Endings([], None)
-    lost = endings.lost(seen, waiting)
-    plan = steps(seen, earlier, has_lost_task=bool(lost))
+def decide(observed: Observed, fresh_id: str, annotations: SuccessorAnnotations = NO_SUCCESSORS) -> Decision:
+    """Decide on one agent. `fresh_id` becomes the id of the manifest's task if that needs one; `annotations` are for
+    children that replace deleted ones."""
+    spec, before = observed.agent.spec, observed.agent.status
+    status = account(recorded(before, spec, fresh_id), spec, observed.ends)
+    pending = endings.pending_tasks(observed, status) if observed.log_answers else {}
+    # If the status cannot be written, the next turn chooses another id: this one must not be ended before it is stored.
+    pending.pop(fresh_id, None)
+    pending_since = _pending_since(observed, pending)
+    blocker = find_blocker(observed, pending_since)
+    blocked_since = endings.not_ready_since(before, observed.now)
+    deadline = endings.deadline(observed.config, blocker.reason) if blocker else None
+    fails_at = blocked_since + deadline if deadline is not None else None
+    has_failed = fails_at is not None and observed.now >= fails_at
+    overdue = endings.overdue(observed, pending, blocker, blocked_since)
+    cancelled = endings.cancelled(observed, status) if observed.log_answers else endings.Endings([], None)
+    lost = endings.lost(observed, pending)
+    plan = steps(observed, annotations, has_lost_task=bool(lost))
     times = (
-        None if has_given_up else gives_up_at,
-        in_the_way.look_again if in_the_way else None,
-        late.look_again,
-        cancelled.look_again,
-        plan.look_again,
-        seen.now + SILENCE if _asked_since(seen, waiting) and seen.pod else None,
-        seen.now if status.manifest_task != before.manifest_task else None,
+        None if has_failed else fails_at,
+        blocker.requeue_at if blocker else None,
+        overdue.requeue_at,
+        cancelled.requeue_at,
+        plan.requeue_at,
+        observed.now + observed.silence.report_after if pending_since and observed.pod else None,
+        observed.now if status.manifest_task != before.manifest_task else None,
     )
     return Decision(
-        status=observed(seen, status, in_the_way, has_given_up=has_given_up),
+        status=next_status(observed, status, blocker, has_failed=has_failed),
         steps=plan,
-        endings=[*cancelled.endings, *late.endings, *lost],
-        in_the_way=in_the_way,
-        look_again=min((at for at in times if at is not None), default=None),
+        endings=[*cancelled.endings, *overdue.endings, *lost],
+        blocker=blocker,
+        requeue_at=min((at for at in times if at is not None), default=None),
     )
 
 
-def _asked_since(seen: Observed, waiting: dict[str, datetime]) -> datetime | None:
-    """Since when a runtime should have been heard of: it has a task, or was silent before."""
-    if not seen.log_answers:
+def _pending_since(observed: Observed, pending: Mapping[str, datetime]) -> datetime | None:
+    """Return the time since which the runtime should have sent something: it has a task, or was silent before."""
+    if not observed.log_answers:
         return None
-    silent = (c for c in seen.agent.status.conditions if c.type == "Ready" and c.reason == "RuntimeSilent")
-    known = next((c.last_transition_time for c in silent if c.last_transition_time), None)
-    return max(waiting.values(), default=None) or (moment(known) if known else None)
+    silent = (c for c in observed.agent.status.conditions if c.type == "Ready" and c.reason == "RuntimeSilent")
+    since = next((c.last_transition_time for c in silent if c.last_transition_time), None)
+    return max(pending.values(), default=None) or (parse_time(since) if since else None)

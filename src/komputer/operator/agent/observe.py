@@ -1,7 +1,7 @@
-"""What stands around one agent now: from the store and the log, to one value."""
+"""Collects what concerns one agent, from the caches and the log, into one value."""
 
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,17 +12,19 @@ from komputer.domain.config import Config, ConfigSpec
 from komputer.domain.connector import Connector, is_connector_name
 from komputer.domain.template import Template, TemplateSpec
 from komputer.events.log import Live, LogEntry
-from komputer.kube.kinds import CLUSTER_TEMPLATES, CONFIG_MAPS, CONFIGS, CONNECTORS, PODS, PVCS, TEMPLATES
-from komputer.operator.agent.blockers import moment_of_us
-from komputer.operator.agent.observed import Fault, Observed, desired
+from komputer.kube.kinds import CLUSTER_TEMPLATES, CONFIGS, CONNECTORS, TEMPLATES
+from komputer.operator.agent.children import CHILDREN, desired_children
+from komputer.operator.agent.observed import Blocker, Observed
+from komputer.operator.agent.pod_status import time_of_us
 from komputer.operator.cluster_state import ClusterState
+from komputer.operator.settings import SilenceLimits
 from komputer.redis.presence import Alive
 
 R = TypeVar("R", bound=BaseModel)
 
 
 class LogState(NamedTuple):
-    """What the log says of an agent. `answers` is False where it cannot be asked."""
+    """The state of an agent's log. `answers` is False where the log's server does not answer."""
 
     live: Live | None
     ends: tuple[LogEntry, ...]
@@ -30,71 +32,85 @@ class LogState(NamedTuple):
     answers: bool = True
 
 
-NOTHING_HEARD = LogState(None, (), answers=False)
+NO_ANSWER: Final = LogState(None, (), answers=False)
 
 
-def observe(store: ClusterState, agent: Agent, heard: LogState, refused: str | None, now: datetime) -> Observed:
-    """`heard.live` of another agent of this name counts for nothing. Times of the log's server are brought to the clock
-    of `now`, so that clocks which differ make nobody silent."""
+def observe(
+    state: ClusterState,
+    agent: Agent,
+    log_state: LogState,
+    *,
+    refused: str | None = None,
+    silence: SilenceLimits,
+    now: datetime,
+) -> Observed:
+    """Return what concerns `agent` at the time `now`. `log_state.live` of another agent of this name is ignored. Times
+    of the log's server are converted to the clock of `now`, so that no runtime is silent because clocks differ."""
     now_us = int(now.timestamp() * 1e6)
 
-    def at_our_clock(us: int) -> int:
-        """Never in the future: what was just heard of is heard of now."""
-        return min(now_us, us + now_us - heard.alive.now_us) if heard.alive else us
+    def by_our_clock(us: int) -> int:
+        """Never in the future: a sign of life that has just arrived is of now."""
+        return min(now_us, us + now_us - log_state.alive.now_us) if log_state.alive else us
 
-    since = heard.alive.since_us if heard.alive else None
-    live = heard.live if heard.live and heard.live.uid == agent.metadata.uid else None
-    namespace, name = agent.metadata.namespace, agent.metadata.name
-    config = _config(store)
+    since = log_state.alive.since_us if log_state.alive else None
+    live = log_state.live if log_state.live and log_state.live.uid == agent.metadata.uid else None
+    config = _config(state)
     return Observed(
         agent=agent,
-        desired=desired(agent, _template(store, agent), config),
-        config=None if isinstance(config, Fault) else config,
-        pvc=store.get(PVCS, namespace, names.pvc_name(name)),
-        settings=store.get(CONFIG_MAPS, namespace, names.settings_name(name)),
-        pod=store.get(PODS, namespace, names.pod_name(name)),
-        live=live._replace(seen_us=at_our_clock(live.seen_us)) if live else None,
-        ends=heard.ends,
-        log_answers=heard.answers,
-        gateway_since=None if since is None else moment_of_us(at_our_clock(since)),
+        desired=desired_children(agent, _template(state, agent), config),
+        children=_children(state, agent),
+        config=None if isinstance(config, Blocker) else config,
+        live=live._replace(seen_us=by_our_clock(live.seen_us)) if live else None,
+        ends=log_state.ends,
+        log_answers=log_state.answers,
+        gateway_since=None if since is None else time_of_us(by_our_clock(since)),
         refused=refused,
-        connectors=_connectors(store, agent),
+        connectors=_connectors(state, agent),
+        silence=silence,
         now=now,
     )
 
 
-def _connectors(store: ClusterState, agent: Agent) -> dict[str, Connector | None]:
-    """Of those that the agent names; None for one that is not there, is going, or cannot be read."""
+def _children(state: ClusterState, agent: Agent) -> dict[str, Manifest]:
+    namespace, name = agent.metadata.namespace, agent.metadata.name
+    found = {child.key: state.get(child.kind, namespace, child.name(name)) for child in CHILDREN}
+    return {key: manifest for key, manifest in found.items() if manifest is not None}
+
+
+def _connectors(state: ClusterState, agent: Agent) -> dict[str, Connector | None]:
+    """Return the connectors that the agent names; None for one that is missing, terminating or invalid."""
     found: dict[str, Connector | None] = {}
     for name in agent.spec.connectors or ():
-        manifest = store.get(CONNECTORS, agent.metadata.namespace, name) if is_connector_name(name) else None
+        manifest = state.get(CONNECTORS, agent.metadata.namespace, name) if is_connector_name(name) else None
         read = _read(Connector, manifest) if manifest else "missing"
         found[name] = None if isinstance(read, str) or read.is_terminating else read
     return found
 
 
-def _template(store: ClusterState, agent: Agent) -> TemplateSpec | Fault:
-    """A template of the agent's namespace wins over a cluster template of its name."""
+def _template(state: ClusterState, agent: Agent) -> TemplateSpec | Blocker:
+    """Return the agent's template. One of the agent's namespace wins over a cluster template of the same name."""
     name = agent.spec.template_ref
-    found = store.get(TEMPLATES, agent.metadata.namespace, name) or store.get(CLUSTER_TEMPLATES, None, name)
+    found = state.get(TEMPLATES, agent.metadata.namespace, name) or state.get(CLUSTER_TEMPLATES, None, name)
     if found is None:
-        return Fault("TemplateMissing", f"there is no KomputerAgentTemplate or KomputerAgentClusterTemplate {name!r}")
+        return Blocker("TemplateMissing", f"there is no KomputerAgentTemplate or KomputerAgentClusterTemplate {name!r}")
     read = _read(Template, found)
-    return Fault("TemplateInvalid", f"template {name!r}: {read}") if isinstance(read, str) else read.spec
+    return Blocker("TemplateInvalid", f"template {name!r}: {read}") if isinstance(read, str) else read.spec
 
 
-def _config(store: ClusterState) -> ConfigSpec | Fault:
-    found = store.get(CONFIGS, None, names.CONFIG_NAME)
+def _config(state: ClusterState) -> ConfigSpec | Blocker:
+    found = state.get(CONFIGS, None, names.CONFIG_NAME)
     if found is None:
-        return Fault("ConfigMissing", f"there is no KomputerConfig {names.CONFIG_NAME!r}")
+        return Blocker("ConfigMissing", f"there is no KomputerConfig {names.CONFIG_NAME!r}")
     read = _read(Config, found)
     return (
-        Fault("ConfigInvalid", f"KomputerConfig {names.CONFIG_NAME!r}: {read}") if isinstance(read, str) else read.spec
+        Blocker("ConfigInvalid", f"KomputerConfig {names.CONFIG_NAME!r}: {read}")
+        if isinstance(read, str)
+        else read.spec
     )
 
 
 def _read(kind: type[R], manifest: Manifest) -> R | str:
-    """The object, or what is wrong with it."""
+    """Return the typed object, or a sentence about its first error."""
     try:
         return kind.model_validate(manifest)
     except ValidationError as wrong:

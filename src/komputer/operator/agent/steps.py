@@ -1,148 +1,93 @@
-"""What is to be done to an agent's children. Pure."""
+"""Which children to create, change and delete. Pure; the rules of each child are in `children.py`."""
 
-from datetime import datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal, NamedTuple, TypeAlias
 
-from komputer.domain import names
 from komputer.domain.base import Manifest
-from komputer.operator.agent.blockers import SILENCE_LIMIT, moment, phase_of, silent_since
-from komputer.operator.agent.desired import grown
-from komputer.operator.agent.observed import Fault, Observed, is_going, is_of_old_agent, is_ours
+from komputer.kube.store import is_terminating
+from komputer.operator.agent.child import NO_ANNOTATIONS, Child, Replacement
+from komputer.operator.agent.children import CHILDREN
+from komputer.operator.agent.observed import Blocker, Observed, is_of_old_agent, is_ours
 
-BACK_OFF: Final = timedelta(seconds=10)
-"""Before a pod that failed is made again; doubled each time, up to `BACK_OFF_LIMIT`. As kubelet does for containers."""
-BACK_OFF_LIMIT: Final = timedelta(minutes=5)
-FORGIVEN_AFTER: Final = timedelta(minutes=10)
-"""A pod that lived so long counts as the first to fail."""
-
-
-SILENT_PODS: Final = 3
-"""Silent pods in a row after which the task ends with `runtime_lost`. Each takes `SILENCE_LIMIT` and its pod's grace
-period; a pod that lived as long as `FORGIVEN_AFTER` counts as the first."""
-
-
-class Earlier(NamedTuple):
-    """Pods in a row before one that failed, and that were deleted because their runtimes were silent."""
-
-    failed: int = 0
-    silent: int = 0
+SuccessorAnnotations: TypeAlias = Mapping[str, Mapping[str, str]]
+"""By `Child.key`: what `Replacement.annotations` of the deleted child asked for."""
 
 
 class Step(NamedTuple):
-    """`manifest` is the object to create, or the merge patch; of what is deleted, the object that was found."""
-
     verb: Literal["create", "patch", "delete"]
+    child: Child
     manifest: Manifest
+    """The object to create; the merge patch; or the object found, which is to be deleted."""
     name: str
+    annotations: Mapping[str, str] = NO_ANNOTATIONS
+    """Of a deletion: the annotations of the successor."""
 
 
 class Steps(NamedTuple):
-    """`first` may be done at once and side by side, `then` when they are done."""
+    stages: tuple[tuple[Step, ...], ...] = ()
+    """The steps of one stage are taken concurrently, each stage after the one before."""
+    requeue_at: datetime | None = None
 
-    first: list[Step]
-    then: list[Step]
-    look_again: datetime | None = None
-    earlier: Earlier = Earlier()
-    """For the pod that is made next."""
-
-
-def steps(seen: Observed, earlier: Earlier, *, has_lost_task: bool = False) -> Steps:
-    """What brings the children to what is desired. A running pod is left alone, whatever changed around it, unless its
-    runtime is silent, or the gateway has moved and it would wait for ever at the old address. Its task is resumed in
-    the next pod.
-
-    `earlier` is of the pod that is to be made. `has_lost_task`: the pod holds a task that is to be ended first.
-    """
-    if isinstance(seen.desired, Fault):
-        return Steps([], [])
-    if any(not is_ours(child, seen.agent) or is_going(child) for child in seen.children):
-        return Steps([_delete(child) for child in seen.children if _is_left_over(child, seen)], [])
-    first = []
-    if seen.pvc is None:
-        first.append(_create(seen.desired.pvc))
-    elif patch := grown(seen.pvc, seen.desired.pvc):
-        first.append(Step("patch", patch, seen.pvc["metadata"]["name"]))
-    if seen.settings is None:
-        first.append(_create(seen.desired.settings))
-    elif seen.settings.get("data") != seen.desired.settings["data"]:
-        first.append(Step("patch", {"data": seen.desired.settings["data"]}, seen.settings["metadata"]["name"]))
-    if seen.pod is None:
-        return Steps(first, [_create(_counted(seen.desired.pod, earlier))])
-    if _has_old_gateway(seen.pod, seen.desired.pod):
-        return Steps(first, [_delete(seen.pod)])
-    if is_lost(seen):
-        silent = silent_pods(seen.pod, seen.now)
-        return Steps(first, [] if has_lost_task else [_delete(seen.pod)], None, Earlier(0, silent % SILENT_PODS))
-    if phase_of(seen.pod) not in ("Failed", "Succeeded"):
-        return Steps(first, [])
-    failed = failures(seen.pod, seen.now)
-    due = _made_at(seen.pod) + back_off(failed)
-    if seen.now < due:
-        return Steps(first, [], due)
-    return Steps(first, [_delete(seen.pod)], None, Earlier(failed + 1))
+    @property
+    def all(self) -> tuple[Step, ...]:
+        return tuple(step for stage in self.stages for step in stage)
 
 
-def is_lost(seen: Observed) -> bool:
-    """Whether the runtime has been silent for too long."""
-    since = silent_since(seen)
-    return since is not None and seen.now >= since + SILENCE_LIMIT
+def steps(observed: Observed, annotations: SuccessorAnnotations, *, has_lost_task: bool = False) -> Steps:
+    """Return what turns the children found into those desired. `annotations` are for children that are created.
+    `has_lost_task`: a task ends with its pod, and has not been ended in the log yet."""
+    desired = observed.desired
+    if isinstance(desired, Blocker):
+        return Steps()
+    found = [(child, observed.children[child.key]) for child in CHILDREN if child.key in observed.children]
+    if any(not is_ours(manifest, observed.agent) or is_terminating(manifest) for _, manifest in found):
+        leftovers = tuple(_delete(child, each) for child, each in found if _is_leftover(each, observed))
+        return Steps((leftovers,) if leftovers else ())
+    stages: dict[int, list[Step]] = {}
+    times = []
+    for child in CHILDREN:
+        step = _step(child, observed, desired[child.key], annotations.get(child.key, NO_ANNOTATIONS), has_lost_task)
+        if isinstance(step, Step):
+            stages.setdefault(child.stage, []).append(step)
+        elif step is not None:
+            times.append(step)
+    return Steps(tuple(tuple(stages[stage]) for stage in sorted(stages)), min(times, default=None))
 
 
-def silent_pods(pod: Manifest, now: datetime) -> int:
-    """Silent pods in a row, this one included."""
-    return _before(pod, now, names.SILENT_ANNOTATION) + 1
+def _step(
+    child: Child, observed: Observed, desired: Manifest, annotations: Mapping[str, str], has_lost_task: bool
+) -> Step | datetime | None:
+    """Return the step, or when one will be due."""
+    found = observed.children.get(child.key)
+    if found is None:
+        return Step("create", child, _annotated(desired, annotations), desired["metadata"]["name"])
+    if replacement := child.replace(observed, found, desired):
+        if replacement.due and observed.now < replacement.due:
+            return replacement.due
+        if replacement.after_endings and has_lost_task:
+            return None
+        return _delete(child, found, replacement)
+    if patch := child.update(found, desired):
+        return Step("patch", child, patch, found["metadata"]["name"])
+    return None
 
 
-def _has_old_gateway(pod: Manifest, wanted: Manifest) -> bool:
-    """A pod that does not say which address it knows was made by an earlier version, and is left alone."""
-    known = _annotation(pod, names.GATEWAY_ANNOTATION)
-    return known is not None and known != _annotation(wanted, names.GATEWAY_ANNOTATION)
+def _delete(child: Child, found: Manifest, replacement: Replacement | None = None) -> Step:
+    annotations = replacement.annotations if replacement else NO_ANNOTATIONS
+    return Step("delete", child, found, found["metadata"]["name"], annotations)
 
 
-def _is_left_over(child: Manifest, seen: Observed) -> bool:
-    """What the garbage collector has yet to take of an earlier agent of this name. It can take long, or for ever: one
-    whose watch was cut off while the agent was deleted and made again has never heard of the deletion."""
-    return not is_ours(child, seen.agent) and is_of_old_agent(child, seen.agent) and not is_going(child)
+def _is_leftover(manifest: Manifest, observed: Observed) -> bool:
+    """Return whether the object belongs to an earlier agent of this name and has not been deleted by the garbage
+    collector. That can take long, or for ever: a collector whose watch broke while the agent was deleted and created
+    again has never learned of the deletion."""
+    agent = observed.agent
+    return not is_ours(manifest, agent) and is_of_old_agent(manifest, agent) and not is_terminating(manifest)
 
 
-def failures(pod: Manifest, now: datetime) -> int:
-    """Pods in a row that failed before this one; none if this one lived long."""
-    return _before(pod, now, names.REMADE_ANNOTATION)
-
-
-def _before(pod: Manifest, now: datetime, annotation: str) -> int:
-    if now - _made_at(pod) >= FORGIVEN_AFTER:
-        return 0
-    told = _annotation(pod, annotation)
-    return min(int(told), 100) if isinstance(told, str) and told.isdecimal() and len(told) < 10 else 0
-
-
-def _annotation(pod: Manifest, name: str) -> object:
-    annotations = pod["metadata"].get("annotations")
-    return annotations.get(name) if isinstance(annotations, dict) else None
-
-
-def back_off(failed: int) -> timedelta:
-    return min(BACK_OFF_LIMIT, BACK_OFF * (1 << min(failed, 10)))
-
-
-def _made_at(pod: Manifest) -> datetime:
-    return moment(pod["metadata"].get("creationTimestamp"))
-
-
-def _delete(manifest: Manifest) -> Step:
-    return Step("delete", manifest, manifest["metadata"]["name"])
-
-
-def _create(manifest: Manifest) -> Step:
-    return Step("create", manifest, manifest["metadata"]["name"])
-
-
-def _counted(pod: Manifest, earlier: Earlier) -> Manifest:
-    counts = {names.REMADE_ANNOTATION: earlier.failed, names.SILENT_ANNOTATION: earlier.silent}
-    told = {annotation: str(count) for annotation, count in counts.items() if count}
-    if not told:
-        return pod
-    metadata = pod["metadata"]
-    annotations = {**metadata["annotations"], **told}
-    return {**pod, "metadata": {**metadata, "annotations": annotations}}
+def _annotated(manifest: Manifest, annotations: Mapping[str, str]) -> Manifest:
+    if not annotations:
+        return manifest
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), **annotations}}}

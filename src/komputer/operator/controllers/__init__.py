@@ -1,1 +1,1 @@
-"""One reconciler per kind other than the agent."""
+"""Controllers of the kinds other than the agent: one reconciler per file."""

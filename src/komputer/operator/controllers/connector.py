@@ -1,4 +1,4 @@
-"""The status of connectors: who names them, and whether anybody can use them."""
+"""The controller of connectors: their status says which agents name them, and whether they can be used."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -7,20 +7,21 @@ from pydantic import ValidationError
 
 from komputer.domain.base import Condition, Manifest, with_condition
 from komputer.domain.connector import RESERVED_NAMES, Connector, is_connector_name
-from komputer.domain.errors import Conflict, NotFound
 from komputer.domain.ref import ObjectRef
 from komputer.kube import CONNECTORS, Cluster
+from komputer.kube.store import is_terminating
 from komputer.operator.agent.observe import first_error
 from komputer.operator.cluster_state import ClusterState
+from komputer.operator.controllers.status import write_status
 
-EVERY: Final = timedelta(seconds=1)
-"""How often the status of one connector is written, while agents come and go by the hundred."""
+MIN_INTERVAL: Final = timedelta(seconds=1)
+"""Between two writes of one connector's status, while hundreds of agents are created or deleted."""
 NAMES_LIMIT: Final = 100
-"""Of agents that the status names; `attachedAgents` counts all, and the API names all."""
+"""Names of agents in the status. `attachedAgents` counts all, and the API lists all."""
 
 
 def status_of(manifest: Manifest, agents: list[str], now: datetime) -> dict[str, Any]:
-    """What the status of this connector says next, as JSON."""
+    """Return the next status of the connector, as JSON."""
     known = [Condition.model_validate(each) for each in (manifest.get("status") or {}).get("conditions") or ()]
     usable, reason, message = _verdict(manifest)
     ready = Condition(
@@ -39,6 +40,7 @@ def status_of(manifest: Manifest, agents: list[str], now: datetime) -> dict[str,
 
 
 def _verdict(manifest: Manifest) -> tuple[bool, str, str]:
+    """Return whether agents can use the connector, with reason and message."""
     name = manifest["metadata"]["name"]
     if not is_connector_name(name):
         if name in RESERVED_NAMES:
@@ -46,8 +48,8 @@ def _verdict(manifest: Manifest) -> tuple[bool, str, str]:
         return False, "InvalidName", "the name is not of lower-case letters, digits and hyphens, at most 63"
     try:
         spec = Connector.model_validate(manifest).spec
-    except ValidationError as wrong:
-        return False, "SpecInvalid", first_error(wrong)
+    except ValidationError as error:
+        return False, "SpecInvalid", first_error(error)
     if spec.disabled:
         return False, "Disabled", "no agent can use it until spec.disabled is false"
     if spec.auth_type == "oauth":
@@ -55,30 +57,15 @@ def _verdict(manifest: Manifest) -> tuple[bool, str, str]:
     return True, "Accepted", "agents that name it can use it"
 
 
-class ConnectorStatuses:
-    """One `turn` for each connector that a change may concern."""
-
-    def __init__(self, cluster: Cluster, store: ClusterState) -> None:
+class ConnectorReconciler:
+    def __init__(self, cluster: Cluster, state: ClusterState) -> None:
         self._cluster = cluster
-        self._store = store
+        self._state = state
 
-    async def turn(self, key: ObjectRef) -> timedelta | None:
-        """Bring the status to what is. Safe to repeat and to interrupt."""
-        manifest = self._store.get(CONNECTORS, *key)
-        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+    async def reconcile(self, ref: ObjectRef) -> timedelta | None:
+        """Write the connector's status. Safe to repeat and to interrupt."""
+        manifest = self._state.get(CONNECTORS, *ref)
+        if manifest is None or is_terminating(manifest):
             return None
-        new = status_of(manifest, self._store.agents_of(key), datetime.now(UTC))
-        found = manifest.get("status") or {}
-        patch = {field: value for field, value in new.items() if found.get(field) != value}
-        if not patch:
-            return None
-        metadata = manifest["metadata"]
-        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        try:
-            written = await self._cluster.merge_patch(
-                CONNECTORS, key.name, key.namespace, {"metadata": guard, "status": patch}, "status"
-            )
-        except (Conflict, NotFound):
-            return EVERY  # what is newer comes by the watch
-        self._store.wrote(CONNECTORS, written)
-        return None
+        status = status_of(manifest, self._state.agents_of(ref), datetime.now(UTC))
+        return await write_status(self._cluster, self._state, CONNECTORS, manifest, status)

@@ -6,13 +6,15 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from komputer.backoff import Backoff
 from komputer.events.schema import End
 from komputer.protocol import wire
 from komputer.runtime.claude.tools import both_allow
 from komputer.runtime.ledger.ledger import MESSAGE, OpenTask, PendingMessage
 from komputer.runtime.task.ending import compacted, given_up, no_conversation, session_lost
 
-LONGEST_PAUSE_S: Final = 30.0
+BACKOFF: Final = Backoff(1.0, 30.0)
+"""The pauses after attempts without progress."""
 
 CAUSES: Final = {
     "claude_died": "the Claude process ended unexpectedly",
@@ -103,9 +105,7 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str, no
 
 def pause_s(task: OpenTask) -> float:
     """Return the pause before the next attempt: 1, 2, 4 … seconds after attempts without progress."""
-    return (
-        0.0 if task.barren == 0 or task.cause == "session_refused" else min(2.0 ** (task.barren - 1), LONGEST_PAUSE_S)
-    )
+    return 0.0 if task.cause == "session_refused" else BACKOFF.delay_s(task.barren)
 
 
 def costs_before(task: OpenTask, session_id: str, baseline_usd: float) -> dict[str, Any]:

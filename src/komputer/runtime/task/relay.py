@@ -12,7 +12,7 @@ from typing import Final
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, Unavailable
 from komputer.protocol import wire
 from komputer.runtime.changes import Changes
-from komputer.runtime.gateway_client import GatewayClient, PodDismissed, pauses
+from komputer.runtime.gateway_client import BACKOFF, GatewayClient, PodDismissed
 from komputer.runtime.ledger import rules
 from komputer.runtime.ledger.ledger import Claim, Outgoing
 from komputer.runtime.ledger.store import LedgerStore
@@ -91,25 +91,26 @@ class Relay:
     # ---- hello and posts, one after the other ----
 
     async def _send_outbox(self) -> None:
-        pause, hello_pause = pauses(), pauses()
+        failures, repeated_hellos = 0, 0
         last_hello_at, forbidden_since = -math.inf, 0.0
         now = asyncio.get_running_loop().time
         while True:
             try:
                 if not self.is_introduced:
                     if now() - last_hello_at < REPEATED_HELLO_S:
-                        await asyncio.sleep(next(hello_pause))
+                        repeated_hellos += 1
+                        await asyncio.sleep(BACKOFF.delay_s(repeated_hellos))
                     else:
-                        hello_pause = pauses()
+                        repeated_hellos = 0
                     last_hello_at = now()
                     await self._hello()
                     forbidden_since = 0.0
                 elif self._store.ledger.outbox:
                     await self._post()
-                    pause = pauses()
+                    failures = 0
                     continue
                 else:
-                    pause = pauses()
+                    failures = 0
                 await self._changes.until(lambda: not self.is_introduced or bool(self._store.ledger.outbox))
                 continue
             except Invalid as error:
@@ -121,7 +122,8 @@ class Relay:
                     raise Superseded(error.message) from error
             except Unavailable as error:
                 log.warning("gateway not reachable", extra={"error": error.message})
-            await asyncio.sleep(next(pause))
+            failures += 1
+            await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _hello(self) -> None:
         welcome = await self._gateway.hello(rules.hello(self._store.ledger))

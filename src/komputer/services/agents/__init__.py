@@ -1,6 +1,6 @@
-"""What is done with agents, whoever asks for it: people by the API, managers by the gateway.
+"""Operations on agents, for people (through the REST API) and for managers (through the gateway).
 
-Here belongs what such a caller decides and writes (`claim.py`, pure; `agents.py`; `secrets.py`), which agents it finds
-(`listing.py`, pure; `lists.py` keeps them as bytes) and how an agent looks to it (`view.py`, pure; `overlay.py` keeps
-it current). HTTP belongs to the rooms above, what an agent is to `domain/`.
+`agents.py` carries them out with the patches that `claim.py` makes (pure); `requests.py` checks what clients may refer
+to. `reader.py` and `overlay.py` read agents, `view.py` shows them (pure), `listing.py` filters and sorts them (pure),
+`history.py` reads their events. What an agent is and which task it wants belongs to `komputer.domain`.
 """

@@ -24,7 +24,7 @@ class NewTask(NamedTuple):
     id: str
     instructions: str
     manager_task_id: str | None = None
-    """The manager's task that gives it."""
+    """The manager's task that assigns it."""
     kind: TaskKind | None = None
 
     def covering(self, covers: Covers) -> Manifest:
@@ -34,8 +34,8 @@ class NewTask(NamedTuple):
 def new_agent(
     name: str, namespace: str, task: NewTask, settings: Manifest, metadata: Manifest | None = None
 ) -> Manifest:
-    """The resource that a creating POST writes: the manifest's instructions and the task that covers them. `metadata`
-    is what it says beside its name."""
+    """Return the resource of a new agent: its instructions, and the task that covers them. `metadata` is added to its
+    own."""
     more = metadata or {}
     return {
         "apiVersion": names.API_VERSION,
@@ -55,8 +55,14 @@ def new_agent(
     }
 
 
+def with_defaults(settings: Manifest) -> Manifest:
+    """Return the settings of a new agent: those that the request names, and the platform's defaults."""
+    defaults = {"model": names.DEFAULT_MODEL, "templateRef": names.DEFAULT_TEMPLATE, "role": "manager"}
+    return defaults | {field: value for field, value in settings.items() if value is not None}
+
+
 def _test(manifest: Manifest, *path: str) -> Operation:
-    """A test that the field at `path` is what it is in `manifest`, also if that is: not there."""
+    """Return a test that the field at `path` has the value that it has in `manifest`, or is missing as it is there."""
     value: Any = manifest
     for depth, key in enumerate(path, 1):
         value = value.get(key) if isinstance(value, dict) else None
@@ -66,7 +72,7 @@ def _test(manifest: Manifest, *path: str) -> Operation:
 
 
 def unchanged(manifest: Manifest) -> list[Operation]:
-    """Tests that the agent is still the one that was read, and wants the same."""
+    """Return tests that the agent is the one that was read, and that the same task is wanted."""
     return [
         *same_spec(manifest),
         _test(manifest, "status", "manifestTask", "id"),
@@ -74,7 +80,7 @@ def unchanged(manifest: Manifest) -> list[Operation]:
 
 
 def assign(manifest: Manifest, task: NewTask, settings: Manifest) -> list[Operation]:
-    """The patch that gives an idle agent its next task, and with it the settings that came along."""
+    """Return the patch that assigns the next task to an idle agent, together with the settings of the request."""
     recorded = (manifest.get("status") or {}).get("manifestTask") or {}
     covers = Covers(digest=digest_of(manifest["spec"]["instructions"]), manifest_task_id=recorded.get("id"))
     changes = change(manifest, settings)
@@ -82,8 +88,8 @@ def assign(manifest: Manifest, task: NewTask, settings: Manifest) -> list[Operat
 
 
 def change(manifest: Manifest, settings: Manifest) -> list[Operation]:
-    """Sets fields of spec; they act at the next task. A field that is None is taken away, so that its default counts.
-    Of `labels` those that are named are set, or taken away where None; the others stay."""
+    """Return operations that set fields of spec; they take effect at the next task. None removes a field, so that its
+    default applies. Of `labels` only the named ones are set, or removed if None."""
     operations: list[Operation] = []
     for field, value in settings.items():
         if field == "labels":
@@ -97,12 +103,12 @@ def _put(parent: str, key: str, value: Any) -> list[Operation]:
     path = f"{parent}/{key.replace('~', '~0').replace('/', '~1')}"
     if value is not None:
         return [{"op": "add", "path": path, "value": value}]
-    # What is not there cannot be removed: so it is put there first.
+    # Removing a missing field is an error, so it is added first.
     return [{"op": "add", "path": path, "value": ""}, {"op": "remove", "path": path}]
 
 
 def _relabelled(manifest: Manifest, labels: dict[str, str | None]) -> list[Operation]:
-    """Labels of spec, and their copies in metadata, which selectors see."""
+    """Return operations that change the labels of spec, and their copies in metadata, which selectors use."""
     labelled = fields_of(manifest, "spec").get("labels")
     before: dict[str, str] = labelled if isinstance(labelled, dict) else {}
     after = {key: value for key, value in {**before, **labels}.items() if value is not None}
@@ -117,22 +123,22 @@ def _relabelled(manifest: Manifest, labels: dict[str, str | None]) -> list[Opera
 
 
 def etag(manifest: Manifest) -> str:
-    """Names the agent and the state of its spec. The status, which moves all the time, is no part of it."""
+    """Return an etag of the agent and its spec. It does not depend on the status, which changes all the time."""
     return f'"{manifest["metadata"]["uid"]}-{manifest["metadata"]["generation"]}"'
 
 
 def same_agent(manifest: Manifest) -> list[Operation]:
-    """Tests that it is not another agent of the same name."""
+    """Return a test that it is not another agent of the same name."""
     return [_test(manifest, "metadata", "uid")]
 
 
 def same_spec(manifest: Manifest) -> list[Operation]:
-    """Tests that the agent has the `etag` that it had."""
+    """Return tests that the agent still has the `etag` that it had."""
     return [_test(manifest, "metadata", "uid"), _test(manifest, "metadata", "generation")]
 
 
 def cancel(manifest: Manifest, task_id: str) -> list[Operation]:
-    """The patch that asks for the end of `task_id`, and of no other task."""
+    """Return the patch that requests the end of `task_id`, and of no other task."""
     return [
         _test(manifest, "metadata", "uid"),
         _test(manifest, "spec", "cancelTaskID"),

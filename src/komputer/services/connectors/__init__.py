@@ -1,7 +1,5 @@
-"""What is done with connectors, for everybody who does it: the API for people, the gateway for agents.
+"""Operations on connectors, shared by the REST API and the gateway.
 
-Here belongs which addresses may be called (`addresses.py`, pure) and the only way by which they are (`outward.py`),
-which Secret may be sent there (`credentials.py`), what a server's failure means (`failures.py`, pure), a server's list
-of tools (`tools.py`), and the resources themselves (`connectors.py`, `view.py`, `templates.py`). What HTTP says of it
-belongs to the rooms above.
+`connectors.py` creates, changes and deletes them, and `reader.py` reads them. `secrets.py` and `credentials.py` handle
+their Secrets. `egress.py` is the only HTTP client that calls a connector's server; `tools.py` lists the server's tools.
 """

@@ -1,202 +1,172 @@
-"""What is done with connectors: create, change, delete, look."""
+"""Operations on connectors: create, change, delete."""
 
 import contextlib
-import secrets as random_tokens
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
-
-import structlog
-from pydantic import ValidationError
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from komputer.domain import names
 from komputer.domain.addresses import AddressRules, check_url
 from komputer.domain.base import Manifest
-from komputer.domain.config import Config
-from komputer.domain.connector import DEFAULT_KEY, Connector, attached
-from komputer.domain.errors import Conflict, Invalid, KomputerError, NotFound, Unavailable
-from komputer.domain.ref import ObjectRef
-from komputer.domain.secret import FOR_ANNOTATION, encoded
-from komputer.kube import CONNECTORS, SECRETS, Cache, Cluster, Permission, everybody
-from komputer.redis.connector_health import ConnectorHealth, HealthRecord
+from komputer.domain.connector import DEFAULT_KEY, Connector
+from komputer.domain.errors import Conflict, KomputerError, NotFound
+from komputer.domain.secret import FOR_ANNOTATION
+from komputer.kube import CONNECTORS, SECRETS, Cluster
+from komputer.services.access import AccessRequest, Rights
 from komputer.services.connectors import credentials
-from komputer.services.connectors.view import connector_body
-
-log = structlog.get_logger(__name__)
+from komputer.services.connectors.reader import ConnectorReader, typed
+from komputer.services.connectors.secrets import ConnectorSecrets, new_name
+from komputer.services.namespaces import Namespaces
 
 ATTEMPTS: Final = 8
 """How often a change is tried again on top of other changes of the same connector."""
 
 
 class Auth(NamedTuple):
-    """What a caller says of the credential: a token of its own, or a Secret that is there."""
+    """The credential of a new connector: a token, or a key of a Secret that exists. Neither: no credential."""
 
     token: str | None = None
     secret_name: str | None = None
     secret_key: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class NewConnector:
+    """A connector that is to be created."""
+
+    namespace: str
+    name: str
+    spec: Manifest
+    auth: Auth = field(repr=False)
+    request_id: str
+    """Identifies the request: repeating it is not a conflict."""
+
+
 class Connectors:
-    """The connectors of the cluster, as a process with caches of connectors, agents and configs sees them."""
+    """Creates, changes and deletes connectors."""
 
     def __init__(
         self,
         cluster: Cluster,
-        cache: Cache,
-        agents: Cache,
-        health: ConnectorHealth,
+        reader: ConnectorReader,
+        secrets: ConnectorSecrets,
+        namespaces: Namespaces,
         rules: AddressRules,
-        configs: Callable[[], Sequence[Config]],
     ) -> None:
         self._cluster = cluster
-        self._cache = cache
-        self._agents = agents
-        self._health = health
+        self._reader = reader
+        self._secrets = secrets
+        self._namespaces = namespaces
         self._rules = rules
-        self._configs = configs
-        self._attached: tuple[int, dict[ObjectRef, list[str]]] = (-1, {})
 
-    # ---- reads ------------------------------------------------------------------------------------------------
-    async def one(self, namespace: str, name: str) -> Connector:
-        """As it is; asked for where the cache does not know it. Raises `NotFound`."""
-        if (manifest := await self._cache.find(namespace, name)) is None:
-            raise NotFound(
-                f"there is no connector {name[:100]!r} in namespace {namespace!r}", code="connector_not_found"
-            )
-        return typed(manifest)
+    async def create(self, new: NewConnector, rights: Rights) -> Connector:
+        """Create a connector. A token is stored in a Secret that the connector owns; if the Secret cannot be created,
+        the connector is not created either.
 
-    async def body(self, connector: Connector) -> dict[str, Any]:
-        seen = await self._seen([connector])
-        return self._body(connector, seen)
+        If an earlier attempt of the same request created the connector, what is missing is completed. Raises `Conflict`
+        if another connector of the name exists, and `Forbidden` if the caller may not read the Secret that it names or
+        create the one for its token.
+        """
+        if new.auth.secret_name:
+            await rights.require(AccessRequest("get", SECRETS, new.namespace, new.auth.secret_name))
 
-    async def bodies(self, namespace: str | None) -> list[dict[str, Any]]:
-        """Ordered by namespace and name. One that is not as we know connectors is left out, and logged."""
-        if not (self._cache.is_synced and self._agents.is_synced):
-            raise Unavailable("the connectors have not been read yet; try again", code="starting", retry_after_s=1)
-        found = []
-        for manifest in self._cache.items(namespace):
-            if manifest["metadata"].get("deletionTimestamp"):
-                continue
-            try:
-                found.append(typed(manifest))
-            except Unavailable as unreadable:
-                log.warning("connector left out of a list", error=unreadable.message)
-        found.sort(key=lambda each: each.ref)
-        seen = await self._seen(found)
-        return [self._body(connector, seen) for connector in found]
+        async def carry_out() -> Connector:
+            return await self._create(new, rights)
 
-    def _body(self, connector: Connector, seen: Mapping[ObjectRef, HealthRecord]) -> dict[str, Any]:
-        return connector_body(connector, self.agents_of(*connector.ref), seen.get(connector.ref))
+        return await self._namespaces.ensure_for(new.namespace, rights, carry_out)
 
-    def agents_of(self, namespace: str, name: str) -> list[str]:
-        """The agents that name it now."""
-        if self._attached[0] != self._agents.version:
-            self._attached = (self._agents.version, attached(self._agents.items()))
-        return self._attached[1].get(ObjectRef(namespace, name), [])
-
-    async def _seen(self, connectors: Sequence[Connector]) -> dict[ObjectRef, HealthRecord]:
-        """Without the log's server connectors are shown all the same."""
-        try:
-            return await self._health.read([(each.ref, each.metadata.uid) for each in connectors])
-        except Unavailable:
-            return {}
-
-    # ---- writes -----------------------------------------------------------------------------------------------
-    async def create(
-        self,
-        namespace: str,
-        name: str,
-        spec: Manifest,
-        auth: Auth,
-        request: str,
-        permission: Permission = everybody,
-    ) -> Connector:
-        """Raises `Conflict` where it exists, but not where this very request has made it before: then what is missing
-        is made. A token is put into a Secret that the connector owns; if that cannot be made, there is no connector
-        either. Raises `Forbidden` where the caller has no `permission` to make that Secret."""
-        check_url(spec["url"], self._rules)
+    async def _create(self, new: NewConnector, rights: Rights) -> Connector:
+        check_url(new.spec["url"], self._rules)
         ref: Manifest | None = None
-        token = credentials.clean(auth.token) if auth.token is not None else None
+        token = credentials.clean(new.auth.token) if new.auth.token is not None else None
         if token is not None:
-            await permission("create", SECRETS)
-            ref = {"name": _secret_name(name), "key": DEFAULT_KEY}
-        elif auth.secret_name:
-            ref = {"name": auth.secret_name, "key": auth.secret_key or DEFAULT_KEY}
-            await self._admit(namespace, ref, "")
-        manifest: Manifest = {
-            "apiVersion": names.API_VERSION,
-            "kind": Connector.kind_name,
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "labels": {names.SERVICE_LABEL: spec["service"]},
-                "annotations": {FOR_ANNOTATION: request},
+            await rights.require(AccessRequest("create", SECRETS, new.namespace))
+            ref = {"name": new_name(new.name), "key": DEFAULT_KEY}
+        elif new.auth.secret_name:
+            ref = {"name": new.auth.secret_name, "key": new.auth.secret_key or DEFAULT_KEY}
+            await self._secrets.require_usable(new.namespace, ref, "")
+        created = await self._ensure(
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": Connector.kind_name,
+                "metadata": {
+                    "name": new.name,
+                    "namespace": new.namespace,
+                    "labels": {names.SERVICE_LABEL: new.spec["service"]},
+                    "annotations": {FOR_ANNOTATION: new.request_id},
+                },
+                "spec": new.spec | ({"authSecretKeyRef": ref} if ref else {}),
             },
-            "spec": spec | ({"authSecretKeyRef": ref} if ref else {}),
-        }
-        made = await self._made(manifest, request)
-        # One that was changed since an earlier try made it may lead elsewhere, where this token is not to go.
-        is_as_asked = made["spec"]["url"] == spec["url"] and "authSecretKeyRef" in made["spec"]
-        if token is not None and is_as_asked:
+            new.request_id,
+        )
+        # If it was changed since an earlier attempt created it, this token may not be meant for its present address.
+        is_unchanged = created["spec"]["url"] == new.spec["url"] and "authSecretKeyRef" in created["spec"]
+        if token is not None and is_unchanged:
             try:
-                await self._keep(made, token)
+                await self._secrets.ensure(created, token)
             except BaseException:
                 with contextlib.suppress(KomputerError):
-                    await self._cluster.delete(CONNECTORS, name, namespace, uid=made["metadata"]["uid"])
+                    uid = created["metadata"]["uid"]
+                    await self._cluster.delete(CONNECTORS, new.name, new.namespace, uid=uid)
                 raise
-        self._cache.put(made)
-        return typed(made)
+        self._reader.updated(created)
+        return typed(created)
 
-    async def _made(self, manifest: Manifest, request: str) -> Manifest:
-        """The connector, made now or by an earlier try of the request. Raises `Conflict` for anybody else's."""
+    async def _ensure(self, manifest: Manifest, request_id: str) -> Manifest:
+        """Return the connector, created now or by an earlier attempt of the request. Raises `Conflict` for another."""
         name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
         try:
             return await self._cluster.create(CONNECTORS, manifest)
         except Conflict:
             with contextlib.suppress(NotFound):
                 found = await self._cluster.get(CONNECTORS, name, namespace)
-                if (found["metadata"].get("annotations") or {}).get(FOR_ANNOTATION) == request:
+                if (found["metadata"].get("annotations") or {}).get(FOR_ANNOTATION) == request_id:
                     return found
             raise Conflict(
                 f"connector {name!r} exists in namespace {namespace!r}; PATCH or delete it", code="exists"
             ) from None
 
-    async def change(
-        self, namespace: str, name: str, fields: Manifest, token: str | None, permission: Permission = everybody
-    ) -> Connector:
-        """Sets fields of spec in one patch. A token alone replaces the one in the Secret that we made; with other
-        fields, or where the Secret is somebody's own, it gets a new Secret, so that no address ever sees a token that
-        was meant for another. Raises `Forbidden` where the caller has no `permission` to write that Secret."""
+    async def change(self, namespace: str, name: str, fields: Manifest, token: str | None, rights: Rights) -> Connector:
+        """Set fields of spec in one patch.
+
+        A token alone replaces the one in the Secret that was created for the connector. With other fields, or if the
+        Secret is a user's own, it gets a new Secret, so that no address receives a token that was meant for another.
+        Raises `Forbidden` if the caller may not write that Secret, or not read the one whose value a
+        new address would receive.
+        """
         before = await self._fresh(namespace, name)
+        ref = before.spec.auth_secret_key_ref
+        if ref and token is None and fields.keys() & {"url", "headerName"}:
+            # Whoever chooses where a credential is sent could read it there.
+            await rights.require(AccessRequest("get", SECRETS, namespace, ref.name))
         if "url" in fields:
             check_url(fields["url"], self._rules)
         clean = credentials.clean(token) if token is not None else None
-        ref = before.spec.auth_secret_key_ref
         if clean is None and ref and fields.get("url", before.spec.url) != before.spec.url:
-            await self._admit(namespace, ref.to_wire(), before.metadata.uid)
-        if clean is not None and not fields and await self._replaced(before, clean, permission):
-            await self._forget_health(namespace, name)
+            await self._secrets.require_usable(namespace, ref.to_wire(), before.metadata.uid)
+        if clean is not None and not fields and await self._secrets.replace(before, clean, rights):
+            await self._reader.reset_health(namespace, name)
             return before
-        changes, made = dict(fields), _secret_name(name)
+        changes, secret_name = dict(fields), new_name(name)
         if clean is not None:
-            await permission("create", SECRETS)
-            await self._cluster.create(SECRETS, _secret(before.to_wire(), made, clean))
-            changes["authSecretKeyRef"] = {"name": made, "key": DEFAULT_KEY}
+            await rights.require(AccessRequest("create", SECRETS, namespace))
+            await self._secrets.create(before.to_wire(), secret_name, clean)
+            changes["authSecretKeyRef"] = {"name": secret_name, "key": DEFAULT_KEY}
             if before.spec.auth_type in ("none", "oauth"):
                 changes["authType"] = "token"
         try:
             patched = await self._patch(before, changes)
         except KomputerError:
             if clean is not None:
-                await self._drop_secret(before, made)
+                await self._secrets.delete(before, secret_name)
             raise
         if clean is not None and ref:
-            await self._drop_secret(before, ref.name)
-        await self._forget_health(namespace, name)
+            await self._secrets.delete(before, ref.name)
+        await self._reader.reset_health(namespace, name)
         return typed(patched)
 
     async def _fresh(self, namespace: str, name: str) -> Connector:
-        """As `one`, but never from the cache: what is decided on it is tested by the patch."""
-        await self.one(namespace, name)
+        """Return the connector from the Kubernetes API, not from the cache: the patch tests what is decided on it."""
+        await self._reader.one(namespace, name)
         try:
             manifest = await self._cluster.get(CONNECTORS, name, namespace)
         except NotFound:
@@ -209,130 +179,34 @@ class Connectors:
         Another change of `spec` in between is no conflict: the patch is tried again on top of it.
         """
         name, namespace = before.metadata.name, before.metadata.namespace or ""
-        added: list[Manifest] = []
-        for field, value in changes.items():
-            added.append({"op": "add", "path": f"/spec/{field}", "value": value})
+        additions = [{"op": "add", "path": f"/spec/{key}", "value": value} for key, value in changes.items()]
         latest = before
         for _ in range(ATTEMPTS):
-            tests: list[Manifest] = [
+            operations: list[Manifest] = [
                 {"op": "test", "path": "/metadata/uid", "value": latest.metadata.uid},
                 {"op": "test", "path": "/metadata/generation", "value": latest.metadata.generation},
+                *additions,
             ]
             try:
-                patched = await self._cluster.json_patch(CONNECTORS, name, namespace, [*tests, *added])
+                patched = await self._cluster.json_patch(CONNECTORS, name, namespace, operations)
             except Conflict:
                 latest = await self._fresh(namespace, name)
                 if _credential_of(latest) != _credential_of(before):
                     break
                 continue
-            self._cache.put(patched)
+            self._reader.updated(patched)
             return patched
-        raise Conflict(f"connector {name!r} changed at the same time; look at it and try again", code="changed")
+        raise Conflict(f"connector {name!r} changed at the same time; read it and try again", code="changed")
 
     async def delete(self, namespace: str, name: str) -> list[str]:
-        """Answers the agents that lose it. A Secret that we made goes with it."""
-        connector = await self.one(namespace, name)
+        """Delete a connector with the Secret that was created for it. Return the agents that named it."""
+        connector = await self._reader.one(namespace, name)
         uid = connector.metadata.uid
         await self._cluster.delete(CONNECTORS, name, namespace, uid=uid, propagation="Background")
-        if manifest := self._cache.get(namespace, name):
-            self._cache.forget(manifest)
-        await self._forget_health(namespace, name)
-        return self.agents_of(namespace, name)
-
-    # ---- Secrets ----------------------------------------------------------------------------------------------
-    async def _admit(self, namespace: str, ref: Manifest, uid: str) -> None:
-        """Raises `Invalid` for a Secret that is not there, `Forbidden` for one that is not for this connector."""
-        try:
-            secret = await self._cluster.get(SECRETS, ref["name"], namespace)
-        except NotFound:
-            raise Invalid(
-                f"there is no Secret {ref['name'][:100]!r} in namespace {namespace!r}: make it first, or give a token",
-                code="secret_not_found",
-                field="authSecretName",
-            ) from None
-        credentials.admit(secret, uid, self._configs())
-        if ref["key"] not in (secret.get("data") or {}):
-            raise Invalid(
-                f"Secret {ref['name']!r} has no key {ref['key'][:100]!r}",
-                code="secret_not_found",
-                field="authSecretKey",
-            )
-
-    async def _keep(self, connector: Manifest, token: str) -> None:
-        """Put the token into the Secret that the connector names. One that is there stays as it is: an earlier try has
-        made it, or somebody has since."""
-        try:
-            await self._cluster.create(
-                SECRETS, _secret(connector, connector["spec"]["authSecretKeyRef"]["name"], token)
-            )
-        except Conflict as there:
-            if there.code != "exists":
-                raise
-
-    async def _replaced(self, connector: Connector, token: str, permission: Permission) -> bool:
-        """Whether the token could be put into the Secret that the connector has, since it is its own."""
-        ref, namespace = connector.spec.auth_secret_key_ref, connector.metadata.namespace
-        if ref is None or connector.spec.auth_type not in ("token", "header"):
-            return False
-        try:
-            secret = await self._cluster.get(SECRETS, ref.name, namespace)
-            if not credentials.is_owned(secret, connector.metadata.uid):
-                return False
-            await permission("update", SECRETS, ref.name)
-            guard = {"uid": secret["metadata"]["uid"]}
-            patch = {"metadata": guard, "data": encoded({ref.key: token})}
-            await self._cluster.merge_patch(SECRETS, ref.name, namespace, patch)
-        except (NotFound, Conflict):
-            return False
-        return True
-
-    async def _drop_secret(self, connector: Connector, name: str) -> None:
-        """The Secret before, where it was ours. What stays behind in a crash goes with the connector."""
-        namespace = connector.metadata.namespace
-        with contextlib.suppress(KomputerError):
-            secret = await self._cluster.get(SECRETS, name, namespace)
-            if credentials.is_owned(secret, connector.metadata.uid):
-                await self._cluster.delete(SECRETS, name, namespace, uid=secret["metadata"]["uid"])
-
-    async def _forget_health(self, namespace: str, name: str) -> None:
-        with contextlib.suppress(Unavailable):
-            await self._health.forget(ObjectRef(namespace, name))
-
-
-def typed(manifest: Manifest) -> Connector:
-    """Raises `Unavailable` for one that was made past our checks."""
-    try:
-        return Connector.salvaged(manifest, "status")[0]
-    except ValidationError as wrong:
-        metadata = manifest["metadata"]
-        where = ".".join(str(part) for part in wrong.errors(include_input=False)[0]["loc"])
-        raise Unavailable(
-            f"connector {metadata['namespace']}/{metadata['name']} is not as we know connectors: see {where}",
-            code="connector_unreadable",
-        ) from None
+        await self._reader.deleted(namespace, name)
+        return self._reader.agents_of(namespace, name)
 
 
 def _credential_of(connector: Connector) -> tuple[object, ...]:
-    """Which connector it is, and which server gets which credential."""
+    """Return what identifies the connector, its server and its credential."""
     return connector.metadata.uid, connector.spec.url, connector.spec.auth_secret_key_ref
-
-
-def _secret_name(connector: str) -> str:
-    """A new one each time, so that the Secret of an earlier connector of this name is never met."""
-    return f"{connector}-credentials-{random_tokens.token_hex(4)}"
-
-
-def _secret(connector: Manifest, name: str, token: str) -> Manifest:
-    metadata = connector["metadata"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": name,
-            "namespace": metadata["namespace"],
-            "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.CONNECTOR_LABEL: metadata["name"]},
-            "ownerReferences": [Connector.as_controller(metadata["name"], metadata["uid"])],
-        },
-        "type": "Opaque",
-        "data": encoded({DEFAULT_KEY: token}),
-    }

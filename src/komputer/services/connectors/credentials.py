@@ -1,4 +1,4 @@
-"""Which Secret may be sent to a connector's server, and how it is sent. The value leaves this room in a header only."""
+"""Which Secret may be sent to a connector's server, and in which header. The value is used nowhere else."""
 
 import base64
 import binascii
@@ -18,25 +18,25 @@ from komputer.domain.secret import is_platforms
 from komputer.kube import SECRETS, Cluster
 
 VALUE_LIMIT_BYTES: Final = 8 * 1024
-"""What servers take of one header."""
+"""Maximum length of one header that servers accept."""
 KEPT_S: Final = 2.0
-"""How long a Secret that was read counts without asking again: a token that was replaced acts within that time."""
-READS_KEPT: Final = 1_000
+"""How long a Secret is cached: a replaced token takes effect within this time."""
+SECRETS_CACHED: Final = 1_000
 
 
 @dataclass(frozen=True)
 class ConnectorCredential:
-    """A header and what stands in it. The value appears in no repr."""
+    """A header and its value, which appears in no repr."""
 
     name: str
     value: str = field(repr=False)
     secret: str = field(repr=False)
-    """What must never be seen: `value` without its scheme."""
+    """The value without its scheme. It must never be logged or shown."""
 
 
 def admit(secret: Manifest, connector_uid: str, configs: Iterable[Config] = ()) -> None:
     """Check that the connector of this uid (empty: one that is about to be created) may use this Secret. The only place
-    that decides it. Whether the caller may name the Secret is checked before, by the API.
+    that decides it. Whether the caller may name the Secret is checked by the operations.
 
     Raises `Forbidden` for a Secret that belongs to something else: to the platform, to an agent, to another connector.
     """
@@ -59,7 +59,7 @@ def admit(secret: Manifest, connector_uid: str, configs: Iterable[Config] = ()) 
 
 
 def is_owned(secret: Manifest, connector_uid: str) -> bool:
-    """Whether we made it, for this very connector."""
+    """Return whether the Secret was created for this connector."""
     owners = secret["metadata"].get("ownerReferences") or ()
     return bool(connector_uid) and any(
         owner.get("uid") == connector_uid and owner.get("controller") for owner in owners
@@ -67,7 +67,7 @@ def is_owned(secret: Manifest, connector_uid: str) -> bool:
 
 
 def clean(token: str) -> str:
-    """The token as it is sent. Raises `Invalid` for what cannot stand in a header."""
+    """Return the token as it is sent. Raises `Invalid` if a header cannot contain it."""
     value = token.strip()
     if not value or len(value) > VALUE_LIMIT_BYTES or not value.isascii() or not value.isprintable():
         raise Invalid(f"token must be 1 to {VALUE_LIMIT_BYTES} printable ASCII characters on one line", field="token")
@@ -75,7 +75,7 @@ def clean(token: str) -> str:
 
 
 def value_in(secret: Manifest, key: str) -> str:
-    """Raises `ServerFailed` (`mcp_secret_missing`, `mcp_secret_invalid`), without the value."""
+    """Return the value of a key. Raises `ServerFailed` (`mcp_secret_missing`, `mcp_secret_invalid`)."""
     name, raw = secret["metadata"]["name"], (secret.get("data") or {}).get(key)
     if raw is None:
         raise ServerFailed(
@@ -91,14 +91,14 @@ def value_in(secret: Manifest, key: str) -> str:
 
 
 def header(connector: Connector, value: str) -> ConnectorCredential:
-    """As the connector's authType has it."""
+    """Return the header that the connector's `authType` requires."""
     if connector.spec.auth_type == "header":
         return ConnectorCredential((connector.spec.header_name or "Authorization").lower(), value, value)
     return ConnectorCredential("authorization", f"Bearer {value}", value)
 
 
 class Credentials:
-    """Reads Secrets when they are needed, and keeps them for a moment. `configs` are those of the platform."""
+    """Reads the credentials of connectors, with a cache of `kept_s` seconds."""
 
     def __init__(self, cluster: Cluster, kept_s: float = KEPT_S) -> None:
         self._cluster = cluster
@@ -106,7 +106,8 @@ class Credentials:
         self._read: dict[ObjectRef, tuple[float, Manifest]] = {}
 
     async def of(self, connector: Connector, configs: Iterable[Config]) -> ConnectorCredential | None:
-        """What the connector's server is to get; None where it needs none. Raises `ServerFailed`."""
+        """Return the credential for the connector's server; None if it needs none. `configs` are the platform's. Raises
+        `ServerFailed`."""
         spec, ref = connector.spec, connector.spec.auth_secret_key_ref
         if spec.auth_type == "none" or (ref is None and spec.auth_type == "token"):
             return None
@@ -142,7 +143,7 @@ class Credentials:
         except KomputerError:
             self._read.pop(ref, None)
             raise
-        while len(self._read) >= READS_KEPT:
+        while len(self._read) >= SECRETS_CACHED:
             del self._read[next(iter(self._read))]
         self._read[ref] = (now + self._kept_s, secret)
         return secret

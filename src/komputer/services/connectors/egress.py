@@ -1,4 +1,4 @@
-"""The way out: the only client by which a connector's server is called."""
+"""The only HTTP client that calls the servers of connectors."""
 
 import functools
 import ipaddress

@@ -1,4 +1,4 @@
-"""What it means that a connector's server does not do its part, in sentences that a person can act on. Pure."""
+"""Failures of a connector's server, as sentences that a person can act on. Pure."""
 
 import ssl
 from typing import Final
@@ -9,12 +9,12 @@ RETRYABLE: Final = frozenset({408, 425, 429})
 
 
 class AddressRefused(OSError):
-    """By our rules, as the connection was about to be made."""
+    """The address rules forbid the connection that was about to be made."""
 
 
 def of_status(status: int, *, begins: bool = False) -> ServerFailed | None:
-    """The failure that an HTTP status stands for; None for answers that are MCP's own affair: 400 (a version that the
-    server does not speak), 404 (a session that it has forgotten; not where one `begins`), 405 (no stream of its own).
+    """Return the failure that an HTTP status means. None for statuses that are part of MCP: 400 (an unknown version),
+    404 (an expired session, but not if the session `begins`), 405 (no stream from the server).
     """
     if begins and status in (404, 405):
         return ServerFailed(
@@ -47,7 +47,8 @@ def of_status(status: int, *, begins: bool = False) -> ServerFailed | None:
 
 
 def unreachable(error: BaseException) -> ServerFailed:
-    """Of a connection that did not come about. Names no address: what stands behind a name is not for everybody."""
+    """Return the failure of a connection that could not be established. It names no address: the caller may not be
+    allowed to know what a name resolves to."""
     if isinstance(error, AddressRefused):
         return ServerFailed(f"The connector's url leads where it may not: {error}.", code="mcp_address_not_allowed")
     if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""The runtime's settings. Nothing in them is secret."""
+"""The ConfigMap with the runtime's settings. It holds no secrets."""
 
 from komputer.domain import names
 from komputer.domain.agent import Agent
@@ -8,7 +8,7 @@ from komputer.operator.agent.desired.metadata import metadata
 
 
 def settings(agent: Agent, config: ConfigSpec) -> Manifest:
-    """The ConfigMap that the pod's environment is made from; a container that starts again reads it anew."""
+    """Return the ConfigMap that the pod's environment comes from. Each restart of the container reads it again."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -19,3 +19,8 @@ def settings(agent: Agent, config: ConfigSpec) -> Manifest:
             "KOMPUTER_GATEWAY_URL": config.gateway_url,
         },
     }
+
+
+def changed_settings(found: Manifest, desired: Manifest) -> Manifest | None:
+    """Return the merge patch that restores the ConfigMap's data; None where it is as desired."""
+    return {"data": desired["data"]} if found.get("data") != desired["data"] else None

@@ -1,4 +1,4 @@
-"""What all children of an agent have in common: its labels, and it as their controller."""
+"""Metadata that all children of an agent share: labels, and the agent as controller."""
 
 from komputer.domain import labels, names
 from komputer.domain.agent import Agent
@@ -6,7 +6,7 @@ from komputer.domain.base import Manifest
 
 
 def metadata(agent: Agent, name: str) -> Manifest:
-    """Metadata of a child. The person's own labels come along; ours win, and those we reserve are not theirs to set."""
+    """Return the metadata of a child. It has the labels of the agent's spec, except reserved ones; ours win."""
     own = {key: value for key, value in (agent.spec.labels or {}).items() if not labels.is_reserved(key)}
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""What a namespace with agents has, once for all of them: who its pods are, and what they may reach."""
+"""Objects that the agents of a namespace share: the pods' service account and their network policy."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from komputer.domain.config import ConfigSpec
 
 
 def service_account(namespace: str) -> Manifest:
-    """Without an owner and without any right."""
+    """Return the service account of all agents' pods. It has no owner and no rights."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -18,7 +18,7 @@ def service_account(namespace: str) -> Manifest:
 
 
 def network_policy(namespace: str, config: ConfigSpec) -> Manifest | None:
-    """What the configuration says of all agents; None where it says nothing."""
+    """Return the policy of KomputerConfig `spec.agentNetworkPolicy`; None where that is not set."""
     spec: dict[str, Any] | None = config.agent_network_policy
     if spec is None:
         return None

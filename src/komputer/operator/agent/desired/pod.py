@@ -1,4 +1,4 @@
-"""The agent's pod: the template's, hardened, with one identity, one disk and one door."""
+"""The agent's pod: the template's PodSpec, hardened, with the agent's token, disk and settings."""
 
 import copy
 import hashlib
@@ -13,7 +13,7 @@ from komputer.domain.template import TemplateSpec
 from komputer.operator.agent.desired.metadata import metadata
 
 STOP_GRACE_S: Final = 30
-"""terminationGracePeriodSeconds: a runtime leaves within 25 s of SIGTERM, its task interrupted and written down."""
+"""terminationGracePeriodSeconds. A runtime interrupts its task, records that and exits within 25 s of SIGTERM."""
 TOKEN_LIFE_S: Final = 3600
 USER_ID: Final = 1000
 
@@ -22,7 +22,7 @@ TOKEN_VOLUME: Final = "komputer-token"
 TMP_VOLUME: Final = "komputer-tmp"
 TMP_PATH: Final = "/tmp"
 CREDENTIAL_VARIABLES: Final = frozenset({"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"})
-"""Of older templates. They are left out: the gateway holds the model's credential, no pod does."""
+"""Variables of older templates. They are removed: only the gateway has the model's credential."""
 
 POD_SECURITY: Final[Manifest] = {
     "runAsNonRoot": True,
@@ -37,24 +37,24 @@ CONTAINER_SECURITY: Final[Manifest] = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-"""Defaults both: a template, which only those may write who may say what pods look like, can loosen each by name."""
+"""Both are defaults: a template can override each field. Whoever may write templates decides what pods may do."""
 
 
 class PodImpossible(ValueError):
-    """The template is no PodSpec that an agent could run in; the message says why."""
+    """The template is not a PodSpec that an agent can run in; the message says why."""
 
 
 def pod(agent: Agent, template: TemplateSpec, config: ConfigSpec) -> Manifest:
-    """The pod of `agent`. Raises `PodImpossible` where the template has no usable container."""
+    """Return the pod of `agent`. Raises `PodImpossible` where the template has no usable container."""
     spec = copy.deepcopy(template.pod_spec)
     containers = _objects(spec, "containers")
     if not containers:
         raise PodImpossible("podSpec.containers is empty: one container, named agent or the first, runs the agent")
     inits, volumes = _objects(spec, "initContainers"), _objects(spec, "volumes")
-    runs_agent = next((c for c in containers if c.get("name") == names.AGENT_CONTAINER), containers[0])
+    agent_container = next((c for c in containers if c.get("name") == names.AGENT_CONTAINER), containers[0])
     for container in (*containers, *inits):
         container["securityContext"] = {**CONTAINER_SECURITY, **_object(container, "securityContext")}
-    _equip(runs_agent, agent)
+    _add_runtime(agent_container, agent)
     ours = {volume["name"]: volume for volume in _volumes(agent)}
     spec |= {
         "restartPolicy": "Always",
@@ -66,28 +66,28 @@ def pod(agent: Agent, template: TemplateSpec, config: ConfigSpec) -> Manifest:
         "volumes": [v for v in volumes if v.get("name") not in ours] + list(ours.values()),
     }
     spec.pop("serviceAccount", None)
-    about = metadata(agent, names.pod_name(agent.metadata.name))
-    about["annotations"] = {
+    child_metadata = metadata(agent, names.pod_name(agent.metadata.name))
+    child_metadata["annotations"] = {
         names.MADE_FROM_ANNOTATION: digest(spec),
         names.GATEWAY_ANNOTATION: config.gateway_url,
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": child_metadata, "spec": spec}
 
 
 def digest(spec: Manifest) -> str:
-    """Stands for a pod's spec as it was asked for; the API server's defaults are not part of it."""
+    """Return 16 hex digits that identify a pod's spec as requested, without the API server's defaults."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def _equip(container: Manifest, agent: Agent) -> None:
-    """What the runtime finds around it. What the template says of the same names or places gives way."""
+def _add_runtime(container: Manifest, agent: Agent) -> None:
+    """Add the runtime's environment and mounts, which replace those of the template with the same names or paths."""
     env = {"KOMPUTER_TOKEN_FILE": names.TOKEN_PATH, "KOMPUTER_WORKSPACE": names.WORKSPACE_PATH}
-    taken = CREDENTIAL_VARIABLES | env.keys() | {"KOMPUTER_AGENT", "KOMPUTER_NAMESPACE", "KOMPUTER_GATEWAY_URL"}
+    reserved = CREDENTIAL_VARIABLES | env.keys() | {"KOMPUTER_AGENT", "KOMPUTER_NAMESPACE", "KOMPUTER_GATEWAY_URL"}
     container["env"] = [
-        *(entry for entry in _objects(container, "env") if entry.get("name") not in taken),
+        *(entry for entry in _objects(container, "env") if entry.get("name") not in reserved),
         *({"name": name, "value": value} for name, value in env.items()),
     ]
-    # Ours is the last source, so that it wins over a template's of the same keys.
+    # The last source wins: ours comes after the template's.
     container["envFrom"] = [
         *_objects(container, "envFrom"),
         {"configMapRef": {"name": names.settings_name(agent.metadata.name)}},
@@ -97,15 +97,15 @@ def _equip(container: Manifest, agent: Agent) -> None:
         _token_directory(): {"name": TOKEN_VOLUME, "mountPath": _token_directory(), "readOnly": True},
         TMP_PATH: {"name": TMP_VOLUME, "mountPath": TMP_PATH},
     }
-    given = [
+    own_mounts = [
         mount
         for mount in _objects(container, "volumeMounts")
         if mount.get("name") != WORKSPACE_VOLUME
         and str(mount.get("mountPath", "")).rstrip("/") not in (names.WORKSPACE_PATH, _token_directory())
     ]
-    if any(str(mount.get("mountPath", "")).rstrip("/") == TMP_PATH for mount in given):
+    if any(str(mount.get("mountPath", "")).rstrip("/") == TMP_PATH for mount in own_mounts):
         del mounts[TMP_PATH]
-    container["volumeMounts"] = [*given, *mounts.values()]
+    container["volumeMounts"] = [*own_mounts, *mounts.values()]
 
 
 def _volumes(agent: Agent) -> list[Manifest]:

@@ -24,7 +24,7 @@ _UNITS: Final = {
 
 
 def workspace(agent: Agent, template: TemplateSpec) -> Manifest:
-    """The claim on which everything of the agent's lies that is to outlive its pod."""
+    """Return the PersistentVolumeClaim of the workspace, which outlives the agent's pods."""
     spec: Manifest = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": template.storage.size}},
@@ -40,7 +40,8 @@ def workspace(agent: Agent, template: TemplateSpec) -> Manifest:
 
 
 def grown(found: Manifest, desired: Manifest) -> Manifest | None:
-    """The merge patch that makes a claim as large as it is to be. It never shrinks: Kubernetes cannot do that."""
+    """Return the merge patch that grows a claim to the desired size; None where it is large enough. Kubernetes cannot
+    shrink claims."""
     has, wants = (
         claim.get("spec", {}).get("resources", {}).get("requests", {}).get("storage", "0") for claim in (found, desired)
     )
