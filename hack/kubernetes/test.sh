@@ -24,8 +24,9 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# A control plane of its own for each worker: an operator acts on all agents of its API server.
-options=(-n "$workers" --dist worksteal)
+# A control plane of its own for each worker: an operator acts on all agents of its API server. A worker that crashed is
+# not replaced, because its replacement would have no control plane.
+options=(-n "$workers" --dist worksteal --max-worker-restart 0)
 for ((n = 0; n < workers; n++)); do
   kubeconfig=$("$here/controlplane.sh" start "$dir/$n")
   options+=(--kubeconfig "$kubeconfig")

@@ -37,6 +37,7 @@ from komputer.operator.agent.observed import Observed
 from komputer.operator.agent.status import merge_patch as status_patch
 from komputer.protocol import wire
 from komputer.runtime.ledger import ledger as ledgers
+from komputer.runtime.ledger import rules
 from komputer.runtime.ledger.ledger import OpenTask
 from komputer.services.agents import claim
 from tests.model import pods, referee, words
@@ -215,7 +216,7 @@ class Parts:
         live, ends = await self._live(), tuple(await self.log.ends_after(key, agent.status.last_event_id))
         pod = given.pod(uid=self.uid) if self.pod.is_introduced else None
         mine = live if live and live.uid == agent.metadata.uid else None
-        seen = given.seen(agent, pod=pod, live=mine, ends=ends, now=datetime.now(UTC))
+        seen = given.observed(agent, pod=pod, live=mine, ends=ends, now=datetime.now(UTC))
         decision = decide(seen, str(ULID()))
         for ending in decision.endings:
             answer = await self._end(seen, ending)
@@ -287,7 +288,7 @@ class Parts:
     # ---- the runtime -----------------------------------------------------------------------------------------------
     def _assigned(self) -> None:
         if self.pod.is_introduced:
-            self.pod.ledger = ledgers.after_assignment(self.pod.ledger, self._assignment())
+            self.pod.ledger = rules.after_assignment(self.pod.ledger, self._assignment())
 
     async def the_runtime_introduces_itself(self) -> None:
         if not self.pod.is_introduced:
@@ -296,7 +297,7 @@ class Parts:
     async def the_runtime_says_hello(self) -> None:
         """Its new ledger is the model's."""
         ledger = self.pod.ledger
-        body = ledgers.hello(ledger)
+        body = rules.hello(ledger)
         key = LogKey(*REF, self.uid)
         try:
             welcome = await self.log.hello(key, old_term=body.term, asked=body.tasks, floor=self._floor())
@@ -306,14 +307,14 @@ class Parts:
         world = self._world()._replace(terms=welcome.term - 1)
         greeted = referee.after(self.known, Post(words.number(self.uid), welcome.term, 0, "hello"), owns=True)
         before = self.known if self.known.uid == words.number(self.uid) else greeted
-        assert welcome.taken == dict(before.last).get(body.term, 0)
+        assert welcome.last_seq == dict(before.last).get(body.term, 0)
         assert self._named(welcome.started) == self._named(body.tasks) & before.started
         assert self._named(welcome.ended) == self._named(body.tasks) & before.ended
         assert self._named(welcome.open) == before.started - before.ended
         own = self._assignment() if self.seen["metadata"]["uid"] == self.uid else None
-        after = ledgers.after_hello(ledger, welcome, own.accounted if own else ())
+        after = rules.after_hello(ledger, welcome, own.accounted if own else ())
         if own:
-            after = ledgers.after_assignment(after, own)
+            after = rules.after_assignment(after, own)
         self._same(words.ledger(self.names, self.messages, after), pods.hello(self.system, world).ledger)
         self.pod.ledger, self.pod.is_introduced, self.known = after, True, greeted
 
@@ -328,7 +329,7 @@ class Parts:
 
     async def the_runtime_begins(self) -> None:
         assigned = self._assignment()
-        task = ledgers.next_task(self.pod.ledger, assigned) if self.pod.is_introduced else None
+        task = rules.next_task(self.pod.ledger, assigned) if self.pod.is_introduced else None
         if task is None:
             return
         new = OpenTask(
@@ -341,12 +342,12 @@ class Parts:
             prompt_uuid="u",
             started_at=0.0,
         )
-        self.pod.ledger = ledgers.opened(self.pod.ledger, new)
+        self.pod.ledger = rules.with_task(self.pod.ledger, new)
 
     async def the_prompt_is_given(self) -> None:
         ledger = self.pod.ledger
         task = ledger.task
-        if self.pod.is_introduced and task and task.phase == "written" and ledgers.is_started(ledger, task.id):
+        if self.pod.is_introduced and task and task.phase == "written" and rules.is_started(ledger, task.id):
             assert self.names[task.id] in self.known.started or "log" in self.losses, "rule wait_start"
             self.prompts.append(self.names[task.id])
             self.pod.ledger = replace(ledger, task=replace(task, phase="acted"))
@@ -354,22 +355,22 @@ class Parts:
     async def claude_says_something(self) -> None:
         task = self.pod.ledger.task
         if task and task.phase == "acted":
-            self.pod.ledger = ledgers.noted(self.pod.ledger, AgentText(task_id=task.id, content="word"))
+            self.pod.ledger = rules.with_event(self.pod.ledger, AgentText(task_id=task.id, content="word"))
 
     async def the_runtime_is_told(self) -> None:
         for entry in await self.log.messages(LogKey(*REF, self.uid), None):
             message = wire.TaskMessage(id=entry.id, task_id=entry.payload["task_id"], content="word")
-            self.pod.ledger = ledgers.told(self.pod.ledger, message)
+            self.pod.ledger = rules.with_message(self.pod.ledger, message)
 
     async def claude_answers(self) -> None:
         task = self.pod.ledger.task
         if task and task.phase == "acted" and task.messages:
-            self.pod.ledger = replace(self.pod.ledger, task=replace(task, heard=task.messages[-1].id))
+            self.pod.ledger = replace(self.pod.ledger, task=replace(task, acked_message_id=task.messages[-1].id))
 
     async def the_task_is_done(self) -> None:
         task = self.pod.ledger.task
-        if self.pod.is_introduced and task and task.phase == "acted" and not task.is_asked:
-            self.pod.ledger = ledgers.ended(self.pod.ledger, self._done(task.id))
+        if self.pod.is_introduced and task and task.phase == "acted" and not task.has_unanswered_message:
+            self.pod.ledger = rules.with_end(self.pod.ledger, self._done(task.id))
 
     def _done(self, task: str) -> TaskCompleted:
         cost = self.costs.setdefault(task, float(2 ** len(self.costs)))
@@ -377,16 +378,16 @@ class Parts:
 
     async def the_runtime_heeds_the_cancel(self) -> None:
         task = self.pod.ledger.task
-        if self.pod.is_introduced and task and ledgers.is_cancelled(self.pod.ledger, self._assignment()):
+        if self.pod.is_introduced and task and rules.is_cancelled(self.pod.ledger, self._assignment()):
             end = TaskCancelled(task_id=task.id, reason="asked", cost_usd=self._done(task.id).cost_usd)
-            self.pod.ledger = ledgers.ended(self.pod.ledger, end)
+            self.pod.ledger = rules.with_end(self.pod.ledger, end)
 
     async def the_runtime_posts(self) -> None:
         if not self.pod.is_introduced:
             return
         for answer in await self._post(self.pod.uid, self.pod.ledger.term, self.pod.ledger.outbox):
-            self.pod.ledger = ledgers.after_post(self.pod.ledger, answer)
-            if answer in ledgers.SAYS_HELLO_AGAIN:
+            self.pod.ledger = rules.after_post(self.pod.ledger, answer)
+            if answer in rules.REQUIRES_HELLO:
                 self.pod.is_introduced = False
         self._assigned()
 
@@ -397,11 +398,11 @@ class Parts:
     async def the_runtime_sends_a_heartbeat(self) -> None:
         if not self.pod.is_introduced:
             return
-        claimed = ledgers.claim(self.pod.ledger)
+        claimed = rules.claim(self.pod.ledger)
         pulse = await self.log.pulse(LogKey(*REF, self.uid), claimed.term, claimed.owed)
         mine = self.known.uid == words.number(self.uid)
         assert pulse.term == (self.known.term if mine else 0)
-        lacks = ledgers.lacks(claimed, pulse, self._assignment().accounted)
+        lacks = rules.lacks(claimed, pulse, self._assignment().accounted)
         beats = list(pods.heartbeat(self.system, self._world()))
         assert lacks == bool(beats) or not mine or self.seen["metadata"]["uid"] != self.uid, (pulse, self._world())
         if lacks:
@@ -484,7 +485,7 @@ class Parts:
             later = now + timedelta(seconds=silent_for)
             since = now if has_gateway else None
             pod = given.pod(uid=self.uid, created=now)
-            seen = given.seen(agent, pod=pod, pvc=None, settings=None, live=mine, now=later, gateway_since=since)
+            seen = given.observed(agent, pod=pod, pvc=None, settings=None, live=mine, now=later, gateway_since=since)
             decision = decide(seen, str(ULID()))
             deleted = [step for step in decision.steps.all if step.verb == "delete"]
             assert bool(deleted) == is_deleted, "rule silence"
@@ -501,13 +502,13 @@ class Parts:
             if task is None or task.phase != "acted":
                 self.ghost = None
                 return
-            is_last = ghost.ledger.n % 2 == 0
+            is_last = ghost.ledger.seq % 2 == 0
             said = AgentText(task_id=task.id, content="still here")
             ghost.ledger = (
-                ledgers.ended(ghost.ledger, self._done(task.id)) if is_last else ledgers.noted(ghost.ledger, said)
+                rules.with_end(ghost.ledger, self._done(task.id)) if is_last else rules.with_event(ghost.ledger, said)
             )
         for answer in await self._post(ghost.uid, ghost.ledger.term, ghost.ledger.outbox[:1]):
-            ghost.ledger = ledgers.after_post(ghost.ledger, answer)
+            ghost.ledger = rules.after_post(ghost.ledger, answer)
             if answer not in ("ok", "duplicate"):
                 self.ghost = None
 
@@ -517,7 +518,7 @@ class Parts:
         if not entries:
             return []
         held = self.pod.ledger if uid == self.pod.uid else ledgers.Ledger()
-        events = [Numbered(e.n, from_wire(e.type, e.payload), e.generation, ledgers.heard_by(held, e)) for e in entries]
+        events = [Numbered(e.seq, from_wire(e.type, e.payload), e.generation, rules.acked_by(held, e)) for e in entries]
         events, is_cut = self._admitted(uid, events, await self._live())
         answers: list[wire.AppendResult] = []
         if events:
@@ -525,7 +526,7 @@ class Parts:
         if is_cut and all(answer in ("ok", "duplicate") for answer in answers):
             answers.append("fenced")
         for entry, answer in zip(entries, answers, strict=False):
-            heard = words.count(self.messages, ledgers.heard_by(held, entry))
+            heard = words.count(self.messages, rules.acked_by(held, entry))
             post = Post(words.number(uid), term, *words.outgoing(self.names, entry, heard))
             assert answer == self._expected(post), (post, answer, self.known)
             if answer == "ok":

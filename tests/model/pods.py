@@ -84,7 +84,7 @@ def _deliver(system: System, world: World, event: Outgoing) -> Iterator[Step]:
     ledger = world.ledger
     after, answer = system.append(world, Post(world.resource.uid, ledger.term, *event))
     label = f"the runtime posts {event.kind} of {event.task} as #{event.n}: {answer}"
-    if answer in ("fenced", "hole", "ended"):
+    if answer in ("fenced", "gap", "ended"):
         yield f"{label}; hello again", True, hello(system, world)
         return
     if answer in ("ok", "duplicate"):
@@ -94,7 +94,7 @@ def _deliver(system: System, world: World, event: Outgoing) -> Iterator[Step]:
             ledger = ledger._replace(owed=(*ledger.owed, owed), closed=ledger.closed | {event.task})
     elif answer == "started":  # by a ledger that is gone
         ledger = ledger._replace(phase=2, n=event.n, out=(Outgoing(event.n, "end", event.task, "workspace_lost"),))
-    elif answer == "unheard":  # the task goes on
+    elif answer == "unacknowledged":  # the task goes on
         ledger = ledger._replace(phase=1, out=ledger.out[1:], n=event.n - 1, waits=True)
     elif event.generation is None:  # stale and begun: the log forgot its start, and another task is wanted by now
         end = Outgoing(event.n, "end", event.task, "elsewhere")

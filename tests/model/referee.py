@@ -45,8 +45,8 @@ def unanswered(now: View, post: Post) -> bool:
 
 
 def decide(now: View, post: Post, *, exact: bool, fence: bool, owns: bool, hears: bool = True) -> Answer:
-    """In the order of the protocol: fenced, duplicate, hole, ended, started, stale, unheard, ok. A message is taken
-    only while its task is open."""
+    """In the order of the protocol: fenced, duplicate, gap, ended, started, stale, unacknowledged, ok. A message is
+    taken only while its task is open."""
     if post.kind == "message":
         is_open = post.task in now.started - now.ended and now.live == (post.task, False)
         return "ok" if now.uid == post.uid and is_open else "ended"
@@ -57,7 +57,7 @@ def decide(now: View, post: Post, *, exact: bool, fence: bool, owns: bool, hears
             return "fenced"
         expected = dict(now.last).get(post.term, 0) + 1
         if post.n != expected:
-            return "duplicate" if post.n < expected else "hole"
+            return "duplicate" if post.n < expected else "gap"
     if post.task in now.ended:
         return "ended"
     if post.kind == "start":
@@ -66,5 +66,5 @@ def decide(now: View, post: Post, *, exact: bool, fence: bool, owns: bool, hears
         if fence and post.generation is not None and post.generation < now.generation:
             return "stale"
     if hears and unanswered(now, post):
-        return "unheard"
+        return "unacknowledged"
     return "ok"

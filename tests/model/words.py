@@ -9,6 +9,7 @@ from komputer.domain.agent import Agent, digest_of
 from komputer.domain.base import Manifest
 from komputer.events.schema import TaskCancelled, TaskCompleted, from_wire
 from komputer.runtime.ledger import ledger as ledgers
+from komputer.runtime.ledger import rules
 from tests.model.state import TEXTS, Claim, How, Kind, Ledger, Outgoing, Owed, Recorded, Resource
 
 PHASES: Final[Mapping[ledgers.Phase, Literal[0, 1, 2]]] = {"written": 0, "acted": 1, "ended": 2}
@@ -40,16 +41,16 @@ def outgoing(names: Mapping[str, str], entry: ledgers.Outgoing, heard: int | Non
     """`heard`: how many messages a completion has."""
     kind: Kind = "start" if entry.type == "task_started" else "end" if entry.is_end else "text"
     end = how(from_wire(entry.type, entry.payload)) if entry.is_end else None
-    return Outgoing(entry.n, kind, names[entry.task_id], end, entry.generation, heard)
+    return Outgoing(entry.seq, kind, names[entry.task_id], end, entry.generation, heard)
 
 
 def ledger(names: Mapping[str, str], messages: Mapping[str, int], real: ledgers.Ledger) -> Ledger:
     def out(entry: ledgers.Outgoing) -> Outgoing:
-        return outgoing(names, entry, count(messages, ledgers.heard_by(real, entry)))
+        return outgoing(names, entry, count(messages, rules.acked_by(real, entry)))
 
     return Ledger(
         term=real.term,
-        n=real.n,
+        n=real.seq,
         generation=real.generation,
         task=names[real.task.id] if real.task else None,
         phase=PHASES[real.task.phase] if real.task else 0,
@@ -57,7 +58,7 @@ def ledger(names: Mapping[str, str], messages: Mapping[str, int], real: ledgers.
         owed=tuple(Owed(names[task], out(entry).how or "done") for task, entry in real.owed.items()),
         closed=frozenset(names[task] for task in real.closed),
         told=len(real.task.messages) if real.task else 0,
-        heard=count(messages, real.task.heard) or 0 if real.task else 0,
+        heard=count(messages, real.task.acked_message_id) or 0 if real.task else 0,
     )
 
 

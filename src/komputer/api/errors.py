@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from komputer.api.validation import explain
 from komputer.domain import errors
+from komputer.http.validation import explain
 from komputer.redis.idempotency import Mismatch
 
 log = structlog.get_logger(__name__)

@@ -1,7 +1,6 @@
 """Likely mistakes of callers: unknown query parameters, event types, fields of a body and tools. Pure, except for the
 dependency that reads a request's query."""
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
@@ -13,21 +12,13 @@ from fastapi.dependencies.models import Dependant
 from komputer.api.schemas.agents import AgentSettings, Body
 from komputer.domain.errors import Invalid
 from komputer.events.schema import TYPES
+from komputer.http.validation import WORD_LIMIT, nearest
 from komputer.protocol.wire import BUILT_IN_TOOLS
 
 NAMED_AT_ONCE: Final = 5
 """Unknown query parameters or event types that one error names."""
 WARNINGS_LIMIT: Final = 20
 """Maximum number of warnings in one answer; a last one counts the rest."""
-WORD_LIMIT: Final = 100
-"""Maximum length at which a caller's word is quoted, in characters."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that suggests the known words closest to `word`; empty if none is close."""
-    by_lower = {each.lower(): each for each in known}
-    found = difflib.get_close_matches(word[:WORD_LIMIT].lower(), by_lower, n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(by_lower[each] for each in found)}?" if found else ""
 
 
 def _unknown(kind: str, words: Iterable[str], known: Collection[str]) -> str | None:

@@ -217,11 +217,11 @@ function calls.append()
     state = state or read_state()
     local answer = 'ok'
     if n <= taken then answer = 'duplicate'
-    elseif n ~= taken + 1 then answer = 'hole'
+    elseif n ~= taken + 1 then answer = 'gap'
     elseif redis.call('ZSCORE', ended, task) then answer = 'ended'
     elseif kind == 'start' and redis.call('ZSCORE', started, task) then answer = 'started'
     elseif kind == 'start' and generation and generation < state.gen then answer = 'stale'
-    elseif kind == 'end' and has_unanswered_message(task, ARGV[i + 10]) then answer = 'unheard'
+    elseif kind == 'end' and has_unanswered_message(task, ARGV[i + 10]) then answer = 'unacknowledged'
     else
       write(state, i)
       taken, writes, has_new_keys = n, writes + 1, has_new_keys or kind ~= ''

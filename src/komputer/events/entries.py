@@ -48,11 +48,11 @@ class LogKey:
 class Numbered(NamedTuple):
     """An event as its producer numbered it: from 1 in each term. A start carries its assignment's generation."""
 
-    n: int
+    seq: int
     event: schema.Event
     generation: int | None = None
-    heard: str | None = None
-    """Of an end: the last message that the model has answered. None: whatever was said, the task is over."""
+    acked_message_id: str | None = None
+    """For an end: the last message that the model has answered. None: the end is accepted in any case."""
 
 
 class LogEntry(NamedTuple):
@@ -225,7 +225,9 @@ def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes)
     return b"%b%b}" % (head.encode(), payload)
 
 
-def fields_of(n: int, event: schema.Event, generation: int | None, heard: str | None = None) -> list[str | bytes | int]:
+def fields_of(
+    seq: int, event: schema.Event, generation: int | None, acked_message_id: str | None = None
+) -> list[str | bytes | int]:
     """Return the script's arguments for one event, in their order."""
     kind, payload = schema.to_wire(event)
     role = "start" if isinstance(event, schema.TaskStarted) else "end" if isinstance(event, schema.End) else ""
@@ -234,10 +236,10 @@ def fields_of(n: int, event: schema.Event, generation: int | None, heard: str | 
     else:
         status, outcome = status_of_running(event.kind if isinstance(event, schema.TaskStarted) else None), ""
     return [
-        *(n, role, event.task_id, kind, "" if generation is None else generation),
+        *(seq, role, event.task_id, kind, "" if generation is None else generation),
         *(orjson.dumps(payload), schema.line(event) or "", status, outcome),
         getattr(event, "session_id", None) or "",
-        "" if heard is None else micros_of(heard),
+        "" if acked_message_id is None else micros_of(acked_message_id),
     ]
 
 

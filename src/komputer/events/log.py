@@ -1,10 +1,10 @@
 """The log of each agent: one stream, one live hash, and the rules by which events are accepted.
 
 `append.lua` is the only way in. It decides atomically, in this order: `fenced` (the term is not the one issued last, or
-another uid holds the log), `duplicate` (the number was taken), `hole` (not the next number), `ended` (the task has
-ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), `unheard` (an
-end before the last message to its task was answered), else `ok`. Starts, ends and messages are answered when they are
-on the server's disk (`server.Durability`).
+another uid holds the log), `duplicate` (the number was taken), `gap` (not the next number), `ended` (the task has
+ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), `unacknowledged`
+(an end before the last message to its task was answered), else `ok`. Starts, ends and messages are answered when they
+are on the server's disk (`server.Durability`).
 """
 
 from collections.abc import Sequence
@@ -126,7 +126,7 @@ class Log(LogReader):
         return Welcome(
             uid=key.uid,
             term=int(term),
-            taken=taken,
+            last_seq=taken,
             started=texts_of(started),
             ended=texts_of(ended),
             open=texts_of(still_open),
@@ -169,7 +169,7 @@ class Log(LogReader):
         belong to this uid, and the runtime has to say hello. With term 0 as the argument the result is about the newest
         term, and no sign of life is recorded."""
         current, taken, ended = await self._call("pulse", key, None, term, *asked)
-        return Pulse(term=int(current), taken=taken, ended=texts_of(ended))
+        return Pulse(term=int(current), last_seq=taken, ended=texts_of(ended))
 
     async def notify(self, ref: ObjectRef) -> None:
         """Wake everybody who follows this log."""

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from komputer.domain import money
 from komputer.domain.errors import Invalid
 from komputer.domain.tasks import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, TURNS_LIMIT
+from komputer.http.validation import explain
 
 TEXT_LIMIT: Final = 16_384
 """Characters of a text in an event. A longer text is cut, and the payload says `truncated: true`. The transcript on the
@@ -221,9 +222,9 @@ def from_wire(kind: str, payload: dict[str, Any]) -> Event:
     try:
         return _ADAPTER.validate_python({**payload, "type": kind})
     except ValidationError as wrong:
-        first = wrong.errors()[0]
-        path = ".".join(str(part) for part in first["loc"][1:]) or "type"
-        raise Invalid(f"event {kind[:64]!r}: {path}: {first['msg']}", code="invalid_event", field=path) from wrong
+        first = wrong.errors(include_url=False)[0]
+        sentence, field = explain([{**first, "loc": first["loc"][1:] or ("type",)}])
+        raise Invalid(f"event {kind[:64]!r}: {sentence}", code="invalid_event", field=field) from wrong
 
 
 def clipped(event: Event) -> Event:

@@ -1,11 +1,16 @@
-"""What pods talk to, and all that they talk to: the assignment out, events in, the model with our credential.
+"""The only service that pods talk to: it assigns tasks, accepts events, and forwards requests to the model and to
+connectors.
 
-Here belongs what stands between a pod and everything else: who it is (`identity.py`), what it is told (`assignment.py`,
-`streams.py`), what is taken from it (`intake.py`), what it may ask of the model (`requests.py`, `headers.py`,
-`model.py`, `vertex.py`) and of connectors' servers (`connectors.py`, `redaction.py`), when (`open_tasks.py`) and how
-much at once (`bound.py`), which secrets its tools get (`secrets.py`), and what a manager may do with agents of its own
-(`managers.py`, `tools.py`, `waiting.py`; `family.py` decides, pure).
-Nothing is kept that a restart loses. What a task is and when it ends is decided by `domain/` and the log, not here.
+| file or package | what it does |
+|---|---|
+| `agents/` | identifies the caller, says hello, sends assignments with their secrets, and accepts events |
+| `model/` | decides which model requests pass, and forwards them with the platform's credential |
+| `connectors/` | forwards MCP requests with the connector's credential, which it removes from answers |
+| `managers/` | the MCP server with which a manager controls agents of its own |
+| `caches.py`, `quota.py` | watched resources; limits on what is in progress |
+| `parts.py`, `routes.py`, `app.py` | the parts and their wiring, the HTTP routes, the ASGI app |
+
+A restart loses nothing that is in here. `domain/` and the event log decide what a task is and when it ends.
 """
 
 from komputer.gateway.app import Gateway, app

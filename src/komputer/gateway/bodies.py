@@ -1,4 +1,4 @@
-"""A caller's body, within bounds, and whether the caller is still there."""
+"""Reads the body of a request within limits, and detects that the caller disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -13,29 +13,30 @@ from komputer.domain.errors import Invalid
 from komputer.gateway.errors import TooLarge
 from komputer.gateway.quota import Take
 from komputer.http.json_values import has_more_values
+from komputer.http.validation import explain
 
 AS_OBJECTS: Final = 8
-"""Times its bytes is what a body counts that is kept as objects. Those of JSON that is made for it are 26 times as
-large; what runtimes send is mostly text, which does not grow."""
+"""How many times its bytes a body counts that is kept as objects. JSON made for the purpose grows 26-fold; what
+runtimes send is mostly text, which does not grow."""
 
 VALUES_LIMIT: Final = 100_000
-"""JSON values in what a runtime posts: about 10 ms of the event loop. Its largest batch has 100 events of 20 values."""
+"""JSON values in a post: about 10 ms of the event loop. A runtime's largest batch has 100 events of 20 values."""
 
 B = TypeVar("B", bound=WireModel)
 T = TypeVar("T")
 
 
 class ClientLeft(Exception):
-    """The caller is gone; nobody is to be answered."""
+    """The caller has disconnected, so there is nobody to answer."""
 
 
 async def read(receive: Receive, headers: list[tuple[bytes, bytes]], limit_bytes: int, take: Take) -> bytes:
-    """The whole body; its bytes are taken as they come, so that a slow sender holds no more than it has sent. Raises
-    `TooLarge`, as soon as that is known, `Invalid` for a compressed one, `ClientLeft`, and as `take` does."""
+    """Return the whole body. Its bytes are taken as they arrive, so that a slow sender holds no more than it has sent.
+    Raises `TooLarge` as early as possible, `Invalid` for a compressed body, `ClientLeft`, and as `take` does."""
     if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
         raise Invalid("The request must not be compressed.", code="encoding_not_allowed")
-    told = next((value for name, value in headers if name == b"content-length"), b"0")
-    if not told.isdigit() or int(told) > limit_bytes:
+    length = next((value for name, value in headers if name == b"content-length"), b"0")
+    if not length.isdigit() or int(length) > limit_bytes:
         raise _too_large(limit_bytes)
     chunks: list[bytes] = []
     size = 0
@@ -53,8 +54,8 @@ async def read(receive: Receive, headers: list[tuple[bytes, bytes]], limit_bytes
             return b"".join(chunks) if len(chunks) > 1 else chunk
 
 
-def again(raw: bytes, receive: Receive) -> Receive:
-    """For a library that reads the body itself: what was read, and then what comes."""
+def replayed(raw: bytes, receive: Receive) -> Receive:
+    """Return a `receive` for a library that reads the body itself: it yields `raw`, then what follows."""
     waiting = [{"type": "http.request", "body": raw, "more_body": False}]
 
     async def received() -> Message:
@@ -63,22 +64,22 @@ def again(raw: bytes, receive: Receive) -> Receive:
     return received
 
 
-async def while_there(answer: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """What `answer` comes to. Raises `ClientLeft` where the caller leaves before; `answer` was cancelled then."""
-    answering, leaving = asyncio.create_task(answer), asyncio.create_task(_left(receive))
+async def until_disconnected(answer: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """Return the result of `answer`. If the caller disconnects first, cancel `answer` and raise `ClientLeft`."""
+    answering, disconnecting = asyncio.create_task(answer), asyncio.create_task(_disconnected(receive))
     try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({answering, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        leaving.cancel()
+        disconnecting.cancel()
         if not (has_answered := answering.done()):
             answering.cancel()
-        await asyncio.gather(answering, leaving, return_exceptions=True)
+        await asyncio.gather(answering, disconnecting, return_exceptions=True)
     if not has_answered:
         raise ClientLeft
     return answering.result()
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -88,21 +89,19 @@ def _too_large(limit_bytes: int) -> TooLarge:
 
 
 def require_few_values(raw: bytes, limit: int = VALUES_LIMIT) -> None:
-    """Raises `TooLarge` for JSON whose values would hold up the event loop when it is parsed."""
+    """Raise `TooLarge` for JSON that would block the event loop while it is parsed."""
     if has_more_values(raw, limit):
         raise TooLarge(f"The body has more than {limit} JSON values.")
 
 
-def understood(kind: type[B], raw: bytes) -> B:
-    """The body as `kind`. Raises `Invalid` with the path of the first thing that is wrong, and not its value, and
-    `TooLarge`."""
+def validated(kind: type[B], raw: bytes) -> B:
+    """Return the body as `kind`. Raises `TooLarge`, or `Invalid` for the first fault, without the value."""
     require_few_values(raw)
     try:
-        # orjson is ten times as fast as pydantic with values that have no model of their own.
+        # orjson is ten times as fast as pydantic for values without a model of their own.
         return kind.model_validate(orjson.loads(raw))
     except orjson.JSONDecodeError as wrong:
         raise Invalid(f"body: it is not JSON: {wrong.msg}", field="body") from None
     except ValidationError as wrong:
-        first = wrong.errors(include_input=False, include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"]) or "body"
-        raise Invalid(f"{path}: {first['msg']}", field=path) from None
+        sentence, field = explain(wrong.errors(include_url=False))
+        raise Invalid(sentence, field=field) from None

@@ -1,4 +1,4 @@
-"""The gateway's border: our errors as HTTP, in the door's shape for runtimes and in the Messages API's for Claude."""
+"""Errors as HTTP responses: as plain JSON for runtimes, and in the shape of the Messages API for Claude."""
 
 from typing import Final
 
@@ -22,25 +22,25 @@ log = structlog.get_logger(__name__)
 
 
 class AgentGone(KomputerError):
-    """The agent is deleted or being deleted: its runtime stops for good."""
+    """The agent is deleted or being deleted: its runtime exits."""
 
     code = "agent_gone"
 
 
 class TooLarge(Invalid):
-    """The body is larger than we take."""
+    """The body is larger than the limit."""
 
     code = "body_too_large"
 
 
 class UpstreamUnreachable(Unavailable):
-    """The model's address does not answer, or not as the Messages API does."""
+    """The model's address does not answer, or does not speak the Messages API."""
 
     code = "model_unreachable"
 
 
 class Overloaded(Unavailable):
-    """More is under way than we take at once."""
+    """All agents together have too many requests in progress."""
 
     code = "overloaded"
 
@@ -70,40 +70,40 @@ ANTHROPIC_TYPES: Final = {
     429: "rate_limit_error",
     529: "overloaded_error",
 }
-"""Other statuses are `api_error`, which Claude tries again."""
+"""Types of errors in the Messages API. Other statuses are `api_error`, which Claude retries."""
 
 
 def status_of(error: KomputerError) -> int:
-    """500 for what no caller was to see."""
+    """Return the HTTP status of an error; 500 for one that is internal."""
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
-def door_error(error: KomputerError) -> Response:
-    """`{"error": sentence, "code": slug}`."""
+def error_response(error: KomputerError) -> Response:
+    """Return `{"error": sentence, "code": code}`."""
     status = status_of(error)
     if status == 500:
         log.error("request failed", exc_info=error)
-        return door_answer(500, "internal error", "internal")
+        return json_error(500, "internal error", "internal")
     headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
-    return door_answer(status, error.message, error.code, headers)
+    return json_error(status, error.message, error.code, headers)
 
 
-def door_answer(status: int, sentence: str, code: str, headers: dict[str, str] | None = None) -> Response:
+def json_error(status: int, sentence: str, code: str, headers: dict[str, str] | None = None) -> Response:
     body = orjson.dumps({"error": sentence, "code": code})
     return Response(body, status, headers, media_type="application/json")
 
 
-def model_error(error: KomputerError) -> Response:
-    """The same in the Messages API's shape, which Claude understands and shows."""
+def messages_response(error: KomputerError) -> Response:
+    """Return the error in the Messages API's shape, which Claude understands and shows."""
     status = status_of(error)
     if status == 500:
         log.error("model request failed", exc_info=error)
-        return model_answer(500, "internal error", "internal")
+        return messages_error(500, "internal error", "internal")
     headers = {"retry-after": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
-    return model_answer(status, error.message, error.code, headers)
+    return messages_error(status, error.message, error.code, headers)
 
 
-def model_answer(status: int, sentence: str, code: str, headers: dict[str, str] | None = None) -> Response:
+def messages_error(status: int, sentence: str, code: str, headers: dict[str, str] | None = None) -> Response:
     kind = ANTHROPIC_TYPES.get(status, "api_error")
     body = orjson.dumps({"type": "error", "error": {"type": kind, "message": sentence}, "code": code})
     return Response(body, status, headers, media_type="application/json")

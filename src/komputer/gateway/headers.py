@@ -1,5 +1,4 @@
-"""Which headers pass between a pod and the model's address, or a connector's server. Plain values; names are lower
-case."""
+"""Decides which headers pass between a pod and the model's address, or a connector's server. Names are lower case."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -13,12 +12,12 @@ PASSED: Final = frozenset(
     {"accept", "accept-language", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "x-app"}
 )
 PASSED_PREFIXES: Final = ("x-stainless-", "x-claude-code-")
-"""What Claude tells the Messages API of itself. A list of what passes, not of what does not: a pod's token, cookies,
-proxies' and hop-by-hop headers, and whatever an account may be chosen by, stay here without being named."""
+"""Headers by which Claude describes itself to the Messages API. This is a list of what passes, so that a pod's token,
+cookies, proxy and hop-by-hop headers, and headers that select an account never pass."""
 
 MCP_PASSED: Final = frozenset({"accept", "content-type", "user-agent", "last-event-id"})
 MCP_PREFIX: Final = "mcp-"
-"""Session, protocol version, and what later versions repeat of the body."""
+"""Session and protocol version; later versions also repeat parts of the body."""
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -33,7 +32,7 @@ HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
-"""RFC 9110 7.6.1: they speak of one connection. What `connection` names is left out as well."""
+"""RFC 9110 7.6.1: they concern one connection only, as do those that `connection` lists."""
 NOT_RETURNED: Final = HOP_BY_HOP | {
     "alt-svc",
     "anthropic-organization-id",
@@ -43,13 +42,14 @@ NOT_RETURNED: Final = HOP_BY_HOP | {
     "via",
     "www-authenticate",
 }
-"""They speak of the model's address, or of an account there, and not of the answer; `date` our own server adds."""
+"""They describe the model's address, or an account there, and not the answer. Our own server adds `date`."""
 
 
 def to_model(headers: RawHeaders, credential: ModelCredential | None) -> list[tuple[str, str]]:
-    """What goes to the model's address, with the platform's credential.
+    """Return the headers for the model's address, with the platform's credential.
 
-    Of the codings that Claude takes only gzip is asked for, so that an error's body can be read and cleaned.
+    Of the codings that Claude accepts only gzip is requested, so that the credential can be removed from an error's
+    body.
     """
     text = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     passed = [(name, value) for name, value in text if name in PASSED or name.startswith(PASSED_PREFIXES)]
@@ -59,8 +59,8 @@ def to_model(headers: RawHeaders, credential: ModelCredential | None) -> list[tu
 
 
 def to_server(headers: RawHeaders, credential: ServerCredential | None) -> list[tuple[str, str]]:
-    """What goes to a connector's server, with the connector's credential. No coding is asked for, so that the answer
-    can be read as it passes."""
+    """Return the headers for a connector's server, with the connector's credential. No coding is requested, so that the
+    credential can be removed from the answer."""
     text = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     passed = [(name, value) for name, value in text if name in MCP_PASSED or name.startswith(MCP_PREFIX)]
     passed.append(("accept-encoding", "identity"))
@@ -70,7 +70,7 @@ def to_server(headers: RawHeaders, credential: ServerCredential | None) -> list[
 
 
 def takes_gzip(accept_encoding: str) -> bool:
-    """Whether gzip is named in it, and not with a quality of zero."""
+    """Whether the header lists gzip, and not with a quality of zero."""
     for part in accept_encoding.lower().split(","):
         coding, _, parameter = part.partition(";")
         if coding.strip() == "gzip":
@@ -79,8 +79,8 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 
 def to_pod(headers: Iterable[tuple[str, str]], secret: str | None) -> list[tuple[bytes, bytes]]:
-    """What of an answer goes to the pod. `content-length` stays: the bytes are passed on as they are. A header that
-    holds `secret` does not pass."""
+    """Return the headers of an answer for the pod. `content-length` stays, since the bytes do not change. A header with
+    `secret` in its value does not pass."""
     pairs = [(name.lower(), value) for name, value in headers]
     named = {part.strip().lower() for name, value in pairs if name == "connection" for part in value.split(",")}
     return [

@@ -1,4 +1,4 @@
-"""What the gateway counts, for Prometheus."""
+"""The gateway's metrics, for Prometheus."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class GatewayMetrics:
-    """Of one app; two apps of one process share nothing."""
+    """The metrics of one app; two apps in one process share nothing."""
 
     def __init__(self, caches: Iterable[Cache] = ()) -> None:
         self.registry = CollectorRegistry()

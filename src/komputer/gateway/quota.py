@@ -1,19 +1,23 @@
-"""How much may be under way at once, so that no agent takes the place of all others."""
+"""Limits on what is in progress at once, so that no agent can take the capacity of all others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
 
 from komputer.domain.errors import TooManyRequests
 from komputer.gateway.errors import Overloaded
+from komputer.gateway.settings import GatewaySettings
 
 Take = Callable[[int], None]
-"""Takes so much more. Raises `TooManyRequests` where the agent has too much, `Overloaded` where all have; then it took
-none."""
+"""Take so much more. Raises `TooManyRequests` if the agent has too much, or `Overloaded` if all agents together have;
+then nothing is taken."""
 
 
 class Quota:
-    """Of one process `in_all`, of one agent `of_one`, and never more than is still free then: so agents that take all
-    they can leave something to the next, however many they are. `what` is counted, in the plural."""
+    """At most `in_all` in this process and `of_one` for one agent, of which no agent gets more than what is left free.
+    So agents that take all they can leave something to the next, however many they are. `what` names the unit, in the
+    plural."""
 
     def __init__(self, what: str, in_all: int, of_one: int) -> None:
         self._what = what
@@ -23,7 +27,7 @@ class Quota:
 
     @contextmanager
     def held(self, uid: str, amount: int = 0) -> Iterator[Take]:
-        """`amount` for the agent `uid`, and what is taken within; all of it until the end. Raises as `Take` does."""
+        """Hold `amount` for the agent `uid`, and what is taken inside, until the end. Raises as `Take` does."""
         mine = 0
 
         def take(more: int) -> None:
@@ -40,9 +44,9 @@ class Quota:
     def _take(self, uid: str, more: int) -> None:
         taken, free = self._taken.get(uid, 0) + more, self._free - more
         if taken > self._of_one:
-            raise TooManyRequests(f"This agent has too many {self._what} under way; try again.")
+            raise TooManyRequests(f"This agent has too many {self._what} in progress; try again.")
         if taken > free:
-            raise Overloaded(f"The platform's gateway has too many {self._what} under way; try again.")
+            raise Overloaded(f"The platform's gateway has too many {self._what} in progress; try again.")
         self._taken[uid], self._free = taken, free
 
     def _give_back(self, uid: str, amount: int) -> None:
@@ -50,3 +54,35 @@ class Quota:
         left = self._taken.pop(uid, 0) - amount
         if left:
             self._taken[uid] = left
+
+
+HEARTBEAT_BYTES: Final = 64 * 2**20
+HEARTBEAT_BYTES_OF_AGENT: Final = 4 * 2**20
+"""Bytes of hellos and heartbeats, as objects, in one process; for one agent, four that name as many tasks as
+allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quotas:
+    """The quotas of one gateway. Model bodies have their own, so that waiting for a model never delays events or
+    heartbeats."""
+
+    model_requests: Quota
+    connector_requests: Quota
+    held_bytes: Quota
+    """Bodies of requests to the model and to connectors."""
+    posted_bytes: Quota
+    """Events and managers' calls."""
+    heartbeat_bytes: Quota
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> "Quotas":
+        return cls(
+            model_requests=Quota("model requests", settings.max_model_requests, settings.max_model_requests_of_agent),
+            connector_requests=Quota(
+                "connector requests", settings.max_connector_requests, settings.max_connector_requests_of_agent
+            ),
+            held_bytes=Quota("bytes of requests", settings.max_held_bytes, settings.max_held_bytes_of_agent),
+            posted_bytes=Quota("bytes of events", settings.max_posted_bytes, settings.max_posted_bytes_of_agent),
+            heartbeat_bytes=Quota("bytes of heartbeats", HEARTBEAT_BYTES, HEARTBEAT_BYTES_OF_AGENT),
+        )

@@ -1,4 +1,5 @@
-"""What agents' tasks come to, counted where their events are accepted: each event once, whichever gateway takes it."""
+"""Metrics of agents' tasks. They are counted when the log accepts an event, so each event counts once for all
+gateways."""
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -17,35 +18,36 @@ TASK_SECONDS = tuple(float(2**n) for n in range(12))
 TOOL_SECONDS = tuple(0.1 * 2**n for n in range(12))
 OUTCOME_LABELS: Final[Mapping[Outcome, str]] = {"completed": "completed", "cancelled": "cancelled", "error": "errored"}
 MODELS_OF_A_NAMESPACE: Final = 32
-"""That are told apart; a manager may give its agents any. More than anybody uses, a guess."""
+"""How many models of a namespace have labels of their own: a manager may give its agents any model. A guess."""
 OTHER: Final = "other"
 
 
 def tool_label(tool: str) -> str:
-    """A tool's name where it is one of Claude's own; a pod may say any name, and each would be series of its own."""
+    """Return the name of one of Claude's own tools, else a common label: a pod could invent names, each a series of its
+    own."""
     if tool in wire.BUILT_IN_TOOLS:
         return tool
     return "mcp" if tool.startswith("mcp__") else OTHER
 
 
 class TaskMetrics:
-    """The names and labels of the Go version, whose dashboards go on to work; `agent_name` is empty, as it is there
-    unless one asks for it: each agent would be series of its own. No label grows with what pods say."""
+    """Has the names and labels of Komputer.AI, so that existing dashboards work. `agent_name` is empty, as it is there
+    by default: each agent would add series. Pods cannot add labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._models: dict[str, set[str]] = {}
-        of_a_task = ["namespace", "model", "agent_name"]
-        self._tasks = Counter("komputer_agent_tasks", "Tasks.", [*of_a_task, "outcome"], registry=registry)
+        labels = ["namespace", "model", "agent_name"]
+        self._tasks = Counter("komputer_agent_tasks", "Tasks.", [*labels, "outcome"], registry=registry)
         self._seconds = Histogram(
             "komputer_agent_task_duration_seconds",
-            "Of completed tasks.",
-            of_a_task,
+            "Duration of completed tasks.",
+            labels,
             buckets=TASK_SECONDS,
             registry=registry,
         )
         self._costs: dict[tuple[str, str], Decimal] = {}
         registry.register(self)
-        self._tokens = Counter("komputer_agent_task_tokens", "Tokens.", [*of_a_task, "kind"], registry=registry)
+        self._tokens = Counter("komputer_agent_task_tokens", "Tokens.", [*labels, "kind"], registry=registry)
         self._tools = Counter(
             "komputer_agent_tool_invocations",
             "Tool calls that were answered.",
@@ -54,14 +56,14 @@ class TaskMetrics:
         )
         self._tool_seconds = Histogram(
             "komputer_agent_tool_duration_seconds",
-            "Of tool calls.",
+            "Duration of tool calls.",
             ["namespace", "tool", "agent_name"],
             buckets=TOOL_SECONDS,
             registry=registry,
         )
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Costs, which are summed exactly. prometheus-client asks for them at each scrape."""
+        """Yield the costs, which are summed exactly. prometheus-client calls this at each scrape."""
         costs = CounterMetricFamily(
             "komputer_agent_task_cost_usd", "US dollars.", labels=["namespace", "model", "agent_name"]
         )
@@ -70,7 +72,7 @@ class TaskMetrics:
         yield costs
 
     def accepted(self, namespace: str, model: str, event: schema.Event) -> None:
-        """The log has taken it, and had not before."""
+        """Count an event that the log has accepted for the first time."""
         model = self._model_label(namespace, model)
         match event:
             case schema.TaskStarted():
@@ -86,7 +88,7 @@ class TaskMetrics:
                 pass
 
     def _model_label(self, namespace: str, model: str) -> str:
-        """Of the namespace's models the first by their names; all others as one."""
+        """Return the model's name for the first models of a namespace, a common label for all others."""
         known = self._models.setdefault(namespace, set())
         if len(known) < MODELS_OF_A_NAMESPACE:
             known.add(model)

@@ -11,12 +11,12 @@ from komputer.domain.errors import Invalid
 VERSION: Final = "vertex-2023-10-16"
 MULTI_REGIONS: Final = ("eu", "us")
 MODEL: Final = re.compile(r"[A-Za-z0-9.@_-]+")
-"""How Vertex AI names models. The name becomes a part of the path, to which Google's token goes."""
+"""Names of models on Vertex AI. The name becomes part of the path of a request that carries Google's token."""
 
 
 @dataclass(frozen=True)
 class Vertex:
-    """A project and its region (`europe-west1`, …), multi-region (`eu`, `us`) or `global`. The addresses, paths and the
+    """A project, and its region (`europe-west1`, …), multi-region (`eu`, `us`) or `global`. Addresses, paths and
     version are those of Anthropic's own client (anthropic 2.14, `lib/vertex`)."""
 
     project: str
@@ -31,8 +31,8 @@ class Vertex:
         return f"https://{self.region}-aiplatform.googleapis.com/v1"
 
     def translated(self, path: str, raw: bytes) -> tuple[str, bytes]:
-        """Path and body of an admitted Messages request, as Vertex AI wants them. Raises `Invalid` for a model that
-        cannot be one of its."""
+        """Return path and body of an admitted Messages request in Vertex AI's form. Raises `Invalid` for a model whose
+        name cannot be one of Vertex AI's."""
         body = {"anthropic_version": VERSION} | orjson.loads(raw)
         if not MODEL.fullmatch(str(body["model"])):
             asked = str(body["model"])[:80]

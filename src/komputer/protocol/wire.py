@@ -1,24 +1,26 @@
-"""What a pod and the gateway say to each other. `docs/architecture.md` tells the conversation.
+"""Messages between an agent's runtime and the gateway. `docs/architecture.md` describes the conversation.
 
     POST /v1/hello           Hello      -> Welcome      a runtime introduces itself
-    GET  /v1/assignment                 -> lines of Assignment | Message | Pulse, for as long as the connection holds
+    GET  /v1/assignment                 -> lines of Assignment | TaskMessage | Pulse, until the connection closes
     POST /v1/events          Post       -> Posted       events, in order
     POST /v1/heartbeat       Heartbeat  -> Pulse
     POST /model/v1/messages, /model/v1/messages/count_tokens      the model, with the platform's credential
 
-Each request carries the pod's own token (`Authorization: Bearer`), which names the pod and so the agent.
+Each request carries the pod's own token (`Authorization: Bearer`), which identifies the pod and so the agent.
 """
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, computed_field, field_serializer
 
 from komputer.domain.agent import AgentTaskSettings, Model, Role, TaskKind
 from komputer.domain.base import WireModel
+from komputer.protocol import older
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HEARTBEAT_S = 10.0
-"""Both ways. A side that hears nothing for three of them takes the connection for dead."""
+"""Seconds between heartbeats, in both directions. A side that receives nothing for three intervals considers the
+connection dead."""
 BUILT_IN_TOOLS: Final = (
     "Bash",
     "Read",
@@ -33,30 +35,53 @@ BUILT_IN_TOOLS: Final = (
     "TaskUpdate",
     "TaskStop",
 )
-"""Of Claude's own tools all that exist for the model. No WebSearch: it runs on the model's servers. The Task tools are
-its list of things to do, and TaskStop ends a background command."""
+"""Claude's own tools that the model can use. WebSearch is not among them: it runs on the model's servers. The Task
+tools maintain a to-do list, and TaskStop ends a background command."""
 
-Term = Annotated[int, Field(ge=0, description="Given by the log at each hello, always growing; 0: none yet.")]
+Term = Annotated[int, Field(ge=0, description="Issued by the log at each hello, always growing; 0: none yet.")]
 TaskIds = Annotated[list[str], Field(max_length=4096)]
+MessageId = Annotated[str, Field(pattern=r"^[0-9]{1,16}-[0-9]{1,3}$")]
 
 
 class Hello(WireModel):
-    """A runtime introduces itself, and says which tasks its ledger knows."""
+    """A runtime introduces itself and lists the tasks in its ledger."""
 
-    format_version: int = FORMAT_VERSION
-    term: Annotated[Term, Field(description="Of its last hello: the ledger id under which it numbered its events.")] = 0
+    format_version: Annotated[
+        int,
+        Field(description="The oldest format that this runtime works with. An older gateway refuses the hello."),
+    ] = older.FORMAT
+    term: Annotated[Term, Field(description="The term of its last hello, under which it numbered its events.")] = 0
     tasks: TaskIds = Field(default_factory=list)
 
 
-class Welcome(WireModel):
-    """What the log knows. From here on the runtime numbers its events from 1, under the new term."""
+class _LastSeq(WireModel):
+    """The number up to which the log holds a runtime's events; see `older` for the second name."""
+
+    last_seq: Annotated[
+        int,
+        Field(
+            ge=0,
+            validation_alias=older.LAST_SEQ,
+            serialization_alias="lastSeq",
+            description="The last number that the log accepted under a term.",
+        ),
+    ]
+
+    @computed_field
+    def taken(self) -> int:
+        """`last_seq`, as format 1 calls it."""
+        return self.last_seq
+
+
+class Welcome(_LastSeq):
+    """The log's view of the runtime. The runtime now numbers its events from 1 under the new term; `last_seq` refers to
+    the old one."""
 
     uid: str
     term: Term
-    taken: Annotated[int, Field(ge=0, description="The last number that the log took under the old term.")]
-    started: Annotated[TaskIds, Field(description="Of the tasks asked about: started in the log.")]
-    ended: Annotated[TaskIds, Field(description="Of the tasks asked about: ended in the log.")]
-    open: Annotated[TaskIds, Field(description="Every task that the log shows started and not ended.")]
+    started: Annotated[TaskIds, Field(description="Tasks of the hello that have started in the log.")]
+    ended: Annotated[TaskIds, Field(description="Tasks of the hello that have ended in the log.")]
+    open: Annotated[TaskIds, Field(description="Every task that has started and not ended in the log.")]
 
 
 class AssignedTask(WireModel):
@@ -86,7 +111,7 @@ class Assignment(WireModel):
     generation: int
     task: AssignedTask | None = None
     cancel_task_id: Annotated[str | None, Field(alias="cancelTaskID")] = None
-    accounted: Annotated[TaskIds, Field(description="Tasks whose ends the status shows as counted.")] = Field(
+    accounted: Annotated[TaskIds, Field(description="Tasks whose ends the status has accounted for.")] = Field(
         default_factory=list
     )
     settings: TaskSettings
@@ -99,59 +124,80 @@ class Assignment(WireModel):
 
 
 class TaskMessage(WireModel):
-    """What somebody said to the running task: a `user_message` of the agent's log. Sent at least once on each stream,
-    in the order of their ids."""
+    """A message to the running task: a `user_message` of the agent's log. Sent at least once on each stream, in the
+    order of the ids."""
 
     type: Literal["message"] = "message"
-    id: Annotated[str, Field(description="The event's.")]
+    id: Annotated[str, Field(description="The id of the event.")]
     task_id: str
     content: str
 
 
-class Pulse(WireModel):
-    """What the log holds of this runtime, so that it sees what the log lacks."""
+class Pulse(_LastSeq):
+    """The log's view of a runtime, by which the runtime detects that the log has lost events."""
 
     type: Literal["pulse"] = "pulse"
     term: Term
-    taken: int
-    ended: Annotated[TaskIds, Field(description="Of the tasks asked about: ended in the log.")] = Field(
+    ended: Annotated[TaskIds, Field(description="Tasks of the heartbeat that have ended in the log.")] = Field(
         default_factory=list
     )
 
 
 class Heartbeat(WireModel):
     term: Term
-    tasks: Annotated[TaskIds, Field(description="Tasks whose ends the runtime owes.")] = Field(default_factory=list)
+    tasks: Annotated[TaskIds, Field(description="Ended tasks that the status has not accounted for yet.")] = Field(
+        default_factory=list
+    )
 
 
 class NumberedEvent(WireModel):
-    """An event of one of the agent's tasks. `n` counts from 1 under the present term, without a hole."""
+    """An event of one of the agent's tasks."""
 
-    n: Annotated[int, Field(ge=1)]
+    seq: Annotated[
+        int,
+        Field(
+            ge=1,
+            validation_alias=older.SEQ,
+            serialization_alias="seq",
+            description="Counts from 1 under the present term, without a gap.",
+        ),
+    ]
     type: str
     payload: dict[str, Any]
-    generation: Annotated[int | None, Field(description="A start carries its assignment's; a repeated one none.")] = (
-        None
-    )
-    heard: Annotated[
-        str | None,
+    generation: Annotated[
+        int | None, Field(description="The assignment's, for a start. None for a start that is repeated.")
+    ] = None
+    acked_message_id: Annotated[
+        MessageId | None,
         Field(
-            pattern=r"^[0-9]{1,16}-[0-9]{1,3}$",
-            description="Of an end that must not come before an answer: the last message that the model has answered, "
-            "0-0 for none.",
+            validation_alias=older.ACKED_MESSAGE_ID,
+            serialization_alias="ackedMessageId",
+            description="For a completion: the last message to the task that the model has answered; 0-0 for none. The "
+            "log refuses the completion if there is a newer message.",
         ),
     ] = None
 
 
 class Post(WireModel):
+    format_version: Annotated[int, Field(description="The format of the answers that the sender understands.")] = (
+        older.FORMAT
+    )
     term: Term
     events: Annotated[list[NumberedEvent], Field(min_length=1, max_length=500)]
 
 
-AppendResult = Literal["ok", "duplicate", "fenced", "hole", "ended", "started", "stale", "unheard"]
+AppendResult = Literal["ok", "duplicate", "fenced", "gap", "ended", "started", "stale", "unacknowledged"]
 
 
 class Posted(WireModel):
-    """One answer per event, in order; after the first refusal no more are tried, so there may be fewer."""
+    """One answer per event, in order. No event is tried after the first refusal, so there may be fewer answers than
+    events."""
 
-    answers: list[AppendResult]
+    answers: list[Annotated[AppendResult, BeforeValidator(older.present_answer)]]
+    format_version: Annotated[int, Field(exclude=True, description="The format in which the answers are written.")] = (
+        FORMAT_VERSION
+    )
+
+    @field_serializer("answers")
+    def _words(self, answers: list[AppendResult]) -> list[str]:
+        return [older.answer(each, self.format_version) for each in answers]

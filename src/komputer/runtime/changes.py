@@ -1,4 +1,4 @@
-"""Waiting for something to have changed, without polling."""
+"""Waits for a change without polling."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable
 
 
 class Changes:
-    """Rung when anything changed; those who wait look again. A ring is a hint and carries nothing."""
+    """Wakes those who wait for a condition, so that they check it again. A notification carries no data."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     async def until(self, holds: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Return when `holds()` is true, or after `timeout_s`; the answer says whether it holds."""
+        """Wait until `holds()` is true, at most `timeout_s`. Return whether it is."""
         deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         while not holds():
             future = asyncio.get_running_loop().create_future()

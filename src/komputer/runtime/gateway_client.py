@@ -1,4 +1,4 @@
-"""The gateway's client: one function per call, the pod's own token on each."""
+"""The client of the gateway: one method per call, each with the pod's own token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from komputer.backoff import Backoff
 from komputer.domain.base import WireModel
 from komputer.domain.errors import Forbidden, Invalid, KomputerError, Unavailable
 from komputer.http import keepalive
-from komputer.protocol import wire
+from komputer.protocol import older, wire
 from komputer.runtime.ledger.ledger import Outgoing
 
 # httpx imports its command line, with click and rich, where they are installed: 0.25 s of each agent's start.
@@ -27,14 +27,14 @@ import httpx  # noqa: E402
 log = logging.getLogger(__name__)
 
 SILENCE_S: Final = 3 * wire.HEARTBEAT_S
-"""A stream that brings nothing for so long is taken for dead."""
+"""An assignment stream without any bytes for so long is considered dead."""
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
-"""How long an answer may take. A start waits for the log's disk."""
+"""How long an answer may take: the log answers a start only when it is on its disk."""
 BACKOFF: Final = Backoff(0.1, 5.0, jitter=0.5)
-"""Between attempts to reach the gateway; the jitter keeps many agents from returning at once."""
+"""The pauses between attempts to reach the gateway; the jitter keeps many agents from retrying at once."""
 LINE_LIMIT_BYTES: Final = 32 * 2**20
-"""Of one line of the assignment stream. The largest is an assignment: 1 MiB of instructions and a system prompt, each
+"""The longest line of the assignment stream: an assignment with 1 MiB of instructions and a system prompt, each
 character up to six bytes as ASCII JSON."""
 
 Body = TypeVar("Body", bound=WireModel)
@@ -43,7 +43,7 @@ _KINDS: Final[dict[Any, type[Line]]] = {"pulse": wire.Pulse, "message": wire.Tas
 
 
 class PodDismissed(KomputerError):
-    """The agent is deleted: this runtime stops for good."""
+    """The agent is deleted: this runtime exits."""
 
     code = "gone"
 
@@ -52,13 +52,13 @@ class GatewayClient:
     """The runtime's HTTP client of the gateway.
 
     Its methods raise `PodDismissed` if the agent is deleted, `Forbidden` if this pod is not the agent's current pod,
-    `Invalid` for what the gateway never accepts, and `Unavailable` for what may pass.
+    `Invalid` for a request that the gateway will never accept, and `Unavailable` for a failure that may pass.
     """
 
     def __init__(self, gateway_url: str, token_file: Path) -> None:
         self._token_file = token_file
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-        # What the forwarder passes on has no time limit: only so a gateway that vanished is noticed.
+        # Forwarded requests have no time limit, so only TCP keep-alive detects that the gateway is gone.
         transport = httpx.AsyncHTTPTransport(trust_env=False, socket_options=keepalive.socket_options())
         self.http = httpx.AsyncClient(
             base_url=gateway_url, timeout=timeout, transport=transport, trust_env=False, follow_redirects=False
@@ -71,12 +71,13 @@ class GatewayClient:
         return await self._call("/v1/heartbeat", body.model_dump_json(), wire.Pulse)
 
     async def post(self, term: int, events: Sequence[tuple[Outgoing, str | None]]) -> wire.Posted:
-        """Each event with what it says of what was heard; see `ledger.heard_by`."""
-        body = {"term": term, "events": [_numbered(entry, heard) for entry, heard in events]}
+        """Send events, each with the last message that the model has answered (see `ledger.acked_by`)."""
+        body = {"formatVersion": wire.FORMAT_VERSION, "term": term, "events": [_numbered(*each) for each in events]}
         return await self._call("/v1/events", json.dumps(body), wire.Posted)
 
     async def assignments(self) -> AsyncIterator[Line]:
-        """All that the gateway sends, over as many connections as it takes. Ends only by `PodDismissed`."""
+        """Yield everything that the gateway sends, and reconnect whenever the stream breaks. Ends only by
+        `PodDismissed`."""
         failures = 0
         while True:
             try:
@@ -84,7 +85,7 @@ class GatewayClient:
                     failures = 0
                     yield line
             except (Unavailable, Forbidden, Invalid) as error:
-                log.warning("assignment stream broke off", extra={"error": error.message})
+                log.warning("assignment stream broken", extra={"error": error.message})
             failures += 1
             await asyncio.sleep(BACKOFF.delay_s(failures))
 
@@ -95,7 +96,7 @@ class GatewayClient:
         return {"authorization": f"Bearer {self.token()}"}
 
     def token(self) -> str:
-        """The pod's token, read each time: the kubelet replaces it while we run. Raises `Unavailable`."""
+        """Read the pod's token, which the kubelet replaces from time to time. Raises `Unavailable`."""
         try:
             return self._token_file.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
@@ -114,7 +115,7 @@ class GatewayClient:
                     if line.strip():
                         yield _line(line)
         except httpx.HTTPError as error:
-            raise Unavailable(f"The gateway's assignment stream broke off: {error!r}.") from error
+            raise Unavailable(f"The gateway's assignment stream broke: {error!r}.") from error
 
     async def _call(self, path: str, body: str, answer: type[Body]) -> Body:
         headers = {**self.authorization(), "content-type": "application/json"}
@@ -131,8 +132,8 @@ class GatewayClient:
 
 
 async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines of an NDJSON stream, without their `\\n`: the only byte that ends one. What follows the last
-    `\\n` is no whole line and is dropped. Raises `Unavailable` for a line of more than `LINE_LIMIT_BYTES`."""
+    """Yield the lines of an NDJSON stream without their `\\n`, the only byte that ends a line. An incomplete last line
+    is dropped. Raises `Unavailable` for a line of more than `LINE_LIMIT_BYTES`."""
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:
@@ -147,7 +148,7 @@ async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def refusal(response: httpx.Response) -> KomputerError:
-    """The error that a status stands for. The body of `response` has been read."""
+    """Return the error for a response's status. Its body must have been read."""
     message = f"The gateway answered {response.status_code} to {response.request.url.path}: {response.text[:300]}"
     match response.status_code:
         case 410:
@@ -160,12 +161,12 @@ def refusal(response: httpx.Response) -> KomputerError:
             return Unavailable(message)
 
 
-def _numbered(entry: Outgoing, heard: str | None) -> dict[str, Any]:
-    event: dict[str, Any] = {"n": entry.n, "type": entry.type, "payload": entry.payload}
+def _numbered(entry: Outgoing, acked_message_id: str | None) -> dict[str, Any]:
+    event: dict[str, Any] = {"type": entry.type, "payload": entry.payload, **older.both(older.SEQ, entry.seq)}
     if entry.generation is not None:
         event["generation"] = entry.generation
-    if heard is not None:
-        event["heard"] = heard
+    if acked_message_id is not None:
+        event |= older.both(older.ACKED_MESSAGE_ID, acked_message_id)
     return event
 
 

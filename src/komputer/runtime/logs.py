@@ -1,6 +1,6 @@
-"""The runtime's log lines on stderr: JSON, one object per line. Nobody waits for who reads them.
+"""The runtime's log on stderr: one JSON object per line. A reader that stalls never blocks the runtime.
 
-The standard library's logging, where other rooms have structlog: that one's import takes 0.3 s of each agent's start.
+This uses the standard library's logging, because importing structlog takes 0.3 s of each agent's start.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class _Lines(logging.Formatter):
 
 
 class Dropping(logging.Handler):
-    """Writes lines to a descriptor without waiting. While a pipe is full or a disk takes nothing, lines are dropped;
-    the next one that is written is preceded by how many."""
+    """Writes lines to a descriptor without blocking. While a pipe or a disk is full, lines are dropped; their number is
+    logged before the next line."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -38,32 +38,32 @@ class Dropping(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-        except Exception:  # the border to whatever a caller logs
+        except Exception:  # a caller may log anything
             self.handleError(record)
             return
-        told = json.dumps({"level": "warning", "event": "log lines were dropped", "lines": self._dropped}).encode()
-        if self._write(self._rest + (told + b"\n" if self._dropped else b"") + line):
+        dropped = json.dumps({"level": "warning", "event": "log lines were dropped", "lines": self._dropped}).encode()
+        if self._write(self._rest + (dropped + b"\n" if self._dropped else b"") + line):
             self._dropped = 0
         else:
             self._dropped += 1
 
     def _write(self, data: bytes) -> bool:
-        """Whether anything of it was taken. What is left of a line that was begun goes before the next."""
+        """Return whether anything was written. The rest of a line that was begun is written before the next line."""
         try:
-            taken = os.write(self._descriptor, data)
+            written = os.write(self._descriptor, data)
         except OSError:
             return False
-        self._rest = data[taken:]
+        self._rest = data[written:]
         return True
 
 
 def set_up(level: str) -> None:
-    """Ours from `level` on, those of libraries from WARNING on."""
+    """Log our messages from `level` on, and those of libraries from WARNING on."""
     handler = Dropping(sys.stderr.fileno())
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     known = logging.getLevelNamesMapping()
     logging.getLogger("komputer").setLevel(known.get(level.upper(), logging.INFO))
-    # What Claude's death means is said by us; a forwarded stream that breaks off is no error of the server.
+    # We log the death of Claude ourselves; a forwarded stream that breaks is not an error of the server.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The runtime's process: settings from the pod, parts wired together, signals, exit codes."""
+"""The runtime's process: settings, wiring, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from komputer.runtime.changes import Changes
 from komputer.runtime.claude import sdk
 from komputer.runtime.claude.options import executable
 from komputer.runtime.gateway_client import GatewayClient, PodDismissed
-from komputer.runtime.ledger.store import Held, LedgerStore
+from komputer.runtime.ledger.file_format import Held
+from komputer.runtime.ledger.store import LedgerStore
 from komputer.runtime.settings import STOP_GRACE_S, RuntimeSettings, kept
+from komputer.runtime.task.launcher import Launcher
+from komputer.runtime.task.recorder import Recorder
 from komputer.runtime.task.relay import Relay, Superseded
 from komputer.runtime.task.worker import Worker
 
@@ -30,45 +33,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CATCH_UP_S: Final = 2.0
-"""How often is looked whether the ledger stands in its place, and written where it does not."""
-LAST_WORDS_S: Final = 3.0
-"""How long a runtime that leaves waits for the log to take what the interrupted task still said. The rest stays in the
-ledger."""
+CATCH_UP_INTERVAL_S: Final = 2.0
+"""How often the ledger's file is checked, and written again if it is missing or incomplete."""
+FLUSH_S: Final = 3.0
+"""How long a runtime that stops waits for the log to accept its last events. The rest stays in the ledger."""
 
 
 def main() -> int:
-    """Exit code 0: told to stop, or the agent is deleted. 1: cannot run here; the reason is among the last lines."""
+    """Run the runtime. Exit code 0: stopped by a signal, or the agent is deleted. 1: cannot run; stderr has the
+    reason."""
     try:
         settings = RuntimeSettings.from_environment(os.environ)
         logs.set_up(settings.log_level)
         temporary = prepare(settings)
     except (Invalid, OSError) as error:
-        last_words(str(error))
+        print_reason(str(error))
         return 1
     try:
         return asyncio.run(serve(settings, temporary))
     except (Held, FileNotFoundError, processes.StillRunning) as error:
-        last_words(str(error))
+        print_reason(str(error))
         return 1
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def last_words(reason: str) -> None:
-    """Why the runtime leaves, on stderr; `kubectl logs` shows it. A pipe that nobody reads does not hold us."""
+def print_reason(reason: str) -> None:
+    """Write why the runtime exits to stderr, where `kubectl logs` shows it. Never blocks."""
     with contextlib.suppress(OSError):
         os.write(sys.stderr.fileno(), f"komputer.runtime: {reason}\n".encode("utf-8", "backslashreplace"))
 
 
 def prepare(settings: RuntimeSettings) -> Path:
-    """Folders of the workspace, and an environment that the agent's commands may see. The answer is TMPDIR.
+    """Prepare the workspace's folders and an environment that the agent's commands may see. Return TMPDIR.
 
-    A workspace that cannot be used is no reason to leave: each task is then ended with that reason."""
+    If the workspace cannot be used the runtime still runs: it ends each task with that reason."""
     try:
         workspace.prepare(settings)
     except OSError as error:
-        log.error("the workspace cannot be used", extra={"error": str(error)})
+        log.error("workspace cannot be used", extra={"error": str(error)})
     temporary = Path(tempfile.gettempdir()) / settings.temporary_name
     try:
         workspace.make_temporary(temporary)
@@ -87,13 +90,14 @@ async def serve(settings: RuntimeSettings, temporary: Path) -> int:
     cli = executable()
     processes.close_memory()
     processes.adopt_orphans()
-    store = LedgerStore(settings.ledger, changes.ring)
+    store = LedgerStore(settings.ledger, changes.notify)
     if store.was_unreadable:
-        log.error("the ledger could not be read and was set aside", extra={"path": str(settings.ledger)})
+        log.error("ledger not readable, set aside", extra={"path": str(settings.ledger)})
     gateway = GatewayClient(settings.gateway_url, settings.token_file)
     relay = Relay(store, gateway, changes)
     forwarding = loop.create_task(_forwarder(gateway))
-    worker = Worker(settings, store, relay, changes, forwarding, cli, temporary, gateway.token)
+    launcher = Launcher(settings, cli, temporary, forwarding)
+    worker = Worker(store, relay, changes, launcher, Recorder(store, gateway.token))
     relaying, working = loop.create_task(relay.run()), loop.create_task(worker.run())
     catching_up = loop.create_task(_catch_up(store))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,9 +105,9 @@ async def serve(settings: RuntimeSettings, temporary: Path) -> int:
     try:
         await asyncio.wait({relaying, working}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            return await _let_go(relaying, worker, working)
+            return await _dismissed(relaying, worker, working)
         working.result()
-        await changes.until(lambda: relay.is_quiet or relaying.done(), timeout_s=LAST_WORDS_S)
+        await changes.until(lambda: relay.is_quiet or relaying.done(), timeout_s=FLUSH_S)
         return 0
     finally:
         relaying.cancel()
@@ -120,28 +124,28 @@ async def serve(settings: RuntimeSettings, temporary: Path) -> int:
 
 
 async def _catch_up(store: LedgerStore) -> None:
-    """Write the ledger as soon as the disk takes it again, and anew where its file was removed."""
+    """Write the ledger as soon as the disk accepts it again, or if its file was removed."""
     while True:
-        await asyncio.sleep(CATCH_UP_S)
+        await asyncio.sleep(CATCH_UP_INTERVAL_S)
         store.catch_up()
 
 
-async def _let_go(relaying: asyncio.Task[None], worker: Worker, working: asyncio.Task[None]) -> int:
-    """The gateway has dismissed this runtime. A task that a newer pod may go on with is kept for it."""
+async def _dismissed(relaying: asyncio.Task[None], worker: Worker, working: asyncio.Task[None]) -> int:
+    """Return the exit code after the gateway has dismissed this runtime. An open task is kept for a newer pod."""
     try:
         relaying.result()
     except PodDismissed:
-        log.info("the agent is deleted")
+        log.info("agent is deleted")
         return 0
     except Superseded as error:
-        log.warning("another pod is the agent's", extra={"error": error.message})
+        log.warning("agent has another pod", extra={"error": error.message})
         worker.stop()
         await working
     return 1
 
 
 async def _forwarder(gateway: GatewayClient) -> Forwarder:
-    """Import what is slow to import beside the hello, then open the model's loopback address."""
+    """Import slow modules while the runtime says hello, then open Claude's loopback address."""
 
     def load() -> None:
         importlib.import_module("komputer.runtime.proxy")

@@ -1,37 +1,42 @@
-"""Secrets that a tool printed do not get into events: those given to the agent, the pod's token, the task's key. Pure.
+"""Masks secrets in events, in case a tool prints them: the agent's secrets, the pod's token, the task's key. Pure.
 
-What is replaced is the text of a value as it stands, as JSON writes it, and the longer lines of one with several. A
-tool that encodes, splits or reverses it is not caught: an agent that has a secret can tell it.
+A value is found as it is, as JSON writes it, and by its longer lines. A value that a tool encodes, splits or reverses
+is not found: an agent that has a secret can reveal it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from komputer.events.schema import EventBase
 
 SHORTEST: Final = 6
-"""Characters; shorter values stand in too many other words."""
+"""Characters. A shorter value would match parts of ordinary text."""
 SHORTEST_LINE: Final = 16
-"""Of a value with several lines, such as a key in PEM."""
+"""The same for a line of a value with several lines, such as a PEM key."""
 FIELDS: Final = ("content", "tool", "input", "output", "result", "error", "reason")
-"""Of events, those that say what a model, a tool or a program said."""
+"""Fields of events with text of a model, a tool or a program."""
+
+CLI_TOKEN: Final = "CLAUDE_CODE_MESSAGING_TOKEN"
+"""A variable that the Claude CLI gives to its tools: the token of a socket of its own. The CLI chooses the value and
+cannot be told another, so it is learnt from the first text that names the variable, such as the output of `env`."""
+_CLI_TOKEN_VALUE: Final = re.compile(CLI_TOKEN + r"\W{1,6}([0-9A-Za-z_-]{16,})")
 
 E = TypeVar("E", bound=EventBase)
 
 
 class Mask:
-    """All values that this runtime has ever had: a conversation may repeat one that was replaced since."""
+    """Knows every secret that this runtime has ever had: a conversation may repeat one that was replaced since."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
 
     def learn(self, environment: Mapping[str, str]) -> None:
-        """`environment` maps the name that is shown instead to the value."""
+        """Add secrets. `environment` maps the name that is shown instead to the value."""
         before = len(self._names)
         for name, value in environment.items():
             for text in forms(value):
@@ -41,11 +46,15 @@ class Mask:
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def masked(self, event: E) -> E:
-        """The event, with `[secret SECRET_X]` in place of each known value."""
+        """Return the event with `[secret SECRET_X]` in place of each known value."""
+        texts: dict[str, Any] = {field: getattr(event, field) for field in FIELDS if field in type(event).model_fields}
+        for text in _strings_in(texts):
+            if CLI_TOKEN in text:
+                for value in _CLI_TOKEN_VALUE.findall(text):
+                    self.learn({CLI_TOKEN: value})
         if self._pattern is None:
             return event
-        told: dict[str, Any] = {field: getattr(event, field) for field in FIELDS if field in type(event).model_fields}
-        changed = {field: new for field, old in told.items() if (new := self._clean(old)) != old}
+        changed = {field: new for field, old in texts.items() if (new := self._clean(old)) != old}
         return event.model_copy(update=changed) if changed else event
 
     def _clean(self, value: Any) -> Any:
@@ -61,8 +70,21 @@ class Mask:
                 return value
 
 
+def _strings_in(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, part in value.items():
+                yield from _strings_in(key)
+                yield from _strings_in(part)
+        case list():
+            for part in value:
+                yield from _strings_in(part)
+
+
 def forms(value: str) -> set[str]:
-    """The texts by which a value is recognised."""
+    """Return the texts by which a value is recognised."""
     whole = value.strip()
     if len(whole) < SHORTEST:
         return set()

@@ -1,7 +1,7 @@
-"""The way from a manager's Claude to the platform's MCP server: through the forwarder, with the pod's own token.
+"""Forwards a manager's MCP calls to the platform's MCP server, with the pod's own token.
 
-A call that breaks off because the gateway goes away is made again, to whichever gateway answers: each call stands for
-itself and a repeated one does nothing twice. So Claude's call lasts as long as it must, and it notices nothing.
+A call that breaks because the gateway goes away is repeated, to whichever gateway answers: calls are independent, and a
+repeated one does nothing twice. So Claude does not notice a restart of the gateway.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 PATH: Final = "/komputer/mcp"
 SERVER: Final = "komputer"
 SILENCE_S: Final = 60.0
-"""Of an answer under way: the gateway says something every 15 s."""
-AWAY_S: Final = 300.0
-"""How long the gateway may be away before the call fails."""
+"""How long an answer may send nothing; the gateway sends something every 15 s."""
+UNREACHABLE_S: Final = 300.0
+"""How long the gateway may be unreachable before the call fails."""
 CALL_LIMIT_MS: Final = 2_000_000_000
-"""Claude's own limit of a call: 23 days. A wait ends with what it waits for."""
+"""Claude's own limit of a call: 23 days, in effect none."""
 _EVENT_END: Final = re.compile(rb"\r?\n\r?\n")
 _OURS: Final = frozenset({"host", "authorization", "x-api-key", "content-length", "connection", "accept-encoding"})
 _PASSED: Final = frozenset({"content-type", "cache-control", "mcp-session-id", "mcp-protocol-version"})
 
 
 def _is_response(event: bytes) -> bool:
-    """Whether this event answers the call; others tell how it goes on."""
+    """Whether this event is the call's response; others report progress."""
     data = b"\n".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
     try:
         message = json.loads(data)
@@ -42,49 +42,52 @@ def _is_response(event: bytes) -> bool:
     return isinstance(message, dict) and ("result" in message or "error" in message)
 
 
-class Passing:
-    """One call of Claude's, answered by as many attempts as it takes."""
+class ManagerCall:
+    """One call of Claude, repeated until it is answered."""
 
     def __init__(self, gateway: GatewayClient, headers: list[tuple[bytes, bytes]], body: bytes, send: Any) -> None:
-        self._door = gateway
+        self._gateway = gateway
         self._headers = {
             name.decode(): value.decode("latin-1") for name, value in headers if name.decode() not in _OURS
         }
         self._body = body
         self._send = send
         self._has_begun = False
-        self._was_heard = False
+        self._has_progressed = False
 
     async def run(self) -> None:
-        """Raises `Unavailable` where nothing was answered in all that time; the caller's connection then breaks."""
+        """Answer the call. Raises `Unavailable` if the gateway stays unreachable; the caller's connection then
+        breaks."""
         now = asyncio.get_running_loop().time
-        since, failures = now(), 0
+        reachable_at, failures = now(), 0
         while True:
-            self._was_heard = False
+            self._has_progressed = False
             try:
                 if await self._try():
                     return
             except (httpx.HTTPError, Unavailable) as error:
-                log.info("manager's call broke off", extra={"error": repr(error)})
-            if self._was_heard:
-                since, failures = now(), 0
-            if now() - since > AWAY_S:
+                log.info("manager's call broken", extra={"error": repr(error)})
+            if self._has_progressed:
+                reachable_at, failures = now(), 0
+            if now() - reachable_at > UNREACHABLE_S:
                 raise Unavailable("The platform's gateway cannot be reached.")
             failures += 1
             await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _try(self) -> bool:
-        """Whether the answer is whole."""
-        headers = {**self._headers, **self._door.authorization()}
+        """Send the call once. Return whether its answer is complete."""
+        headers = {**self._headers, **self._gateway.authorization()}
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
-        async with self._door.http.stream("POST", PATH, headers=headers, content=self._body, timeout=timeout) as answer:
+        async with self._gateway.http.stream(
+            "POST", PATH, headers=headers, content=self._body, timeout=timeout
+        ) as answer:
             if answer.status_code >= 500 or answer.status_code == 401:
                 return False
             is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
             if not is_stream:
                 await self._whole(answer.status_code, answer.headers, await answer.aread())
                 return True
-            self._was_heard = True
+            self._has_progressed = True
             await self._begin(answer.status_code, answer.headers)
             left, is_last = b"", False
             async for chunk in answer.aiter_bytes():

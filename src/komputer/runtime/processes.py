@@ -1,5 +1,5 @@
-"""The process tree below the runtime: nothing of it outlives Claude, and Claude does not outlive us. Linux; elsewhere
-the tree is left to Claude, which ends its own commands when it is asked to stop."""
+"""The process tree below the runtime: no process of it outlives Claude, and Claude does not outlive the runtime. Linux
+only; elsewhere Claude ends its own commands when it is told to stop."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from komputer.runtime.workspace import read_small, remove, write_private
 
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 SWEEP_S: Final = 5.0
-"""How long what a task has left is killed before the runtime gives up."""
+"""How long processes that a task has left are killed before the runtime gives up."""
 SWEEP_PAUSE_S: Final = 0.02
-REAP_ROUND_S: Final = 0.1
-FORMER_S: Final = 8.0
-"""Claude takes 2 to 4 s to leave after SIGTERM."""
+REAP_LIMIT_S: Final = 0.1
+FORMER_WAIT_S: Final = 8.0
+"""How long an earlier Claude process may take to exit; after SIGTERM it takes 2 to 4 s."""
 
 
 def adopt_orphans() -> bool:
-    """Processes whose parent dies below us become our children, so that `sweep` finds them. False where the system
-    cannot."""
+    """Make orphans below us our children, so that `sweep` finds them. Return whether the system can do that."""
     if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def launcher() -> Path | None:
-    """A command that runs the program named by KOMPUTER_CLAUDE and gets SIGTERM when we die: Claude alone would work on
-    until its turn is over. None where the system cannot. It is part of the package: the agent cannot change it."""
+    """Return a command that runs the program in KOMPUTER_CLAUDE and gets SIGTERM when the runtime dies: Claude alone
+    would continue until the end of its turn. None if the system cannot do that. The agent cannot change the file, which
+    is part of the package."""
     script = Path(__file__).with_name("claude.sh")
     can = sys.platform == "linux" and shutil.which("setpriv") is not None
     return script if can and os.access(script, os.X_OK) else None
 
 
 def close_memory() -> None:
-    """Nobody of our user may read or change our memory, or be shown our environment, as our own children could."""
+    """Protect our memory and environment from other processes of our user, such as our own children."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def children() -> list[int]:
-    """Pids of our direct children, zombies included; empty where /proc is not there."""
+    """Return the pids of our direct children, zombies included; empty without /proc."""
     me, found = os.getpid(), []
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
@@ -57,24 +57,24 @@ def children() -> list[int]:
     return found
 
 
-def remember(pid: int | None, file: Path) -> None:
-    """Write down which process Claude is, for a later runtime."""
-    if pid is not None and (born := _born(pid)):
-        with contextlib.suppress(OSError):  # without it a later runtime waits for nobody
-            write_private(file, f"{pid} {born}")
+def write_pid(pid: int | None, file: Path) -> None:
+    """Record which process Claude is, for a later runtime."""
+    if pid is not None and (started := _started_at_ticks(pid)):
+        with contextlib.suppress(OSError):  # without the file a later runtime does not wait
+            write_private(file, f"{pid} {started}")
 
 
-async def outwait(file: Path) -> None:
-    """Wait until the Claude of an earlier runtime has left, who may still write into the transcript; in the end kill
-    it. It got SIGTERM when that runtime died."""
+async def wait_for_former(file: Path) -> None:
+    """Wait until the Claude process of an earlier runtime has exited, since it may still write to the transcript; then
+    kill it. It got SIGTERM when that runtime died."""
     try:
-        pid, born = (int(word) for word in read_small(file).split())
+        pid, started = (int(word) for word in read_small(file).split())
     except (OSError, ValueError):
         return
     if pid in (os.getpid(), os.getppid(), 1):
         return
-    for _ in range(round(FORMER_S / SWEEP_PAUSE_S)):
-        if _born(pid) != born:
+    for _ in range(round(FORMER_WAIT_S / SWEEP_PAUSE_S)):
+        if _started_at_ticks(pid) != started:
             break
         await asyncio.sleep(SWEEP_PAUSE_S)
     else:
@@ -85,12 +85,12 @@ async def outwait(file: Path) -> None:
 
 
 class StillRunning(Exception):
-    """Something of a task's cannot be ended: it forks faster than it is killed, or hangs in the kernel."""
+    """A process of a task cannot be ended: it forks faster than it is killed, or hangs in the kernel."""
 
 
 async def sweep() -> None:
-    """Kill and reap everything below us. Only when no child of ours is wanted any more. Raises `StillRunning` after
-    `SWEEP_S`: then only the end of the container, with its process namespace, ends the rest."""
+    """Kill and reap everything below us. Call it only when no child is needed any more. Raises `StillRunning` after
+    `SWEEP_S`: then only the end of the container, and so of its process namespace, ends the rest."""
     deadline = time.monotonic() + SWEEP_S
     while _has_children():
         if time.monotonic() > deadline:
@@ -102,11 +102,11 @@ async def sweep() -> None:
 
 
 def _has_children() -> bool:
-    """Whether we have any child, after reaping dead ones. The kernel's word: a look at /proc misses a child that is
-    forked meanwhile."""
+    """Whether we have any child, after reaping dead ones. This asks the kernel: a scan of /proc can miss a child that
+    is forked meanwhile."""
     if sys.platform != "linux":
         return False
-    deadline = time.monotonic() + REAP_ROUND_S
+    deadline = time.monotonic() + REAP_LIMIT_S
     while time.monotonic() < deadline:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -117,7 +117,7 @@ def _has_children() -> bool:
 
 
 def reap_orphans(wanted: int | None) -> None:
-    """Take the exit status of dead children other than `wanted`, for whose status somebody else waits."""
+    """Reap dead children other than `wanted`, whose exit status somebody else waits for."""
     for pid in children():
         if pid != wanted:
             with contextlib.suppress(ChildProcessError):
@@ -129,14 +129,15 @@ def _parent(pid: str) -> int:
     return int(stat[1]) if stat else -1
 
 
-def _born(pid: int) -> int | None:
-    """In the system's ticks since it started: with the pid, that names a process. None for one that is dead."""
+def _started_at_ticks(pid: int) -> int | None:
+    """Return when a process started, in ticks: with the pid this identifies a process. None for a dead one."""
     stat = _stat(str(pid))
     return int(stat[19]) if stat and stat[0] != "Z" else None
 
 
 def _stat(pid: str) -> list[str]:
-    """Fields of /proc/PID/stat from the state on (proc(5): the third); empty where there is no such process."""
+    """Return the fields of /proc/PID/stat from the third on (the state, see proc(5)); empty if there is no such
+    process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:

@@ -1,7 +1,7 @@
-"""The model's address inside the pod, and that of the connectors: passes Claude's requests on to the gateway with the
-pod's present token.
+"""The loopback address of the model and the connectors inside the pod: forwards Claude's requests to the gateway with
+the pod's present token.
 
-Claude gets a key that is good for one task and on this loopback port only; the pod's token never reaches its
+Claude gets a key that is valid for one attempt and on this port only. The pod's token never reaches Claude's
 environment, and may be replaced while a request runs.
 """
 
@@ -25,6 +25,7 @@ from komputer.http import descriptors
 from komputer.http import server as http
 from komputer.http.limits import Limits
 from komputer.http.refusals import as_messages_api
+from komputer.protocol import older
 from komputer.runtime import mcp_proxy
 from komputer.runtime.gateway_client import CONNECT_S, GatewayClient
 
@@ -37,7 +38,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 LIMITS: Final = Limits(connections=512, connections_per_address=512)
-"""Claude has one connection per request, of which ten tools and 64 connectors may have some each."""
+"""Claude uses one connection per request; ten tools and 64 connectors may each have some."""
 PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
 CONNECTOR: Final = re.compile(r"/connectors/[a-z0-9-]{1,63}")
 CONNECTOR_METHODS: Final = ("POST", "GET", "DELETE")
@@ -54,29 +55,28 @@ HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
-"""RFC 9110 7.6.1: they speak of one connection. What `connection` names is left out as well."""
+"""RFC 9110 7.6.1: they concern one connection only, as do those that `connection` lists."""
 DISMISSALS: Final = frozenset({401, 403, 410})
-POD_CODES: Final = frozenset({"unauthorized", "not_current_pod", "agent_gone", "not-current-pod", "agent-gone"})
-"""Codes by which the gateway dismisses a pod; the model's errors have no `code` at the top. Those with hyphens come
-from gateways before 0.1."""
+POD_CODES: Final = frozenset({"unauthorized", "not_current_pod", "agent_gone"}) | older.POD_CODES
+"""Codes by which the gateway dismisses a pod. Errors of the model have no `code` at the top level."""
 _OURS: Final = frozenset({b"host", b"authorization", b"x-api-key", b"content-length", b"expect"})
 
 
 class Forwarder:
-    """`url` and `key` are Claude's ANTHROPIC_BASE_URL and credential. `heard_at` is the loop's time of the last byte
-    that the model sent, for the watchdog."""
+    """The server at the loopback address. `url` is Claude's ANTHROPIC_BASE_URL. `last_byte_at` is the event loop's time
+    of the last byte that the model sent, for the watchdog."""
 
     def __init__(self, gateway: GatewayClient, limits: Limits = LIMITS) -> None:
-        self._door = gateway
+        self._gateway = gateway
         self._limits = limits
         self._key = ""
         self._server: uvicorn.Server | None = None
         self._socket: socket.socket | None = None
         self.url = ""
-        self.heard_at = 0.0
+        self.last_byte_at = 0.0
 
     async def start(self) -> None:
-        """Listen on a free loopback port. Nobody has a key yet."""
+        """Listen on a free loopback port. No key is valid yet."""
         descriptors.raise_limit()
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -90,14 +90,14 @@ class Forwarder:
             date_header=False,
             timeout_graceful_shutdown=1,
         )
-        # Not `serve`: its loop wakes ten times a second, and it takes the process's signal handlers.
+        # Not `serve`: that wakes up ten times a second, and replaces the process's signal handlers.
         config.load()
         self._server = uvicorn.Server(config)
         self._server.lifespan = config.lifespan_class(config)
         await self._server.startup(sockets=[self._socket])
 
     def new_key(self) -> str:
-        """For one attempt; the one before is worth nothing from now on."""
+        """Return the key for one attempt; the previous key becomes invalid."""
         self._key = secrets.token_urlsafe(32)
         return self._key
 
@@ -114,7 +114,7 @@ class Forwarder:
             return
         headers: Headers = scope["headers"]
         if not self._is_allowed(headers):
-            await _refuse(send, 401, "authentication_error", "This key is not the present task's.")
+            await _refuse(send, 401, "authentication_error", "This key is not that of the present task.")
         elif not (methods := _methods(scope["path"])):
             await _refuse(send, 404, "not_found_error", "Only the Messages API and connectors are forwarded.")
         elif scope["method"] not in methods:
@@ -134,75 +134,75 @@ class Forwarder:
         return bool(key) and any(hmac.compare_digest(value, key) for value in given)
 
     async def _forward(self, path: str, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        visitor = _Visitor(receive)
-        await _while_there(visitor, self._answer(path, scope, headers, visitor, send))
+        client = _Client(receive)
+        await _until_disconnected(client, self._answer(path, scope, headers, client, send))
 
     async def _manage(self, headers: Headers, receive: Receive, send: Send) -> None:
-        visitor = _Visitor(receive)
+        client = _Client(receive)
 
         async def answer() -> None:
-            body = b"".join([chunk async for chunk in visitor.body()])
-            await mcp_proxy.Passing(self._door, headers, body, send).run()
+            body = b"".join([chunk async for chunk in client.body()])
+            await mcp_proxy.ManagerCall(self._gateway, headers, body, send).run()
 
-        await _while_there(visitor, answer())
+        await _until_disconnected(client, answer())
 
-    async def _answer(self, path: str, scope: Scope, headers: Headers, visitor: _Visitor, send: Send) -> None:
+    async def _answer(self, path: str, scope: Scope, headers: Headers, client: _Client, send: Send) -> None:
         query = scope["query_string"].decode("latin-1")
         url = path + (f"?{query}" if query else "")
         is_model = path.startswith("/model/")
         try:
             passed = [pair for pair in end_to_end(headers) if pair[0] not in _OURS]
-            passed += [(name.encode(), value.encode()) for name, value in self._door.authorization().items()]
-            # With its length the body travels as it came; without one httpx sends it in chunks.
+            passed += [(name.encode(), value.encode()) for name, value in self._gateway.authorization().items()]
+            # With its length the body is sent unchanged; without one httpx uses chunked encoding.
             passed += [pair for pair in headers if pair[0] == b"content-length"]
-            request = self._door.http.build_request(
+            request = self._gateway.http.build_request(
                 scope["method"],
                 url,
                 headers=passed,
-                content=visitor.body(),
+                content=client.body(),
                 timeout=httpx.Timeout(None, connect=CONNECT_S),
             )
-            response = await self._door.http.send(request, stream=True)
+            response = await self._gateway.http.send(request, stream=True)
         except (httpx.HTTPError, Unavailable) as error:
             what = "model" if is_model else "connector"
             log.warning(f"{what} request not forwarded", extra={"path": path, "error": repr(error)})
             await _refuse(send, 502, "api_error", "The platform's gateway cannot be reached.")
             return
         try:
-            self._heard(is_model)
+            self._note_byte(is_model)
             answered = [(name.lower(), value) for name, value in response.headers.raw]
             start = {"type": "http.response.start", "status": response.status_code, "headers": end_to_end(answered)}
             if response.status_code in DISMISSALS:
                 refusal = b"".join([chunk async for chunk in response.aiter_raw()])
                 if is_about_the_pod(refusal):
-                    await _refuse(send, 503, "api_error", "The platform's gateway does not let this pod in at present.")
+                    await _refuse(send, 503, "api_error", "The platform's gateway does not accept this pod at present.")
                     return
                 await send(start)
                 await send({"type": "http.response.body", "body": refusal})
                 return
             await send(start)
             async for chunk in response.aiter_raw():
-                self._heard(is_model)
+                self._note_byte(is_model)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except httpx.HTTPError as error:
-            # Leaving without the last chunk tells Claude that this was not all.
-            raise ConnectionResetError(f"the answer broke off: {error!r}") from error
+            # Without the last chunk Claude detects that the answer is incomplete.
+            raise ConnectionResetError(f"the answer is incomplete: {error!r}") from error
         finally:
             await response.aclose()
 
-    def _heard(self, is_model: bool) -> None:
-        """A connector's bytes say nothing of the model."""
+    def _note_byte(self, is_model: bool) -> None:
+        """Record when the model sent something; bytes of a connector do not count."""
         if is_model:
-            self.heard_at = asyncio.get_running_loop().time()
+            self.last_byte_at = asyncio.get_running_loop().time()
 
 
-class _Visitor:
-    """One request's sender: its body first, then whether it is still there."""
+class _Client:
+    """The sender of one request: yields the body, then reports a disconnect."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._has_said_all = asyncio.Event()
+        self._body_is_complete = asyncio.Event()
         self._has_left = asyncio.Event()
 
     async def body(self) -> AsyncIterator[bytes]:
@@ -211,28 +211,28 @@ class _Visitor:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._has_left.set()
-                raise httpx.ReadError("the sender left")
+                raise httpx.ReadError("the client disconnected")
             more = message.get("more_body", False)
             if message.get("body"):
                 yield message["body"]
-        self._has_said_all.set()
+        self._body_is_complete.set()
 
-    async def left(self) -> None:
-        await self._has_said_all.wait()
+    async def disconnected(self) -> None:
+        await self._body_is_complete.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 def end_to_end(headers: Headers) -> Headers:
-    """Without the headers that speak of one connection, those that `connection` names included. Names in lower case."""
+    """Return the headers without those that concern one connection only. Names must be lower case."""
     named = {token.strip().lower() for name, value in headers if name == b"connection" for token in value.split(b",")}
     return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
 
 
 def is_about_the_pod(refusal: bytes) -> bool:
-    """Whether the gateway itself refused, for the pod's sake: its token, or that it is not the agent's any more.
+    """Whether the gateway refused because of the pod: its token, or because it is not the agent's current pod any more.
 
-    That is not Claude's affair and no reason to end the task: a new token, or the next pod, will be let in.
+    Claude must not see that, and the task must not end for it: a new token, or the next pod, will be accepted.
     """
     try:
         body = json.loads(refusal)
@@ -242,23 +242,23 @@ def is_about_the_pod(refusal: bytes) -> bool:
 
 
 def _methods(path: str) -> tuple[str, ...]:
-    """Of a path that is forwarded; none for others."""
+    """Return the methods of a path that is forwarded; none for any other path."""
     if path in PATHS or path == mcp_proxy.PATH:
         return ("POST",)
     return CONNECTOR_METHODS if CONNECTOR.fullmatch(path) else ()
 
 
 async def _refuse(send: Send, status: int, kind: str, message: str, *more: tuple[bytes, bytes]) -> None:
-    """An error in the shape of the Messages API, which Claude understands and retries as that API asks."""
+    """Send an error in the shape of the Messages API, which Claude understands and retries accordingly."""
     body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _while_there(visitor: _Visitor, answer: Coroutine[Any, Any, None]) -> None:
-    """Answer until the visitor has left."""
-    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(visitor.left())
+async def _until_disconnected(client: _Client, answer: Coroutine[Any, Any, None]) -> None:
+    """Answer, and stop as soon as the client disconnects."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(client.disconnected())
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:

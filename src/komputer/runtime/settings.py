@@ -1,4 +1,4 @@
-"""What the pod tells the runtime, and where things are on the workspace."""
+"""The runtime's settings from the pod's environment, and the paths on the workspace."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from komputer.domain import names
 from komputer.domain.errors import Invalid
 
 STOP_GRACE_S: Final = 20.0
-"""How long after SIGTERM everything may take: below Kubernetes' 30 s (terminationGracePeriodSeconds)."""
+"""How long a shutdown may take: below Kubernetes' 30 s (terminationGracePeriodSeconds)."""
 
 BACKGROUND_LIMIT_S: Final = 86_400
-"""The most that KOMPUTER_BACKGROUND_SECONDS may be: a day."""
+"""The largest KOMPUTER_BACKGROUND_SECONDS: a day."""
 
 _KEPT: Final = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TERM", "USER", "LOGNAME", "SHELL")
 _KEPT_PREFIXES: Final = ("SECRET_", "SSL_CERT_")
@@ -30,12 +30,12 @@ class RuntimeSettings:
     namespace: str
     log_level: str = "INFO"
     background_s: float = 600.0
-    """How long, after the last answer, a task waits for commands in the background (KOMPUTER_BACKGROUND_SECONDS). Ten
-    minutes, as the CLI itself waits for them; then they are ended with the task, which says so."""
+    """How long a task waits after its last answer for commands in the background (KOMPUTER_BACKGROUND_SECONDS). The
+    default is ten minutes, as in the CLI itself; then the commands are ended, and the task's result says so."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> RuntimeSettings:
-        """From the `KOMPUTER_*` variables. Raises `Invalid` for one that is missing."""
+        """Read the `KOMPUTER_*` variables. Raises `Invalid` if one is missing or invalid."""
 
         def required(name: str) -> str:
             if not environment.get(name):
@@ -57,7 +57,7 @@ class RuntimeSettings:
 
     @property
     def state(self) -> Path:
-        """The runtime's own folder, private to it."""
+        """The runtime's own folder."""
         return self.workspace / ".komputer"
 
     @property
@@ -74,12 +74,12 @@ class RuntimeSettings:
 
     @property
     def servers(self) -> Path:
-        """Of MCP: the connectors of the present attempt, and its key."""
+        """The MCP configuration of the present attempt: connectors and the key."""
         return self.state / "servers.json"
 
     @property
     def claude_process(self) -> Path:
-        """Which process Claude is, or was."""
+        """The pid file of the last Claude process."""
         return self.state / "claude.pid"
 
     @property
@@ -89,10 +89,10 @@ class RuntimeSettings:
 
     @property
     def temporary_name(self) -> str:
-        """Of the folder for temporary files. Short: sockets in it must stay below 108 characters."""
+        """The name of the folder for temporary files. Short: paths of sockets in it are limited to 108 characters."""
         return "komputer-" + hashlib.sha256(f"{self.workspace}".encode()).hexdigest()[:12]
 
 
 def kept(environment: Mapping[str, str]) -> dict[str, str]:
-    """Of the environment what Claude's tools are to see: they inherit all that stands in ours."""
+    """Return the variables that Claude's tools may see: they inherit the runtime's environment."""
     return {name: value for name, value in environment.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}

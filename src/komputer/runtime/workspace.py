@@ -1,8 +1,8 @@
 """Folders and files on the agent's workspace that the runtime or Claude depends on.
 
-The agent's commands run as the same user and may change, replace or lock all of them. So nothing that steers a task is
-taken over from the task before: `rebuild` makes it new for each start of Claude. What is kept is conversation state
-(transcripts, the ledger), which is read as what anybody may have written.
+The agent's commands run as the same user and may change, replace or lock all of them. So nothing that influences a task
+is kept from the previous task: `rebuild` creates it again for each start of Claude. Only conversation state
+(transcripts, the ledger) is kept, and it is read as untrusted input.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from typing import Any, Final
 from komputer.runtime.settings import RuntimeSettings
 
 SMALL_FILE_BYTES: Final = 64 * 1024
-"""At most so much is read of a file of one line."""
+"""How much is read of a file with one line."""
 KEPT_OF_A_SESSION: Final = frozenset({"subagents", "tool-results"})
-"""Folders beside a transcript to which it refers. Claude reads no instructions in them."""
+"""Folders beside a transcript to which it refers. Claude reads no instructions from them."""
 MIGRATION: Final = 15
-"""The last migration of its configuration that the Claude CLI knows (2.1.327)."""
+"""The newest migration of its configuration in the Claude CLI (2.1.332)."""
 PLUGINS: Final = ("agents-md", "privacy", "plugin-authoring")
-"""Plugins that the Claude CLI contains, of which it counts the uses."""
+"""Plugins in the Claude CLI, whose uses it counts."""
 _TRANSCRIPT: Final = re.compile(r"[0-9A-Za-z-]{1,64}\.jsonl")
 _SESSION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 def prepare(settings: RuntimeSettings) -> None:
-    """Make the runtime's folders where they are missing, are no folders, or may not be written. Raises `OSError` where
-    that cannot be done."""
+    """Create or repair the runtime's folders. Raises `OSError` if that is not possible."""
     if not settings.workspace.exists():
         settings.workspace.mkdir(parents=True)
     _allow_owner(settings.workspace, os.stat(settings.workspace))
@@ -44,8 +43,8 @@ def prepare(settings: RuntimeSettings) -> None:
 
 
 def rebuild(settings: RuntimeSettings, temporary: Path) -> None:
-    """Before each start of Claude: a new home, a new folder for temporary files, and a configuration folder with
-    nothing in it but transcripts and our `.claude.json`. Raises `OSError` where that cannot be done."""
+    """Create a new home, a new folder for temporary files, and a configuration folder with only transcripts and our
+    `.claude.json`, before each start of Claude. Raises `OSError` if that is not possible."""
     prepare(settings)
     remove(settings.home)
     settings.home.mkdir(mode=0o700)
@@ -66,16 +65,16 @@ def rebuild(settings: RuntimeSettings, temporary: Path) -> None:
 
 
 def make_temporary(folder: Path) -> None:
-    """Make a new folder for temporary files, whatever has that name: /tmp outlives a container, and the agent can write
-    there and may own it. Raises `OSError` where that cannot be done."""
+    """Create a new folder for temporary files in place of anything that has its name: /tmp outlives a container, and
+    the agent can write there and may own it. Raises `OSError` if that is not possible."""
     _allow_owner(folder.parent, os.stat(folder.parent))
     remove(folder)
     folder.mkdir(mode=0o700)
 
 
 def configuration(settings: RuntimeSettings) -> dict[str, Any]:
-    """What the Claude CLI would write into `.claude.json` at its first start, which takes it a tenth of a second of CPU
-    time. It allows nothing, and names no person: the ids are those of the agent's name."""
+    """Return the `.claude.json` that the Claude CLI would write at its first start, which would take a tenth of a
+    second of CPU time. It permits nothing and identifies nobody: the ids are derived from the agent's name."""
     identity = hashlib.sha256(f"{settings.namespace}/{settings.agent}".encode()).hexdigest()
     unused = {"usageCount": 0, "lastUsedAt": 0, "lastUsedNumStartups": 0}
     return {
@@ -100,7 +99,7 @@ def _keep_transcript(path: Path, entry: os.DirEntry[str]) -> None:
 
 
 def own_folder(path: Path) -> None:
-    """Make `path` a folder that we can read and write. What stands in its place is moved aside."""
+    """Make `path` a folder that we can read and write. Anything else in its place is set aside."""
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()
         if stat.S_ISDIR(found.st_mode):
@@ -111,7 +110,7 @@ def own_folder(path: Path) -> None:
 
 
 def own_file(path: Path) -> bool:
-    """Whether `path` is a regular file; then we can read and write it. Anything else is moved aside."""
+    """Return whether `path` is a regular file, and make it readable and writable. Anything else is set aside."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -124,7 +123,7 @@ def own_file(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> None:
-    """Rename to `<name>.unreadable`; what had that name before is removed."""
+    """Rename to `<name>.unreadable`, and remove what had that name."""
     target = path.with_name(f"{path.name}.unreadable")
     remove(target)
     with contextlib.suppress(FileNotFoundError):
@@ -132,8 +131,8 @@ def set_aside(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a tree, whatever its modes are. Where some of it cannot be removed it is moved out of the way;
-    raises `OSError` where that fails too."""
+    """Remove a file or a tree with any modes. If a part cannot be removed, rename the tree; raises `OSError` if that
+    fails too."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -141,13 +140,13 @@ def remove(path: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         path.unlink(missing_ok=True)
         return
-    shutil.rmtree(path, onerror=_again_with_rights)
+    shutil.rmtree(path, onerror=_retry_with_rights)
     if path.exists():
         os.rename(path, path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.unreadable"))
 
 
-def _again_with_rights(function: Callable[..., Any], path: str, _: object) -> None:
-    """For `shutil.rmtree`: what a folder's mode forbids is tried once more with the rights of its owner."""
+def _retry_with_rights(function: Callable[..., Any], path: str, _: object) -> None:
+    """Error handler of `shutil.rmtree`: retry with the owner's rights restored."""
     with contextlib.suppress(OSError):
         for folder in (os.path.dirname(path), path):
             if stat.S_ISDIR(os.lstat(folder).st_mode):
@@ -159,7 +158,7 @@ def _again_with_rights(function: Callable[..., Any], path: str, _: object) -> No
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a new file that only we may read. A link or a pipe in its place is not followed."""
+    """Replace `path` by a new file that only its owner may read. A link or a pipe in its place is not followed."""
     remove(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
@@ -167,7 +166,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_small(path: Path) -> str:
-    """The beginning of a regular file. Raises `OSError` for anything else, and never waits for a pipe's writer."""
+    """Return the beginning of a regular file. Raises `OSError` for anything else, and never blocks on a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -181,7 +180,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _allow_owner(path: Path, found: os.stat_result) -> None:
-    """Restore the owner's rights, as far as the file is ours."""
+    """Restore the owner's rights if the file is ours."""
     wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
     if found.st_mode & wanted != wanted:
         with contextlib.suppress(PermissionError):

@@ -46,8 +46,8 @@ async def test_a_message_goes_to_the_open_task_and_holds_its_end(rest: httpx.Asy
     assert (told["id"], told["type"]) == (sent.json()["id"], "user_message")
     assert told["payload"] == {"task_id": ada.task, "content": "And more.", "steer": True}
     end = ada.event("task_completed", **DONE)
-    assert (await ada.tell({**end, "heard": "0-0"})).json() == {"answers": ["unheard"]}
-    assert (await ada.tell({**end, "heard": told["id"]})).json() == {"answers": ["ok"]}
+    assert (await ada.tell({**end, "ackedMessageId": "0-0"})).json() == {"answers": ["unacknowledged"]}
+    assert (await ada.tell({**end, "ackedMessageId": told["id"]})).json() == {"answers": ["ok"]}
     late = await rest.post("/agents/ada/messages", json=HELLO)
     assert (late.status_code, late.json()["code"]) == (409, "idle")
     assert (await rest.post("/agents/bob/messages", json=HELLO)).status_code == 404

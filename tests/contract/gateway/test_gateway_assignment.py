@@ -85,7 +85,7 @@ async def test_while_nothing_happens_it_says_what_the_log_holds(world: World) ->
     async with ada.assignments() as lines:
         await lines.until(has_task)
         for _ in range(3):
-            assert await lines.next() == {"type": "pulse", "term": ada.term, "taken": 1, "ended": []}
+            assert await lines.next() == {"type": "pulse", "term": ada.term, "lastSeq": 1, "taken": 1, "ended": []}
     after = await world.log.live(ada.key.namespace, ada.key.name)
     assert before == after, "the stream is no sign of the runtime's life"
 

@@ -56,7 +56,7 @@ async def slow(
 
 def held_of(agent: Runner) -> int:
     """Bytes of its requests."""
-    return agent.world.gateway._held_bytes._taken.get(agent.key.uid, 0)
+    return agent.world.gateway.parts.quotas.held_bytes._taken.get(agent.key.uid, 0)
 
 
 async def status(reader: asyncio.StreamReader) -> int:
@@ -149,7 +149,7 @@ async def test_bodies_that_wait_for_a_model_keep_neither_events_nor_signs_of_lif
 ) -> None:
     async with slow(ada, MODEL, b" " * (MIB - 1000)), slow(bob, MODEL, b" " * (MIB // 2)):
         assert (await of_the_model(bob, MIB // 2)).status_code == 529
-        event = {"n": bob.n + 1, "type": "text", "payload": {"task_id": bob.task, "content": "x" * (MIB // 16)}}
+        event = {"seq": bob.n + 1, "type": "text", "payload": {"task_id": bob.task, "content": "x" * (MIB // 16)}}
         assert (await bob.post("/v1/events", {"term": bob.term, "events": [event]})).status_code == 200
         assert (await bob.post("/v1/heartbeat", {"term": bob.term})).status_code == 200
 
@@ -157,7 +157,7 @@ async def test_bodies_that_wait_for_a_model_keep_neither_events_nor_signs_of_lif
 @pytest.mark.parametrize("limits", [{"max_posted_bytes_of_agent": MIB}])
 async def test_events_count_as_large_as_they_are_as_objects(ada: Runner) -> None:
     def said(size: int) -> dict[str, Any]:
-        event = {"n": ada.n + 1, "type": "text", "payload": {"task_id": ada.task, "content": "x" * size}}
+        event = {"seq": ada.n + 1, "type": "text", "payload": {"task_id": ada.task, "content": "x" * size}}
         return {"term": ada.term, "events": [event]}
 
     refused = await ada.post("/v1/events", said(MIB // 4))

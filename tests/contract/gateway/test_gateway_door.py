@@ -9,6 +9,7 @@ from ulid import ULID
 from komputer.domain.agent import digest_of
 from komputer.gateway.agents.identity import MAX_UNKNOWN_TOKEN_REVIEWS
 from komputer.kube import AGENTS, TokenIdentity
+from komputer.protocol import wire
 from tests.contract.gateway.world import MODEL, World
 from tests.waiting import eventually
 
@@ -40,14 +41,14 @@ async def test_a_heartbeat_says_what_the_log_holds(world: World) -> None:
     await ada.start()
     await ada.end()
     pulse = await ada.post("/v1/heartbeat", {"term": ada.term, "tasks": [ada.task]})
-    assert pulse.json() == {"type": "pulse", "term": ada.term, "taken": 2, "ended": [ada.task]}
+    assert pulse.json() == {"type": "pulse", "term": ada.term, "lastSeq": 2, "taken": 2, "ended": [ada.task]}
 
 
 async def test_a_repeated_hello_tells_what_was_taken(world: World) -> None:
     ada = await world.agent()
     await ada.start()
     welcome = await ada.hello(ada.task)
-    assert (welcome.taken, welcome.started, welcome.ended, welcome.open) == (1, [ada.task], [], [ada.task])
+    assert (welcome.last_seq, welcome.started, welcome.ended, welcome.open) == (1, [ada.task], [], [ada.task])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ async def test_a_repeated_hello_tells_what_was_taken(world: World) -> None:
         ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "text", "payload": {}}]}, 400, "invalid_event"),
         ("/v1/events", {"term": 1, "events": [{"n": 1, "type": "x", "payload": {}}] * 501}, 400, "invalid"),
         ("/v1/events", b" " * (4 * 2**20 + 1), 413, "body_too_large"),
-        ("/v1/hello", {"formatVersion": 2}, 400, "format_version"),
+        ("/v1/hello", {"formatVersion": wire.FORMAT_VERSION + 1}, 400, "format_version"),
         ("/v1/heartbeat", {"term": -1}, 400, "invalid"),
         ("/v1/nothing", {}, 404, "no_route"),
         ("/v1/hello/", {}, 404, "no_route"),
@@ -89,7 +90,7 @@ async def test_made_up_tokens_are_looked_at_a_few_at_once_and_push_no_good_one_o
 ) -> None:
     ada = await world.agent()
     assert (await ada.post("/v1/hello", {"asked": []})).status_code == 200
-    monkeypatch.setattr(world.gateway._identity._reviews, "_limit", 20)
+    monkeypatch.setattr(world.gateway.parts.access.identity._reviews, "_limit", 20)
     under_way = most = good = 0
     review = world.cluster.review_token
 
@@ -171,7 +172,7 @@ async def test_a_task_that_is_named_and_not_wanted_cannot_be_opened(world: World
         ada.event("task_started", **began) | {"generation": 99},
         ada.event("text", content="I work."),
     ):
-        ada.n, event["n"] = 1, 1
+        ada.n, event["seq"] = 1, 1
         assert (await ada.tell(event)).json()["answers"] in (["stale"], ["fenced"])
         assert (await ada.ask()).status_code in (403, 503)
     assert world.model.seen == []
@@ -183,11 +184,13 @@ async def test_a_start_that_the_cache_does_not_know_yet_is_looked_up(
 ) -> None:
     ada = await world.agent(name="late")
     await ada.hello()
-    old = world.gateway._agents.get(world.namespace, "late")
+    old = world.gateway.parts.caches.agents.get(world.namespace, "late")
     assert old
     cut = {**old, "status": {}, "metadata": {**old["metadata"], "resourceVersion": "1"}}
-    real = world.gateway._agents.get
-    monkeypatch.setattr(world.gateway._agents, "get", lambda place, name: cut if name == "late" else real(place, name))
+    real = world.gateway.parts.caches.agents.get
+    monkeypatch.setattr(
+        world.gateway.parts.caches.agents, "get", lambda place, name: cut if name == "late" else real(place, name)
+    )
     await ada.start()
 
 
@@ -245,7 +248,11 @@ async def test_a_runtime_of_an_agent_that_the_log_has_buried_is_told_as_gone(wor
 
 async def test_it_is_ready_once_it_has_read_the_cluster_and_reaches_the_log(world: World) -> None:
     assert (await world.http.get(f"{world.url}/healthz")).status_code == 200
-    for cache in (world.gateway._agents, world.gateway._pods, world.gateway._configs):
+    for cache in (
+        world.gateway.parts.caches.agents,
+        world.gateway.parts.caches.pods,
+        world.gateway.parts.caches.configs,
+    ):
         await cache.synced()
     assert (await world.http.get(f"{world.url}/readyz")).status_code == 200
 

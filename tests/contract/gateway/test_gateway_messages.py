@@ -38,9 +38,9 @@ async def test_a_completion_says_what_it_has_heard(world: World) -> None:
     await ada.start()
     said = await say(world, ada, "one")
     end = ada.event("task_completed", result="Hello.", cost_usd=0.01, duration_ms=1, turns=1)
-    assert (await ada.tell({**end, "heard": "0-0"})).json() == {"answers": ["unheard"]}
-    assert (await ada.tell({**end, "heard": "nonsense"})).status_code == 400
-    assert (await ada.tell({**end, "heard": said})).json() == {"answers": ["ok"]}
+    assert (await ada.tell({**end, "ackedMessageId": "0-0"})).json() == {"answers": ["unacknowledged"]}
+    assert (await ada.tell({**end, "ackedMessageId": "nonsense"})).status_code == 400
+    assert (await ada.tell({**end, "ackedMessageId": said})).json() == {"answers": ["ok"]}
 
 
 async def test_an_agent_does_not_speak_to_itself(world: World) -> None:
@@ -48,3 +48,21 @@ async def test_an_agent_does_not_speak_to_itself(world: World) -> None:
     await ada.start()
     refused = await ada.tell(ada.event("user_message", content="I command you.", steer=True))
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_event")
+
+
+async def test_a_runtime_of_format_1_is_understood_and_answered_in_its_words(world: World) -> None:
+    ada = await world.agent()
+    await ada.start()
+    said = await say(world, ada, "one")
+
+    async def tell(n: int, **end: str) -> list[str]:
+        payload = {"task_id": ada.task, "result": "Hello.", "cost_usd": 0.01, "duration_ms": 1, "turns": 1}
+        event = {"n": n, "type": "task_completed", "payload": payload, **end}
+        answers: list[str] = (await ada.post("/v1/events", {"term": ada.term, "events": [event]})).json()["answers"]
+        return answers
+
+    assert await tell(9, heard=said) == ["hole"]
+    assert await tell(2, heard="0-0") == ["unheard"]
+    assert await tell(2, heard=said) == ["ok"]
+    pulse = await ada.post("/v1/heartbeat", {"term": ada.term, "tasks": []})
+    assert pulse.json()["taken"] == 2

@@ -283,7 +283,7 @@ async def test_claude_does_not_repeat_what_cannot_succeed(
 
 async def test_a_model_that_cannot_be_reached_is_told_without_its_address(ada: Runner, world: World) -> None:
     port = free_port()
-    world.gateway._upstream._base = f"http://127.0.0.1:{port}"
+    world.gateway.parts.upstream._base = f"http://127.0.0.1:{port}"
     answered = await ada.ask()
     assert (answered.status_code, answered.json()["error"]["type"]) == (502, "api_error")
     assert str(port) not in answered.text
@@ -301,7 +301,7 @@ async def offline_world(world: World) -> AsyncIterator[World]:
     from komputer import offline
 
     async with serving(offline.app(), lifespan="off") as url:
-        world.gateway._upstream._base = url
+        world.gateway.parts.upstream._base = url
         yield world
 
 

@@ -73,7 +73,7 @@ async def test_no_log_line_holds_a_credential_or_a_token(
     model.reply = breaks_off
     with pytest.raises(httpx.RemoteProtocolError):
         await ada.ask()
-    world.gateway._upstream._base = f"http://127.0.0.1:{free_port()}"
+    world.gateway.parts.upstream._base = f"http://127.0.0.1:{free_port()}"
     await ada.ask()
     await ada.ask(asking(model="claude-opus-5-5"))
     await ada.tell(ada.event("text", content="Hello."))
@@ -81,7 +81,7 @@ async def test_no_log_line_holds_a_credential_or_a_token(
     good, ada.token = ada.token, ada.token[:-1] + ("A" if ada.token[-1] != "A" else "B")
     await ada.post("/v1/hello", {})
     told = caplog.text
-    assert "model not reached" in told
+    assert "model not reachable" in told
     assert "httpcore" in told, "DEBUG lines of libraries are looked at too"
     for secret in (CREDENTIAL, good, ada.token, good.split(".")[2]):
         assert secret not in told
@@ -93,7 +93,7 @@ async def test_a_defect_of_ours_is_an_internal_error_to_the_pod(
     def broken(*_: object) -> None:
         raise RuntimeError(f"with {CREDENTIAL} in it")
 
-    monkeypatch.setattr(world.gateway._identity, "caller", broken)
+    monkeypatch.setattr(world.gateway.parts.access.identity, "caller", broken)
     for path in ("/v1/hello", "/model/v1/messages"):
         answered = await ada.post(path, asking())
         assert answered.status_code == 500

@@ -151,10 +151,12 @@ class Runner:
 
     def event(self, kind: str, **payload: Any) -> dict[str, Any]:
         self.n += 1
-        return {"n": self.n, "type": kind, "payload": {"task_id": self.task, **payload}}
+        return {"seq": self.n, "type": kind, "payload": {"task_id": self.task, **payload}}
 
     async def tell(self, *events: dict[str, Any]) -> httpx.Response:
-        return await self.post("/v1/events", {"term": self.term, "events": list(events)})
+        return await self.post(
+            "/v1/events", {"formatVersion": wire.FORMAT_VERSION, "term": self.term, "events": list(events)}
+        )
 
     async def start(self, model: str = MODEL) -> None:
         """Say hello, and that the task has begun."""

@@ -63,9 +63,9 @@ async def test_only_the_task_that_runs_is_spoken_to(log: Log, task: str) -> None
 async def test_unheard_a_completion_does_not_overtake_a_message(log: Log) -> None:
     runtime = await running(log)
     first = await say(log, "one")
-    assert await complete(runtime, "0-0") == "unheard"
+    assert await complete(runtime, "0-0") == "unacknowledged"
     second = await say(log, "two")
-    assert await complete(runtime, first) == "unheard"
+    assert await complete(runtime, first) == "unacknowledged"
     assert await complete(runtime, second) == "ok"
     assert await log.messages(KEY, None) == []
     assert await log.message(KEY, "t1", "three") is None
@@ -74,7 +74,7 @@ async def test_unheard_a_completion_does_not_overtake_a_message(log: Log) -> Non
 async def test_unheard_takes_no_number(log: Log) -> None:
     runtime = await running(log)
     await log.message(KEY, "t1", "one")
-    assert await complete(runtime, "0-0") == "unheard"
+    assert await complete(runtime, "0-0") == "unacknowledged"
     assert await runtime.post(said("t1")) == ["ok"]
 
 

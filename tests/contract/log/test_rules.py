@@ -53,10 +53,10 @@ async def test_fresh_hello_says_what_was_taken_under_the_old_term(log: Log) -> N
     runtime = await producer(log)
     await runtime.post(started("t1"), said("t1"), said("t1"))
     welcome = await runtime.hello(["t1", "t2"])
-    assert (welcome.taken, welcome.started, welcome.ended) == (3, ["t1"], [])
+    assert (welcome.last_seq, welcome.started, welcome.ended) == (3, ["t1"], [])
     await runtime.post(completed("t1"))
     welcome = await runtime.hello(["t1", "t2"])
-    assert (welcome.taken, welcome.started, welcome.ended) == (1, ["t1"], ["t1"])
+    assert (welcome.last_seq, welcome.started, welcome.ended) == (1, ["t1"], ["t1"])
 
 
 async def test_fresh_thirty_two_terms_are_remembered(log: Log) -> None:
@@ -65,9 +65,9 @@ async def test_fresh_thirty_two_terms_are_remembered(log: Log) -> None:
     await runtime.post(started("t1"), said("t1"))
     for _ in range(30):
         await runtime.hello()
-    assert (await log.hello(KEY, old_term=first, asked=[], floor=None)).taken == 2
+    assert (await log.hello(KEY, old_term=first, asked=[], floor=None)).last_seq == 2
     await log.hello(KEY, old_term=0, asked=[], floor=None)
-    assert (await log.hello(KEY, old_term=first, asked=[], floor=None)).taken == 0
+    assert (await log.hello(KEY, old_term=first, asked=[], floor=None)).last_seq == 0
 
 
 async def test_fresh_a_term_is_above_the_one_that_the_runtime_had_though_the_log_forgot_it(log: Log) -> None:
@@ -92,7 +92,7 @@ async def test_hole_a_number_that_is_not_the_next_is_refused_and_nothing_after_i
     answers = await log.append(
         KEY, runtime.term, [Numbered(2, said("t1")), Numbered(4, said("t1")), Numbered(3, said("t1"))]
     )
-    assert answers == ["ok", "hole"]
+    assert answers == ["ok", "gap"]
     assert len(await everything(log)) == 2
 
 
@@ -141,13 +141,13 @@ async def test_fence_an_end_of_the_operator_carries_its_generation(log: Log) -> 
 
 
 async def test_the_order_of_the_checks(log: Log) -> None:
-    """Term, number, hole, ended, started, stale: each refusal hides those behind it."""
+    """Term, number, gap, ended, started, stale: each refusal hides those behind it."""
     runtime = await producer(log)
     await runtime.post(started("t1"), completed("t1"), started("t2"), generation=5)
     term = runtime.term
     assert await log.append(KEY, term - 1, [Numbered(1, started("t1"), 1)]) == ["fenced"]
     assert await log.append(KEY, term, [Numbered(3, started("t1"), 1)]) == ["duplicate"]
-    assert await log.append(KEY, term, [Numbered(9, started("t1"), 1)]) == ["hole"]
+    assert await log.append(KEY, term, [Numbered(9, started("t1"), 1)]) == ["gap"]
     assert await log.append(KEY, term, [Numbered(4, started("t1"), 1)]) == ["ended"]
     assert await log.append(KEY, term, [Numbered(4, started("t2"), 1)]) == ["started"]
     assert await log.append(KEY, term, [Numbered(4, started("t3"), 1)]) == ["stale"]
@@ -211,7 +211,7 @@ async def test_a_pulse_returns_what_the_log_holds_and_records_a_sign_of_life(log
     before = await log.live("team", "ada")
     pulse = await log.pulse(KEY, runtime.term, ["t1", "t2"])
     after = await log.live("team", "ada")
-    assert (pulse.term, pulse.taken, pulse.ended) == (runtime.term, 2, ["t1"])
+    assert (pulse.term, pulse.last_seq, pulse.ended) == (runtime.term, 2, ["t1"])
     assert before
     assert after
     assert after.seen_us > before.seen_us
@@ -224,9 +224,9 @@ async def test_a_pulse_of_an_older_runtime_or_another_uid_records_nothing(log: L
     before = await log.live("team", "ada")
     pulse = await log.pulse(KEY, old.term, [])
     assert pulse.term > old.term
-    assert pulse.taken == 1
+    assert pulse.last_seq == 1
     nobody = await log.pulse(LogKey("team", "ada", "uid-2"), old.term, ["t1"])
-    assert (nobody.term, nobody.taken, nobody.ended) == (0, 0, [])
+    assert (nobody.term, nobody.last_seq, nobody.ended) == (0, 0, [])
     assert await log.live("team", "ada") == before
     assert (await log.pulse(LogKey("team", "bob", "uid-3"), 5, [])).term == 0
     assert await log.live("team", "bob") is None
@@ -237,7 +237,7 @@ async def test_a_pulse_without_a_term_is_about_the_newest_and_records_nothing(lo
     await runtime.post(started("t1"), said("t1"))
     before = await log.live("team", "ada")
     pulse = await log.pulse(KEY, 0, [])
-    assert (pulse.term, pulse.taken) == (runtime.term, 2)
+    assert (pulse.term, pulse.last_seq) == (runtime.term, 2)
     assert await log.live("team", "ada") == before
 
 

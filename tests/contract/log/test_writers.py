@@ -21,7 +21,7 @@ async def test_twenty_writers_of_one_term_take_each_number_once(log: Log) -> Non
         for start in range(0, 30, 3):
             part = batch[start : start + 3]
             answers = await log.append(KEY, runtime.term, part)
-            while "hole" in answers:
+            while "gap" in answers:
                 answers = await log.append(KEY, runtime.term, part)
             taken += answers.count("ok")
         return taken

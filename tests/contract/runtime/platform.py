@@ -68,7 +68,7 @@ class Platform:
         """The agent has another pod."""
         self.is_deaf = False
         """Posts get no answer, though the assignment still goes out."""
-        self.unheard = 0
+        self.unanswered_posts = 0
         self.holds_messages = False
         """What is said is in the log, and not handed to the runtime yet."""
         self.answers: list[str] = []
@@ -96,7 +96,7 @@ class Platform:
         changes["settings"] = self.assignment.settings.model_copy(update=fields)
         changes = {"generation": self.assignment.generation + 1, **changes}
         self.assignment = self.assignment.model_copy(update=changes)
-        self.changes.ring()
+        self.changes.notify()
 
     def assign(self, instructions: str, **changes: Any) -> str:
         task = str(ULID())
@@ -106,7 +106,7 @@ class Platform:
     async def say(self, task: str, content: str) -> str:
         said = await self.log.message(self.key, task, content)
         assert said is not None, "no task runs"
-        self.changes.ring()
+        self.changes.notify()
         return said.id
 
     def cancel(self, task: str) -> None:
@@ -118,7 +118,7 @@ class Platform:
 
     def delete(self) -> None:
         self.is_gone = True
-        self.changes.ring()
+        self.changes.notify()
 
     # ---- the log ----
 
@@ -200,16 +200,17 @@ class Platform:
         if refused := self._refused(request):
             return refused
         if self.is_deaf:
-            self.unheard += 1
+            self.unanswered_posts += 1
             return JSONResponse({"error": "no log", "code": "log_unavailable"}, 503)
         post = wire.Post.model_validate_json(await request.body())
         events = [
-            Numbered(each.n, from_wire(each.type, each.payload), each.generation, each.heard) for each in post.events
+            Numbered(each.seq, from_wire(each.type, each.payload), each.generation, each.acked_message_id)
+            for each in post.events
         ]
         answers = await self.log.append(self.key, post.term, events)
         self.answers += answers
-        self.changes.ring()
-        return _json(wire.Posted(answers=answers).model_dump_json())
+        self.changes.notify()
+        return _json(wire.Posted(answers=answers, format_version=post.format_version).model_dump_json())
 
     async def _heartbeat(self, request: Request) -> Response:
         if refused := self._refused(request):

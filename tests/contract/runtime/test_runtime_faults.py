@@ -50,7 +50,7 @@ async def test_a_killed_claude_resumes_its_conversation(platform: Platform, pod:
     await pod.start()
     task = await begun(platform, pod)
     below = pod.tree()
-    await eventually(lambda: pod.has_logged("cost known"))
+    await eventually(lambda: pod.has_logged("cost read"))
     claude = pod.claude()
     assert claude is not None
     claude.send_signal(signal.SIGKILL)
@@ -144,7 +144,7 @@ async def test_the_prompt_waits_until_the_log_has_the_start(platform: Platform, 
     sent = len(platform.requests)
     task = platform.assign(script({"say": "done"}))
     await eventually(lambda: pod.claude() is not None)
-    await eventually(lambda: platform.unheard >= 5)
+    await eventually(lambda: platform.unanswered_posts >= 5)
     assert len(platform.requests) == sent
     await pod.kill()
     platform.is_deaf = False
@@ -249,7 +249,7 @@ async def test_an_assignment_of_an_older_generation_is_ignored(platform: Platfor
             "task": newest.task and newest.task.model_copy(update={"id": "01M85YRSC75NS6QDFF19GM95DJ"}),
         }
     )
-    platform.changes.ring()
+    platform.changes.notify()
     await platform.stop()
     await platform.start()
     platform.assignment = newest

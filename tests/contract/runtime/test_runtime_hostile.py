@@ -139,7 +139,10 @@ async def test_the_pod_s_token_and_the_task_s_key_are_shown_in_no_event(platform
     token = platform.token = "header.payload.signature-of-the-pod"
     pod.token_file.write_text(token)
     await pod.start()
-    look = f"cat {pod.token_file}; echo key=$ANTHROPIC_API_KEY; cat .komputer/servers.json; echo $SECRET_A > kept"
+    look = (
+        f"cat {pod.token_file}; echo key=$ANTHROPIC_API_KEY; cat .komputer/servers.json; echo $SECRET_A > kept; "
+        "env | grep CLAUDE_CODE_MESSAGING_TOKEN"
+    )
     task = platform.assign(
         script(bash(look), {"say": f"The token is {token}."}),
         environment={"SECRET_A": "hunter22"},
@@ -151,6 +154,7 @@ async def test_the_pod_s_token_and_the_task_s_key_are_shown_in_no_event(platform
     assert "key=[secret KEY]" in told
     assert "The token is [secret TOKEN]." in told
     assert "Bearer [secret KEY]" in told
+    assert "CLAUDE_CODE_MESSAGING_TOKEN=[secret CLAUDE_CODE_MESSAGING_TOKEN]" in told
 
 
 async def test_a_hundred_thousand_headers_do_not_hang_the_runtime(platform: Platform, pod: Pod) -> None:
@@ -176,7 +180,7 @@ async def test_a_task_waits_for_its_background_commands_and_tells_the_model(plat
     waits = "until [ -e go ]; do read -t 0.05 < <(tail -f /dev/null); done; echo made > file"
     task = platform.assign(script(bash(waits, run_in_background=True), {"say": "It runs."}))
     await platform.saw("text", task)
-    await eventually(lambda: pod.has_logged("waiting for background commands"))
+    await eventually(lambda: pod.has_logged("waiting for commands in the background"))
     (pod.workspace / "go").touch()
     assert (await platform.ended(task))["type"] == "task_completed"
     assert (pod.workspace / "file").read_text() == "made\n"
@@ -208,7 +212,7 @@ async def test_a_background_command_that_does_not_end_is_reported(platform: Plat
 async def test_a_task_that_only_waits_for_a_background_command_can_be_cancelled(platform: Platform, pod: Pod) -> None:
     await pod.start()
     task = platform.assign(script(bash("tail -f /dev/null", run_in_background=True), {"say": "It runs."}))
-    await eventually(lambda: pod.has_logged("waiting for background commands"))
+    await eventually(lambda: pod.has_logged("waiting for commands in the background"))
     platform.cancel(task)
     assert (await platform.ended(task))["type"] == "task_cancelled"
 

@@ -37,7 +37,11 @@ async def answered(folder: Path, server: McpServer, seconds: float, **changes: s
     )
     assignment = wire.Assignment(uid="u", name="ada", namespace="team", generation=1, settings=TASK)
     async with serving(offline.app(), lifespan="off") as url:
-        given = {**os.environ, **options.environment(settings, assignment, TASK, url, "key"), "HOME": str(folder)}
+        given = {
+            **os.environ,
+            **options.environment(settings, assignment, TASK, options.Loopback(url, "key")),
+            "HOME": str(folder),
+        }
         for name, value in changes.items():
             given.pop(name)
             given |= {} if value is None else {name: value}

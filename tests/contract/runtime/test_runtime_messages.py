@@ -26,10 +26,10 @@ async def test_an_end_that_a_message_overtook_is_taken_back_and_the_message_answ
     await platform.saw("tool_call", task)
     await platform.say(task, script({"say": "Now I have heard."}, words="Listen."))
     (pod.workspace / "go").touch()
-    await eventually(lambda: "unheard" in platform.answers)
+    await eventually(lambda: "unacknowledged" in platform.answers)
     assert not any(event["type"] == "task_completed" for event in await platform.events(task))
     platform.holds_messages = False
-    platform.changes.ring()
+    platform.changes.notify()
     end = await platform.ended(task)
     assert (end["type"], end["result"]) == ("task_completed", "Now I have heard.")
     assert times_given(platform, "Listen.") == 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from komputer.runtime.task.worker import RECORDED_S
+from komputer.runtime.task.runner import TRANSCRIPT_WAIT_S
 from tests.contract.runtime.platform import Platform, Pod, script
 from tests.waiting import eventually
 
@@ -70,7 +70,7 @@ async def test_the_first_tool_waits_for_claudes_own_record_of_the_task(platform:
     assert (await platform.ended(task))["result"] == "Done."
     first, second = [e["payload"] for e in await platform.events(task) if e["type"] == "tool_result"]
     assert (first["output"], second["output"]) == ("ran", "ran")
-    assert first["duration_ms"] >= 1000 * RECORDED_S > second["duration_ms"]
+    assert first["duration_ms"] >= 1000 * TRANSCRIPT_WAIT_S > second["duration_ms"]
 
 
 async def test_the_next_task_goes_on_with_the_conversation_and_costs_only_itself(platform: Platform, pod: Pod) -> None:

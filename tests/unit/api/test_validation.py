@@ -14,7 +14,7 @@ from komputer.api.schemas import agents, connectors, secrets
 from komputer.api.schemas.agents import Body, CreateAgent, MessageRequest
 from komputer.api.schemas.connectors import CreateConnector
 from komputer.api.typos import declared
-from komputer.api.validation import PATTERNS, explain
+from komputer.http.validation import PATTERNS, explain
 from tests.unit.api import bare
 
 KINDS = [

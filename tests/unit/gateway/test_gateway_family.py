@@ -23,7 +23,7 @@ A = Agent.model_validate(TREE["a"])
 
 
 def test_an_agent_is_that_of_all_above_it() -> None:
-    assert ownership.line_of(TREE["c"], TREE.get) == ["uid-b", "uid-a"]
+    assert ownership.managers_of(TREE["c"], TREE.get) == ["uid-b", "uid-a"]
     ownership.require_own(A, TREE["c"], TREE.get)
     with pytest.raises(Forbidden, match="not one of yours"):
         ownership.require_own(Agent.model_validate(TREE["c"]), TREE["a"], TREE.get)
@@ -37,7 +37,7 @@ def test_a_manager_of_the_same_name_made_later_has_no_children() -> None:
 
 def test_a_tree_that_goes_round_in_a_circle_comes_to_an_end() -> None:
     circle = {"a": manifest("a", "b"), "b": manifest("b", "a")}
-    assert len(ownership.line_of(circle["a"], circle.get)) == ownership.GENERATIONS
+    assert len(ownership.managers_of(circle["a"], circle.get)) == ownership.MAX_DEPTH
 
 
 def test_the_limits_of_depth_and_number() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from komputer.domain.errors import Forbidden, KomputerError, Unauthorized
-from komputer.gateway.agents.identity import PARTING, PodRef, bearer, judge, pod_of
+from komputer.gateway.agents.identity import DELETION_GRACE, PodRef, bearer, judge, pod_of
 from komputer.gateway.errors import AgentGone
 from komputer.kube import TokenIdentity
 
@@ -56,8 +56,8 @@ def test_a_terminating_pod_may_speak_for_its_grace_period_and_a_moment() -> None
         return pod(deletionTimestamp=at.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     assert judge(REF, going(NOW + timedelta(seconds=20)), agent(), NOW)
-    assert judge(REF, going(NOW - PARTING), agent(), NOW)
-    assert isinstance(refusal(going(NOW - PARTING - timedelta(seconds=1)), agent()), Forbidden)
+    assert judge(REF, going(NOW - DELETION_GRACE), agent(), NOW)
+    assert isinstance(refusal(going(NOW - DELETION_GRACE - timedelta(seconds=1)), agent()), Forbidden)
 
 
 @pytest.mark.parametrize(

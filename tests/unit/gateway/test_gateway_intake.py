@@ -19,7 +19,7 @@ def taken(kind: str, payload: dict[str, Any], *, task: str = TASK) -> schema.Eve
     event = {"n": 1, "type": kind, "payload": {"task_id": task, **payload}, "generation": 3}
     post = wire.Post.model_validate({"term": 1, "events": [event]})
     (numbered,) = events_of(post, AGENT)
-    assert (numbered.n, numbered.generation) == (1, 3)
+    assert (numbered.seq, numbered.generation) == (1, 3)
     return numbered.event
 
 
@@ -46,7 +46,7 @@ def test_unknown_types_and_missing_fields_are_refused() -> None:
     assert refused("rumour", {"content": "Hello"}).code == "invalid_event"
     assert refused("text", {}).field is not None
     with pytest.raises(Invalid):
-        events_of(wire.Post(term=1, events=[wire.NumberedEvent(n=1, type="text", payload={"content": "x"})]), AGENT)
+        events_of(wire.Post(term=1, events=[wire.NumberedEvent(seq=1, type="text", payload={"content": "x"})]), AGENT)
 
 
 @pytest.mark.parametrize("cost", [-0.01, float("inf"), float("nan"), "much"])

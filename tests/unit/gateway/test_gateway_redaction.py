@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from komputer.gateway.connectors.proxy import asked
+from komputer.gateway.connectors.proxy import request_id_of
 from komputer.gateway.connectors.redaction import Redaction
 
 SECRET = "tok-0123456789"
@@ -36,9 +36,9 @@ def test_short_ones_and_none_change_nothing() -> None:
 
 
 def test_only_a_request_that_waits_for_an_answer_gets_an_error_of_mcp() -> None:
-    assert asked(b'{"jsonrpc": "2.0", "id": 7, "method": "tools/call"}') == 7
-    assert asked(b'{"jsonrpc": "2.0", "id": "a", "method": "tools/call"}') == "a"
-    assert asked(b'{"jsonrpc": "2.0", "id": 0, "method": "x"}') == 0
+    assert request_id_of(b'{"jsonrpc": "2.0", "id": 7, "method": "tools/call"}') == 7
+    assert request_id_of(b'{"jsonrpc": "2.0", "id": "a", "method": "tools/call"}') == "a"
+    assert request_id_of(b'{"jsonrpc": "2.0", "id": 0, "method": "x"}') == 0
     for other in (
         b"",
         None,
@@ -48,4 +48,4 @@ def test_only_a_request_that_waits_for_an_answer_gets_an_error_of_mcp() -> None:
         b'{"id": 1, "result": {}}',
         b'{"id": true, "method": "x"}',
     ):
-        assert asked(other) is None
+        assert request_id_of(other) is None

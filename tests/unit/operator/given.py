@@ -120,7 +120,7 @@ def settings(uid: str | None = UID) -> Manifest:
     return owned("ConfigMap", "ada-config", uid) | {"data": made()["settings"]["data"]}
 
 
-def live(task: str | None, *, ended: bool = False, seen: datetime = NOW, **fields: Any) -> Live:
+def live(task: str | None, *, ended: bool = False, observed: datetime = NOW, **fields: Any) -> Live:
     given: dict[str, Any] = {
         "task_status": "Complete" if ended else "InProgress",
         "outcome": "completed" if ended else None,
@@ -129,7 +129,9 @@ def live(task: str | None, *, ended: bool = False, seen: datetime = NOW, **field
         "last_at": "2026-01-31T11:59:59.000000Z",
         "session_id": "s-1",
     }
-    return Live(uid=UID, task_id=task, has_ended=ended, seen_us=int(seen.timestamp() * 1e6), term=1, **(given | fields))
+    return Live(
+        uid=UID, task_id=task, has_ended=ended, seen_us=int(observed.timestamp() * 1e6), term=1, **(given | fields)
+    )
 
 
 def end(n: int, kind: str, task: str, **payload: Any) -> LogEntry:
@@ -142,7 +144,7 @@ def completed(n: int, task: str, cost: float = 0.5, **payload: Any) -> LogEntry:
     return end(n, "task_completed", task, cost_usd=cost, **told)
 
 
-def seen(which: Agent | None = None, **changes: Any) -> Observed:
+def observed(which: Agent | None = None, **changes: Any) -> Observed:
     """By default: an agent of whose children all exist, whose pod runs, and whose runtime has just been heard."""
     who = which or agent()
     children = {"pvc": pvc(), "settings": settings(), "pod": pod()}
@@ -152,7 +154,7 @@ def seen(which: Agent | None = None, **changes: Any) -> Observed:
         "desired": desired_children(who, TEMPLATE, CONFIG),
         "config": CONFIG,
         "children": {key: child for key, child in children.items() if child is not None},
-        "live": live(None, ended=True, seen=changes.get("now", NOW)),
+        "live": live(None, ended=True, observed=changes.get("now", NOW)),
         "gateway_since": NOW - timedelta(hours=1),
         "now": NOW,
     }

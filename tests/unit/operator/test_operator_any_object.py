@@ -12,7 +12,7 @@ from komputer.operator.agent.observe import LogState, observe
 from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import SilenceLimits
 from komputer.redis.presence import Alive
-from tests.unit.operator.given import NOW, UID, agent, manifest_task, pod, seen, task_id
+from tests.unit.operator.given import NOW, UID, agent, manifest_task, observed, pod, task_id
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("2026-01-31T12:00:00")
 anything = (
@@ -62,8 +62,8 @@ def test_a_decision_is_made_whatever_a_pod_says_of_itself(told: Any, more: dict[
     found["status"], found["spec"] = told, spec
     found["metadata"] |= more
     who = agent(status={"manifestTask": manifest_task(1)})
-    for heard in (None, seen().live):
-        decided = decide(seen(who, pod=found, live=heard), task_id(9))
+    for heard in (None, observed().live):
+        decided = decide(observed(who, pod=found, live=heard), task_id(9))
         assert decided.status.to_wire()
 
 
@@ -74,4 +74,4 @@ def test_any_numbers_in_the_log_are_times_or_none(seen_us: int, now_us: int, sin
     log_state = LogState(live, (), Alive(now_us, since_us))
     found = observe(store, agent(), log_state, silence=SilenceLimits(), now=NOW)
     assert found.gateway_since is None or isinstance(found.gateway_since, datetime)
-    assert decide(seen(live=found.live, gateway_since=found.gateway_since), task_id(9)).status
+    assert decide(observed(live=found.live, gateway_since=found.gateway_since), task_id(9)).status

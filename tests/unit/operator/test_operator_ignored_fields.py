@@ -8,7 +8,7 @@ from komputer.domain.base import Manifest, Resource
 from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, TEMPLATES, Kind
 from komputer.operator.agent.decide import decide
 from komputer.operator.controllers.ignored_fields import TYPES, status_of
-from tests.unit.operator.given import NOW, agent, seen, task_id
+from tests.unit.operator.given import NOW, agent, observed, task_id
 
 POD_SPEC: Manifest = {"containers": [{"name": "agent", "image": "komputer-agent"}]}
 SECRET: Manifest = {"name": "model", "key": "token"}
@@ -40,7 +40,7 @@ def message(condition: Manifest) -> str:
     ],
 )
 def test_an_agent_names_a_field_without_effect(field: str, value: Any) -> None:
-    found = decide(seen(agent(spec={field: value})), task_id(99)).status.conditions
+    found = decide(observed(agent(spec={field: value})), task_id(99)).status.conditions
     [condition] = [each for each in found if each.type == "FieldsSupported"]
     assert (condition.status, condition.message) == ("False", f"no effect in this release: spec.{field}")
 

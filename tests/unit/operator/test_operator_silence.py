@@ -15,7 +15,7 @@ from komputer.operator.agent.steps import steps
 from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import SilenceLimits
 from komputer.redis.presence import Alive
-from tests.unit.operator.given import NOW, agent, live, manifest_task, pod, seen, settings, task_id
+from tests.unit.operator.given import NOW, agent, live, manifest_task, observed, pod, settings, task_id
 
 FRESH = task_id(99)
 LIMITS = SilenceLimits()
@@ -24,8 +24,8 @@ QUIET = NOW - LIMITS.replace_after
 
 def silent(*, silent_before: int = 0, has_task: bool = True, **changes: Any) -> Observed:
     status = {"manifestTask": manifest_task(1), "endedTasks": [] if has_task else [task_id(1)]}
-    given = {"live": live(task_id(1), ended=not has_task, seen=QUIET), "pod": pod(silent=silent_before)}
-    return seen(agent(status=status), **(given | changes))
+    given = {"live": live(task_id(1), ended=not has_task, observed=QUIET), "pod": pod(silent=silent_before)}
+    return observed(agent(status=status), **(given | changes))
 
 
 @pytest.mark.parametrize("has_task", [True, False])
@@ -39,7 +39,7 @@ def test_a_silent_runtime_loses_its_pod_and_the_task_stays(has_task: bool) -> No
 @pytest.mark.parametrize(
     "changes",
     [
-        {"live": live(task_id(1), seen=QUIET + timedelta(seconds=1))},
+        {"live": live(task_id(1), observed=QUIET + timedelta(seconds=1))},
         {"gateway_since": QUIET + timedelta(seconds=1)},
         {"gateway_since": None},
         {"log_answers": False},
@@ -54,7 +54,7 @@ def test_no_pod_is_deleted_without_evidence_of_silence(changes: Any) -> None:
     assert decide(silent(**changes), FRESH).steps.all == ()
 
 
-def test_the_next_pod_bears_how_many_were_silent_before_it() -> None:
+def test_the_next_pod_is_annotated_with_the_number_of_silent_pods_before_it() -> None:
     [step] = steps(silent(pod=None), {"pod": {"komputer.ai/silent": "2"}}).all
     assert step.manifest["metadata"]["annotations"]["komputer.ai/silent"] == "2"
 
@@ -77,11 +77,11 @@ def test_a_pod_that_lived_long_counts_as_the_first_that_is_silent() -> None:
 
 
 @pytest.mark.parametrize("skew", [timedelta(hours=-1), timedelta(hours=1)])
-def test_clocks_that_differ_make_nobody_silent(skew: timedelta) -> None:
+def test_different_clocks_make_no_runtime_silent(skew: timedelta) -> None:
     """The log's server has a clock of its own: only what lies between two of its times counts."""
     store = ClusterState(None, None, wake=lambda *_: None)  # type: ignore[arg-type]
     there_us = int((NOW + skew).timestamp() * 1e6)
-    heard = live(task_id(1), seen=NOW + skew - timedelta(seconds=5))
+    heard = live(task_id(1), observed=NOW + skew - timedelta(seconds=5))
     alive = Alive(there_us, there_us - 3_600_000_000)
     found = observe(store, agent(), LogState(heard, (), alive), silence=LIMITS, now=NOW)
     assert found.live

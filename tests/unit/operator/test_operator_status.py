@@ -16,9 +16,9 @@ from tests.unit.operator.given import (
     completed,
     live,
     manifest_task,
+    observed,
     pod,
     pvc,
-    seen,
     task_id,
 )
 
@@ -72,9 +72,9 @@ def test_editing_a_to_b_to_a_gives_three_ids() -> None:
     assert recorded(status, agent().spec, FRESH) is status, "re-applying the same text changes nothing"
 
 
-def test_a_running_task_is_shown_as_the_log_tells_it() -> None:
+def test_a_running_task_is_shown_as_in_the_log() -> None:
     who = agent(status={"manifestTask": manifest_task(1), "taskStatus": "Complete", "lastTaskOutcome": "completed"})
-    status = after(seen(who, live=live(task_id(1), task_status="Compacting")))
+    status = after(observed(who, live=live(task_id(1), task_status="Compacting")))
     assert (status.phase, status.task_status, status.last_task_message) == (
         "Running",
         "Compacting",
@@ -93,27 +93,29 @@ def test_a_running_task_is_shown_as_the_log_tells_it() -> None:
 
 def test_a_live_hash_that_lags_does_not_undo_an_accounted_end() -> None:
     who = agent(status={"manifestTask": manifest_task(1)})
-    status = after(seen(who, live=live(task_id(1)), ends=(completed(1, task_id(1)),)))
+    status = after(observed(who, live=live(task_id(1)), ends=(completed(1, task_id(1)),)))
     assert (status.task_status, status.last_task_outcome) == ("Complete", "completed")
     assert condition(status, "TaskStarted").reason == "NoTask"
 
 
 def test_a_task_that_waits_makes_the_agent_busy_before_it_starts() -> None:
     who = agent(status={"manifestTask": manifest_task(1), "endedTasks": [task_id(0)], "taskStatus": "Complete"})
-    status = after(seen(who))
+    status = after(observed(who))
     assert status.task_status == "InProgress"
     assert condition(status, "TaskStarted").reason == "WaitingForRuntime"
 
 
 def test_ready_says_why_not_and_since_when() -> None:
-    first = after(seen(pod=pod(phase="Pending", state={"waiting": {"reason": "ImagePullBackOff", "message": "no"}})))
+    first = after(
+        observed(pod=pod(phase="Pending", state={"waiting": {"reason": "ImagePullBackOff", "message": "no"}}))
+    )
     ready = condition(first, "Ready")
     assert (ready.status, ready.reason, ready.message) == ("False", "ImagePullFailed", "container agent: no")
     assert ready.last_transition_time == at(NOW)
     assert condition(first, "PodReady").reason == "ImagePullFailed"
     assert (first.phase, first.message) == ("Pending", "container agent: no")
     who = agent(status=first.to_wire())
-    later = after(seen(who, now=NOW + timedelta(seconds=60)))
+    later = after(observed(who, now=NOW + timedelta(seconds=60)))
     assert condition(later, "Ready").to_wire() == {
         "type": "Ready",
         "status": "True",
@@ -126,24 +128,24 @@ def test_ready_says_why_not_and_since_when() -> None:
 
 
 def test_every_status_names_the_generation_that_it_was_made_of() -> None:
-    status = after(seen(agent(generation=7)))
+    status = after(observed(agent(generation=7)))
     assert status.observed_generation == 7
     assert {c.observed_generation for c in status.conditions} == {7}
 
 
 def test_fields_without_effect_are_named_by_a_condition() -> None:
     spec = {"memories": ["m"], "lifecycle": "Sleep", "priority": 0, "skills": []}
-    status = after(seen(agent(spec=spec)))
+    status = after(observed(agent(spec=spec)))
     found = condition(status, "FieldsSupported")
     assert (found.status, found.reason) == ("False", "FieldsNotSupported")
     assert found.message == "no effect in this release: spec.memories, spec.lifecycle"
-    assert condition(after(seen(agent(status=status.to_wire()))), "FieldsSupported").status == "True"
-    assert all(c.type != "FieldsSupported" for c in after(seen()).conditions)
+    assert condition(after(observed(agent(status=status.to_wire()))), "FieldsSupported").status == "True"
+    assert all(c.type != "FieldsSupported" for c in after(observed()).conditions)
 
 
 def test_without_the_log_nothing_is_said_about_tasks() -> None:
     who = agent(status={"manifestTask": manifest_task(1), "taskStatus": "InProgress", "lastTaskMessage": "busy"})
-    status = after(seen(who, log_answers=False))
+    status = after(observed(who, log_answers=False))
     assert (status.task_status, status.last_task_message) == ("InProgress", "busy")
     assert [c.type for c in status.conditions] == ["Ready", "PodReady"]
 
@@ -159,7 +161,7 @@ def test_chatty_fields_are_written_every_few_seconds_only() -> None:
     assert throttled(old, ended, written, NOW) == (ended, None), "a start and an end are written at once"
 
 
-def test_a_ring_is_chatter_while_the_task_goes_on_that_the_status_shows() -> None:
+def test_a_notification_is_progress_only_while_the_task_of_the_status_runs() -> None:
     shown = {"lastTaskID": task_id(1), "taskStatus": "InProgress", "endedTasks": [task_id(0)]}
     assert is_progress_only(shown, UID, live(task_id(1)))
     assert not is_progress_only(shown, UID, live(task_id(1), ended=True)), "it has ended"
@@ -180,14 +182,14 @@ def test_the_patch_says_what_differs_and_removes_what_is_gone() -> None:
 
 def test_a_second_decision_on_the_written_status_changes_nothing() -> None:
     who = agent(status={"manifestTask": manifest_task(1)})
-    value = seen(who, live=live(task_id(1)))
+    value = observed(who, live=live(task_id(1)))
     once = after(value)
-    again = after(seen(agent(status=once.to_wire()), live=live(task_id(1)), now=NOW + timedelta(seconds=1)))
+    again = after(observed(agent(status=once.to_wire()), live=live(task_id(1)), now=NOW + timedelta(seconds=1)))
     assert merge_patch(once.to_wire(), again) == {}
 
 
-def test_a_strangers_child_is_not_named_as_ours() -> None:
-    status = after(seen(pvc=pvc(None), pod=None))
+def test_an_object_of_others_is_not_named_as_a_child() -> None:
+    status = after(observed(pvc=pvc(None), pod=None))
     assert status.pvc_name is None
     assert condition(status, "Ready").reason == "ChildNotOurs"
 
@@ -199,21 +201,21 @@ def connector(name: str, **spec: object) -> Connector:
 def test_an_agent_says_which_connectors_it_does_without() -> None:
     who = agent(spec={"connectors": ["git", "off", "never"]})
     there = {"git": connector("git"), "off": connector("off", disabled=True), "never": None}
-    told = condition(after(seen(who, connectors=there)), "ConnectorsFound")
+    told = condition(after(observed(who, connectors=there)), "ConnectorsFound")
     assert (told.status, told.reason) == ("False", "ConnectorMissing")
     assert told.message == "connector 'off' is disabled; there is no connector 'never': tasks run without"
-    off = condition(after(seen(agent(spec={"connectors": ["off"]}), connectors=there)), "ConnectorsFound")
+    off = condition(after(observed(agent(spec={"connectors": ["off"]}), connectors=there)), "ConnectorsFound")
     assert (off.status, off.reason) == ("False", "ConnectorDisabled")
-    found = condition(after(seen(agent(spec={"connectors": ["git"]}), connectors=there)), "ConnectorsFound")
+    found = condition(after(observed(agent(spec={"connectors": ["git"]}), connectors=there)), "ConnectorsFound")
     assert (found.status, found.reason) == ("True", "AllConnectorsFound")
-    assert condition(after(seen(who, connectors=there)), "Ready").status == "True", "it works all the same"
+    assert condition(after(observed(who, connectors=there)), "Ready").status == "True", "it works all the same"
 
 
 def test_an_agent_that_never_named_a_connector_says_nothing_of_them() -> None:
-    assert all(each.type != "ConnectorsFound" for each in after(seen()).conditions)
+    assert all(each.type != "ConnectorsFound" for each in after(observed()).conditions)
 
 
 def test_an_agent_whose_manifest_names_an_alias_of_a_model_says_so() -> None:
-    told = condition(after(seen(agent(spec={"model": "haiku"}))), "ModelKnown")
+    told = condition(after(observed(agent(spec={"model": "haiku"}))), "ModelKnown")
     assert (told.status, told.reason) == ("False", "ModelAlias")
-    assert all(each.type != "ModelKnown" for each in after(seen()).conditions)
+    assert all(each.type != "ModelKnown" for each in after(observed()).conditions)

@@ -45,7 +45,7 @@ def two_agents() -> tuple[ClusterState, Woken]:
     return store, woken
 
 
-def test_a_change_wakes_whom_it_concerns() -> None:
+def test_a_change_wakes_the_agents_that_it_affects() -> None:
     store, woken = two_agents()
     store.read(PODS, pod("ada-pod", 3, "ada"))
     assert woken.take() == [ADA]
@@ -72,7 +72,7 @@ def test_a_connector_wakes_the_agents_of_its_namespace_that_name_it() -> None:
     assert woken.take() == [ADA]
 
 
-def test_what_we_wrote_ourselves_wakes_nobody_not_even_when_it_comes_back() -> None:
+def test_our_own_write_wakes_no_agent_not_even_when_the_watch_delivers_it() -> None:
     store, woken = two_agents()
     ours = pod("ada-pod", 3, "ada")
     assert store.wrote(PODS, ours)

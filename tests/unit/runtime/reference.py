@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from komputer.events.schema import AgentText, TaskCancelled, TaskCompleted
 from komputer.protocol import wire
-from komputer.runtime.ledger import ledger as decide
+from komputer.runtime.ledger import rules
 from komputer.runtime.ledger.ledger import Ledger, OpenTask, Outgoing
 
 UID = "uid-1"
@@ -38,7 +38,7 @@ class ReferenceLog:
         return wire.Welcome(
             uid=UID,
             term=term,
-            taken=old,
+            last_seq=old,
             started=[task for task in body.tasks if task in self.started],
             ended=[task for task in body.tasks if task in self.ended],
             open=sorted(self.started - self.ended),
@@ -59,10 +59,10 @@ class ReferenceLog:
         taken = self.taken.get(term, 0)
         if term != self.term or term not in self.taken:
             return "fenced"
-        if entry.n <= taken:
+        if entry.seq <= taken:
             return "duplicate"
-        if entry.n != taken + 1:
-            return "hole"
+        if entry.seq != taken + 1:
+            return "gap"
         if entry.task_id in self.ended:
             return "ended"
         if entry.type == "task_started" and entry.task_id in self.started:
@@ -71,8 +71,8 @@ class ReferenceLog:
             return "stale"
         newest = [int(each.id[:-2]) for each in self.messages() if each.task_id == entry.task_id]
         if heard is not None and newest and newest[-1] > int(heard[:-2]):
-            return "unheard"
-        self.taken[term] = entry.n
+            return "unacknowledged"
+        self.taken[term] = entry.seq
         self.generation = max(self.generation, entry.generation or 0)
         self.entries.append((entry.task_id, " ".join((entry.type, *filter(None, [entry.payload.get("content")])))))
         return "ok"
@@ -80,7 +80,7 @@ class ReferenceLog:
     def pulse(self, term: int, tasks: Sequence[str]) -> wire.Pulse:
         current = self.term if self.term in self.taken else 0
         return wire.Pulse(
-            term=current, taken=self.taken.get(term, 0), ended=[task for task in tasks if task in self.ended]
+            term=current, last_seq=self.taken.get(term, 0), ended=[task for task in tasks if task in self.ended]
         )
 
 
@@ -151,17 +151,17 @@ class World:
 
     def hello(self) -> None:
         self.clock += 1
-        welcome = self.log.hello(decide.hello(self.ledger), self.clock)
-        self.ledger = decide.after_hello(self.ledger, welcome, self.accounted)
+        welcome = self.log.hello(rules.hello(self.ledger), self.clock)
+        self.ledger = rules.after_hello(self.ledger, welcome, self.accounted)
         self.is_introduced = True
         self.see()
 
     def see(self) -> None:
         if self.is_introduced:
-            self.ledger = decide.after_assignment(self.ledger, self.assignment)
+            self.ledger = rules.after_assignment(self.ledger, self.assignment)
 
     def begin(self) -> None:
-        task = decide.next_task(self.ledger, self.assignment) if self.is_introduced else None
+        task = rules.next_task(self.ledger, self.assignment) if self.is_introduced else None
         if task:
             new = OpenTask(
                 id=task.id,
@@ -173,11 +173,11 @@ class World:
                 prompt_uuid="u",
                 started_at=0.0,
             )
-            self.ledger = decide.opened(self.ledger, new)
+            self.ledger = rules.with_task(self.ledger, new)
 
     def prompt(self) -> None:
         task = self.ledger.task
-        if self.is_introduced and task and task.phase == "written" and decide.is_started(self.ledger, task.id):
+        if self.is_introduced and task and task.phase == "written" and rules.is_started(self.ledger, task.id):
             self.prompted.append(task.id)
             self.ledger = replace(self.ledger, task=replace(task, phase="acted"))
 
@@ -185,46 +185,46 @@ class World:
         task = self.ledger.task
         if task and task.phase == "acted":
             self.said += 1
-            self.ledger = decide.noted(self.ledger, AgentText(task_id=task.id, content=f"{self.said}"))
+            self.ledger = rules.with_event(self.ledger, AgentText(task_id=task.id, content=f"{self.said}"))
 
     def hear(self) -> None:
         if self.is_introduced:
             for message in self.log.messages():
-                self.ledger = decide.told(self.ledger, message)
+                self.ledger = rules.with_message(self.ledger, message)
 
     def answer(self) -> None:
         task = self.ledger.task
         if task and task.phase == "acted" and task.messages:
             self.answered |= {message.id for message in task.messages}
-            self.ledger = replace(self.ledger, task=replace(task, heard=task.messages[-1].id))
+            self.ledger = replace(self.ledger, task=replace(task, acked_message_id=task.messages[-1].id))
 
     def complete(self) -> None:
         task = self.ledger.task
-        if task and task.phase == "acted" and not task.is_asked:
+        if task and task.phase == "acted" and not task.has_unanswered_message:
             end = TaskCompleted(task_id=task.id, result="done", cost_usd=0.1, duration_ms=1, turns=1)
-            self.ledger = decide.ended(self.ledger, end)
+            self.ledger = rules.with_end(self.ledger, end)
 
     def heed_cancel(self) -> None:
-        if self.is_introduced and decide.is_cancelled(self.ledger, self.assignment):
+        if self.is_introduced and rules.is_cancelled(self.ledger, self.assignment):
             assert self.ledger.task
-            self.ledger = decide.ended(self.ledger, TaskCancelled(task_id=self.ledger.task.id, reason="asked"))
+            self.ledger = rules.with_end(self.ledger, TaskCancelled(task_id=self.ledger.task.id, reason="asked"))
 
     def post(self, answer_is_lost: bool = False) -> None:
         if not self.is_introduced or not self.ledger.outbox:
             return
         entry = self.ledger.outbox[0]
-        answer = self.log.append(self.ledger.term, entry, decide.heard_by(self.ledger, entry))
+        answer = self.log.append(self.ledger.term, entry, rules.acked_by(self.ledger, entry))
         if answer_is_lost:
             return
-        self.ledger = decide.after_post(self.ledger, answer)
-        if answer in decide.SAYS_HELLO_AGAIN:
+        self.ledger = rules.after_post(self.ledger, answer)
+        if answer in rules.REQUIRES_HELLO:
             self.is_introduced = False
         self.see()
 
     def beat(self) -> None:
         if self.is_introduced:
-            claimed = decide.claim(self.ledger)
-            if decide.lacks(claimed, self.log.pulse(claimed.term, claimed.owed), self.accounted):
+            claimed = rules.claim(self.ledger)
+            if rules.lacks(claimed, self.log.pulse(claimed.term, claimed.owed), self.accounted):
                 self.is_introduced = False
 
     # ---- faults ----
@@ -245,7 +245,7 @@ class World:
     def delay_post(self) -> None:
         if self.is_introduced and self.ledger.outbox:
             first = self.ledger.outbox[0]
-            self.late.append((self.ledger.term, first, decide.heard_by(self.ledger, first)))
+            self.late.append((self.ledger.term, first, rules.acked_by(self.ledger, first)))
 
     def deliver_late(self) -> None:
         if self.late:

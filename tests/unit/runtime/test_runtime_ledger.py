@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from komputer.events.schema import AgentText, TaskCancelled, TaskCompleted, TaskFailed
 from komputer.protocol import wire
-from komputer.runtime.ledger import ledger as decide
-from komputer.runtime.ledger.ledger import Ledger, OpenTask, Outgoing
+from komputer.runtime.ledger import rules
+from komputer.runtime.ledger.ledger import Claim, Ledger, OpenTask, Outgoing
 from tests.unit.runtime.reference import UID, World
 
 TASK = OpenTask(
@@ -26,17 +26,17 @@ DONE = TaskCompleted(task_id="t1", result="done", cost_usd=0.5, duration_ms=1, t
 
 
 def introduced(ledger: Ledger | None = None, **welcome: object) -> Ledger:
-    answer = {"uid": UID, "term": 7, "taken": 0, "started": [], "ended": [], "open": [], **welcome}
-    return decide.after_hello(ledger or Ledger(), wire.Welcome.model_validate(answer), ())
+    answer = {"uid": UID, "term": 7, "last_seq": 0, "started": [], "ended": [], "open": [], **welcome}
+    return rules.after_hello(ledger or Ledger(), wire.Welcome.model_validate(answer), ())
 
 
 def opened() -> Ledger:
-    return decide.opened(introduced(), TASK)
+    return rules.with_task(introduced(), TASK)
 
 
 def running() -> Ledger:
     """The log has the start."""
-    return decide.after_post(opened(), "ok")
+    return rules.after_post(opened(), "ok")
 
 
 def assignment(**changes: object) -> wire.Assignment:
@@ -45,7 +45,7 @@ def assignment(**changes: object) -> wire.Assignment:
 
 
 def kinds(ledger: Ledger) -> list[tuple[int, str, str]]:
-    return [(entry.n, entry.task_id, entry.type) for entry in ledger.outbox]
+    return [(entry.seq, entry.task_id, entry.type) for entry in ledger.outbox]
 
 
 def codes(ledger: Ledger) -> list[object]:
@@ -53,163 +53,163 @@ def codes(ledger: Ledger) -> list[object]:
 
 
 def test_wait_start_the_prompt_waits_for_the_log() -> None:
-    assert not decide.is_started(opened(), "t1")
-    assert decide.is_started(running(), "t1")
-    assert not decide.is_started(running(), "t2")
+    assert not rules.is_started(opened(), "t1")
+    assert rules.is_started(running(), "t1")
+    assert not rules.is_started(running(), "t2")
 
 
 def test_a_task_is_begun_once_and_only_when_all_of_the_last_one_is_in_the_log() -> None:
     wants = assignment(task={"id": "t1", "instructions": "do it"})
-    assert decide.next_task(introduced(), wants) == wants.task
-    assert decide.next_task(Ledger(uid=UID), wants) is None, "before the first hello"
-    assert decide.next_task(opened(), assignment(task={"id": "t2", "instructions": "x"})) is None
-    over = decide.after_post(decide.ended(running(), DONE), "ok")
-    counted = decide.after_assignment(over, assignment(accounted=["t1"]))
+    assert rules.next_task(introduced(), wants) == wants.task
+    assert rules.next_task(Ledger(uid=UID), wants) is None, "before the first hello"
+    assert rules.next_task(opened(), assignment(task={"id": "t2", "instructions": "x"})) is None
+    over = rules.after_post(rules.with_end(running(), DONE), "ok")
+    counted = rules.after_assignment(over, assignment(accounted=["t1"]))
     assert not counted.owed
-    assert decide.next_task(counted, wants) is None, "closed, though this assignment is from before"
+    assert rules.next_task(counted, wants) is None, "closed, though this assignment is from before"
     following = assignment(task={"id": "t2", "instructions": "x"})
-    assert decide.next_task(over, following) == following.task
-    assert decide.next_task(introduced(), assignment(task={"id": "t1", "instructions": "x"}, accounted=["t1"])) is None
+    assert rules.next_task(over, following) == following.task
+    assert rules.next_task(introduced(), assignment(task={"id": "t1", "instructions": "x"}, accounted=["t1"])) is None
 
 
 def test_an_older_assignment_and_one_of_another_agent_change_nothing() -> None:
-    seen = decide.after_assignment(introduced(), assignment(generation=5))
+    seen = rules.after_assignment(introduced(), assignment(generation=5))
     old = assignment(generation=4, task={"id": "t1", "instructions": "x"})
-    assert decide.after_assignment(seen, old) == seen
-    assert decide.next_task(seen, old) is None
-    assert decide.next_task(seen, assignment(uid="uid-2", generation=9, task={"id": "t1", "instructions": "x"})) is None
+    assert rules.after_assignment(seen, old) == seen
+    assert rules.next_task(seen, old) is None
+    assert rules.next_task(seen, assignment(uid="uid-2", generation=9, task={"id": "t1", "instructions": "x"})) is None
 
 
 def test_a_cancel_hits_only_the_task_that_it_names() -> None:
-    assert decide.is_cancelled(running(), assignment(cancelTaskID="t1"))
-    assert not decide.is_cancelled(running(), assignment(cancelTaskID="t0"))
-    assert not decide.is_cancelled(introduced(), assignment(cancelTaskID="t1"))
-    assert not decide.is_cancelled(decide.ended(running(), DONE), assignment(cancelTaskID="t1"))
-    assert not decide.is_cancelled(replace(running(), generation=9), assignment(cancelTaskID="t1"))
+    assert rules.is_cancelled(running(), assignment(cancelTaskID="t1"))
+    assert not rules.is_cancelled(running(), assignment(cancelTaskID="t0"))
+    assert not rules.is_cancelled(introduced(), assignment(cancelTaskID="t1"))
+    assert not rules.is_cancelled(rules.with_end(running(), DONE), assignment(cancelTaskID="t1"))
+    assert not rules.is_cancelled(replace(running(), generation=9), assignment(cancelTaskID="t1"))
 
 
 def test_owe_an_end_is_owed_until_it_is_accounted() -> None:
-    over = decide.after_post(decide.ended(running(), DONE), "ok")
+    over = rules.after_post(rules.with_end(running(), DONE), "ok")
     assert over.task is None
     assert list(over.owed) == ["t1"]
-    assert decide.after_assignment(over, assignment()).owed
-    assert not decide.after_assignment(over, assignment(accounted=["t1"])).owed
+    assert rules.after_assignment(over, assignment()).owed
+    assert not rules.after_assignment(over, assignment(accounted=["t1"])).owed
 
 
 def test_owe_an_end_that_the_log_lost_is_told_again_with_its_cost() -> None:
-    over = decide.after_post(decide.ended(running(), DONE), "ok")
-    again = introduced(over, term=8, taken=0)
+    over = rules.after_post(rules.with_end(running(), DONE), "ok")
+    again = introduced(over, term=8, last_seq=0)
     assert kinds(again) == [(1, "t1", "task_completed")]
     assert again.outbox[0].payload["cost_usd"] == 0.5
     assert introduced(over, term=8, ended=["t1"]).outbox == ()
 
 
 def test_owe_also_what_another_has_ended() -> None:
-    said = decide.noted(running(), AgentText(task_id="t1", content="x"))
-    left = introduced(said, term=8, taken=1, started=["t1"], ended=["t1"])
+    said = rules.with_event(running(), AgentText(task_id="t1", content="x"))
+    left = introduced(said, term=8, last_seq=1, started=["t1"], ended=["t1"])
     assert (left.task, left.outbox) == (None, ())
     assert left.owed["t1"].payload["code"] == "runtime_lost"
-    ours = introduced(decide.ended(running(), DONE), term=8, taken=1, started=["t1"], ended=["t1"])
+    ours = introduced(rules.with_end(running(), DONE), term=8, last_seq=1, started=["t1"], ended=["t1"])
     assert ours.owed["t1"].type == "task_completed", "our own end knows the cost"
 
 
 def test_fresh_what_the_log_took_is_not_told_again_and_the_rest_is_numbered_anew() -> None:
-    ledger = decide.noted(
-        decide.noted(opened(), AgentText(task_id="t1", content="a")), AgentText(task_id="t1", content="b")
+    ledger = rules.with_event(
+        rules.with_event(opened(), AgentText(task_id="t1", content="a")), AgentText(task_id="t1", content="b")
     )
-    after = introduced(ledger, term=8, taken=2, started=["t1"])
-    assert [(entry.n, entry.payload["content"]) for entry in after.outbox] == [(1, "b")]
-    assert (after.term, after.n) == (8, 1)
+    after = introduced(ledger, term=8, last_seq=2, started=["t1"])
+    assert [(entry.seq, entry.payload["content"]) for entry in after.outbox] == [(1, "b")]
+    assert (after.term, after.seq) == (8, 1)
 
 
 def test_fresh_an_end_whose_answer_was_lost_is_owed() -> None:
-    after = introduced(decide.ended(running(), DONE), term=8, taken=2, started=["t1"], ended=["t1"])
+    after = introduced(rules.with_end(running(), DONE), term=8, last_seq=2, started=["t1"], ended=["t1"])
     assert after.task is None
     assert after.owed["t1"].type == "task_completed"
 
 
 def test_fresh_a_start_that_the_log_forgot_is_repeated_first_and_without_a_generation() -> None:
-    said = decide.noted(running(), AgentText(task_id="t1", content="x"))
-    after = introduced(said, term=8, taken=0)
+    said = rules.with_event(running(), AgentText(task_id="t1", content="x"))
+    after = introduced(said, term=8, last_seq=0)
     assert kinds(after) == [(1, "t1", "task_started"), (2, "t1", "text")]
     assert after.outbox[0].generation is None
-    assert not decide.is_started(after, "t1")
+    assert not rules.is_started(after, "t1")
 
 
 def test_adopt_a_task_that_only_the_log_knows_is_ended() -> None:
     after = introduced(open=["t9"])
     assert kinds(after) == [(1, "t9", "error")]
     assert codes(after) == ["workspace_lost"]
-    welcome = wire.Welcome(uid=UID, term=8, taken=0, started=[], ended=[], open=["t9"])
-    assert decide.after_hello(Ledger(), welcome, ["t9"]).outbox == (), "accounted"
-    assert introduced(running(), term=8, taken=1, started=["t1"], open=["t1"]).outbox == (), "ours"
+    welcome = wire.Welcome(uid=UID, term=8, last_seq=0, started=[], ended=[], open=["t9"])
+    assert rules.after_hello(Ledger(), welcome, ["t9"]).outbox == (), "accounted"
+    assert introduced(running(), term=8, last_seq=1, started=["t1"], open=["t1"]).outbox == (), "ours"
 
 
 def test_a_start_that_another_ledger_had_made_ends_the_task() -> None:
-    after = decide.after_post(opened(), "started")
+    after = rules.after_post(opened(), "started")
     assert codes(after) == ["workspace_lost"]
     assert after.task
     assert after.task.phase == "ended"
-    assert after.outbox[0].n == 1
+    assert after.outbox[0].seq == 1
 
 
 def test_fence_a_stale_start_is_dropped_and_a_newer_assignment_awaited() -> None:
-    after = decide.after_post(opened(), "stale")
-    assert (after.task, after.outbox, after.n, after.refused) == (None, (), 0, ("t1", 3))
-    assert decide.next_task(after, assignment(task={"id": "t1", "instructions": "x"})) is None
-    assert decide.next_task(after, assignment(task={"id": "t2", "instructions": "x"})), "another may begin"
-    assert decide.next_task(after, assignment(generation=4, task={"id": "t1", "instructions": "x"}))
+    after = rules.after_post(opened(), "stale")
+    assert (after.task, after.outbox, after.seq, after.refused) == (None, (), 0, ("t1", 3))
+    assert rules.next_task(after, assignment(task={"id": "t1", "instructions": "x"})) is None
+    assert rules.next_task(after, assignment(task={"id": "t2", "instructions": "x"})), "another may begin"
+    assert rules.next_task(after, assignment(generation=4, task={"id": "t1", "instructions": "x"}))
 
 
 def test_a_begun_task_whose_repeated_start_is_stale_is_ended() -> None:
     """The log forgot its start, and another task is wanted by now."""
-    repeated = introduced(running(), term=8, taken=0, started=[])
+    repeated = introduced(running(), term=8, last_seq=0, started=[])
     assert repeated.outbox[0].generation is None
-    after = decide.after_post(repeated, "stale")
-    assert (after.task, codes(after), after.outbox[0].n, after.n) == (None, ["superseded"], 1, 1)
-    assert decide.next_task(after, assignment(generation=9, task={"id": "t1", "instructions": "x"})) is None
-    again = introduced(after, term=9, taken=0, started=[])
+    after = rules.after_post(repeated, "stale")
+    assert (after.task, codes(after), after.outbox[0].seq, after.seq) == (None, ["superseded"], 1, 1)
+    assert rules.next_task(after, assignment(generation=9, task={"id": "t1", "instructions": "x"})) is None
+    again = introduced(after, term=9, last_seq=0, started=[])
     assert codes(again) == ["superseded"]
 
 
-@pytest.mark.parametrize("answer", sorted(decide.SAYS_HELLO_AGAIN - {"stale"}))
+@pytest.mark.parametrize("answer", sorted(rules.REQUIRES_HELLO - {"stale"}))
 def test_other_refusals_change_nothing_before_the_next_hello(answer: wire.AppendResult) -> None:
-    assert decide.after_post(opened(), answer) == opened()
+    assert rules.after_post(opened(), answer) == opened()
 
 
 def test_heartbeats_find_what_the_log_lacks() -> None:
-    over = decide.after_post(decide.ended(running(), DONE), "ok")
-    claimed = decide.claim(over)
-    assert claimed == decide.Claim(7, 2, ("t1",))
-    assert not decide.lacks(claimed, wire.Pulse(term=7, taken=2, ended=["t1"]), ())
-    assert decide.lacks(claimed, wire.Pulse(term=8, taken=2, ended=["t1"]), ())
-    assert decide.lacks(claimed, wire.Pulse(term=7, taken=1, ended=["t1"]), ())
-    assert decide.lacks(claimed, wire.Pulse(term=7, taken=2), ())
-    assert not decide.lacks(claimed, wire.Pulse(term=7, taken=2), ["t1"])
+    over = rules.after_post(rules.with_end(running(), DONE), "ok")
+    claimed = rules.claim(over)
+    assert claimed == Claim(7, 2, ("t1",))
+    assert not rules.lacks(claimed, wire.Pulse(term=7, last_seq=2, ended=["t1"]), ())
+    assert rules.lacks(claimed, wire.Pulse(term=8, last_seq=2, ended=["t1"]), ())
+    assert rules.lacks(claimed, wire.Pulse(term=7, last_seq=1, ended=["t1"]), ())
+    assert rules.lacks(claimed, wire.Pulse(term=7, last_seq=2), ())
+    assert not rules.lacks(claimed, wire.Pulse(term=7, last_seq=2), ["t1"])
 
 
 def test_another_agent_s_workspace_starts_anew() -> None:
-    after = introduced(decide.ended(running(), DONE), uid="uid-2", open=[])
+    after = introduced(rules.with_end(running(), DONE), uid="uid-2", open=[])
     assert after == Ledger(uid="uid-2", term=7)
 
 
 def test_nothing_follows_an_end() -> None:
     with pytest.raises(ValueError, match="not open"):
-        decide.ended(decide.ended(running(), DONE), TaskCancelled(task_id="t1", reason="x"))
+        rules.with_end(rules.with_end(running(), DONE), TaskCancelled(task_id="t1", reason="x"))
     with pytest.raises(ValueError, match="cannot be opened"):
-        decide.opened(running(), replace(TASK, id="t2"))
+        rules.with_task(running(), replace(TASK, id="t2"))
 
 
 def test_a_conversation_that_cannot_go_on_is_not_continued_by_the_next_task() -> None:
-    assert decide.ended(running(), DONE).session_id == "s1"
-    assert decide.ended(running(), TaskFailed(task_id="t1", error="x", code="stalled")).session_id == "s1"
-    assert decide.ended(running(), TaskFailed(task_id="t1", error="x", code="prompt_too_long")).session_id is None
+    assert rules.with_end(running(), DONE).session_id == "s1"
+    assert rules.with_end(running(), TaskFailed(task_id="t1", error="x", code="stalled")).session_id == "s1"
+    assert rules.with_end(running(), TaskFailed(task_id="t1", error="x", code="prompt_too_long")).session_id is None
 
 
 def test_a_malformed_event_is_left_out_and_a_malformed_end_becomes_a_plain_one() -> None:
-    said = decide.noted(running(), AgentText(task_id="t1", content="x"))
-    assert decide.without_first(said, "too wide").outbox == ()
-    end = decide.without_first(decide.ended(running(), DONE), "too wide").outbox
+    said = rules.with_event(running(), AgentText(task_id="t1", content="x"))
+    assert rules.without_first(said, "too wide").outbox == ()
+    end = rules.without_first(rules.with_end(running(), DONE), "too wide").outbox
     assert [(entry.type, entry.payload["code"], entry.payload["cost_usd"]) for entry in end] == [
         ("error", "internal", 0.5)
     ]
@@ -217,7 +217,7 @@ def test_a_malformed_event_is_left_out_and_a_malformed_end_becomes_a_plain_one()
 
 def test_a_long_text_is_cut_and_says_so() -> None:
     payload = (
-        decide.noted(running(), TaskFailed(task_id="t1", error=decide.fitting("x" * 999_999), code="internal"))
+        rules.with_event(running(), TaskFailed(task_id="t1", error=rules.fitting("x" * 999_999), code="internal"))
         .outbox[0]
         .payload
     )
@@ -226,10 +226,10 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
 
 def test_closed_tasks_are_remembered_in_order_and_not_for_ever() -> None:
-    owed = {f"t{i}": Outgoing(0, f"t{i}", "error", {}) for i in range(decide.CLOSED_KEPT + 5)}
+    owed = {f"t{i}": Outgoing(0, f"t{i}", "error", {}) for i in range(rules.CLOSED_KEPT + 5)}
     after = introduced(Ledger(owed=owed), ended=list(owed))
-    assert len(after.closed) == decide.CLOSED_KEPT
-    assert after.closed[-1] == f"t{decide.CLOSED_KEPT + 4}"
+    assert len(after.closed) == rules.CLOSED_KEPT
+    assert after.closed[-1] == f"t{rules.CLOSED_KEPT + 4}"
 
 
 HAPPENINGS = (

@@ -1,5 +1,7 @@
 """Secrets that a tool printed do not get into events."""
 
+import pytest
+
 from komputer.events.schema import AgentText, TaskCompleted, ToolCall, ToolResult
 from komputer.runtime.masking import Mask, forms
 
@@ -60,3 +62,20 @@ def test_what_was_known_once_stays_known() -> None:
     known.learn({"SECRET_A": "after-rotation"})
     said = known.masked(AgentText(task_id="t", content="before-rotation after-rotation"))
     assert said.content == "[secret SECRET_A] [secret SECRET_A]"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "CLAUDE_CODE_MESSAGING_TOKEN=c3511d5bafb6c7e54a91e6de1fe04b51\nHOME=/w",
+        'declare -x CLAUDE_CODE_MESSAGING_TOKEN="c3511d5bafb6c7e54a91e6de1fe04b51"',
+        '{"CLAUDE_CODE_MESSAGING_TOKEN": "c3511d5bafb6c7e54a91e6de1fe04b51"}',
+    ],
+)
+def test_the_token_of_the_cli_s_socket_is_masked_from_the_first_text_that_names_it(output: str) -> None:
+    mask = Mask()
+    first = mask.masked(AgentText(task_id="t1", content=output))
+    assert "c3511d5b" not in first.content
+    assert "[secret CLAUDE_CODE_MESSAGING_TOKEN]" in first.content
+    later = mask.masked(AgentText(task_id="t1", content="It is c3511d5bafb6c7e54a91e6de1fe04b51."))
+    assert later.content == "It is [secret CLAUDE_CODE_MESSAGING_TOKEN]."

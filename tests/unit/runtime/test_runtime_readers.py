@@ -4,6 +4,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,22 @@ from claude_agent_sdk import (
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from komputer.domain.connector import is_connector_name
 from komputer.domain.errors import Unavailable
 from komputer.events.schema import AgentText, EventBase, from_wire, to_wire
 from komputer.gateway.agents.streams import _line as gateway_line
 from komputer.protocol import wire
-from komputer.runtime.claude import transcript
+from komputer.runtime.claude import options, transcript
 from komputer.runtime.claude.process import checked
-from komputer.runtime.claude.translate import Telling, tell
+from komputer.runtime.claude.tools import ToolPolicy
+from komputer.runtime.claude.translate import Translation, translated
 from komputer.runtime.gateway_client import _line, split_lines
-from komputer.runtime.ledger.ledger import Ledger, noted
+from komputer.runtime.ledger.ledger import MESSAGE, Ledger, PendingMessage, Phase
+from komputer.runtime.ledger.rules import with_event
 from komputer.runtime.ledger.store import LedgerStore
 from komputer.runtime.masking import Mask
+from komputer.runtime.settings import RuntimeSettings
+from komputer.runtime.task import plan
 from komputer.runtime.task.ending import Outcome, judged
 from tests.unit.runtime.test_runtime_ledger import TASK
 
@@ -62,7 +68,7 @@ def bottomless(depth: int = 2000) -> Any:
 def test_whatever_a_model_calls_and_a_tool_answers_becomes_events_of_the_log(
     one: Any, two: Any, three: Any, four: Any, five: Any
 ) -> None:
-    telling = Telling(task_id="t1")
+    state = Translation(task_id="t1")
     messages: list[Any] = [
         AssistantMessage(
             content=[
@@ -82,14 +88,14 @@ def test_whatever_a_model_calls_and_a_tool_answers_becomes_events_of_the_log(
     ]
     events: list[Any] = []
     for message in messages:
-        telling, more = tell(telling, message, 1.0)
+        state, more = translated(state, message, 1.0)
         events += more
     assert [event.content for event in events if isinstance(event, AgentText)][-1] == "and the rest of it"
-    assert not telling.calls
+    assert not state.calls
     mask = Mask()
     mask.learn({"SECRET_A": "hunter22"})
     for event in events:
-        (entry,) = noted(Ledger(), mask.masked(event)).outbox
+        (entry,) = with_event(Ledger(), mask.masked(event)).outbox
         from_wire(entry.type, json.loads(json.dumps(entry.payload)))
 
 
@@ -171,6 +177,96 @@ def test_a_line_that_is_no_assignment_is_the_gateway_s_fault(value: Any) -> None
         _line(line[:-1] or b"{")
 
 
+# ---- tool rules, calls and connectors ----
+
+RULES = st.lists(
+    TEXT | st.sampled_from(["Bash", "Bash(git:*)", "mcp__git", "mcp__git__push", "(", "mcp__"]), max_size=5
+)
+PLACES = RuntimeSettings(
+    gateway_url="http://unused", token_file=Path("token"), workspace=Path("/w"), agent="ada", namespace="team"
+)
+LOOPBACK = options.Loopback("http://127.0.0.1:1", "key")
+
+
+@settings(deadline=None, max_examples=60)
+@given(JSON, RULES, RULES)
+@example({"tool_name": ["Bash"], "tool_input": None}, [], ["Bash"])
+@example({"tool_name": "WebFetch"}, ["Bash"], [])
+def test_any_call_of_a_tool_is_allowed_or_refused(call: Any, allowed: list[str], disallowed: list[str]) -> None:
+    rules = {"allowed_tools": allowed, "disallowed_tools": disallowed}
+    task = wire.TaskSettings(model="m", role="worker").model_copy(update=rules)
+    assignment = wire.Assignment(uid="u", name="ada", namespace="team", generation=1, settings=task)
+    waited: list[bool] = []
+
+    async def before_tools() -> None:
+        waited.append(True)
+
+    chosen = options.options(
+        PLACES,
+        assignment,
+        task,
+        plan.first(TASK),
+        cli=Path("claude"),
+        launcher=None,
+        loopback=LOOPBACK,
+        before_tools=before_tools,
+    )
+    assert chosen.hooks
+    hook: Any = chosen.hooks["PreToolUse"][0].hooks[0]
+    answer: dict[str, Any] = asyncio.run(hook(call, None, {"signal": None}))
+    assert waited
+    name = call.get("tool_name") if isinstance(call, dict) else None
+    is_refused = "hookSpecificOutput" in answer
+    assert is_refused == (not isinstance(name, str) or not ToolPolicy.of(task).may_call(name))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(TEXT | st.sampled_from(["git", "komputer", "ide", "../x", "a/b"]), max_size=6), RULES, RULES)
+def test_any_connectors_and_rules_make_a_configuration_that_claude_can_read(
+    connectors: list[str], allowed: list[str], disallowed: list[str]
+) -> None:
+    task = wire.TaskSettings.model_construct(
+        model="m", role="manager", connectors=connectors, allowed_tools=allowed, disallowed_tools=disallowed
+    )
+    servers = json.loads(json.dumps(options.servers(task, LOOPBACK)))["mcpServers"]
+    assert servers.keys() <= {"komputer", *filter(is_connector_name, connectors)}
+    assert all(each["url"].startswith(LOOPBACK.url) for each in servers.values())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(TEXT, TEXT), max_size=4),
+    st.sets(TEXT, max_size=3),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["written", "acted"]),
+    st.none() | TEXT | st.just(MESSAGE),
+    RULES,
+)
+def test_any_record_of_a_task_leads_to_a_start_or_an_end(
+    messages: list[tuple[str, str]],
+    known: set[str],
+    has_prompt: bool,
+    has_conversation: bool,
+    phase: Phase,
+    cause: str | None,
+    rules: list[str],
+) -> None:
+    task = replace(TASK, messages=tuple(PendingMessage(*each) for each in messages), phase=phase, cause=cause)
+    recorded = plan.Recorded(
+        has_file=has_conversation, has_conversation=has_conversation, has_prompt=has_prompt, messages=frozenset(known)
+    )
+    start = plan.again(task, recorded, 5, "new", 1.0)
+    if isinstance(start, EventBase):
+        to_wire(start)
+    else:
+        assert start.given <= {each.id for each in task.messages} | known
+    forged = task.settings.model_copy(update={"allowed_tools": rules, "role": "manager"})
+    assignment = wire.Assignment(uid="u", name="ada", namespace="team", generation=1, settings=TASK.settings)
+    _, permitted = plan.permitted(assignment, replace(task, settings=forged))
+    assert permitted.settings.role == TASK.settings.role
+
+
 # ---- files of the workspace ----
 
 
@@ -201,7 +297,7 @@ def test_any_transcript_is_read(entries: list[Any], session: str) -> None:
             [
                 "uid",
                 "term",
-                "n",
+                "seq",
                 "generation",
                 "session_id",
                 "closed",
@@ -227,7 +323,7 @@ def test_any_ledger_is_read_or_set_aside(facts: dict[str, Any]) -> None:
         store.close()
         again = LedgerStore(path)
         if not again.was_unreadable:
-            again.save(noted(again.ledger, AgentText(task_id="t1", content="\u2028")))
+            again.save(with_event(again.ledger, AgentText(task_id="t1", content="\u2028")))
             assert 0 <= (again.ledger.task or TASK).cost_usd < 1e9
         again.close()
 
@@ -238,7 +334,7 @@ def test_texts_come_out_of_the_ledger_as_they_went_in(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.db")
         store = LedgerStore(path)
-        store.save(noted(Ledger(uid="u"), AgentText(task_id="t1", content=text)))
+        store.save(with_event(Ledger(uid="u"), AgentText(task_id="t1", content=text)))
         store.close()
         again = LedgerStore(path)
         assert (again.was_unreadable, again.ledger) == (False, store.ledger)

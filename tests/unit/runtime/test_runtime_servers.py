@@ -8,13 +8,13 @@ import pytest
 
 from komputer.domain.agent import Role
 from komputer.protocol import wire
-from komputer.runtime.claude.options import servers
+from komputer.runtime.claude.options import Loopback, servers
 from komputer.runtime.workspace import write_private
 
 
 def test_each_connector_is_a_server_of_its_name_at_the_forwarders_address_but_for_names_that_are_none() -> None:
     task = wire.TaskSettings(model="m", role="worker", connectors=["git", "mail", "komputer", "a/b"])
-    assert servers(task, "http://127.0.0.1:4711", "key") == {
+    assert servers(task, Loopback("http://127.0.0.1:4711", "key")) == {
         "mcpServers": {
             name: {
                 "type": "http",
@@ -42,7 +42,7 @@ def test_a_server_is_there_where_a_tool_of_it_exists(
     task = wire.TaskSettings(
         model="m", role=role, connectors=["git", "mail"], allowed_tools=allowed, disallowed_tools=disallowed
     )
-    assert servers(task, "http://127.0.0.1:4711", "key")["mcpServers"].keys() == named
+    assert servers(task, Loopback("http://127.0.0.1:4711", "key"))["mcpServers"].keys() == named
 
 
 def test_the_file_is_private_and_that_of_the_attempt_before_is_replaced(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from komputer.events.schema import AgentText, TaskCompleted
 from komputer.protocol import wire
-from komputer.runtime.ledger import ledger as decide
-from komputer.runtime.ledger import store as stores
+from komputer.runtime.ledger import file_format, rules
+from komputer.runtime.ledger.file_format import Held
 from komputer.runtime.ledger.ledger import Ledger
-from komputer.runtime.ledger.store import Held, LedgerStore
+from komputer.runtime.ledger.store import LedgerStore
 from tests.unit.runtime.reference import World
 from tests.unit.runtime.test_runtime_ledger import HAPPENINGS, PROGRESS, TASK
 
-WELCOME = wire.Welcome(uid="uid-1", term=7, taken=0, started=[], ended=[], open=[])
+WELCOME = wire.Welcome(uid="uid-1", term=7, last_seq=0, started=[], ended=[], open=[])
 
 
 def reopened(path: Path) -> Ledger:
@@ -35,10 +35,10 @@ def test_a_new_ledger_is_empty(tmp_path: Path) -> None:
 
 
 def test_all_of_a_ledger_is_read_again(tmp_path: Path) -> None:
-    ledger = decide.opened(decide.after_hello(Ledger(), WELCOME, ()), replace(TASK, baseline_usd=0.1, cause="x"))
-    ledger = decide.noted(ledger, AgentText(task_id="t1", content="ä\ud83d"))
+    ledger = rules.with_task(rules.after_hello(Ledger(), WELCOME, ()), replace(TASK, baseline_usd=0.1, cause="x"))
+    ledger = rules.with_event(ledger, AgentText(task_id="t1", content="ä\ud83d"))
     end = TaskCompleted(task_id="t0", result="r", cost_usd=0.1, duration_ms=1, turns=1)
-    ledger = replace(ledger, owed={"t0": decide.noted(ledger, end).outbox[-1]}, closed=("t0",))
+    ledger = replace(ledger, owed={"t0": rules.with_event(ledger, end).outbox[-1]}, closed=("t0",))
     store = LedgerStore(tmp_path / "ledger.db")
     store.save(ledger, durable=True)
     store.update_task(phase="acted")
@@ -66,13 +66,13 @@ def test_every_change_is_written_as_it_is(tmp_path_factory: pytest.TempPathFacto
 def test_who_waits_for_changes_is_told(tmp_path: Path) -> None:
     rings: list[int] = []
     store = LedgerStore(tmp_path / "ledger.db", lambda: rings.append(1))
-    store.save(Ledger(n=1))
+    store.save(Ledger(seq=1))
     store.close()
     assert rings == [1]
 
 
 def test_a_second_runtime_does_not_get_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(file_format, "LOCK_WAIT_S", 0.1)
     store = LedgerStore(tmp_path / "ledger.db")
     with pytest.raises(Held, match="locked"):
         LedgerStore(tmp_path / "ledger.db")
@@ -81,8 +81,8 @@ def test_a_second_runtime_does_not_get_in(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_newer_release_s_ledger_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     LedgerStore(tmp_path / "ledger.db").close()
-    monkeypatch.setattr(stores, "FORMAT_VERSION", 0)
-    with pytest.raises(Held, match="format 1"):
+    monkeypatch.setattr(file_format, "FORMAT_VERSION", 1)
+    with pytest.raises(Held, match="format 2"):
         LedgerStore(tmp_path / "ledger.db")
 
 
@@ -97,30 +97,30 @@ def test_what_is_no_ledger_is_set_aside(tmp_path: Path) -> None:
 
 def test_a_field_of_an_older_or_newer_release_does_not_lose_the_rest(tmp_path: Path) -> None:
     store = LedgerStore(tmp_path / "ledger.db")
-    store.save(replace(Ledger(uid="uid-1", n=4), task=TASK))
+    store.save(replace(Ledger(uid="uid-1", seq=4), task=TASK))
     assert store._db
     store._db.execute("""INSERT INTO facts VALUES ('task.colour', '"red"'), ('mood', '1')""")
     store._db.execute("DELETE FROM facts WHERE name = 'task.crashes'")
     store.close()
-    assert reopened(tmp_path / "ledger.db") == replace(Ledger(uid="uid-1", n=4), task=TASK)
+    assert reopened(tmp_path / "ledger.db") == replace(Ledger(uid="uid-1", seq=4), task=TASK)
 
 
 def test_a_full_disk_loses_nothing_and_is_caught_up_with(tmp_path: Path) -> None:
     store = LedgerStore(tmp_path / "ledger.db")
-    store.save(decide.after_hello(Ledger(), WELCOME, ()))
+    store.save(rules.after_hello(Ledger(), WELCOME, ()))
     assert store._db
     store._db.execute("PRAGMA max_page_count = 5")
     before = store.ledger
     for n in range(40):
-        store.save(decide.noted(store.ledger, AgentText(task_id="t1", content=f"{n}" * 1000)))
+        store.save(rules.with_event(store.ledger, AgentText(task_id="t1", content=f"{n}" * 1000)))
     assert store.is_behind
-    assert "full" in store.trouble
+    assert "full" in store.problem
     assert len(store.ledger.outbox) == 40
     assert not store.catch_up()
     store._db.execute("PRAGMA max_page_count = 100000")
     assert store.catch_up()
     assert not store.is_behind
-    store.save(decide.noted(store.ledger, AgentText(task_id="t1", content="after")))
+    store.save(rules.with_event(store.ledger, AgentText(task_id="t1", content="after")))
     store.close()
     assert reopened(tmp_path / "ledger.db") == store.ledger != before
 
@@ -130,7 +130,7 @@ def test_a_ledger_that_the_agent_damages_is_written_anew(tmp_path: Path, damage:
     folder = tmp_path / ".komputer"
     path = folder / "ledger.db"
     store = LedgerStore(path)
-    store.save(decide.opened(decide.after_hello(Ledger(), WELCOME, ()), TASK))
+    store.save(rules.with_task(rules.after_hello(Ledger(), WELCOME, ()), TASK))
     match damage:
         case "removed":
             shutil.rmtree(folder)
@@ -156,7 +156,7 @@ def test_a_ledger_that_the_agent_damages_is_written_anew(tmp_path: Path, damage:
     for _ in range(2):  # the first try may find damage, which it sets aside
         store.catch_up()
     assert not store.is_behind
-    store.save(decide.noted(store.ledger, AgentText(task_id="t1", content="after")))
+    store.save(rules.with_event(store.ledger, AgentText(task_id="t1", content="after")))
     store.close()
     assert reopened(path) == store.ledger
 
@@ -175,7 +175,7 @@ def test_a_workspace_that_cannot_be_used_begins_an_empty_ledger_in_memory(tmp_pa
     (tmp_path / "file").write_text("in the way of the workspace")
     store = LedgerStore(tmp_path / "file" / ".komputer" / "ledger.db")
     assert store.is_behind
-    assert "Not a directory" in store.trouble
+    assert "Not a directory" in store.problem
     store.save(replace(Ledger(uid="uid-1"), task=TASK))
     assert store.ledger.task == TASK
     store.close()

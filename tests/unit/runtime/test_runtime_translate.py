@@ -13,9 +13,9 @@ from claude_agent_sdk import (
 )
 
 from komputer.events.schema import AgentText, Compaction, Event, Retry, Thinking, ToolCall, ToolResult, clipped, to_wire
-from komputer.runtime.claude.translate import INPUT_LIMIT_BYTES, Telling, tell
+from komputer.runtime.claude.translate import INPUT_LIMIT_BYTES, Translation, translated
 
-NEW = Telling(task_id="t1")
+NEW = Translation(task_id="t1")
 
 
 def said(*blocks: Any, **more: Any) -> AssistantMessage:
@@ -27,9 +27,9 @@ def result(content: Any, *, is_error: bool | None = None, of: str = "c1") -> Use
 
 
 def told(*messages: Any) -> list[Event]:
-    telling, events = NEW, list[Event]()
+    state, events = NEW, list[Event]()
     for second, message in enumerate(messages):
-        telling, more = tell(telling, message, float(second))
+        state, more = translated(state, message, float(second))
         events += more
     return events
 
@@ -72,10 +72,10 @@ def test_a_result_nobody_called_for_is_still_told() -> None:
 
 def test_what_claude_s_own_process_made_up_is_no_event_but_its_error_is_kept() -> None:
     made_up = AssistantMessage(content=[TextBlock("API Error")], model="<synthetic>", error="rate_limit")
-    telling, events = tell(NEW, made_up, 0.0)
-    assert (events, telling.api_error) == ([], "rate_limit")
-    telling, _ = tell(telling, said(TextBlock("here again")), 1.0)
-    assert telling.api_error is None
+    state, events = translated(NEW, made_up, 0.0)
+    assert (events, state.api_error) == ([], "rate_limit")
+    state, _ = translated(state, said(TextBlock("here again")), 1.0)
+    assert state.api_error is None
 
 
 def test_retries_and_compactions_are_told() -> None:
@@ -98,10 +98,10 @@ def test_empty_words_and_user_messages_are_no_events() -> None:
 
 
 def test_an_open_call_is_known_until_its_result() -> None:
-    telling, _ = tell(NEW, said(ToolUseBlock("c1", "Bash", {})), 0.0)
-    assert list(telling.calls) == ["c1"]
-    telling, _ = tell(telling, result("x"), 1.0)
-    assert (dict(telling.calls), telling.steps) == ({}, 1)
+    state, _ = translated(NEW, said(ToolUseBlock("c1", "Bash", {})), 0.0)
+    assert list(state.calls) == ["c1"]
+    state, _ = translated(state, result("x"), 1.0)
+    assert (dict(state.calls), state.steps) == ({}, 1)
 
 
 def test_no_event_is_larger_than_a_post_takes() -> None:

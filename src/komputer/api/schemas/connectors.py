@@ -6,10 +6,10 @@ from pydantic import BeforeValidator, Field
 
 from komputer.api.schemas.agents import Body, Name
 from komputer.api.schemas.responses import Deleted, ResponseBase
-from komputer.api.validation import SECRET_KEY, SECRET_NAME
 from komputer.domain.base import WireModel
 from komputer.domain.connector import CLAUDE_NAMES, RESERVED_NAMES, SERVICE, URL_LIMIT, AuthType, Connector, may_be_set
 from komputer.domain.errors import Invalid
+from komputer.http.validation import SECRET_KEY, SECRET_NAME
 from komputer.services.connectors.connectors import Auth
 from komputer.services.connectors.templates import ConnectorTemplate
 from komputer.services.connectors.tools import Tool

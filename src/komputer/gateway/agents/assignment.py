@@ -1,5 +1,4 @@
-"""What an agent is to do, as its runtime is told: the whole of it, again whenever the resource changes; and the task
-that it may work on now. Pure."""
+"""The assignment of an agent, and the task that it may work on now. Pure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,17 +13,15 @@ from komputer.events.entries import Live, task_of
 from komputer.protocol.wire import AssignedTask, Assignment, TaskSettings
 
 ACCOUNTED_LIMIT = 4096
-"""As `door.TaskIds`; status keeps fewer."""
+"""The limit of `wire.TaskIds`; the status keeps fewer."""
 
 
-NOTHING_SECRET: Final[Mapping[str, str]] = MappingProxyType({})
+NO_SECRETS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-def assignment(
-    agent: Agent, config: Config | None, environment: Mapping[str, str] | None = NOTHING_SECRET
-) -> Assignment:
-    """The desired state of `agent`. Which task that is, is decided by `wanted` alone; a task that the operator has not
-    recorded yet is none. Without a `config` its defaults count. No task is handed out while its `environment` is not
+def assignment(agent: Agent, config: Config | None, environment: Mapping[str, str] | None = NO_SECRETS) -> Assignment:
+    """Return the desired state of `agent`. `wanted` alone decides which task that is; a task that the operator has not
+    recorded yet does not count. Without a `config` its defaults apply. There is no task while its `environment` is not
     known (None)."""
     task = wanted(agent.spec, agent.status)
     limits = (
@@ -52,12 +49,12 @@ def assignment(
 
 
 def open_task(agent: Agent, live: Live | None) -> str:
-    """The task that the log shows open: it was wanted when it started (`intake.admitted`).
+    """Return the task that is open in the log. It was wanted when it started (`intake.admitted`).
 
-    Raises `Forbidden` (`no_open_task`) where there is none; `Unavailable` where one is wanted that the log does not
-    show: it may have lost the start, which its runtime then repeats. For a task that is being cancelled it raises
-    `Unavailable` (`task_cancelling`): Claude asks again until its runtime interrupts it, and one that is not
-    interrupted gets nothing.
+    Raises `Forbidden` (`no_open_task`) if there is none. Raises `Unavailable` if a task is wanted that the log does not
+    have: it may have lost the start, which the runtime then repeats. Raises `Unavailable` (`task_cancelling`) for a
+    task that is being cancelled: Claude retries until its runtime interrupts it, and gets nothing if it is not
+    interrupted.
     """
     logged = task_of(live, agent.metadata.uid)
     if (task := tasks.open_task(agent.status, logged)) is not None:

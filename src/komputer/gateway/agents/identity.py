@@ -1,4 +1,4 @@
-"""Whose request this is: a token names a pod, the pod names its agent. Nothing else that a pod says is believed."""
+"""Identifies callers: the token identifies a pod, and the pod its agent. No other statement of a pod is trusted."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from komputer.domain import names
 from komputer.domain.agent import Agent
-from komputer.domain.base import Manifest
+from komputer.domain.base import Manifest, fields_of
 from komputer.domain.errors import Conflict, Forbidden, NotFound, Unauthorized, Unavailable
 from komputer.domain.ref import ObjectRef
 from komputer.events.log import LogKey
+from komputer.gateway.agents.owners import agent_owners
 from komputer.gateway.errors import AgentGone
 from komputer.gateway.settings import GatewaySettings
 from komputer.kube import AGENTS, PODS, Cache, Cluster, Kind, TokenIdentity
@@ -24,20 +25,20 @@ from komputer.kube.ttl_cache import TTLCache
 
 TOKEN_LIMIT_BYTES: Final = 16 * 1024
 REVIEWS_KEPT: Final = 20_000
-"""Of tokens that were recognised, and as many of others: a pod that makes tokens up pushes nobody out."""
+"""Reviews of valid tokens that are kept, and as many of invalid ones: invented tokens cannot evict valid ones."""
 MAX_UNKNOWN_TOKEN_REVIEWS: Final = 8
-"""Reviews of tokens that were not recognised before; our other requests to the Kubernetes API (32) do not wait for
-them."""
-PARTING: Final = timedelta(seconds=30)
-"""How long after its deletionTimestamp, which already has the grace period in it, a pod may still say what its task
-came to: for clocks that differ. A guess."""
+"""Concurrent reviews of tokens that were not accepted before, so that they cannot delay our other requests to the
+Kubernetes API (32)."""
+DELETION_GRACE: Final = timedelta(seconds=30)
+"""How long after its deletionTimestamp, which includes the grace period, a pod may still report the end of its task:
+clocks may differ. A guess."""
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
 class PodRef(NamedTuple):
-    """A pod as its token names it."""
+    """A pod as its token identifies it."""
 
     namespace: str
     name: str
@@ -45,7 +46,7 @@ class PodRef(NamedTuple):
 
     @property
     def agent(self) -> str:
-        """The agent that a pod of this name belongs to; another name's pod belongs to none."""
+        """The name of the agent that a pod of this name belongs to; empty if it is not the name of an agent's pod."""
         agent = self.name.removesuffix("-pod")
         return agent if names.pod_name(agent) == self.name else ""
 
@@ -63,7 +64,7 @@ class PodIdentity:
 
 
 def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The token of the one `authorization` header. Raises `Unauthorized`."""
+    """Return the token of the only `authorization` header. Raises `Unauthorized`."""
     found = [value for name, value in headers if name == b"authorization"]
     scheme, _, token = found[0].partition(b" ") if len(found) == 1 else (b"", b"", b"")
     token = token.strip()
@@ -73,7 +74,7 @@ def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def pod_of(identity: TokenIdentity | None) -> PodRef | None:
-    """The pod that a reviewed token speaks for: of our service account, and bound to a pod; else None."""
+    """Return the pod of a reviewed token if it is bound to a pod and of our service account; else None."""
     if identity is None or identity.service_account != names.SERVICE_ACCOUNT:
         return None
     if not (identity.namespace and identity.pod_name and identity.pod_uid):
@@ -82,13 +83,12 @@ def pod_of(identity: TokenIdentity | None) -> PodRef | None:
 
 
 def owner_uid(ref: PodRef, pod: Manifest) -> str | None:
-    """The uid of the agent that controls this pod, where the pod's name and label say the same agent."""
-    for owner in pod["metadata"].get("ownerReferences") or ():
-        is_agent = owner.get("kind") == AGENTS.kind and owner.get("apiVersion", "").startswith(f"{names.GROUP}/")
-        if owner.get("controller") and is_agent and owner.get("name") == ref.agent:
-            labels = pod["metadata"].get("labels") or {}
-            uid: str | None = owner.get("uid") if labels.get(names.AGENT_LABEL) == ref.agent else None
-            return uid
+    """Return the uid of the agent that controls this pod, if the pod's name and label are those of the same agent."""
+    for owner in agent_owners(pod):
+        if owner.is_controller and owner.name == ref.agent:
+            labels = pod["metadata"].get("labels")
+            is_labelled = isinstance(labels, dict) and labels.get(names.AGENT_LABEL) == ref.agent
+            return owner.uid if is_labelled else None
     return None
 
 
@@ -97,32 +97,32 @@ def is_the_pod(ref: PodRef, pod: Manifest | None) -> bool:
 
 
 def judge(ref: PodRef, pod: Manifest | None, agent: Manifest | None, now: datetime) -> Manifest:
-    """The agent whose current pod this is. `pod` and `agent` are what is there now under those names.
+    """Return the agent whose current pod this is. `pod` and `agent` are the objects that have those names now.
 
-    Raises `AgentGone` when the agent is deleted or being deleted, `Forbidden` (`not_current_pod`) for every other pod.
+    Raises `AgentGone` if the agent is deleted or being deleted, and `Forbidden` (`not_current_pod`) for any other pod.
     """
-    stranger = Forbidden(f"Pod {ref.namespace}/{ref.name} is not an agent's current pod.", code="not_current_pod")
+    not_current = Forbidden(f"Pod {ref.namespace}/{ref.name} is not an agent's current pod.", code="not_current_pod")
     if not ref.agent:
-        raise stranger
+        raise not_current
     if agent is None or agent["metadata"].get("deletionTimestamp"):
         raise AgentGone(f"Agent {ref.namespace}/{ref.agent} is deleted; its runtime ends.")
     if pod is None or not is_the_pod(ref, pod):
-        raise stranger
+        raise not_current
     owner = owner_uid(ref, pod)
     if owner is None:
-        raise stranger
+        raise not_current
     if owner != agent["metadata"]["uid"]:
         raise AgentGone(f"The agent of pod {ref.namespace}/{ref.name} is deleted; its runtime ends.")
-    going_at = pod["metadata"].get("deletionTimestamp")
-    if going_at and now > datetime.fromisoformat(going_at) + PARTING:
-        raise stranger
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        raise stranger
+    deleted_at = pod["metadata"].get("deletionTimestamp")
+    if deleted_at and now > datetime.fromisoformat(deleted_at) + DELETION_GRACE:
+        raise not_current
+    if fields_of(pod, "status").get("phase") in ("Succeeded", "Failed"):
+        raise not_current
     return agent
 
 
 class Identity:
-    """Who calls. Tokens are known by their digest only."""
+    """Identifies callers by their tokens, of which only digests are kept."""
 
     def __init__(self, settings: GatewaySettings, cluster: Cluster, agents: Cache, pods: Cache) -> None:
         self._settings = settings
@@ -133,12 +133,12 @@ class Identity:
         self._reviews: TTLCache[bytes, PodRef | None] = TTLCache(
             lambda pod: trusted if pod else refused, REVIEWS_KEPT, kind=lambda pod: pod is not None
         )
-        self._strangers = asyncio.Semaphore(MAX_UNKNOWN_TOKEN_REVIEWS)
+        self._unknown_reviews = asyncio.Semaphore(MAX_UNKNOWN_TOKEN_REVIEWS)
         self._typed: dict[ObjectRef, Agent] = {}
 
     async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> PodIdentity:
-        """Raises `Unauthorized` for a bad token, `Forbidden` for a pod that is no agent's current one, `AgentGone`, and
-        `Unavailable` while the Kubernetes API does not answer and the caches do not know."""
+        """Return the caller of a request. Raises `Unauthorized` for an invalid token, `Forbidden` for a pod that is not
+        an agent's current one, `AgentGone`, and `Unavailable` if the Kubernetes API is needed and does not answer."""
         token = bearer(headers)
         ref = await self._reviewed(token)
         if ref is None:
@@ -146,7 +146,8 @@ class Identity:
         return await self.current(ref)
 
     async def current(self, ref: PodRef) -> PodIdentity:
-        """The caller that `ref` is now. What the caches lack is asked for, since they may lag."""
+        """Return the caller that `ref` is now. Objects that the caches lack are read from the API, since caches may
+        lag."""
         pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
         if not is_the_pod(ref, pod):
             pod = await self._fresh(PODS, self._pods, ref.namespace, ref.name)
@@ -155,14 +156,14 @@ class Identity:
             agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
         return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
-    async def anew(self, ref: PodRef) -> PodIdentity:
-        """As `current`, with the agent as the Kubernetes API has it now: the cache may lag."""
+    async def reread(self, ref: PodRef) -> PodIdentity:
+        """Like `current`, with the agent read from the Kubernetes API: the cache may lag."""
         pod = self._pods.get(ref.namespace, ref.name)
         agent = await self._fresh(AGENTS, self._agents, ref.namespace, ref.agent)
         return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
     def known(self, ref: PodRef) -> PodIdentity:
-        """As `current`, by the caches alone."""
+        """Like `current`, from the caches alone."""
         pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
         return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
@@ -171,7 +172,7 @@ class Identity:
         is_known = self._reviews.last(key) is not None
 
         async def ask() -> PodRef | None:
-            async with contextlib.nullcontext() if is_known else self._strangers:
+            async with contextlib.nullcontext() if is_known else self._unknown_reviews:
                 return pod_of(await _asked(lambda: self._cluster.review_token(token, self._settings.audience)))
 
         return await self._reviews.get(key, ask)
@@ -198,12 +199,12 @@ class Identity:
         return agent
 
     def forget(self, namespace: str, name: str) -> None:
-        """The agent is gone."""
+        """Drop what is known of a deleted agent."""
         self._typed.pop(ObjectRef(namespace, name), None)
 
 
 async def _asked(call: Callable[[], Awaitable[T]]) -> T:
-    """A pod is told that the Kubernetes API does not answer, and not where that is."""
+    """Call the Kubernetes API. Its errors reach pods without its address."""
     try:
         return await call()
     except NotFound:

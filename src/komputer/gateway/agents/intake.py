@@ -1,4 +1,4 @@
-"""What a runtime says of itself and of its tasks: checked here, then put before the log, which decides."""
+"""Accepts hellos, events and heartbeats of runtimes: checks them and passes them to the log, which decides."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,68 +21,70 @@ from komputer.protocol import wire
 
 POST_LIMIT_BYTES: Final = 4 * 2**20
 EVENT_LIMIT_BYTES: Final = 256 * 1024
-"""Of one event's payload, its texts already cut: only a tool's input or a model's usage can be that large."""
+"""The limit of an event's payload after its texts were cut: only a tool's input or a model's usage can exceed it."""
 
 NEVER: Final = -1
 """A generation that no log accepts: each log begins at 0."""
-READ_EVERY_S: Final = 1.0
-READ_WAIT_S: Final = 5.0
+REREAD_INTERVAL_S: Final = 1.0
+REREAD_WAIT_S: Final = 5.0
 log = structlog.get_logger(__name__)
 
 
 def events_of(post: wire.Post, agent: Agent) -> list[Numbered]:
-    """The events as the log takes them: texts cut, and a start under no other model than the agent's. Raises `Invalid`
-    (`invalid_event`) naming the first that cannot be one."""
+    """Return the events for the log: texts cut, and a start under no other model than the agent's. Raises `Invalid`
+    (`invalid_event`) for the first event that is not valid."""
     return [_event(numbered, agent) for numbered in post.events]
 
 
 def _event(numbered: wire.NumberedEvent, agent: Agent) -> Numbered:
     event = schema.from_wire(numbered.type, numbered.payload)
     if isinstance(event, schema.UserMessage):
-        raise Invalid(f"event {numbered.n}: an agent does not speak to itself", code="invalid_event", field="type")
-    # That the task is one of this agent's own, and open, is the log's to judge.
+        raise Invalid(
+            f"event {numbered.seq}: an agent cannot send messages to itself", code="invalid_event", field="type"
+        )
+    # The log decides whether the task is open and one of this agent's.
     if TASK_ID.fullmatch(event.task_id) is None:
-        raise Invalid(f"event {numbered.n}: task_id is no task's id", code="invalid_event", field="task_id")
+        raise Invalid(f"event {numbered.seq}: task_id is not the id of a task", code="invalid_event", field="task_id")
     if isinstance(event, schema.TaskStarted) and not serves(agent.spec.model, event.model):
-        # The log is believed when it says which model a task was started with (see model.py).
+        # The log is trusted to say with which model a task was started (see model/assigned.py).
         event = event.model_copy(update={"model": agent.spec.model})
-    return Numbered(numbered.n, bounded(schema.clipped(event)), numbered.generation, numbered.heard)
+    return Numbered(numbered.seq, bounded(schema.clipped(event)), numbered.generation, numbered.acked_message_id)
 
 
 class Admitted(NamedTuple):
-    """`events` are for the log, which decides; the one after them, if `is_cut`, is refused."""
+    """The events that reach the log. If `is_cut`, the event after them is refused."""
 
     events: list[Numbered]
     is_cut: bool
 
 
 def is_known(numbered: Numbered, agent: Agent) -> bool:
-    """Whether this copy of the agent wants the event's task now. Ends, which open nothing, pass in any case: a runtime
-    owes them also for tasks that nothing names any more."""
+    """Whether this copy of the agent wants the event's task now. Ends always pass: they open nothing, and a runtime
+    also owes them for tasks that no resource names any more."""
     return isinstance(numbered.event, schema.End) or may_start(agent.spec, agent.status, numbered.event.task_id)
 
 
 def admitted(events: Sequence[Numbered], agent: Agent, live: Live | None) -> Admitted:
-    """The events as far as they may reach the log (rule `wanted`): what an agent says of itself opens nothing.
+    """Return the events that may reach the log (rule `wanted`): an agent cannot open a task by its own statements.
 
-    A start of a task that is not to be run now gets a generation below all others: the log answers to it as it must, to
-    a repeated one too, and never accepts it. Another event of a task that is neither wanted nor open ends the list. A
-    task that was wanted when it started stays open until its end, whatever becomes of the manifest.
+    A start of a task that is not wanted now gets a generation below all others: then the log still answers to it, also
+    to a repeated one, and never accepts it. Any other event of a task that is neither wanted nor open ends the list. A
+    task that was wanted when it started stays open until its end, even if the manifest changes.
     """
     logged = task_of(live, agent.metadata.uid)
-    taken: list[Numbered] = []
+    accepted: list[Numbered] = []
     for numbered in events:
         if not is_known(numbered, agent):
             if isinstance(numbered.event, schema.TaskStarted):
                 numbered = numbered._replace(generation=NEVER)
             elif logged.has_ended or logged.id != numbered.event.task_id:
-                return Admitted(taken, True)
-        taken.append(numbered)
-    return Admitted(taken, False)
+                return Admitted(accepted, True)
+        accepted.append(numbered)
+    return Admitted(accepted, False)
 
 
 def bounded(event: schema.Event) -> schema.Event:
-    """The event, without what makes it larger than one may be: then it says `truncated`."""
+    """Return the event, without the fields that make it too large: then it is marked `truncated`."""
     if len(orjson.dumps(schema.to_wire(event)[1])) <= EVENT_LIMIT_BYTES:
         return event
     if isinstance(event, schema.ToolCall | schema.ToolResult):
@@ -93,7 +95,7 @@ def bounded(event: schema.Event) -> schema.Event:
 
 
 class Intake:
-    """Every call is of an agent's current pod. All raise `Unavailable` while the log does not answer."""
+    """The calls of agents' current pods. All raise `Unavailable` while the log does not answer."""
 
     def __init__(self, log: Log, metrics: TaskMetrics, identity: Identity) -> None:
         self._log = log
@@ -112,10 +114,10 @@ class Intake:
             welcome = await self._log.hello(
                 caller.key, old_term=body.term, asked=body.tasks, floor=caller.agent.status.last_event_id
             )
-            # A runtime ends the open tasks that it does not know; what is no task's id it could never end.
+            # A runtime ends open tasks that it does not know. It could never end one without a valid id.
             return welcome.model_copy(update={"open": [task for task in welcome.open if TASK_ID.fullmatch(task)]})
-        except Conflict as dead:
-            raise AgentGone(f"Agent {caller.agent.key} is deleted; its runtime ends.") from dead
+        except Conflict as fenced:
+            raise AgentGone(f"Agent {caller.agent.key} is deleted; its runtime ends.") from fenced
 
     async def post(self, caller: PodIdentity, body: wire.Post) -> wire.Posted:
         events, is_cut = await self._admitted(caller, events_of(body, caller.agent))
@@ -127,31 +129,31 @@ class Intake:
         for numbered, answer in zip(events, answers, strict=False):
             if answer == "ok":
                 self._metrics.accepted(caller.key.namespace, caller.agent.spec.model, numbered.event)
-        return wire.Posted(answers=answers)
+        return wire.Posted(answers=answers, format_version=body.format_version)
 
     async def _admitted(self, caller: PodIdentity, events: list[Numbered]) -> Admitted:
-        """Judged by the cache, and, before anything is refused, by what the Kubernetes API and the log say now."""
+        """Admit events by the cached agent; before any is refused, by the agent and the log as they are now."""
         if all(is_known(numbered, caller.agent) for numbered in events):
             return Admitted(events, False)
-        await self._turn(caller.key.uid)
-        caller = await self._identity.anew(caller.pod)
+        await self._wait_for_turn(caller.key.uid)
+        caller = await self._identity.reread(caller.pod)
         live = await self._log.live(caller.key.namespace, caller.key.name)
         found = admitted(events, caller.agent, live)
         if found.events != events:
-            log.warning("events of a task refused that the agent was not given", agent=caller.agent.key)
+            log.warning("events of an unassigned task refused", agent=caller.agent.key)
         return found
 
-    async def _turn(self, uid: str) -> None:
-        """One agent asks the Kubernetes API at most once in `READ_EVERY_S`. Raises `Unavailable` where many wait."""
+    async def _wait_for_turn(self, uid: str) -> None:
+        """Let one agent cause at most one read per `REREAD_INTERVAL_S`. Raises `Unavailable` if many requests wait."""
         now = asyncio.get_running_loop().time()
         due = max(now, self._due.get(uid, 0.0))
-        if due > now + READ_WAIT_S:
-            raise Unavailable("The agent speaks of too many tasks that it was not given.", code="too_many_requests")
-        self._due[uid] = due + READ_EVERY_S
+        if due > now + REREAD_WAIT_S:
+            raise Unavailable("The agent reports too many tasks that it was not assigned.", code="too_many_requests")
+        self._due[uid] = due + REREAD_INTERVAL_S
         await asyncio.sleep(due - now)
 
     def forget(self, uid: str) -> None:
-        """The agent is gone."""
+        """Drop what is known of a deleted agent."""
         self._due.pop(uid, None)
 
     async def heartbeat(self, caller: PodIdentity, body: wire.Heartbeat) -> wire.Pulse:

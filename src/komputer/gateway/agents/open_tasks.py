@@ -1,4 +1,4 @@
-"""Which task of an agent is open: only while one is may its pod ask for anything outside."""
+"""Finds an agent's open task. Only while there is one may its pod use the model and connectors."""
 
 import asyncio
 from typing import Final
@@ -8,32 +8,33 @@ from komputer.events.log import Live, Log
 from komputer.gateway.agents.assignment import open_task
 from komputer.gateway.agents.identity import PodIdentity
 
-LOOK_S: Final = 1.0
-"""How long a log is waited for that does not answer, where it was seen before."""
+LOG_TIMEOUT_S: Final = 1.0
+"""How long the log is waited for if an earlier answer is known."""
 
 
 class OpenTasks:
-    """As the log shows them. While that is away, as it showed them last: no task ends without the log."""
+    """Reads open tasks from the log. While that does not answer, its last answer counts: no task can end without the
+    log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._seen: dict[str, Live] = {}
+        self._last: dict[str, Live] = {}
 
     async def of(self, caller: PodIdentity) -> str:
-        """Raises `Forbidden` (`no_open_task`), `Unavailable`."""
+        """Return the id of the caller's open task. Raises `Forbidden` (`no_open_task`) and `Unavailable`."""
         key = caller.key
-        seen = self._seen.get(key.uid)
+        last = self._last.get(key.uid)
         try:
-            async with asyncio.timeout(LOOK_S if seen else None):
+            async with asyncio.timeout(LOG_TIMEOUT_S if last else None):
                 live = await self._log.live(key.namespace, key.name)
         except (Unavailable, TimeoutError):
-            if seen is None:
+            if last is None:
                 raise
-            return open_task(caller.agent, seen)
+            return open_task(caller.agent, last)
         if live and live.uid == key.uid:
-            self._seen[key.uid] = live
+            self._last[key.uid] = live
         return open_task(caller.agent, live)
 
     def forget(self, uid: str) -> None:
-        """The agent is gone."""
-        self._seen.pop(uid, None)
+        """Drop what is known of a deleted agent."""
+        self._last.pop(uid, None)

@@ -1,4 +1,4 @@
-"""The variables of a task: read from the Secrets when the task is handed out, so that a change acts at the next one."""
+"""The secret variables of a task, read from Secrets when the task is assigned: a change applies to the next task."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,12 +16,13 @@ from komputer.kube import SECRETS, Cluster
 
 log = structlog.get_logger(__name__)
 
-AGAIN_S: Final = 1.0
-"""Before Secrets that could not be read are asked for again; the task waits for them meanwhile."""
+RETRY_AFTER_S: Final = 1.0
+"""The pause before Secrets that could not be read are read again; the task waits for them meanwhile."""
 
 
 class TaskSecrets:
-    """Of one assignment stream: read once for each task, and again where the agent names others."""
+    """The variables for one assignment stream. They are read once per task, and again if the agent names other
+    Secrets."""
 
     def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
         self._cluster = cluster
@@ -30,7 +31,7 @@ class TaskSecrets:
         self._environment: dict[str, str] = {}
 
     async def environment(self, agent: Agent) -> dict[str, str] | None:
-        """`SECRET_…` variables, or None where the Secrets cannot be read now. One that is gone gives none."""
+        """Return `SECRET_…` variables, or None if the Secrets cannot be read now. A Secret that is gone gives none."""
         spec = agent.spec
         if not spec.secrets and spec.secrets_uid is None:
             return {}
@@ -56,7 +57,8 @@ class TaskSecrets:
         return secret.environment(own, {name: found for name, found in named if found is not None})
 
     async def _one(self, agent: Agent, name: str | None) -> Manifest | None:
-        """None for one that is not there, also where its name cannot be one: a manifest may say anything."""
+        """Return the Secret, or None if agents may not have it, or if it does not exist; a manifest may name
+        anything."""
         if name is None:
             return None
         try:

@@ -1,7 +1,7 @@
-"""The assignment streams: one of each agent, woken when its resource changes or when somebody may have spoken to it.
+"""The assignment streams: one per agent, written when its resource changes or when its open task gets a message.
 
-Of the assignment only the newest waits to be sent. What was said to the open task is sent in order, all of it again on
-each new stream; the runtime knows what it has.
+Only the newest assignment is sent. Messages to the open task are sent in order, all of them again on each new stream;
+the runtime knows which of them it has.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import structlog
 from starlette.types import Receive, Send
 
 from komputer.domain import names
+from komputer.domain.agent import Agent
 from komputer.domain.base import WireModel
 from komputer.domain.config import Config
 from komputer.domain.errors import KomputerError, Unavailable
@@ -21,68 +22,78 @@ from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
 from komputer.gateway.agents.assignment import assignment
 from komputer.gateway.agents.identity import Identity, PodIdentity, PodRef
-from komputer.gateway.agents.secrets import AGAIN_S, TaskSecrets
+from komputer.gateway.agents.secrets import RETRY_AFTER_S, TaskSecrets
+from komputer.gateway.settings import GatewaySettings
 from komputer.kube import CacheChange
-from komputer.protocol.wire import HEARTBEAT_S, TaskMessage
+from komputer.protocol.wire import HEARTBEAT_S, Assignment, TaskMessage
 
 log = structlog.get_logger(__name__)
 
 SEND_TIMEOUT_S: Final = 3 * HEARTBEAT_S
-"""A reader that takes nothing for so long is taken for dead, as it takes us."""
+"""A reader that accepts nothing for so long is considered dead, as it considers us."""
+
+
+class AssignmentReader:
+    """Makes the assignments of one stream from the agent, the platform's configuration and the task's secrets."""
+
+    def __init__(self, secrets: TaskSecrets, config: Callable[[], Config | None]) -> None:
+        self._secrets = secrets
+        self._config = config
+
+    async def read(self, agent: Agent) -> tuple[Assignment, bool]:
+        """Return the assignment, and whether it is complete: while the Secrets cannot be read it has no task."""
+        environment = await self._secrets.environment(agent)
+        return assignment(agent, self._config(), environment), environment is not None
 
 
 class Stream:
-    """One runtime's. `wake` says that the assignment may have changed, `hear` that the log has, `end` that nothing is
-    to follow."""
+    """One runtime's stream. `reread` announces a change of the assignment, `wake` a message, `end` that nothing
+    follows."""
 
     def __init__(self, pod: PodRef) -> None:
         self.pod = pod
         self.has_ended = False
-        self.must_look = True
-        self._rung = asyncio.Event()
+        self.must_reread = True
+        self._woken = asyncio.Event()
+
+    def reread(self) -> None:
+        self.must_reread = True
+        self._woken.set()
 
     def wake(self) -> None:
-        self.must_look = True
-        self._rung.set()
-
-    def hear(self) -> None:
-        self._rung.set()
+        self._woken.set()
 
     def end(self) -> None:
         self.has_ended = True
-        self._rung.set()
+        self._woken.set()
 
-    async def rung(self, within_s: float) -> bool:
-        """Whether it was woken within that time. Several wakes are one."""
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until the stream is woken, at most `timeout_s`. Several calls of `wake` count as one."""
         try:
-            async with asyncio.timeout(within_s):
-                await self._rung.wait()
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
         except TimeoutError:
-            return False
-        self._rung.clear()
-        return True
+            return
+        self._woken.clear()
 
 
 class AssignmentStreams:
-    """All open streams. Of an agent the newest connection has the stream; the one before it ends."""
+    """All open streams of this gateway. A new connection of an agent ends the agent's previous stream."""
 
     def __init__(
         self,
+        settings: GatewaySettings,
         identity: Identity,
         log: Log,
         notifier: Notifier,
-        config: Callable[[], Config | None],
-        secrets: Callable[[], TaskSecrets],
-        limit: int,
-        heartbeat_s: float,
+        reader: Callable[[], AssignmentReader],
     ) -> None:
+        self._limit = settings.max_streams
+        self._heartbeat_s = settings.heartbeat_s
         self._identity = identity
         self._log = log
         self._notifier = notifier
-        self._config = config
-        self._secrets = secrets
-        self._limit = limit
-        self._heartbeat_s = heartbeat_s
+        self._reader = reader
         self._open: dict[ObjectRef, Stream] = {}
         self._is_draining = False
 
@@ -90,17 +101,16 @@ class AssignmentStreams:
         return len(self._open)
 
     def agent_changed(self, change: CacheChange) -> None:
-        """Of an agent: wake its stream."""
-        self._wake([ObjectRef.of(change.manifest)])
+        self._reread([ObjectRef.of(change.manifest)])
 
     def pod_changed(self, change: CacheChange) -> None:
-        """Of a pod: another one under the name, or none, ends the stream of the one before."""
+        """Check the stream of the pod's agent: it ends if the agent has another pod now, or none."""
         metadata = change.manifest["metadata"]
-        self._wake([ObjectRef(metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)])
+        self._reread([ObjectRef(metadata["namespace"], PodRef(metadata["namespace"], metadata["name"], "").agent)])
 
     def config_changed(self, change: CacheChange) -> None:
         if change.manifest["metadata"]["name"] == names.CONFIG_NAME:
-            self._wake(list(self._open))
+            self._reread(list(self._open))
 
     def drain(self) -> None:
         """End all streams and open no more: the process is about to stop."""
@@ -108,63 +118,64 @@ class AssignmentStreams:
         for stream in self._open.values():
             stream.end()
 
-    def _wake(self, refs: Iterable[ObjectRef]) -> None:
+    def _reread(self, refs: Iterable[ObjectRef]) -> None:
         for ref in refs:
             if stream := self._open.get(ref):
-                stream.wake()
+                stream.reread()
 
     async def answer(self, caller: PodIdentity, receive: Receive, send: Send) -> None:
-        """Serve GET /v1/assignment until the reader leaves or the stream ends. `Unavailable` for one too many."""
+        """Serve GET /v1/assignment until the reader disconnects or the stream ends. Raises `Unavailable` if there are
+        too many streams."""
         stream, ref = Stream(caller.pod), caller.agent.ref
-        before = self._open.get(ref)
-        if self._is_draining or (before is None and len(self._open) >= self._limit):
+        previous = self._open.get(ref)
+        if self._is_draining or (previous is None and len(self._open) >= self._limit):
             raise Unavailable("This gateway takes no more assignment streams now; try again.", code="too_many_streams")
-        if before:
-            before.end()
+        if previous:
+            previous.end()
         self._open[ref] = stream
         headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
-        leaving = asyncio.create_task(_left(receive))
-        leaving.add_done_callback(lambda _: stream.end())
-        deaf = self._notifier.on(ref, stream.hear)
+        disconnecting = asyncio.create_task(_disconnected(receive))
+        disconnecting.add_done_callback(lambda _: stream.end())
+        unsubscribe = self._notifier.on(ref, stream.wake)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._feed(stream, caller, send)
-            if not leaving.done():
+            if not disconnecting.done():
                 await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
-            log.info("assignment stream given up", agent=caller.agent.key, pod=caller.pod.name)
-            raise ConnectionResetError("the reader of an assignment stream takes nothing") from None
+            log.info("assignment stream timed out", agent=caller.agent.key, pod=caller.pod.name)
+            raise ConnectionResetError("the reader of an assignment stream accepts nothing") from None
         finally:
-            deaf()
-            leaving.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
+            unsubscribe()
+            disconnecting.cancel()
+            await asyncio.gather(disconnecting, return_exceptions=True)
             if self._open.get(ref) is stream:
                 del self._open[ref]
 
     async def _feed(self, stream: Stream, caller: PodIdentity, send: Send) -> None:
-        said, last_message = b"", None
-        secrets = self._secrets()
-        now = asyncio.get_running_loop().time
-        spoke_at = now()
+        sent, last_message_id = b"", None
+        reader = self._reader()
+        loop = asyncio.get_running_loop()
+        last_sent_at = loop.time()
         while not stream.has_ended:
             lines = []
-            if stream.must_look:
-                stream.must_look = False
-                environment = await secrets.environment(caller.agent)
-                if environment is None:
-                    asyncio.get_running_loop().call_later(AGAIN_S, stream.wake)
-                if (line := _line(assignment(caller.agent, self._config(), environment))) != said:
+            if stream.must_reread:
+                stream.must_reread = False
+                current, is_complete = await reader.read(caller.agent)
+                if not is_complete:
+                    loop.call_later(RETRY_AFTER_S, stream.reread)
+                if (line := _line(current)) != sent:
                     lines.append(line)
-                    said = line
-            for message in await self._messages(caller, last_message):
+                    sent = line
+            for message in await self._messages(caller, last_message_id):
                 lines.append(_line(message))
-                last_message = message.id
-            if not lines and now() - spoke_at >= self._heartbeat_s:
+                last_message_id = message.id
+            if not lines and loop.time() - last_sent_at >= self._heartbeat_s:
                 lines.append(await self._pulse(caller))
             for line in lines:
-                await _say(send, line)
-                spoke_at = now()
-            await stream.rung(max(0.0, spoke_at + self._heartbeat_s - now()))
+                await _send(send, line)
+                last_sent_at = loop.time()
+            await stream.wait(max(0.0, last_sent_at + self._heartbeat_s - loop.time()))
             try:
                 caller = self._identity.known(stream.pod)
             except KomputerError as error:
@@ -172,7 +183,8 @@ class AssignmentStreams:
                 return
 
     async def _messages(self, caller: PodIdentity, after: str | None) -> list[TaskMessage]:
-        """What was said to the open task since. None while the log does not answer: it rings when it is back."""
+        """Return the messages to the open task after the message `after`; none while the log does not answer: it
+        notifies all streams when it is back."""
         try:
             entries = await self._log.messages(caller.key, after)
         except Unavailable:
@@ -183,24 +195,24 @@ class AssignmentStreams:
         ]
 
     async def _pulse(self, caller: PodIdentity) -> bytes:
-        """What the log holds of the newest term; that does not count as a sign of the runtime's life. An empty line,
-        which keeps the stream alive all the same, while the log does not answer."""
+        """Return what the log holds of the newest term, which does not count as a heartbeat of the runtime. While the
+        log does not answer, return an empty line, which keeps the connection alive all the same."""
         try:
             return _line(await self._log.pulse(caller.key, 0, []))
         except Unavailable:
             return b"\n"
 
 
-async def _say(send: Send, line: bytes) -> None:
+async def _send(send: Send, line: bytes) -> None:
     async with asyncio.timeout(SEND_TIMEOUT_S):
         await send({"type": "http.response.body", "body": line, "more_body": True})
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _line(part: WireModel) -> bytes:
-    """One line of NDJSON, in ASCII: no reader finds another line separator in it than the `\\n` at its end."""
-    return json.dumps(part.to_wire(), separators=(",", ":")).encode() + b"\n"
+def _line(message: WireModel) -> bytes:
+    """Return one line of NDJSON in ASCII, so that no reader finds a line separator other than the `\\n` at its end."""
+    return json.dumps(message.to_wire(), separators=(",", ":")).encode() + b"\n"

@@ -1,11 +1,12 @@
-"""Takes a credential out of a stream of bytes, should a server send it back. Pure, but for what it holds back."""
+"""Removes a credential from a stream of bytes, in case a server sends it back."""
 
 SHORTEST: int = 8
-"""What is shorter is no secret, and would be found in innocent text."""
+"""Characters. A shorter value is no secret and would match ordinary text."""
 
 
 class Redaction:
-    """Of one answer. As many bytes come out as go in, and at once, but for those with which the secret may begin."""
+    """The filter for one answer. The number of bytes does not change. Bytes are passed on at once, except those at the
+    end that may be the beginning of the secret."""
 
     def __init__(self, secret: str | None) -> None:
         self._secret = secret.encode() if secret and len(secret) >= SHORTEST else b""
@@ -24,7 +25,7 @@ class Redaction:
         return held
 
     def _begun(self, text: bytes) -> int:
-        """How many bytes at the end of `text` may be the beginning of the secret."""
+        """Return how many bytes at the end of `text` may be the beginning of the secret."""
         for length in range(min(len(self._secret) - 1, len(text)), 0, -1):
             if self._secret.startswith(text[-length:]):
                 return length

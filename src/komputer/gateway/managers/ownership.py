@@ -1,7 +1,7 @@
-"""Which agents are a manager's own, and what it may give to one that it makes. Pure.
+"""Which agents belong to a manager, and what a manager may give to an agent that it creates. Pure.
 
-An agent is its manager's by the owner reference, which names the manager's uid: nothing that an agent could write about
-itself. So the garbage collector takes the whole family with its head.
+An agent belongs to its manager by the owner reference with the manager's uid, which no agent can write. So Kubernetes'
+garbage collector deletes a manager's agents with it.
 """
 
 import hashlib
@@ -15,38 +15,37 @@ from komputer.domain.agent import Agent, Role
 from komputer.domain.base import Manifest
 from komputer.domain.config import Config, ConfigSpec, RedisRef
 from komputer.domain.errors import Forbidden, Invalid
+from komputer.gateway.agents.owners import agent_owners
 from komputer.kube import AGENTS
 
-Look = Callable[[str], Manifest | None]
-"""The agent of that name in the manager's namespace."""
+Find = Callable[[str], Manifest | None]
+"""Returns the agent of a name in the manager's namespace."""
 DEFAULTS = ConfigSpec(redis=RedisRef(address=""))
-GENERATIONS = 64
-"""A family tree that is deeper goes round in a circle: names and uids are written by people too."""
+MAX_DEPTH = 64
+"""A deeper chain of owners is circular: people can write owner references too."""
 
 
 def manager_of(manifest: Manifest) -> tuple[str, str] | None:
-    """Name and uid of the agent that made this one."""
-    for owner in manifest["metadata"].get("ownerReferences") or ():
-        if owner.get("kind") == AGENTS.kind and owner.get("apiVersion", "").startswith(f"{names.GROUP}/"):
-            return owner["name"], owner["uid"]
-    return None
+    """Return name and uid of the agent that created this one."""
+    owners = agent_owners(manifest)
+    return (owners[0].name, owners[0].uid) if owners else None
 
 
-def line_of(manifest: Manifest, look: Look) -> list[str]:
-    """The uids of its managers, the nearest first."""
+def managers_of(manifest: Manifest, find: Find) -> list[str]:
+    """Return the uids of the agent's managers, its own manager first."""
     uids: list[str] = []
-    while len(uids) < GENERATIONS and (found := manager_of(manifest)):
+    while len(uids) < MAX_DEPTH and (found := manager_of(manifest)):
         uids.append(found[1])
-        above = look(found[0])
+        above = find(found[0])
         if above is None or above["metadata"]["uid"] != found[1]:
             break
         manifest = above
     return uids
 
 
-def require_own(manager: Agent, manifest: Manifest, look: Look) -> None:
-    """Raises `Forbidden` (`not_your_agent`) for an agent that neither the manager nor one of its agents made."""
-    if manager.metadata.uid not in line_of(manifest, look):
+def require_own(manager: Agent, manifest: Manifest, find: Find) -> None:
+    """Raise `Forbidden` (`not_your_agent`) for an agent that neither the manager nor one of its agents created."""
+    if manager.metadata.uid not in managers_of(manifest, find):
         name = manifest["metadata"]["name"]
         raise Forbidden(
             f"agent {name!r} is not one of yours: you act only on agents that you made", code="not_your_agent"
@@ -54,7 +53,7 @@ def require_own(manager: Agent, manifest: Manifest, look: Look) -> None:
 
 
 def children(manager: Agent, manifests: Iterable[Manifest]) -> list[Manifest]:
-    """The living agents that the manager made itself."""
+    """Return the agents that the manager itself created and that are not being deleted."""
     return [
         each
         for each in manifests
@@ -64,10 +63,10 @@ def children(manager: Agent, manifests: Iterable[Manifest]) -> list[Manifest]:
     ]
 
 
-def require_room(manager: Agent, manifest: Manifest, look: Look, siblings: int, config: Config | None) -> None:
-    """Raises `Forbidden` (`too_deep`, `too_many_agents`) where the platform's limits allow no further agent."""
+def require_room(manager: Agent, manifest: Manifest, find: Find, siblings: int, config: Config | None) -> None:
+    """Raise `Forbidden` (`too_deep`, `too_many_agents`) if the platform's limits allow no further agent."""
     limits = config.spec if config else DEFAULTS
-    depth = len(line_of(manifest, look)) + 1
+    depth = len(managers_of(manifest, find)) + 1
     if depth > limits.max_agent_depth:
         raise Forbidden(
             f"agents are nested at most {limits.max_agent_depth} deep here, and yours would be {depth}: "
@@ -84,7 +83,7 @@ def require_room(manager: Agent, manifest: Manifest, look: Look, siblings: int, 
 def settings_of_child(
     manager: Agent, role: Role, model: str | None, system_prompt: str | None, connectors: list[str]
 ) -> Manifest:
-    """The spec of an agent that has no more than its manager. Raises `Invalid` (`not_yours_to_give`)."""
+    """Return the spec of an agent that may do no more than its manager. Raises `Invalid` (`not_yours_to_give`)."""
     spec = manager.spec
     if extra := sorted(set(connectors) - set(spec.connectors or ())):
         raise Invalid(
@@ -106,7 +105,7 @@ def settings_of_child(
 
 
 def belonging_to(manager: Agent) -> Manifest:
-    """What the metadata of a child says of its manager."""
+    """Return the metadata by which a child belongs to its manager."""
     owner = {
         "apiVersion": names.API_VERSION,
         "kind": AGENTS.kind,
@@ -118,7 +117,7 @@ def belonging_to(manager: Agent) -> Manifest:
 
 
 def task_id_of(manager: Agent, manager_task: str, call: str | None) -> str:
-    """A task's id, the same whenever the same tool call comes again: so a call that is repeated runs nothing twice."""
+    """Return the id of the task that a tool call gives. A repeated call gets the same id, so it runs nothing twice."""
     if not call:
         return str(ULID())
     digest = hashlib.sha256(f"{manager.metadata.uid} {manager_task} {call}".encode()).digest()

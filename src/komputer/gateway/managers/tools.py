@@ -1,4 +1,4 @@
-"""A manager's tools as the model sees them: names, arguments, and what each is for. The docstrings are the model's."""
+"""A manager's tools: names, arguments and purposes. The docstrings and descriptions are text for the model."""
 
 from typing import Annotated, Any, Final
 
@@ -6,11 +6,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from komputer.domain import names
 from komputer.domain.agent import INSTRUCTIONS_LIMIT_BYTES, PROMPT_LIMIT_BYTES, Model, Role, is_model_alias
+from komputer.http.validation import explain
 
 
 def _agent_name(value: str) -> str:
     if not names.is_agent_name(value):
-        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, the first and last no hyphen")
+        raise ValueError("must be 1 to 63 lower-case letters, digits and hyphens, the first and last not a hyphen")
     return value
 
 
@@ -138,7 +139,7 @@ def schema(tool: type[Arguments]) -> dict[str, Any]:
 
 
 def explained(wrong: ValidationError) -> str:
-    """The first thing that is wrong, as a sentence for the model."""
-    first = wrong.errors(include_input=False, include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"]) or "arguments"
-    return f"{path}: {first['msg']} (invalid)"
+    """Return the first fault as a sentence for the model."""
+    errors = wrong.errors(include_url=False)
+    sentence, _ = explain([{**errors[0], "loc": errors[0]["loc"] or ("arguments",)}])
+    return f"{sentence} (invalid)"

@@ -1,4 +1,5 @@
-"""What became of a task: found in the log, so that whoever asks again, and wherever, gets the same answer."""
+"""Waits for the ends of tasks. Results are read from the log, so that a repeated call gets the same answer at any
+gateway."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,14 +19,14 @@ from komputer.events.log import Log
 from komputer.services.agents.agents import Agents
 from komputer.services.agents.view import typed
 
-LOOK_S: Final = 10.0
-"""How long nothing may ring before we look anyway and say that we still wait."""
+CHECK_INTERVAL_S: Final = 10.0
+"""How often the tasks are checked without a notification, and progress is reported."""
 PAGE: Final = 200
 Report = dict[str, Any]
 
 
 class WaitRequest(NamedTuple):
-    """One agent's one task, of the very agent that was there when it was asked about."""
+    """A task of an agent. The uid distinguishes the agent from a later one of the same name."""
 
     name: str
     uid: str
@@ -33,7 +34,7 @@ class WaitRequest(NamedTuple):
 
 
 def newest_task(manifest: Manifest) -> str:
-    """The task that the agent was given last. Raises `Invalid` where it never had one."""
+    """Return the task that the agent was given last. Raises `Invalid` if it never had one."""
     agent = typed(manifest)
     found = wanted(agent.spec, agent.status)
     if isinstance(found, WantedTask):
@@ -44,80 +45,88 @@ def newest_task(manifest: Manifest) -> str:
     return task
 
 
-async def report(agents: Agents, log: Log, namespace: str, asked: WaitRequest) -> Report | None:
-    """How the task ended, or None while it has not. Raises `Invalid` for a task that the agent never had."""
-    try:
-        manifest = await agents.one(namespace, asked.name)
-    except NotFound:
-        return _told(asked, "deleted", error="the agent was deleted")
-    if manifest["metadata"]["uid"] != asked.uid:
-        return _told(asked, "deleted", error="the agent was deleted and made again")
-    agent = typed(manifest)
-    live = (await log.live_many([ref := ObjectRef(namespace, asked.name)])).get(ref)
-    logged = task_of(live, asked.uid)
-    if open_task(agent.status, logged) == asked.task_id:
-        return None
-    if live and live.uid == asked.uid and (end := await _end(log, namespace, asked)):
-        payload = end["payload"]
-        told = {key: payload[key] for key in ("result", "error", "code", "reason") if key in payload}
-        told["cost_usd"] = money.number(usage_of(payload).cost_usd)
-        return _told(asked, ENDS[end["type"]].outcome, **told)
-    if asked.task_id in agent.status.ended_tasks:
-        return _told(asked, "ended", error="the log no longer holds how; read the agent's events")
-    task = wanted(agent.spec, agent.status)
-    if (isinstance(task, WantedTask) and task.id == asked.task_id) or logged.id == asked.task_id:
-        return None
-    raise Invalid(f"agent {asked.name!r} has no task {asked.task_id[:64]!r}", code="no_such_task")
+class Waiter:
+    """Finds out how tasks ended."""
 
+    def __init__(self, agents: Agents, log: Log, notifier: Notifier) -> None:
+        self._agents = agents
+        self._log = log
+        self._notifier = notifier
 
-async def _end(log: Log, namespace: str, asked: WaitRequest) -> dict[str, Any] | None:
-    before: str | None = None
-    while True:
-        page = await log.page(namespace, asked.name, limit=PAGE, before=before, types=END_TYPES, uid=asked.uid)
-        events = [orjson.loads(entry) for entry in page.entries]
-        for event in reversed(events):
-            if event["payload"].get("task_id") == asked.task_id:
-                return dict(event)
-        if not events or (len(events) < PAGE and not page.is_cut):
+    async def until_ended(
+        self,
+        namespace: str,
+        tasks: list[WaitRequest],
+        require_open: Callable[[], Awaitable[None]],
+        progress: Callable[[int, str], Awaitable[None]],
+    ) -> list[Report]:
+        """Return each task's report, in the order of `tasks`, when all have ended. There is no time limit:
+        `require_open` raises if the waiting task itself is over. While the log does not answer, the wait continues."""
+        reports: dict[WaitRequest, Report] = {}
+        notified = asyncio.Event()
+        with ExitStack() as subscriptions:
+            for name in {task.name for task in tasks}:
+                subscriptions.callback(self._notifier.on(ObjectRef(namespace, name), notified.set))
+            while True:
+                notified.clear()
+                try:
+                    await require_open()
+                    for task in tasks:
+                        if task not in reports and (found := await self.report(namespace, task)):
+                            reports[task] = found
+                except Unavailable:
+                    await asyncio.sleep(1)
+                if len(reports) == len(set(tasks)):
+                    return [reports[task] for task in tasks]
+                missing = ", ".join(sorted({task.name for task in tasks if task not in reports}))
+                await progress(len(reports), f"{len(reports)} of {len(set(tasks))} have ended; waiting for {missing}")
+                try:
+                    async with asyncio.timeout(CHECK_INTERVAL_S):
+                        await notified.wait()
+                except TimeoutError:
+                    pass
+
+    async def report(self, namespace: str, request: WaitRequest) -> Report | None:
+        """Return how the task ended, or None if it has not. Raises `Invalid` for a task that the agent never had."""
+        try:
+            manifest = await self._agents.one(namespace, request.name)
+        except NotFound:
+            return _report(request, "deleted", error="the agent was deleted")
+        if manifest["metadata"]["uid"] != request.uid:
+            return _report(request, "deleted", error="the agent was deleted and created again")
+        agent = typed(manifest)
+        live = (await self._log.live_many([ref := ObjectRef(namespace, request.name)])).get(ref)
+        logged = task_of(live, request.uid)
+        if open_task(agent.status, logged) == request.task_id:
             return None
-        before = events[0]["id"]
+        if live and live.uid == request.uid and (end := await self._end(namespace, request)):
+            payload = end["payload"]
+            details = {key: payload[key] for key in ("result", "error", "code", "reason") if key in payload}
+            details["cost_usd"] = money.number(usage_of(payload).cost_usd)
+            return _report(request, ENDS[end["type"]].outcome, **details)
+        if request.task_id in agent.status.ended_tasks:
+            return _report(request, "ended", error="the log no longer holds how; read the agent's events")
+        task = wanted(agent.spec, agent.status)
+        is_wanted = isinstance(task, WantedTask) and task.id == request.task_id
+        if is_wanted or logged.id == request.task_id:
+            return None
+        raise Invalid(f"agent {request.name!r} has no task {request.task_id[:64]!r}", code="no_such_task")
 
-
-def _told(asked: WaitRequest, outcome: str, **more: Any) -> Report:
-    return {"agent": asked.name, "task_id": asked.task_id, "outcome": outcome, **more}
-
-
-async def until_ended(
-    agents: Agents,
-    log: Log,
-    notifier: Notifier,
-    namespace: str,
-    tasks: list[WaitRequest],
-    still: Callable[[], Awaitable[None]],
-    progress: Callable[[int, str], Awaitable[None]],
-) -> list[Report]:
-    """Each task's report, in the order asked, when all have ended. No limit of time: `still` raises where the wait has
-    lost its reason. While the log does not answer it waits on."""
-    found: dict[WaitRequest, Report] = {}
-    rung = asyncio.Event()
-    with ExitStack() as listening:
-        for name in {task.name for task in tasks}:
-            listening.callback(notifier.on(ObjectRef(namespace, name), rung.set))
+    async def _end(self, namespace: str, request: WaitRequest) -> dict[str, Any] | None:
+        """Return the task's end from the log, searched from the newest event on."""
+        before: str | None = None
         while True:
-            rung.clear()
-            try:
-                await still()
-                for task in tasks:
-                    if task not in found and (one := await report(agents, log, namespace, task)):
-                        found[task] = one
-            except Unavailable:
-                await asyncio.sleep(1)
-            if len(found) == len(set(tasks)):
-                return [found[task] for task in tasks]
-            missing = ", ".join(sorted({task.name for task in tasks if task not in found}))
-            await progress(len(found), f"{len(found)} of {len(set(tasks))} have ended; waiting for {missing}")
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await rung.wait()
-            except TimeoutError:
-                pass
+            page = await self._log.page(
+                namespace, request.name, limit=PAGE, before=before, types=END_TYPES, uid=request.uid
+            )
+            events = [orjson.loads(entry) for entry in page.entries]
+            for event in reversed(events):
+                if event["payload"].get("task_id") == request.task_id:
+                    return dict(event)
+            if not events or (len(events) < PAGE and not page.is_cut):
+                return None
+            before = events[0]["id"]
+
+
+def _report(request: WaitRequest, outcome: str, **details: Any) -> Report:
+    return {"agent": request.name, "task_id": request.task_id, "outcome": outcome, **details}

@@ -1,4 +1,4 @@
-"""The way to the model: for an agent's current pod, while a task of its is open, with the platform's credential."""
+"""Forwards requests to the model: for an agent's current pod with an open task, with the platform's credential."""
 
 import asyncio
 import time
@@ -8,59 +8,43 @@ from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 import aiohttp
-import orjson
 import structlog
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from komputer.domain.errors import Invalid, KomputerError
-from komputer.events.log import Log
 from komputer.gateway import bodies, headers
-from komputer.gateway.agents.identity import Identity, PodIdentity
-from komputer.gateway.agents.open_tasks import OpenTasks
-from komputer.gateway.errors import UpstreamUnreachable, model_error
+from komputer.gateway.agents.access import Access
+from komputer.gateway.errors import UpstreamUnreachable, messages_response
 from komputer.gateway.metrics import GatewayMetrics
 from komputer.gateway.model import requests
+from komputer.gateway.model.assigned import AssignedModels
 from komputer.gateway.model.upstream import ERROR_LIMIT_BYTES, Upstream, cleaned
-from komputer.gateway.quota import Quota
-from komputer.gateway.settings import GatewaySettings, ModelCredential
+from komputer.gateway.quota import Quotas
+from komputer.gateway.settings import ModelCredential
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+PREFIX: Final = "/model"
 BODY_LIMIT_BYTES: Final = 32 * 2**20
-"""What Anthropic accepts."""
+"""Anthropic's own limit."""
 QUERIES: Final = (b"", b"beta=true")
 PERMANENT: Final = frozenset({401, 402, 403, 404})
-"""Statuses that do not change when the same request comes again: a wrong key, no money, no access, no such model."""
-STARTS_KEPT: Final = 10_000
+"""Statuses that the same request would get again: a wrong key, no money, no access, no such model."""
 
 
 class ModelProxy:
-    """An ASGI app for one path of the Messages API. Its errors have that API's shape."""
+    """An ASGI app for the Messages API below `PREFIX`. Its errors have that API's shape."""
 
     def __init__(
-        self,
-        path: str,
-        settings: GatewaySettings,
-        identity: Identity,
-        log: Log,
-        open_tasks: OpenTasks,
-        upstream: Upstream,
-        metrics: GatewayMetrics,
-        under_way: Quota,
-        held_bytes: Quota,
+        self, access: Access, models: AssignedModels, upstream: Upstream, quotas: Quotas, metrics: GatewayMetrics
     ) -> None:
-        self._path = path
-        self._settings = settings
-        self._identity = identity
-        self._log = log
-        self._open_tasks = open_tasks
+        self._access = access
+        self._models = models
         self._upstream = upstream
+        self._quotas = quotas
         self._metrics = metrics
-        self._under_way = under_way
-        self._held_bytes = held_bytes
-        self._starts: dict[str, str] = {}
         self._parsing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,73 +56,51 @@ class ModelProxy:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, began: float, held: ExitStack) -> str:
         try:
             body = await self._admitted(scope, receive, held)
-            path, query = self._path, scope["query_string"].decode()
-            if vertex := self._settings.vertex:
+            path, query = scope["path"].removeprefix(PREFIX), scope["query_string"].decode()
+            if vertex := self._upstream.vertex:
                 (path, body), query = await _run(body, vertex.translated, path, body), ""
         except bodies.ClientLeft:
             return "left"
         except KomputerError as error:
-            return await _answer(model_error(error), scope, receive, send)
+            return await _answer(messages_response(error), scope, receive, send)
         try:
-            return await bodies.while_there(self._pass_on(scope, receive, send, path, query, body, began), receive)
+            return await bodies.until_disconnected(
+                self._pass_on(scope, receive, send, path, query, body, began), receive
+            )
         except bodies.ClientLeft:
             return "left"
 
     async def _admitted(self, scope: Scope, receive: Receive, held: ExitStack) -> bytes:
-        """The body of a request that may pass; `held` gives its place and bytes back. Raises our errors for others."""
-        caller = await self._identity.caller(scope["headers"])
-        held.enter_context(self._under_way.held(caller.key.uid, 1))
-        take = held.enter_context(self._held_bytes.held(caller.key.uid))
+        """Return the body of a request that may pass; closing `held` releases its quotas. Raises `KomputerError`."""
+        caller = await self._access.caller(scope["headers"])
+        held.enter_context(self._quotas.model_requests.held(caller.key.uid, 1))
+        take = held.enter_context(self._quotas.held_bytes.held(caller.key.uid))
         if scope["query_string"] not in QUERIES:
             raise Invalid("Of the query only beta=true is passed on.", code="query_not_allowed")
-        looking = asyncio.create_task(self._open_tasks.of(caller))
-        try:  # the log answers while the body is read
+        finding_task = asyncio.create_task(self._access.open_task(caller))
+        try:  # the log is read while the body arrives
             raw = await bodies.read(receive, scope["headers"], BODY_LIMIT_BYTES, take)
-            task = await looking
+            task = await finding_task
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
-        # Only the name is kept while the log is asked: a parsed body may be many times as large as its bytes.
-        asked = await self._model_of(caller.key.uid, raw)
-        requests.admit_model(asked, await self._assigned(caller, task, asked))
+            finding_task.cancel()
+            await asyncio.gather(finding_task, return_exceptions=True)
+        # Only the name is kept while the log is read: a parsed body may be many times as large as its bytes.
+        requested = await self._model_of(caller.key.uid, raw)
+        requests.admit_model(requested, await self._models.of(caller, task, requested))
         return raw
 
     async def _model_of(self, uid: str, raw: bytes) -> object:
-        """`requests.model_of`, for one body of an agent at a time: they wait for each other, others do not."""
+        """Call `requests.model_of` for one body of an agent at a time, so that its bodies cannot delay other agents."""
         turn = self._parsing.setdefault(uid, asyncio.Lock())
         async with turn:
             return await _run(raw, requests.model_of, raw)
-
-    async def _assigned(self, caller: PodIdentity, task: str, asked: Any) -> set[str]:
-        """The agent's model; where another is asked for, also the one that the open task was started with, since a
-        model that is changed meanwhile is the next task's."""
-        models = {caller.agent.spec.model}
-        if isinstance(asked, str) and not requests.serves(caller.agent.spec.model, asked):
-            if task not in self._starts and (model := await self._started_with(caller, task)):
-                self._remember(task, model)
-            models.update({self._starts[task]} if task in self._starts else ())
-        return models
-
-    async def _started_with(self, caller: PodIdentity, task: str) -> str | None:
-        key = caller.key
-        page = await self._log.page(key.namespace, key.name, limit=1, types={"task_started"}, uid=key.uid)
-        for entry in page.entries:
-            payload = orjson.loads(entry)["payload"]
-            if payload["task_id"] == task:
-                return str(payload["model"])
-        return None
-
-    def _remember(self, task: str, model: str) -> None:
-        while len(self._starts) >= STARTS_KEPT:
-            del self._starts[next(iter(self._starts))]
-        self._starts[task] = model
 
     async def _pass_on(
         self, scope: Scope, receive: Receive, send: Send, path: str, query: str, body: bytes, began: float
     ) -> str:
         has_begun = False
         try:
-            credential = await self._settings.model_credential()
+            credential = await self._upstream.credential()
             sent = headers.to_model(scope["headers"], credential)
             async with self._upstream.post(path, query, sent, body) as answer:
                 self._metrics.model_first_byte_seconds.observe(time.perf_counter() - began)
@@ -151,28 +113,29 @@ class ModelProxy:
             await send({"type": "http.response.body", "body": b""})
             return str(answer.status)
         except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("model broke off its answer", error=type(error).__name__, has_begun=has_begun)
+            log.warning("model aborted its answer", error=type(error).__name__, has_begun=has_begun)
             if has_begun:
-                return "broken"  # without a last chunk: the server cuts the connection, so that Claude sees it
-            failure = UpstreamUnreachable("The model's address broke off its answer.")
-            return await _answer(model_error(failure), scope, receive, send)
+                return "broken"  # without a last chunk: the server closes the connection, so that Claude detects it
+            failure = UpstreamUnreachable("The model's address aborted its answer.")
+            return await _answer(messages_response(failure), scope, receive, send)
         except UpstreamUnreachable as error:
-            log.warning("model not reached", error=error.message)
-            return await _answer(model_error(error), scope, receive, send)
+            log.warning("model not reachable", error=error.message)
+            return await _answer(messages_response(error), scope, receive, send)
 
 
 async def _run(raw: bytes, work: Callable[..., T], *arguments: Any) -> T:
-    """`work`, which parses `raw`: in a thread where that takes long. The thread gives way to the event loop every
+    """Call `work`, which parses `raw`; in a thread if that takes long. The thread yields to the event loop every
     millisecond (`bootstrap/server.py`)."""
     return work(*arguments) if requests.is_quick(raw) else await asyncio.to_thread(work, *arguments)
 
 
 async def _refused(answer: aiohttp.ClientResponse, credential: ModelCredential | None) -> Response:
-    """An error as it came, but for the credential; a redirect, which would lead the pod elsewhere, as an error."""
+    """Return the model's error without the credential, or an error in place of a redirect, which could lead
+    anywhere."""
     log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
     if answer.status < 400:
         redirect = UpstreamUnreachable("The model's address answers with a redirect; the platform follows none.")
-        return _final(model_error(redirect))
+        return _final(messages_response(redirect))
     body = bytearray()
     async for chunk in answer.content.iter_any():
         body += chunk
@@ -185,7 +148,7 @@ async def _refused(answer: aiohttp.ClientResponse, credential: ModelCredential |
 
 
 def _final(response: Response) -> Response:
-    """Claude does not send the request again. It would, for three minutes, also after a wrong key."""
+    """Tell Claude not to retry. It would retry for three minutes, even after a wrong key."""
     response.headers["x-should-retry"] = "false"
     return response
 

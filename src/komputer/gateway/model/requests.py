@@ -1,4 +1,5 @@
-"""Which model requests pass: the agent's own model, and nothing that reaches stored files or other servers. Pure."""
+"""Decides which model requests pass: only the agent's own model, and nothing that reaches stored files or other
+servers. Pure."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -11,46 +12,46 @@ from komputer.gateway.errors import TooLarge
 from komputer.http.json_values import has_more_values
 
 REFUSED_FIELDS: Final = ("container", "fallbacks", "files", "mcp_servers")
-"""Of the top level: they name stored files, servers that the model's side would call, or other models."""
+"""Top-level fields that refer to stored files, to servers that the model's side would call, or to other models."""
 CLIENT_TOOLS: Final = ("bash_", "computer_", "memory_", "text_editor_", "tool_search_tool_")
-"""Tool types with a version that reach nothing but the request and the agent's own machine. All other types run on the
-model's side (web_search_…, web_fetch_…, code_execution_…, mcp_toolset) and are refused, unknown ones too."""
+"""Prefixes of tool types that concern only the request and the agent's own machine. All other types are refused,
+unknown ones too: they run on the model's side (web_search_…, web_fetch_…, code_execution_…, mcp_toolset)."""
 INLINE_SOURCES: Final = frozenset({"base64", "content", "text"})
-"""Sources that stand in the request itself. `file` and `url`, and unknown ones, are refused."""
+"""Sources inside the request. `file`, `url` and unknown ones are refused."""
 SERVER_BLOCKS: Final = frozenset({"container_upload"})
 ALIASES: Final = frozenset({"haiku", "opus", "sonnet"})
 MODEL_LIMIT: Final = 256
 """Characters of a model's name, as in an agent's spec."""
 VALUES_LIMIT: Final = 200_000
-"""JSON values in one body: parsed, each may cost 200 bytes and 1 µs. The largest conversation has a million tokens, but
-most are in texts; a message has some ten values, a tool's schema some hundred."""
+"""JSON values in one body: each may take 200 bytes and 1 µs to parse. The largest conversation has a million tokens,
+but most are in texts; a message has some ten values, a tool's schema some hundred."""
 QUICK_BYTES: Final = 256 * 1024
 QUICK_VALUES: Final = 10_000
-"""A body within both is parsed on the event loop, which takes 3 ms at most; others in a thread."""
+"""A body within both limits is parsed on the event loop, which takes 3 ms at most; others in a thread."""
 LONG_CONTEXT: Final = "[1m]"
-"""Claude takes it off a model's name before it asks."""
+"""A suffix that Claude removes from a model's name before a request."""
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
-    """The body, which the model's side reads as we do. Raises `Invalid` for what is not one JSON object, and for names
-    that occur twice in an object: of these one reader takes the first and another the last. Raises `TooLarge` for what
-    would take too much memory."""
+    """Return the body, which the model's side must read exactly as we do. Raises `Invalid` for anything but a JSON
+    object, and for duplicate names in an object, of which one parser uses the first and another the last. Raises
+    `TooLarge` for a body that would take too much memory."""
     if has_more_values(raw, VALUES_LIMIT):
         raise TooLarge(f"The body has more than {VALUES_LIMIT} values.")
     try:
         body: Any = orjson.loads(raw)
-        if orjson.dumps(body) != raw:  # not so of what Claude sends; then the names are looked at one by one
-            body = None  # it may be large: one at a time
+        if orjson.dumps(body) != raw:  # never for what Claude sends; then check for duplicate names
+            body = None  # free the memory of the first parse before the second
             body = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise Invalid("The request is not JSON that every reader reads alike.", code="invalid_json") from error
+        raise Invalid("The request is not JSON that every parser reads alike.", code="invalid_json") from error
     if not isinstance(body, dict):
         raise Invalid("The request must be a JSON object.", code="invalid_json")
     return body
 
 
 def is_quick(raw: bytes) -> bool:
-    """Whether parsing `raw` keeps nobody waiting."""
+    """Whether parsing `raw` does not block the event loop noticeably."""
     return len(raw) <= QUICK_BYTES and not has_more_values(raw, QUICK_VALUES)
 
 
@@ -62,8 +63,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def model_of(raw: bytes) -> object:
-    """The model that is asked for, where nothing else in the body is refused. Raises as `parsed` and `admit` do, and
-    `Invalid` for a name that is longer than any."""
+    """Return the requested model if nothing else in the body is refused. Raises as `parsed` and `admit` do, and
+    `Invalid` for a name that is too long."""
     body = parsed(raw)
     admit(body)
     model: object = body.get("model")
@@ -73,7 +74,7 @@ def model_of(raw: bytes) -> object:
 
 
 def admit_model(model: object, assigned: Collection[str]) -> None:
-    """Raises `Forbidden` for a model that is not one of those that the agent may ask."""
+    """Raise `Forbidden` for a model that the agent may not use."""
     if not isinstance(model, str) or not any(serves(name, model) for name in assigned):
         raise Forbidden(
             f"This agent may not use the model {_shown(model)}; it is assigned {' or '.join(sorted(assigned))}.",
@@ -82,7 +83,7 @@ def admit_model(model: object, assigned: Collection[str]) -> None:
 
 
 def admit(body: dict[str, Any]) -> None:
-    """Raises `Forbidden` with a sentence for the first thing in `body` that an agent may not ask for."""
+    """Raise `Forbidden` for the first part of `body` that an agent may not use."""
     for field in REFUSED_FIELDS:
         if body.get(field) is not None:
             raise _refused(f"the field {field}")
@@ -100,14 +101,14 @@ def admit(body: dict[str, Any]) -> None:
 
 
 def serves(assigned: str, asked: str) -> bool:
-    """Whether `asked` is what Claude asks for when it was told the model `assigned`."""
+    """Whether Claude requests the model `asked` when it is configured with `assigned`."""
     name = assigned.removesuffix(LONG_CONTEXT)
     return asked in (assigned, name) or (name in ALIASES and asked.startswith(f"claude-{name}-"))
 
 
 def _blocks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every content block: of the system prompt, of messages, of tool results and documents within them. Not what
-    stands in a tool's input, which is the agent's own and may look like anything."""
+    """Yield every content block: of the system prompt and of messages, including those in tool results and documents. A
+    tool's input has none: it is the agent's own data and may look like anything."""
     messages = body.get("messages")
     waiting: list[Any] = [body.get("system")]
     waiting += (

@@ -1,4 +1,4 @@
-"""The model's address: one long-lived client, bytes as they come, errors in words that name no address."""
+"""The model's address: one long-lived client, and errors that do not reveal the address."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,14 +16,16 @@ from komputer.gateway.settings import GatewaySettings, ModelCredential
 from komputer.services.connectors.egress import session
 
 ERROR_LIMIT_BYTES = 1024 * 1024
-"""Of an error's body, which is read whole; what is longer is cut."""
+"""The part of an error's body that is passed on."""
 REDACTED = b"[redacted]"
 
 
 class Upstream:
-    """Open between `start` and `close`."""
+    """The HTTP client of the model's address; open between `start` and `close`."""
 
     def __init__(self, settings: GatewaySettings) -> None:
+        self.vertex = settings.vertex
+        self.credential = settings.model_credential
         self._base = settings.model_base_url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(
             total=None,
@@ -51,7 +53,7 @@ class Upstream:
         assert self._session is not None
         url = URL(f"{self._base}{path}" + (f"?{query}" if query else ""), encoded=True)
         try:
-            # A file is sent in pieces, so that a large body does not hold up the event loop.
+            # A file is sent in chunks, so that a large body does not block the event loop.
             response = await self._session.post(
                 url, data=BytesIO(body), headers=headers, allow_redirects=False, proxy=self._proxy
             )
@@ -62,11 +64,11 @@ class Upstream:
         try:
             yield response
         finally:
-            response.close()  # of an answer that was read to its end the connection is kept
+            response.close()  # the connection is reused if the answer was read to its end
 
 
 def proxy_for(base_url: str) -> str | None:
-    """The environment's proxy for this address (HTTPS_PROXY, NO_PROXY, …)."""
+    """Return the environment's proxy for this address (HTTPS_PROXY, NO_PROXY, …)."""
     parts = urlsplit(base_url)
     if not parts.hostname or proxy_bypass(parts.hostname):
         return None
@@ -74,8 +76,8 @@ def proxy_for(base_url: str) -> str | None:
 
 
 def cleaned(body: bytes, coding: str, credential: ModelCredential | None) -> bytes:
-    """An error's body without its coding and without the credential, which some servers quote. Nothing of one in a
-    coding that was not asked for, since what it holds is not known."""
+    """Return an error's body decoded and without the credential, which some servers quote. Empty for a coding that was
+    not requested, since such a body cannot be searched."""
     match coding.strip().lower():
         case "" | "identity":
             plain = body

@@ -13,7 +13,7 @@ from komputer.events.schema import from_wire, line
 
 ENDED_TASKS_KEPT: Final = 32
 """Ids of ended tasks kept in the status, beyond those that spec and status name. A log that lost its last second can
-deliver an end again only until the runtime has seen the end accounted, which is one or two tasks later."""
+deliver an end again only until the runtime knows that the end is accounted, which is one or two tasks later."""
 
 
 def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[LogEntry]) -> AgentStatus:

@@ -62,4 +62,4 @@ class Child:
     """Returns whether the object found must give way to the desired one; None: it stays. By default it always stays."""
     restores_label: bool = True
     """What happens to an object that has lost the agent's label, and is therefore not watched: it is labelled again, or
-    (False) deleted and created anew."""
+    (False) deleted and created again."""

@@ -1,4 +1,4 @@
-"""How Claude is started for a task."""
+"""The options, environment and MCP servers with which Claude is started for a task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from komputer.domain.agent import Role
 from komputer.domain.connector import is_connector_name
@@ -22,21 +22,31 @@ if TYPE_CHECKING:
     from claude_agent_sdk import ClaudeAgentOptions
 
 LINE_BYTES: Final = 64 * 2**20
-"""Of one line that Claude may say; one picture is more than the SDK's default of 1 MiB."""
+"""The longest line of Claude's output; one picture exceeds the SDK's default of 1 MiB."""
 HOOK_S: Final = 60
-"""How long a tool may wait for `before_tools`, which takes a fraction of a second; then it does not run."""
+"""How long a tool waits for `before_tools`, which usually takes a fraction of a second; then the tool does not run."""
 RETRIES: Final = 10
-"""Of one request to the model, with pauses that grow to 36 s: some three minutes, in which a gateway comes back."""
+"""Retries of one model request, with pauses that grow to 36 s: some three minutes, enough for a gateway to restart."""
 SERVERS_S: Final = 5
-"""How long Claude waits for the connectors' servers before its first turn; one that hangs is then left out. Claude's
-own time is 30 s."""
+"""How long Claude waits for the connectors' servers before its first turn; a server that hangs is then left out.
+Claude's default is 30 s."""
 TOOL_S: Final = 24 * 3600
-"""How long a connector's tool may take: the task's limits end it, not ours."""
+"""How long a connector's tool may take. In effect unlimited: the limits of the task end it."""
+
+
+class Loopback(NamedTuple):
+    """The forwarder's address and the key that is valid there for one attempt."""
+
+    url: str
+    key: str
+
+
 _SETTINGS: Final = {"cleanupPeriodDays": 36500, "skipWebFetchPreflight": True}
 
 
 def system_prompt(task: wire.TaskSettings) -> str:
-    """The caller's prompt, a blank line, the built-in one of the role; what it can say of connectors is said last."""
+    """Return the caller's prompt, a blank line, the built-in prompt of the role, and what there is to say about
+    connectors."""
     built_in = role_prompt(task.role)
     if connectors := connectors_with_tools(task):
         built_in += (
@@ -56,7 +66,7 @@ def role_prompt(role: Role) -> str:
 
 
 def executable() -> Path:
-    """The Claude CLI that the SDK brings, else the one on the PATH. FileNotFoundError where there is none."""
+    """Return the Claude CLI that the SDK contains, else the one on the PATH. Raises `FileNotFoundError`."""
     spec = importlib.util.find_spec("claude_agent_sdk")
     if spec and spec.origin:
         bundled = Path(spec.origin).parent / "_bundled" / "claude"
@@ -68,51 +78,56 @@ def executable() -> Path:
 
 
 def environment(
-    settings: RuntimeSettings, assignment: wire.Assignment, task: wire.TaskSettings, url: str, key: str
+    settings: RuntimeSettings, assignment: wire.Assignment, task: wire.TaskSettings, loopback: Loopback
 ) -> dict[str, str]:
-    """What Claude gets beside what all of our processes have. `url` and `key` are the forwarder's."""
+    """Return the variables that Claude gets in addition to the runtime's own environment."""
     stall_ms = assignment.stall_seconds * 1000
     model = task.model
     secrets = {name: value for name, value in assignment.environment.items() if name.startswith("SECRET_")}
-    given = {
+    variables = {
         **secrets,
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_API_KEY": key,
-        # Helpers such as WebFetch's would ask models that the gateway does not allow to this agent.
+        "ANTHROPIC_BASE_URL": loopback.url,
+        "ANTHROPIC_API_KEY": loopback.key,
+        # Helper requests, such as WebFetch's, would use models that the gateway refuses to this agent.
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
         "ANTHROPIC_SMALL_FAST_MODEL": model,
         "CLAUDE_CONFIG_DIR": str(settings.claude),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        # A memory beside the conversation would be words of an earlier task in the next one's instructions.
+        # Memory outside the conversation would carry text of one task into the instructions of the next.
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
         "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
-        # Claude notices a request without an answer before our watchdog ends the task, and tries again.
+        # Claude gives up a request without an answer, and repeats it, before our watchdog ends the task.
         "API_TIMEOUT_MS": str(max(1000, stall_ms * 2 // 5)),
         "MCP_TIMEOUT": str(SERVERS_S * 1000),
         "MCP_TOOL_TIMEOUT": str(TOOL_S * 1000),
-        # A second limit, of a tool that reports nothing; Claude's own is five minutes.
+        # A second limit, for a tool that reports no progress; Claude's default is five minutes.
         "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": str(TOOL_S * 1000),
         "BASH_DEFAULT_TIMEOUT_MS": "120000",
         "BASH_MAX_TIMEOUT_MS": "3600000",
     }
     if os.getuid() == 0:
-        # Claude refuses to skip permissions as root unless told that it is contained: the pod is.
-        given["IS_SANDBOX"] = "1"
-    return given
+        # Claude refuses to skip permissions as root unless it knows that it runs in a sandbox: the pod is one.
+        variables["IS_SANDBOX"] = "1"
+    return variables
 
 
-def servers(task: wire.TaskSettings, url: str, key: str) -> dict[str, Any]:
-    """Claude's MCP configuration: each connector under its name, and a manager's own server, at the forwarder's
-    address; those without a tool that exists are left out. `key` is good there only, and for this attempt."""
-    bearer = {"Authorization": f"Bearer {key}"}
-    found: dict[str, dict[str, Any]] = {
-        name: {"type": "http", "url": f"{url}/connectors/{name}", "headers": bearer}
+def servers(task: wire.TaskSettings, loopback: Loopback) -> dict[str, Any]:
+    """Return Claude's MCP configuration: each connector under its name, and a manager's own server, all at the
+    forwarder's address. Servers of which the task may use no tool are left out."""
+    bearer = {"Authorization": f"Bearer {loopback.key}"}
+    configured: dict[str, dict[str, Any]] = {
+        name: {"type": "http", "url": f"{loopback.url}/connectors/{name}", "headers": bearer}
         for name in connectors_with_tools(task)
     }
     if task.role == "manager" and ToolPolicy.of(task).has_server(mcp_proxy.SERVER):
-        own = {"type": "http", "url": url + mcp_proxy.PATH, "headers": bearer, "timeout": mcp_proxy.CALL_LIMIT_MS}
-        found[mcp_proxy.SERVER] = own
-    return {"mcpServers": found}
+        own = {
+            "type": "http",
+            "url": loopback.url + mcp_proxy.PATH,
+            "headers": bearer,
+            "timeout": mcp_proxy.CALL_LIMIT_MS,
+        }
+        configured[mcp_proxy.SERVER] = own
+    return {"mcpServers": configured}
 
 
 def options(
@@ -123,26 +138,25 @@ def options(
     *,
     cli: Path,
     launcher: Path | None,
-    url: str,
-    key: str,
+    loopback: Loopback,
     before_tools: Callable[[], Awaitable[None]],
     is_command: bool = False,
 ) -> ClaudeAgentOptions:
-    """Options of the SDK for one attempt. `launcher` starts `cli`, where there is one. The files of the system prompt
-    and of the servers must be written before. No tool runs before `before_tools` has returned, nor where it raises."""
+    """Return the SDK's options for one attempt. `launcher`, if any, starts `cli`. The files with the system prompt and
+    the servers must policy. No tool runs before `before_tools` has returned, nor if it raises."""
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput, HookJSONOutput, HookMatcher
 
-    exist = ToolPolicy.of(task)
+    policy = ToolPolicy.of(task)
 
     async def allowed(call: HookInput, _: str | None, __: HookContext) -> HookJSONOutput:
         await before_tools()
-        name = call.get("tool_name")
-        if isinstance(name, str) and not exist.may_call(name):
+        name: object = call.get("tool_name") if isinstance(call, dict) else None
+        if not isinstance(name, str) or not policy.may_call(name):
             return {
                 "hookSpecificOutput": {
                     "hookEventName": "PreToolUse",
                     "permissionDecision": "deny",
-                    "permissionDecisionReason": f"{name} is not among the tools that this agent may use",
+                    "permissionDecisionReason": f"{str(name)[:100]} is not among the tools that this agent may use",
                 }
             }
         return {}
@@ -153,24 +167,24 @@ def options(
         model=task.model,
         resume=start.session_id if start.resume else None,
         session_id=None if start.resume else start.session_id,
-        # By file, since an argument ends at 128 KiB; and not as it was when the session began, which the SDK can say
-        # only of other kinds of prompts: so a kind that adds none of its own.
+        # The prompt is passed in a file (see `extra_args`), since an argument is limited to 128 KiB. `snapshot: False`
+        # makes a resumed session use the present prompt; the SDK offers it only with a preset, which adds no text here.
         system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
-        # The connectors by file as well, beside what `mcp_servers` may say.
+        # The connectors are passed in a file as well: a key in an argument could be read by every process.
         extra_args={"system-prompt-file": str(settings.system_prompt), "mcp-config": str(settings.servers)},
-        tools=exist.built_in,
-        disallowed_tools=exist.removed,
-        # Where tools are allowed for some calls only, what no rule allows is refused; nobody is there to be asked.
-        permission_mode="dontAsk" if exist.has_allowed_patterns else "bypassPermissions",
+        tools=policy.built_in,
+        disallowed_tools=policy.removed,
+        # If some tools are allowed for some calls only, a call that no rule allows is refused: nobody can be asked.
+        permission_mode="dontAsk" if policy.has_allowed_patterns else "bypassPermissions",
         effort=task.effort,
         # A command of ours, such as /compact, is no turn that the setting is about.
         max_turns=None if is_command else task.max_turns or None,
         setting_sources=[],
-        settings=settings_json(_SETTINGS, exist),
+        settings=settings_json(_SETTINGS, policy),
         strict_mcp_config=True,
-        # A task's text is a task's text: no slash commands, no files drawn in by an @; but for commands of ours.
+        # No slash commands and no @file references in the text of a task; only our own commands use them.
         verbatim_prompts=not is_command,
         max_buffer_size=LINE_BYTES,
         hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},
-        env=environment(settings, assignment, task, url, key) | ({"KOMPUTER_CLAUDE": str(cli)} if launcher else {}),
+        env=environment(settings, assignment, task, loopback) | ({"KOMPUTER_CLAUDE": str(cli)} if launcher else {}),
     )

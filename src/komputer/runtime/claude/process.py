@@ -1,7 +1,7 @@
-"""One Claude process through the Claude Agent SDK. All that we use of the SDK's private side stands here: the SDK's
-version is pinned, and the contract tests run against the real CLI.
+"""One Claude process, driven through the Claude Agent SDK. Every use of the SDK's private API is in this module: the
+SDK's version is pinned, and the contract tests run against the real CLI.
 
-The SDK is imported inside the functions: that takes more than a second, which passes beside the hello.
+The SDK is imported inside the functions: the import takes more than a second and runs while the runtime says hello.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONTROL_S: Final = 5.0
-"""How long Claude may take to answer an interrupt or a question about costs; both take milliseconds."""
+"""How long Claude may take to answer a control request (interrupt, cost); both take milliseconds."""
 CONNECT_S: Final = 60.0
 
 
 def checked(result: ResultMessage) -> ResultMessage:
-    """The result with a default for each field that has not the type that it should have; the SDK checks none."""
+    """Replace each field of the wrong type by its default; the SDK does not check types."""
 
     def text(value: object) -> str | None:
         return value if isinstance(value, str) else None
@@ -62,14 +62,16 @@ def checked(result: ResultMessage) -> ResultMessage:
 
 
 class ClaudeDied(Exception):
-    """The process ended, could not be started, or speaks what we do not understand."""
+    """The process ended, could not be started, or does not speak the protocol that we know."""
 
 
 class SessionRefused(ClaudeDied):
-    """Claude cannot open this session: it knows none of that id, or has one already."""
+    """Claude cannot open this session: there is none with this id to resume, or there is one already."""
 
 
 class Claude:
+    """The process and the conversation with it."""
+
     def __init__(self, options: ClaudeAgentOptions) -> None:
         self._stderr: deque[str] = deque(maxlen=20)
         options.stderr = self._stderr.append
@@ -84,7 +86,7 @@ class Claude:
         try:
             async with asyncio.timeout(CONNECT_S):
                 await self._client.connect()
-        except Exception as error:  # the SDK's border: it raises bare Exceptions too
+        except Exception as error:  # the SDK raises bare Exceptions too
             raise self._translated(error) from error
 
     @property
@@ -93,26 +95,27 @@ class Claude:
         return process.pid if process is not None and process.returncode is None else None
 
     async def total_cost_usd(self) -> float:
-        """Of the whole session, as Claude counts. Raises `ClaudeDied` also when there is no answer in time."""
+        """Return the cost of the whole session as Claude computes it. Raises `ClaudeDied`, also if no answer comes in
+        time."""
         answer = await self._ask({"subtype": "get_usage"})
         session = answer.get("session")
         return money.number(money.amount(session.get("total_cost_usd") if isinstance(session, dict) else None))
 
-    async def give(self, prompt: str, uuid: str) -> None:
-        """Send the user's message under this uuid."""
+    async def send(self, text: str, uuid: str) -> None:
+        """Send a user message under this uuid. Raises `ClaudeDied`."""
         assert self._client is not None
 
         async def message() -> AsyncIterator[dict[str, Any]]:
-            content = {"role": "user", "content": prompt}
+            content = {"role": "user", "content": text}
             yield {"type": "user", "uuid": uuid, "parent_tool_use_id": None, "message": content}
 
         try:
             await self._client.query(message())
-        except Exception as error:  # the SDK's border
+        except Exception as error:  # the SDK raises bare Exceptions
             raise self._translated(error) from error
 
     async def messages(self) -> AsyncIterator[Message]:
-        """All that Claude says, until it ends. Raises `ClaudeDied`."""
+        """Yield Claude's messages until the process exits. Raises `ClaudeDied`."""
         from claude_agent_sdk import ResultMessage
         from claude_agent_sdk._errors import MessageParseError
         from claude_agent_sdk._internal.message_parser import parse_message
@@ -121,29 +124,29 @@ class Claude:
         if query is None:
             raise ClaudeDied("Claude is not connected")
         try:
-            # Not the client's own loop: that ends with the first message that it cannot read.
+            # Not the client's own loop: that ends at the first message that it cannot parse.
             async for data in query.receive_messages():
                 try:
                     message = parse_message(data)
                 except (MessageParseError, TypeError, AttributeError, KeyError) as error:
                     if data.get("type") == "result":
                         raise
-                    log.warning("a message of claude's was not understood", extra={"error": str(error)[:300]})
+                    log.warning("message of claude not understood", extra={"error": str(error)[:300]})
                     continue
                 if isinstance(message, ResultMessage):
                     yield checked(message)
                 elif message is not None:
                     yield message
-        except Exception as error:  # the SDK's border
+        except Exception as error:  # the SDK raises bare Exceptions
             raise self._translated(error) from error
         raise ClaudeDied("Claude closed its output without a result")
 
     async def interrupt(self) -> None:
-        """End the running turn; its result still comes. Raises `ClaudeDied`, also when there is no answer in time."""
+        """End the running turn; its result still arrives. Raises `ClaudeDied`, also if no answer comes in time."""
         await self._ask({"subtype": "interrupt", "cancel_queued": True})
 
     def kill(self, number: signal.Signals) -> None:
-        """SIGTERM lets Claude end its commands; SIGKILL leaves them to `processes.sweep`."""
+        """Send a signal. After SIGTERM Claude ends its commands; after SIGKILL they are left to `processes.sweep`."""
         process = getattr(getattr(self._client, "_transport", None), "_process", None)
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -154,7 +157,7 @@ class Claude:
         if self._client is not None:
             try:
                 await self._client.disconnect()
-            except Exception as error:  # the SDK's border: what it says while closing changes nothing any more
+            except Exception as error:  # the process is gone in any case
                 log.debug("claude closed with an error", extra={"error": repr(error)})
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -163,13 +166,13 @@ class Claude:
             raise ClaudeDied("Claude is not connected")
         try:
             answer = await query._send_control_request(request, timeout=CONTROL_S)
-        except Exception as error:  # the SDK's border: it raises bare Exceptions
+        except Exception as error:  # the SDK raises bare Exceptions
             raise self._translated(error) from error
         return answer if isinstance(answer, dict) else {}
 
     def _translated(self, error: Exception) -> ClaudeDied:
-        said = " ".join((str(error), *self._stderr))
+        text = " ".join((str(error), *self._stderr))
         log.debug("claude failed", extra={"error": repr(error), "stderr": list(self._stderr)})
-        if "No conversation found" in said or "is already in use" in said:
-            return SessionRefused(said[:300])
+        if "No conversation found" in text or "is already in use" in text:
+            return SessionRefused(text[:300])
         return ClaudeDied(f"{type(error).__name__}: {str(error)[:300]}")

@@ -1,7 +1,7 @@
-"""Which tools exist for a task, and which calls are refused. Pure.
+"""Decides which tools exist for a task, and which calls are refused. Pure.
 
-A tool's name stands for all of its calls, `Bash(git:*)` for some of them (Claude's own permission rules), `mcp__github`
-for all tools of a connector.
+In a rule a tool's name means all of its calls, `Bash(git:*)` some of them (Claude's own permission rules), and
+`mcp__github` all tools of a connector.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Final
 from komputer.protocol import wire
 
 NOTHING: Final = "none"
-"""A rule that allows no tool: none has this name."""
+"""A rule that allows nothing: no tool has this name."""
 
 
 @dataclass(frozen=True)
 class ToolPolicy:
-    """What a task's settings mean for Claude."""
+    """The rules of a task's settings, as Claude applies them."""
 
     allowed: tuple[str, ...] | None
     """None: everything."""
@@ -31,28 +31,28 @@ class ToolPolicy:
 
     @property
     def built_in(self) -> list[str]:
-        """Of Claude's own tools those that exist."""
+        """Claude's own tools that exist for the task."""
         return [tool for tool in wire.BUILT_IN_TOOLS if self.may_call(tool)]
 
     def has_server(self, name: str) -> bool:
-        """Whether any tool of this MCP server exists: a connector's, or the manager's own."""
+        """Whether any tool of an MCP server (a connector's, or the manager's own) exists."""
         whole = f"mcp__{name}"
         rules = [rule.partition("(")[0] for rule in self.allowed or (whole,)]
         return whole not in self.disallowed and any(rule == whole or rule.startswith(f"{whole}__") for rule in rules)
 
     @property
     def removed(self) -> list[str]:
-        """Whole tools and whole connectors that are not shown to the model."""
+        """Tools and connectors that are not shown to the model at all."""
         return [rule for rule in self.disallowed if "(" not in rule]
 
     @property
     def has_allowed_patterns(self) -> bool:
-        """Some tools exist for some calls only: then what is not allowed is refused, instead of the other way round."""
+        """Whether some tools are allowed for some calls only. Then every call that no rule allows is refused."""
         return any("(" in rule for rule in self.allowed or ())
 
     @property
     def permissions(self) -> dict[str, Any]:
-        """Claude's permission rules: refusals win."""
+        """Claude's permission rules; a refusal takes precedence."""
         rules: dict[str, Any] = {}
         if self.disallowed:
             rules["deny"] = list(self.disallowed)
@@ -61,16 +61,16 @@ class ToolPolicy:
         return rules
 
     def may_call(self, tool: str) -> bool:
-        """Whether any call of `tool` may be made. A connector's tools are only known when they are called, so this is
-        asked before each call."""
+        """Whether any call of `tool` is allowed. A connector's tools are known only when they are called, so this is
+        checked before each call."""
         if _covers((rule for rule in self.disallowed if "(" not in rule), tool):
             return False
         return self.allowed is None or _covers((rule.partition("(")[0] for rule in self.allowed), tool)
 
 
 def both_allow(one: list[str] | None, other: list[str] | None) -> list[str] | None:
-    """The rules of either list that the other one allows as well; None is a list of everything. Where nothing is left
-    the answer is a rule that no tool has, since an empty list would mean everything."""
+    """Return the rules of either list that the other one allows as well; None allows everything. If nothing is left,
+    return a rule that matches no tool, since an empty list would allow everything."""
     if not one or not other:
         return one or other or None
     rules = [rule for rule in one if any(_implies(wide, rule) for wide in other)]
@@ -83,7 +83,7 @@ def _implies(wide: str, rule: str) -> bool:
 
 
 def settings_json(base: dict[str, Any], tools: ToolPolicy) -> str:
-    """Claude's settings with the rules in them."""
+    """Return Claude's settings with the permission rules, as JSON."""
     rules = tools.permissions
     return json.dumps(base | ({"permissions": rules} if rules else {}), separators=(",", ":"))
 

@@ -1,4 +1,4 @@
-"""What Claude's own record of a conversation says: JSON lines under its configuration folder."""
+"""Reads Claude's own record of a conversation: JSON lines below its configuration folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any, Final
 
 TAIL_BYTES: Final = 512 * 1024
 LIMIT_BYTES: Final = 2**30
-"""A larger file is not read, and its conversation counts as lost."""
+"""A larger file is not read, and its conversation is considered lost."""
 
 
 def path(claude: Path, session_id: str) -> Path | None:
-    """The session's file, in whatever folder it began. None where none of that name is a regular file of a size that
-    can be read, or where the agent has locked the folders."""
+    """Return the session's file, in any project folder. None if there is no regular file of a readable size, or if the
+    agent has locked the folders."""
     with contextlib.suppress(OSError):
-        for file in (claude / "projects").glob(f"*/{session_id}.jsonl"):
-            with contextlib.suppress(OSError):
+        for folder in (claude / "projects").iterdir():
+            file = folder / f"{session_id}.jsonl"
+            with contextlib.suppress(OSError, ValueError):  # ValueError: a null character in the id
                 found = file.lstat()
                 if stat.S_ISREG(found.st_mode) and found.st_size <= LIMIT_BYTES:
                     return file
@@ -28,12 +29,12 @@ def path(claude: Path, session_id: str) -> Path | None:
 
 
 def has_conversation(claude: Path, session_id: str) -> bool:
-    """Whether there is something to resume: a user's message at least."""
+    """Whether there is something to resume: at least one user message."""
     return any(b'"user"' in line and _parsed(line).get("type") == "user" for line in _lines(claude, session_id))
 
 
 def size_bytes(claude: Path, session_id: str) -> int:
-    """Of the session's file; 0 where there is none."""
+    """Return the size of the session's file; 0 if there is none."""
     file = path(claude, session_id)
     with contextlib.suppress(OSError):
         return file.stat().st_size if file else 0
@@ -41,7 +42,7 @@ def size_bytes(claude: Path, session_id: str) -> int:
 
 
 def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: int = 0) -> bool:
-    """Whether the message of this uuid was taken in. A line that was cut off by a crash does not count."""
+    """Whether Claude has recorded the message with this uuid. A line that a crash has cut off does not count."""
     needle = prompt_uuid.encode()
     for line in _lines(claude, session_id, from_byte):
         if needle in line:
@@ -52,14 +53,15 @@ def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: in
 
 
 def has_message(claude: Path, session_id: str, message_uuid: str) -> bool:
-    """Whether what somebody said under this uuid was taken in: as a message of its own, or while a tool ran, when
-    Claude attaches it to the tool's result."""
+    """Whether Claude has recorded a message to the running task: as a message of its own, or attached to the result of
+    a tool that ran meanwhile."""
     needle = message_uuid.encode()
     return any(needle in line and _is_message(_parsed(line), message_uuid) for line in _lines(claude, session_id))
 
 
 def _lines(claude: Path, session_id: str, from_byte: int = 0) -> Iterator[bytes]:
-    """The lines of the session's file, as far as it can be read. Never waits: the agent may put a pipe in its place."""
+    """Yield the lines of the session's file as far as it can be read. Never blocks: the agent may put a pipe in its
+    place."""
     file = path(claude, session_id)
     if file is None:
         return
@@ -78,7 +80,7 @@ def _is_message(entry: dict[str, Any], message_uuid: str) -> bool:
 
 
 def last_usage(claude: Path, session_id: str) -> dict[str, Any]:
-    """The tokens of the newest answer of the model, final counts; empty where there is none near the end."""
+    """Return the final token counts of the model's last answer; empty if there is none near the end of the file."""
     newest: dict[str, Any] = {}
     for line in _lines(claude, session_id, max(0, size_bytes(claude, session_id) - TAIL_BYTES)):
         if b'"assistant"' in line and (entry := _parsed(line)).get("type") == "assistant":

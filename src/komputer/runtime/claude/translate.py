@@ -1,7 +1,8 @@
-"""From what Claude's SDK says to our events. Pure: the state goes in and comes out, the time is given.
+"""Translates messages of the Claude SDK into events. Pure: the state goes in and comes out, and the time is an
+argument.
 
-The SDK checks no types: a model may call a tool with a list, and a tool may answer with anything. Each value is read as
-what it is; what has the wrong type is shown as JSON, and costs no other block of its message.
+The SDK does not check types: a model may call a tool with a list, and a tool may return anything. A value of the wrong
+type is shown as JSON and does not affect the other blocks of its message.
 """
 
 from __future__ import annotations
@@ -22,20 +23,18 @@ from komputer.events.schema import (
     ToolResult,
     clipped,
 )
-from komputer.runtime.ledger.ledger import fitting
+from komputer.runtime.ledger.rules import fitting
 
 if TYPE_CHECKING:
     from claude_agent_sdk import AssistantMessage, Message, SystemMessage, UserMessage
 
 SYNTHETIC: Final = "<synthetic>"
-"""The model's name of messages that Claude's own process made up: errors, and answers that were not needed."""
+"""The model name of messages that the Claude CLI itself has generated: errors, and answers that were not needed."""
 INPUT_LIMIT_BYTES: Final = 128 * 1024
-"""Of a tool's input as JSON, after its long strings were cut. The gateway empties an input where the event is over
-256 KiB; we keep its simple fields before it comes to that."""
-
-
+"""The largest input of a tool as JSON, after long strings were cut. The gateway drops the whole input of an event over
+256 KiB; below this limit the simple fields are kept."""
 ID_LIMIT: Final = 256
-"""Characters of a tool call's id or of a tool's name."""
+"""Characters of a tool call's id or a tool's name."""
 
 
 class OpenCall(NamedTuple):
@@ -45,88 +44,88 @@ class OpenCall(NamedTuple):
 
 
 class BackgroundCommand(NamedTuple):
-    """A command that Claude runs in the background: it was started so, or took longer than its time limit."""
+    """A command that Claude runs in the background: it was started there, or exceeded its time limit."""
 
     call_id: str
     call: OpenCall
 
 
 @dataclass(frozen=True, kw_only=True)
-class Telling:
-    """What must be remembered from message to message. Times are of one clock, in seconds."""
+class Translation:
+    """The state that is kept between messages. All times are of one clock, in seconds."""
 
     task_id: str
     calls: Mapping[str, OpenCall] = field(default_factory=dict)
     """Tool calls without a result."""
     api_error: str | None = None
-    """Claude's word for the last error of the API, until the model answers again."""
+    """Claude's name for the last API error, until the model answers again."""
     usage: Mapping[str, Any] = field(default_factory=dict)
-    """Of the last answer, as its beginning gave it: the input is final, the output is not."""
+    """The token usage of the last answer as its first message has it: input counts are final, output counts are not."""
     steps: int = 0
-    """Tool results so far."""
+    """How many tools have returned."""
     started: Mapping[str, BackgroundCommand] = field(default_factory=dict)
-    """All background commands so far, by Claude's id of them."""
+    """All background commands so far, by Claude's id."""
     background: tuple[str, ...] = ()
-    """Ids of those that run."""
+    """Ids of the background commands that run."""
     owes_turn: bool = False
-    """A background command has ended since the model was last asked: Claude will begin a turn to tell it."""
+    """Whether a background command has ended since the last model request: Claude will begin a turn to report it."""
 
 
-def tell(telling: Telling, message: Message, now_s: float) -> tuple[Telling, list[Event]]:
-    """The state after this message, and the events that it is. How a task ends is `ending`'s."""
+def translated(state: Translation, message: Message, now_s: float) -> tuple[Translation, list[Event]]:
+    """Return the state after this message, and the message's events. The end of a task is decided in `ending`."""
     from claude_agent_sdk import AssistantMessage, SystemMessage, UserMessage
 
     match message:
         case AssistantMessage():
-            return _assistant(telling, message, now_s)
+            return _assistant(state, message, now_s)
         case UserMessage():
-            return _user(telling, message, now_s)
+            return _user(state, message, now_s)
         case SystemMessage():
-            return _background(telling, message, now_s), _system(telling.task_id, message)
+            return _background(state, message, now_s), _system(state.task_id, message)
         case _:
-            return telling, []
+            return state, []
 
 
-def _assistant(telling: Telling, message: AssistantMessage, now_s: float) -> tuple[Telling, list[Event]]:
+def _assistant(state: Translation, message: AssistantMessage, now_s: float) -> tuple[Translation, list[Event]]:
     from claude_agent_sdk import TextBlock, ThinkingBlock, ToolUseBlock
 
     if message.model == SYNTHETIC:
         error: object = message.error
-        return replace(telling, api_error=error if isinstance(error, str) and error else telling.api_error), []
-    telling = replace(telling, api_error=None)
+        return replace(state, api_error=error if isinstance(error, str) and error else state.api_error), []
+    state = replace(state, api_error=None)
     if isinstance(message.usage, dict) and message.usage and message.parent_tool_use_id is None:
-        telling = replace(telling, usage=message.usage)
+        state = replace(state, usage=message.usage)
     events: list[Event] = []
     for block in message.content:
         match block:
             case TextBlock(text=text) if _text(text).strip():
-                events.append(AgentText(task_id=telling.task_id, content=fitting(_text(text))))
+                events.append(AgentText(task_id=state.task_id, content=fitting(_text(text))))
             case ThinkingBlock(thinking=thought) if _text(thought).strip():
-                events.append(Thinking(task_id=telling.task_id, content=fitting(_text(thought))))
+                events.append(Thinking(task_id=state.task_id, content=fitting(_text(thought))))
             case ToolUseBlock():
                 call_id = _text(block.id)[:ID_LIMIT]
                 call = OpenCall(_text(block.name)[:ID_LIMIT], _bounded(block.input), now_s)
-                telling = replace(telling, calls={**telling.calls, call_id: call})
-                events.append(ToolCall(task_id=telling.task_id, id=call_id, tool=call.tool, input=call.input))
-    return telling, events
+                state = replace(state, calls={**state.calls, call_id: call})
+                events.append(ToolCall(task_id=state.task_id, id=call_id, tool=call.tool, input=call.input))
+    return state, events
 
 
-def _user(telling: Telling, message: UserMessage, now_s: float) -> tuple[Telling, list[Event]]:
+def _user(state: Translation, message: UserMessage, now_s: float) -> tuple[Translation, list[Event]]:
     from claude_agent_sdk import ToolResultBlock
 
     if isinstance(message.content, str):
-        return telling, []
+        return state, []
     events: list[Event] = []
     for block in message.content:
         if not isinstance(block, ToolResultBlock):
             continue
         call_id = _text(block.tool_use_id)[:ID_LIMIT]
-        call = telling.calls.get(call_id, OpenCall("unknown", {}, now_s))
-        left = {key: value for key, value in telling.calls.items() if key != call_id}
-        telling = replace(telling, calls=left, steps=telling.steps + 1, owes_turn=False)
+        call = state.calls.get(call_id, OpenCall("unknown", {}, now_s))
+        left = {key: value for key, value in state.calls.items() if key != call_id}
+        state = replace(state, calls=left, steps=state.steps + 1, owes_turn=False)
         events.append(
             ToolResult(
-                task_id=telling.task_id,
+                task_id=state.task_id,
                 id=call_id,
                 tool=call.tool,
                 input=call.input,
@@ -135,31 +134,31 @@ def _user(telling: Telling, message: UserMessage, now_s: float) -> tuple[Telling
                 duration_ms=plausible(1000 * (now_s - call.started_s), MILLISECONDS_LIMIT),
             )
         )
-    return telling, events
+    return state, events
 
 
-def _background(telling: Telling, message: SystemMessage, now_s: float) -> Telling:
+def _background(state: Translation, message: SystemMessage, now_s: float) -> Translation:
     data = message.data
     match message.subtype:
         case "init":
-            return replace(telling, owes_turn=False)
+            return replace(state, owes_turn=False)
         case "task_started":
             call_id = _text(data.get("tool_use_id"))[:ID_LIMIT]
-            call = telling.calls.get(call_id, OpenCall("Bash", {"description": _text(data.get("description"))}, now_s))
+            call = state.calls.get(call_id, OpenCall("Bash", {"description": _text(data.get("description"))}, now_s))
             command = BackgroundCommand(call_id, call)
-            return replace(telling, started={**telling.started, _text(data.get("task_id")): command})
+            return replace(state, started={**state.started, _text(data.get("task_id")): command})
         case "task_notification":
-            return replace(telling, owes_turn=True)
+            return replace(state, owes_turn=True)
         case "background_tasks_changed":
             tasks = data.get("tasks")
             running = [each for each in tasks if isinstance(each, dict)] if isinstance(tasks, list) else []
-            return replace(telling, background=tuple(_text(each.get("task_id")) for each in running))
+            return replace(state, background=tuple(_text(each.get("task_id")) for each in running))
         case _:
-            return telling
+            return state
 
 
-def left_running(telling: Telling, waited_s: float, now_s: float) -> list[ToolResult]:
-    """One result for each background command that still runs when the task ends, and is ended with it."""
+def left_running(state: Translation, waited_s: float, now_s: float) -> list[ToolResult]:
+    """Return one result for each background command that still runs when the task ends: it is ended with the task."""
     text = (
         f"The command still ran in the background {waited_s:.0f} s after the last answer. It was ended with the task, "
         "unfinished."
@@ -167,7 +166,7 @@ def left_running(telling: Telling, waited_s: float, now_s: float) -> list[ToolRe
     unknown = BackgroundCommand("unknown", OpenCall("Bash", {}, now_s))
     return [
         ToolResult(
-            task_id=telling.task_id,
+            task_id=state.task_id,
             id=command.call_id,
             tool=command.call.tool,
             input=command.call.input,
@@ -175,7 +174,7 @@ def left_running(telling: Telling, waited_s: float, now_s: float) -> list[ToolRe
             is_error=True,
             duration_ms=plausible(1000 * (now_s - command.call.started_s), MILLISECONDS_LIMIT),
         )
-        for command in (telling.started.get(each, unknown) for each in telling.background)
+        for command in (state.started.get(each, unknown) for each in state.background)
     ]
 
 
@@ -193,14 +192,14 @@ def _system(task_id: str, message: SystemMessage) -> list[Event]:
             )
         ]
     if message.subtype == "compact_boundary":
-        told = data.get("compact_metadata")
-        told = told if isinstance(told, dict) else {}
-        after = told.get("post_tokens")
+        metadata = data.get("compact_metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        after = metadata.get("post_tokens")
         return [
             Compaction(
                 task_id=task_id,
-                trigger=_text(told.get("trigger") or "auto")[:ID_LIMIT],
-                tokens_before=plausible(told.get("pre_tokens"), TOKENS_LIMIT),
+                trigger=_text(metadata.get("trigger") or "auto")[:ID_LIMIT],
+                tokens_before=plausible(metadata.get("pre_tokens"), TOKENS_LIMIT),
                 tokens_after=plausible(after, TOKENS_LIMIT) if after is not None else None,
             )
         ]
@@ -208,7 +207,7 @@ def _system(task_id: str, message: SystemMessage) -> list[Event]:
 
 
 def _text(value: object) -> str:
-    """The value where it is text, else its JSON."""
+    """Return text unchanged and anything else as JSON."""
     if isinstance(value, str):
         return value
     try:
@@ -218,7 +217,7 @@ def _text(value: object) -> str:
 
 
 def _as_text(content: object) -> str:
-    """A tool's answer as people read it; what is not text is named."""
+    """Return a tool's result as people read it; parts that are not text are named by their type."""
     if content is None:
         return ""
     return "\n".join(map(_part, content)) if isinstance(content, list) else _text(content)
@@ -232,8 +231,8 @@ def _part(part: object) -> str:
 
 
 def _bounded(given: object) -> dict[str, Any]:
-    """The input, or only its simple fields where even its cut form would be too large for an event. What is no object
-    (no tool has such an input: Claude refuses the call) stands below `input`."""
+    """Return the input, or only its simple fields if it would be too large for an event even after cutting. A value
+    that is no object (Claude refuses such a call) is put under `input`."""
     whole = given if isinstance(given, dict) else {"input": given}
     cut = clipped(ToolCall(task_id="-", id="-", tool="-", input=whole))
     if len(cut.model_dump_json()) <= INPUT_LIMIT_BYTES:

@@ -1,4 +1,4 @@
-"""One attempt at a task: one Claude process, from its start to its last word."""
+"""One attempt at a task: one Claude process, from its start to its end."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 from komputer.background import retry
 from komputer.domain import money
 from komputer.events.schema import Compaction, Event
 from komputer.runtime.claude.process import Claude, ClaudeDied
-from komputer.runtime.claude.translate import Telling, left_running, tell
+from komputer.runtime.claude.translate import Translation, left_running, translated
 from komputer.runtime.task.ending import Outcome, StopReason
 
 if TYPE_CHECKING:
@@ -23,60 +23,78 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ANSWER_S: Final = 4.0
+RESULT_WAIT_S: Final = 4.0
 """How long Claude's result may take after an interrupt; it takes some 25 ms. Then SIGTERM."""
-TERM_S: Final = 4.0
-"""How long Claude may take to end its commands after SIGTERM; 2 to 3 s. Then SIGKILL."""
-OWED_TURN_S: Final = 5.0
-"""How long Claude may take to begin the turn in which it tells the model that a command has ended; some 0.2 s."""
-COST_PAUSE_S: Final = 0.25
-"""Costs are asked for at most so often, and so long after Claude's last word."""
+TERM_WAIT_S: Final = 4.0
+"""How long Claude may take after SIGTERM to end its commands; it takes 2 to 3 s. Then SIGKILL."""
+OWED_TURN_WAIT_S: Final = 5.0
+"""How long Claude may take to begin the turn in which it tells the model that a command has ended; it takes 0.2 s."""
+COST_INTERVAL_S: Final = 0.25
+"""How long after a message of Claude's the cost is read, and the shortest time between two reads."""
+
+
+class AttemptObserver(Protocol):
+    """Gets what happens during an attempt, as it happens."""
+
+    def on_event(self, event: Event) -> None: ...
+
+    def on_step(self) -> None:
+        """A tool has returned."""
+
+    def on_cost(self, attempt_usd: float) -> None:
+        """The session has cost so many US dollars since the attempt began."""
+
+    def on_answer(self, unanswered: Collection[str]) -> None:
+        """The model has answered; `unanswered` are the uuids of messages that it has got and not answered."""
+
+    def has_unsent_message(self) -> bool:
+        """Whether there is a message to the task that Claude has not got yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptLimits:
+    stall_s: float
+    """The attempt ends if the model sends nothing for so long."""
+    background_s: float
+    """How long, after the last answer, the attempt waits for commands in the background."""
 
 
 class Attempt:
-    """`run` once; `say` while it runs; `stop` at any time. `tells` gets each event as it happens, `steps` is called
-    whenever a tool has answered, `costs` gets what the session has cost since the attempt began, in US dollars.
-    After the last answer it waits up to `background_s` for commands in the background.
-    `answers` is called when the model has answered; `is_asked` tells whether there is more to be said to it."""
+    """One attempt: call `open`, then `run` once, `send` while it runs, and `close` at the end; `stop` at any time.
+
+    `last_byte_at` returns the event loop's time of the last byte that the model sent.
+    """
 
     def __init__(
         self,
         claude: Claude,
         task_id: str,
-        *,
-        stall_s: float,
-        background_s: float,
-        heard_at: Callable[[], float],
-        tells: Callable[[Event], None],
-        steps: Callable[[], None],
-        costs: Callable[[float], None],
-        answers: Callable[[], None],
-        is_asked: Callable[[], bool],
+        limits: AttemptLimits,
+        observer: AttemptObserver,
+        last_byte_at: Callable[[], float],
     ) -> None:
-        self.asked: StopReason | None = None
+        self.stopped: StopReason | None = None
         self._claude = claude
-        self._telling = Telling(task_id=task_id)
-        self._stall_s = stall_s
-        self._background_s = background_s
-        self._heard_at = heard_at
-        self._tells, self._steps, self._costs = tells, steps, costs
-        self._answers, self._is_asked = answers, is_asked
-        self._said: set[str] = set()
+        self._state = Translation(task_id=task_id)
+        self._limits = limits
+        self._observer = observer
+        self._last_byte_at = last_byte_at
+        self._sent: set[str] = set()
+        self._unanswered: set[str] = set()
+        """Uuids of messages that Claude has got and the model has not answered yet."""
         self._turns = 0
         self._was_compacted = False
-        self._is_begun = asyncio.Event()
-        self.waiting: set[str] = set()
-        """Uuids of what was said and is not answered yet."""
-        self._spoke = asyncio.Event()
-        self._last_word_s = 0.0
+        self._has_prompt = asyncio.Event()
+        self._has_new_message = asyncio.Event()
+        self._last_message_at = 0.0
         self._baseline_usd = 0.0
         self._held: ResultMessage | None = None
         """The task's result, while commands in the background still run."""
-        self._waiting_since_s = 0.0
+        self._waiting_since = 0.0
         self._is_in_turn = False
-        """Between Claude's `init` and the turn's result."""
+        """Whether Claude is between `init` and the turn's result."""
         self._finished: asyncio.Future[ResultMessage] = asyncio.get_running_loop().create_future()
-        self._patience: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -85,157 +103,164 @@ class Attempt:
         return self._claude.pid
 
     async def open(self) -> float:
-        """Start Claude. The answer is what the session has cost before. Raises `ClaudeDied`, `SessionRefused`."""
+        """Start Claude and return the session's cost so far, in US dollars. Raises `ClaudeDied`, `SessionRefused`."""
         await self._claude.connect()
         self._reading = asyncio.create_task(self._read())
         self._baseline_usd = await self._claude.total_cost_usd()
         return self._baseline_usd
 
     async def run(self, prompt: str, uuid: str) -> Outcome:
-        """Give the prompt and follow until the end. Never raises for Claude's sake; call `close` afterwards."""
-        self._noted(uuid)
+        """Send the prompt and follow Claude until the end. A failure of Claude is an outcome, not an exception."""
+        self._mark_sent(uuid)
         beside = [
-            asyncio.create_task(retry("watch for silence", self._watch)),
-            asyncio.create_task(retry("reading of costs", self._ask_costs)),
+            asyncio.create_task(retry("stall watchdog", self._watch_for_stall)),
+            asyncio.create_task(retry("reading of costs", self._read_costs)),
         ]
         try:
-            await self._claude.give(prompt, uuid)
-            self._is_begun.set()
+            await self._claude.send(prompt, uuid)
+            self._has_prompt.set()
             result = await asyncio.shield(self._finished)
         except ClaudeDied as error:
-            return Outcome(died=str(error), api_error=self._telling.api_error)
+            return Outcome(died=str(error), api_error=self._state.api_error)
         finally:
-            self._is_begun.set()
+            self._has_prompt.set()
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-        self._costs(self._since_baseline(result.total_cost_usd))
+        self._observer.on_cost(self._since_baseline(result.total_cost_usd))
         return Outcome(
             result=result,
-            api_error=self._telling.api_error,
-            last_usage=self._telling.usage,
+            api_error=self._state.api_error,
+            last_usage=self._state.usage,
             turns=self._turns,
             was_compacted=self._was_compacted,
         )
 
-    async def say(self, text: str, uuid: str) -> None:
-        """Another message while `run` runs. Claude hears it with the next tool's result, or after the present answer.
-        Where Claude is gone already `run` says so."""
-        await self._is_begun.wait()
-        self._noted(uuid)
+    async def send(self, text: str, uuid: str) -> None:
+        """Send another message while `run` runs. The model gets it with the next tool's result, or after its present
+        answer. If the process is gone, `run` reports that."""
+        await self._has_prompt.wait()
+        self._mark_sent(uuid)
         with contextlib.suppress(ClaudeDied):
-            await self._claude.give(text, uuid)
+            await self._claude.send(text, uuid)
 
-    def _noted(self, uuid: str) -> None:
-        self._said.add(uuid)
-        self.waiting.add(uuid)
-        self._last_word_s = asyncio.get_running_loop().time()
+    def _mark_sent(self, uuid: str) -> None:
+        self._sent.add(uuid)
+        self._unanswered.add(uuid)
+        self._last_message_at = asyncio.get_running_loop().time()
 
-    def stop(self, asked: StopReason) -> None:
-        """End the attempt: interrupt, then SIGTERM, then SIGKILL, each after its time. The first reason stays."""
-        if self.asked is None:
-            self.asked = asked
-            self._stopping = asyncio.create_task(self._stop(gently=asked is not StopReason.DROP))
+    def stop(self, reason: StopReason) -> None:
+        """End the attempt: interrupt, then SIGTERM, then SIGKILL, with a pause after each. Later reasons change
+        nothing."""
+        if self.stopped is None:
+            self.stopped = reason
+            self._stopping = asyncio.create_task(self._stop(gently=reason is not StopReason.DROP))
 
     async def close(self) -> None:
-        """End the process, whatever it does."""
+        """End the process in any state."""
         if self._stopping:
             self._stopping.cancel()
             await asyncio.gather(self._stopping, return_exceptions=True)
-        if self._patience:
-            self._patience.cancel()
-        if self._reading and not self._reading.done() and self._said:
+        if self._timer:
+            self._timer.cancel()
+        if self._reading and not self._reading.done() and self._sent:
             self._claude.kill(signal.SIGTERM)
-            await asyncio.wait({self._reading}, timeout=TERM_S)
+            await asyncio.wait({self._reading}, timeout=TERM_WAIT_S)
             self._claude.kill(signal.SIGKILL)
         await self._claude.close()
         if self._reading:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
         if self._finished.done() and not self._finished.cancelled():
-            self._finished.exception()  # taken, so that nobody is told of an error that nobody waited for
+            self._finished.exception()  # retrieved, else asyncio logs an error that nobody waited for
 
     async def _read(self) -> None:
-        """Always drains: an SDK that nobody reads answers no interrupt."""
+        """Read Claude's messages until the end. An SDK whose messages are not read does not answer an interrupt."""
         try:
             async for message in self._claude.messages():
                 self._take(message)
                 if self._finished.done():
                     return
             raise ClaudeDied("Claude ended without a result")
-        except Exception as error:  # whoever waits for the result gets it, whatever it is
+        except Exception as error:  # passed on to `run`, whatever it is
             if not self._finished.done():
                 self._finished.set_exception(error)
 
     def _take(self, message: Message) -> None:
         from claude_agent_sdk import ResultMessage
 
-        self._last_word_s = asyncio.get_running_loop().time()
-        self._spoke.set()
-        before = self._telling
+        self._last_message_at = asyncio.get_running_loop().time()
+        self._has_new_message.set()
+        before = self._state
         try:
-            self._telling, events = tell(before, message, time.monotonic())
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:  # what a model or a tool said
-            log.error("a message was not understood", extra={"task": before.task_id, "error": repr(error)[:500]})
+            self._state, events = translated(before, message, time.monotonic())
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:  # a model or a tool may send anything
+            log.error("message of claude not understood", extra={"task": before.task_id, "error": repr(error)[:500]})
             events = []
         for event in events:
             self._was_compacted = self._was_compacted or isinstance(event, Compaction)
-            self._tells(event)
-        if self._telling.steps != before.steps:
-            self._steps()
+            self._observer.on_event(event)
+        if self._state.steps != before.steps:
+            self._observer.on_step()
         if getattr(message, "subtype", "") == "init":
             self._is_in_turn = True
-            if self._patience:
-                self._patience.cancel()
+            if self._timer:
+                self._timer.cancel()
         if isinstance(message, ResultMessage):
             self._is_in_turn = False
             self._result(message)
-        elif self._held and _waits_for(self._telling) != _waits_for(before):
+        elif self._held and _waits_for(self._state) != _waits_for(before):
             self._wait_for_background(self._held)
 
     def _result(self, result: ResultMessage) -> None:
-        """A turn is over. The task's result is that of the last turn, turns that Claude began by itself included."""
+        """Handle the end of a turn. The task's result is that of the last turn, also if Claude itself began that
+        turn."""
         if self._is_ours(result):
-            self.waiting -= set(result.user_message_uuids or self.waiting)
-            self._waiting_since_s = 0.0
-            self._answers()
+            self._unanswered -= set(result.user_message_uuids or self._unanswered)
+            self._waiting_since = 0.0
+            self._observer.on_answer(frozenset(self._unanswered))
         elif not self._held:
             return
         self._turns += max(0, result.num_turns)
         self._held = None
-        if self.asked or not (self.waiting or self._is_asked()):
+        if self.stopped or not (self._unanswered or self._observer.has_unsent_message()):
             self._wait_for_background(result)
 
     def _wait_for_background(self, result: ResultMessage) -> None:
-        """Finish with `result`, after the commands in the background and what the model says of them."""
-        if self._patience:
-            self._patience.cancel()
+        """Finish with `result` once no command runs in the background and the model has commented on those that
+        ended."""
+        if self._timer:
+            self._timer.cancel()
         now = asyncio.get_running_loop().time()
-        self._held, self._patience = result, None
-        self._waiting_since_s = self._waiting_since_s or now
-        left_s = self._waiting_since_s + self._background_s - now
-        if self.asked or result.is_error:
+        self._held, self._timer = result, None
+        self._waiting_since = self._waiting_since or now
+        left_s = self._waiting_since + self._limits.background_s - now
+        if self.stopped or result.is_error:
             self._finish(result)
-        elif self._telling.background:
-            log.info("waiting for background commands", extra={"task": self._telling.task_id, "seconds": round(left_s)})
-            self._patience = asyncio.get_running_loop().call_later(max(0.0, left_s), self._give_up, result)
-        elif self._telling.owes_turn:
-            self._patience = asyncio.get_running_loop().call_later(OWED_TURN_S, self._finish_unless_asked, result)
+        elif self._state.background:
+            log.info(
+                "waiting for commands in the background", extra={"task": self._state.task_id, "seconds": round(left_s)}
+            )
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, left_s), self._give_up, result)
+        elif self._state.owes_turn:
+            self._timer = asyncio.get_running_loop().call_later(
+                OWED_TURN_WAIT_S, self._finish_unless_unanswered, result
+            )
         elif not self._is_in_turn:
             self._finish(result)
 
-    def _finish_unless_asked(self, result: ResultMessage) -> None:
-        """What was said meanwhile is answered first: that turn has a result of its own."""
-        if not self.waiting:
+    def _finish_unless_unanswered(self, result: ResultMessage) -> None:
+        """Finish, unless a message arrived meanwhile: the turn that answers it has a result of its own."""
+        if not self._unanswered:
             self._finish(result)
 
     def _give_up(self, result: ResultMessage) -> None:
-        if self.waiting:
+        if self._unanswered:
             return
-        waited_s = asyncio.get_running_loop().time() - self._waiting_since_s
-        left = left_running(self._telling, waited_s, time.monotonic())
+        waited_s = asyncio.get_running_loop().time() - self._waiting_since
+        left = left_running(self._state, waited_s, time.monotonic())
         for event in left:
-            self._tells(event)
+            self._observer.on_event(event)
         commands = "; ".join(str(each.input.get("command") or each.input.get("description") or "?") for each in left)
         note = f"(Ended with the task, unfinished after {waited_s:.0f} s in the background: {commands[:500]})"
         self._finish(replace(result, result=f"{result.result or ''}\n\n{note}".strip()))
@@ -245,35 +270,36 @@ class Attempt:
             self._finished.set_result(result)
 
     def _is_ours(self, result: ResultMessage) -> bool:
-        """Turns that Claude begins by itself, when a background command ends, have results of their own."""
+        """Whether the result is of a turn that we began. Claude itself begins one when a command in the background
+        ends."""
         if result.user_message_uuids:
-            return not self._said.isdisjoint(result.user_message_uuids)
+            return not self._sent.isdisjoint(result.user_message_uuids)
         return result.origin is None or result.origin["kind"] != "task-notification"
 
-    async def _watch(self) -> None:
-        """Act on silence of the model's stream; while a tool runs, silence is all right."""
+    async def _watch_for_stall(self) -> None:
+        """Stop the attempt if the model's stream stalls. While a tool runs the model has nothing to send."""
         now = asyncio.get_running_loop().time
         while True:
-            last = max(self._last_word_s, self._heard_at())
-            if self._telling.calls or (self._held and not self._is_in_turn):
+            last = max(self._last_message_at, self._last_byte_at())
+            if self._state.calls or (self._held and not self._is_in_turn):
                 last = now()
-            if (left := last + self._stall_s - now()) <= 0:
-                log.warning("the model is silent", extra={"task": self._telling.task_id, "seconds": self._stall_s})
+            if (left := last + self._limits.stall_s - now()) <= 0:
+                log.warning("model sent nothing", extra={"task": self._state.task_id, "seconds": self._limits.stall_s})
                 self.stop(StopReason.STALL)
                 return
-            await asyncio.sleep(min(left, self._stall_s / 4) + 0.01)
+            await asyncio.sleep(min(left, self._limits.stall_s / 4) + 0.01)
 
     def _since_baseline(self, total_usd: object) -> float:
         return money.number(money.amount(money.amount(total_usd) - money.amount(self._baseline_usd)))
 
-    async def _ask_costs(self) -> None:
-        """So that a crash does not lose what was spent: Claude itself writes its total down only when it ends."""
+    async def _read_costs(self) -> None:
+        """Read the cost regularly. Claude writes its total only when it ends, so a crash would lose what was spent."""
         while True:
-            await self._spoke.wait()
-            await asyncio.sleep(COST_PAUSE_S)
-            self._spoke.clear()
+            await self._has_new_message.wait()
+            await asyncio.sleep(COST_INTERVAL_S)
+            self._has_new_message.clear()
             try:
-                self._costs(self._since_baseline(await self._claude.total_cost_usd()))
+                self._observer.on_cost(self._since_baseline(await self._claude.total_cost_usd()))
             except ClaudeDied:
                 return
 
@@ -284,14 +310,14 @@ class Attempt:
         if gently:
             with contextlib.suppress(ClaudeDied):
                 await self._claude.interrupt()
-                await asyncio.wait({self._finished}, timeout=ANSWER_S)
+                await asyncio.wait({self._finished}, timeout=RESULT_WAIT_S)
         if not self._finished.done():
             self._claude.kill(signal.SIGTERM)
-            await asyncio.wait({self._finished}, timeout=TERM_S)
+            await asyncio.wait({self._finished}, timeout=TERM_WAIT_S)
         if not self._finished.done():
             self._claude.kill(signal.SIGKILL)
 
 
-def _waits_for(telling: Telling) -> tuple[object, ...]:
-    """What must be over before the task is."""
+def _waits_for(telling: Translation) -> tuple[object, ...]:
+    """Return what must be over before the task can end."""
     return telling.background, telling.owes_turn

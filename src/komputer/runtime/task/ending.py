@@ -1,4 +1,4 @@
-"""How an attempt at a task ends: one of the three ends, another attempt, or nothing yet. Pure."""
+"""Decides what follows from an attempt: one of the three ends, another attempt, or nothing yet. Pure."""
 
 from __future__ import annotations
 
@@ -14,71 +14,75 @@ from komputer.events.schema import (
     TaskCompleted,
     TaskFailed,
 )
-from komputer.runtime.ledger.ledger import OpenTask, fitting
+from komputer.runtime.ledger.ledger import OpenTask
+from komputer.runtime.ledger.rules import fitting
 
 if TYPE_CHECKING:
     from claude_agent_sdk import ResultMessage
 
 CRASHES_PER_ATTEMPT: Final = 4
-"""A task that does get on between its crashes may crash so many times `max_attempts`; a guess, unmeasured. Without a
-bound an agent whose command kills its Claude each time would pay for ever."""
+"""A task that progresses between its crashes may crash this many times `max_attempts`; a guess, unmeasured. Without a
+limit a task whose command kills Claude each time would cost money forever."""
 
 
 COMPACTED: Final = "The conversation was compacted."
 
 
 class StopReason(Enum):
-    """Why an attempt was told to stop, the strongest first."""
+    """Why an attempt was stopped, the strongest reason first."""
 
     DROP = "drop"
-    """The task has ended elsewhere: nothing more is said of it."""
+    """The task has ended elsewhere: no more events of it are recorded."""
     CANCEL = "cancel"
     STALL = "stall"
     STOP = "stop"
-    """The runtime leaves; the next one resumes."""
+    """The runtime stops; the next one resumes the task."""
 
 
 class AttemptVerdict(Enum):
+    """The consequence of an attempt that does not end its task."""
+
     AGAIN = "again"
-    """Claude died: another attempt, if there may be one."""
+    """Claude died: another attempt follows, unless the limit is reached."""
     KEEP = "keep"
     """The task stays open in the ledger."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What an attempt left. Without a result Claude died, or was never given the prompt."""
+    """The outcome of an attempt. Without a result Claude died, or never got the prompt."""
 
     result: ResultMessage | None = None
     api_error: str | None = None
     died: str = ""
     was_refused: bool = False
-    """Claude would not open the session."""
+    """Claude refused to open the session."""
     last_usage: Mapping[str, Any] | None = None
     turns: int = 0
-    """Of all its results."""
+    """The turns of all results together."""
     was_compacted: bool = False
 
 
 def judged(
-    task: OpenTask, outcome: Outcome, asked: StopReason | None, stall_s: int, now: float
+    task: OpenTask, outcome: Outcome, stopped: StopReason | None, stall_s: int, now: float
 ) -> End | AttemptVerdict:
-    """What follows. Judged by the result's facts: a task that was done when the cancel came is completed.
+    """Return what follows from an attempt. The result decides: a task that was done when the cancel arrived is
+    completed.
 
-    `task` has the costs up to now; `now` is Unix time in seconds.
+    `task` has the present costs; `now` is Unix time in seconds.
     """
     result = outcome.result
-    if asked is StopReason.DROP:
+    if stopped is StopReason.DROP:
         return AttemptVerdict.KEEP
     if result is not None and not _was_aborted(result):
         if not result.is_error and task.kind == "compact" and not outcome.was_compacted:
             return _failed(task, "compaction_failed", result.result or "Claude did not compact.", result.session_id)
         if not result.is_error:
             return _completed(task, outcome, result, now)
-        if asked is None:
-            return _failed(task, code_of(result, outcome.api_error), told(result), result.session_id)
+        if stopped is None:
+            return _failed(task, code_of(result, outcome.api_error), error_text(result), result.session_id)
     session_id = result.session_id if result else task.session_id
-    match asked:
+    match stopped:
         case StopReason.CANCEL:
             return TaskCancelled(
                 task_id=task.id, reason="cancelled by request", cost_usd=task.cost_usd, session_id=session_id
@@ -93,7 +97,7 @@ def judged(
 
 
 def given_up(task: OpenTask, max_attempts: int) -> TaskFailed | None:
-    """The end of a task that may not be tried again, or None."""
+    """Return the end of a task that may not be attempted again, else None."""
     cause = task.cause or "runtime_died"
     if task.barren >= max_attempts:
         text = f"Claude broke off {task.barren} times in a row without finishing a step ({cause})."
@@ -105,7 +109,7 @@ def given_up(task: OpenTask, max_attempts: int) -> TaskFailed | None:
 
 
 def compacted(task: OpenTask, now: float) -> TaskCompleted:
-    """The end of a compaction of which only its record in the transcript is left."""
+    """Return the end of a compaction that is in the transcript, though its result is lost."""
     return TaskCompleted(
         task_id=task.id,
         result=COMPACTED,
@@ -122,7 +126,7 @@ def no_conversation(task: OpenTask) -> TaskFailed:
 
 
 def workspace_unusable(task: OpenTask, reason: str, *, is_full: bool) -> TaskFailed:
-    """The end of a task for which the files that steer Claude could not be made."""
+    """Return the end of a task for which Claude's files could not be written."""
     advice = "Free space on the agent's disk, or give it a larger one" if is_full else "Delete and create the agent"
     text = f"The agent's workspace cannot be used: {reason}. {advice}, then assign the task again."
     return _failed(task, "disk_full" if is_full else "workspace_unusable", text, None)
@@ -137,8 +141,9 @@ def session_lost(task: OpenTask) -> TaskFailed:
 
 
 def code_of(result: ResultMessage, api_error: str | None) -> str:
-    """The code of an error result; docs/reference/events.md lists them. `api_error` is Claude's own word for it."""
-    status, reason, text = result.api_error_status, result.terminal_reason or "", told(result).lower()
+    """Return the code of an error result; docs/reference/events.md lists them. `api_error` is Claude's own name for
+    it."""
+    status, reason, text = result.api_error_status, result.terminal_reason or "", error_text(result).lower()
     if result.subtype == "error_max_turns":
         return "max_turns"
     if api_error == "billing_error" or "credit balance" in text:
@@ -176,13 +181,13 @@ def code_of(result: ResultMessage, api_error: str | None) -> str:
     return "model_unavailable" if reason in ("api_error", "image_error") or api_error else "internal"
 
 
-def told(result: ResultMessage) -> str:
-    """What Claude says of an error, in one text."""
+def error_text(result: ResultMessage) -> str:
+    """Return Claude's description of an error as one text."""
     return "; ".join(result.errors or []) or result.result or result.terminal_reason or "Claude gave no reason"
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The token counts that clients know."""
+    """Return the token counts that clients know."""
     found = usage if isinstance(usage, Mapping) else {}
     return {
         key: plausible(value, TOKENS_LIMIT) for key in TOKEN_FIELDS.values() if isinstance(value := found.get(key), int)

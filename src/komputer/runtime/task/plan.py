@@ -1,4 +1,4 @@
-"""With what the next attempt at an open task begins. Pure."""
+"""Decides how the next attempt at an open task starts. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from komputer.runtime.ledger.ledger import MESSAGE, OpenTask, PendingMessage
 from komputer.runtime.task.ending import compacted, given_up, no_conversation, session_lost
 
 BACKOFF: Final = Backoff(1.0, 30.0)
-"""Between attempts that brought nothing."""
+"""The pauses after attempts without progress."""
 
 CAUSES: Final = {
     "claude_died": "the Claude process ended unexpectedly",
@@ -22,35 +22,35 @@ CAUSES: Final = {
     "shutdown": "the platform was shut down or the agent was moved",
     "runtime_died": "the agent's process ended unexpectedly",
 }
-"""By the word that `task_resumed` carries: what the model is told."""
+"""The reason that the model is told, by the cause in `task_resumed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What the transcript shows of a task."""
+    """A task as the transcript records it."""
 
     has_file: bool
     has_conversation: bool
     has_prompt: bool
     messages: frozenset[str] = frozenset()
-    """Ids of those that Claude has taken in."""
+    """Ids of messages that Claude has recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """`resume`: the session exists; otherwise Claude makes one of that id."""
+    """The start of an attempt. `resume`: the session exists; otherwise Claude creates one with that id."""
 
     prompt: str
     prompt_uuid: str
     session_id: str
     resume: bool
     given: frozenset[str] = frozenset()
-    """Ids of messages to the task that Claude has, the prompt included if it is one."""
+    """Ids of messages to the task that Claude has got, including the prompt if it is one."""
 
 
 def permitted(assignment: wire.Assignment, task: OpenTask) -> tuple[wire.Assignment, OpenTask]:
-    """The assignment and the task as they may be run. The ledger lies where the agent can write, so what it says of a
-    resumed task gives no tool that the agent may not use now, and the secrets are for the assigned task alone."""
+    """Return the assignment and the task with the rights of both. The agent can write the ledger, so a resumed task
+    gets no tool that the agent may not use now, and only the assigned task gets secrets."""
     is_assigned = assignment.task is not None and assignment.task.id == task.id
     if not is_assigned:
         assignment = assignment.model_copy(update={"environment": {}})
@@ -65,8 +65,8 @@ def permitted(assignment: wire.Assignment, task: OpenTask) -> tuple[wire.Assignm
     return assignment, replace(task, settings=settings)
 
 
-def ungiven(task: OpenTask, given: Collection[str]) -> list[PendingMessage]:
-    """What Claude is still to be told, in order."""
+def unsent_messages(task: OpenTask, given: Collection[str]) -> list[PendingMessage]:
+    """Return the messages that Claude has not got yet, in order."""
     return [message for message in task.messages if message.id not in given]
 
 
@@ -77,9 +77,10 @@ def first(task: OpenTask) -> Start:
 
 
 def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str, now: float) -> Start | End:
-    """After an attempt that broke off. The original instructions are given again only where Claude never took them in.
+    """Return the start of an attempt after one that failed, or the task's end. The original instructions are sent again
+    only if Claude has not recorded them.
 
-    `new_id` is a fresh UUID, for a message or a session; `now` is Unix time.
+    `new_id` is a new UUID, for a message or a session; `now` is Unix time.
     """
     if end := given_up(task, max_attempts):
         return end
@@ -90,8 +91,8 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str, no
         return no_conversation(task)
     if recorded.has_prompt:
         prompt, prompt_uuid = interrupted(task.cause), new_id
-        if task.cause == MESSAGE and (waiting := ungiven(task, given)):
-            prompt, prompt_uuid, given = waiting[0].content, waiting[0].uuid, given | {waiting[0].id}
+        if task.cause == MESSAGE and (unsent := unsent_messages(task, given)):
+            prompt, prompt_uuid, given = unsent[0].content, unsent[0].uuid, given | {unsent[0].id}
         return Start(prompt=prompt, prompt_uuid=prompt_uuid, session_id=task.session_id, resume=True, given=given)
     if task.phase == "acted":
         return session_lost(task)
@@ -103,14 +104,14 @@ def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str, no
 
 
 def pause_s(task: OpenTask) -> float:
-    """How long to wait before the next attempt: 1, 2, 4 … seconds after attempts that brought nothing."""
+    """Return the pause before the next attempt: 1, 2, 4 … seconds after attempts without progress."""
     return 0.0 if task.cause == "session_refused" else BACKOFF.delay_s(task.barren)
 
 
 def costs_before(task: OpenTask, session_id: str, baseline_usd: float) -> dict[str, Any]:
-    """The open task's fields when an attempt begins and the session's total is `baseline_usd`.
+    """Return the open task's cost fields when an attempt begins and the session's total is `baseline_usd`.
 
-    The attempt before cost what we had asked last, or what Claude itself wrote down of it, if that is more.
+    The previous attempt has cost what was read last, or what Claude itself has recorded, if that is more.
     """
     attempt_usd = task.attempt_usd
     if task.baseline_usd is not None and session_id == task.session_id:
@@ -119,7 +120,7 @@ def costs_before(task: OpenTask, session_id: str, baseline_usd: float) -> dict[s
 
 
 def interrupted(cause: str | None) -> str:
-    """What the model reads when its conversation goes on."""
+    """Return the prompt with which an interrupted conversation continues."""
     if cause == MESSAGE:
         return "Somebody wrote to you when you had just finished. Answer to it, then end the task."
     reason = CAUSES.get(cause or "", CAUSES["runtime_died"])

@@ -21,11 +21,11 @@ from tests.unit.operator.given import (
     completed,
     live,
     manifest_task,
+    observed,
     owned,
     pod,
     pvc,
     ready,
-    seen,
     settings,
     task_id,
     without_template,
@@ -71,48 +71,48 @@ def state(kind: str, why: str) -> Manifest:
     ],
 )
 def test_a_pods_state_is_one_reason(found: Manifest, expected: str | None) -> None:
-    assert reason(seen(pod=found)) == expected
+    assert reason(observed(pod=found)) == expected
 
 
 def test_an_unschedulable_pod_says_what_the_scheduler_says() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-    found = find_blocker(seen(pod=pod(phase="Pending", state={}, conditions=[condition])), None)
+    found = find_blocker(observed(pod=pod(phase="Pending", state={}, conditions=[condition])), None)
     assert found == Blocker("Unschedulable", "0/3 nodes")
 
 
 def test_what_kubelet_says_of_containers_counts_more_than_what_the_scheduler_said_before() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-    assert reason(seen(pod=pod(conditions=[condition]))) is None
+    assert reason(observed(pod=pod(conditions=[condition]))) is None
     waiting = pod(phase="Pending", state=state("waiting", "ErrImagePull"), conditions=[condition])
-    assert reason(seen(pod=waiting)) == "ImagePullFailed"
+    assert reason(observed(pod=waiting)) == "ImagePullFailed"
 
 
-def test_an_init_container_without_an_image_is_trouble_too() -> None:
+def test_an_init_container_without_an_image_is_a_blocker_too() -> None:
     inits = [{"name": "i", "state": state("waiting", "ErrImagePull")}]
-    assert reason(seen(pod=pod(phase="Pending", state={}, initContainerStatuses=inits))) == "ImagePullFailed"
+    assert reason(observed(pod=pod(phase="Pending", state={}, initContainerStatuses=inits))) == "ImagePullFailed"
 
 
 def test_a_container_that_waits_says_for_what() -> None:
     waiting = {"waiting": {"reason": "ContainerCreating", "message": "No space left on device"}}
-    found = find_blocker(seen(pod=pod(phase="Pending", state=waiting)), None)
+    found = find_blocker(observed(pod=pod(phase="Pending", state=waiting)), None)
     assert found == Blocker("PodStarting", "the pod is starting: No space left on device")
     full = {"waiting": {"reason": "DiskPressure", "message": "the disk is full"}}
-    assert reason(seen(pod=pod(phase="Pending", state=full))) == "DiskFull"
+    assert reason(observed(pod=pod(phase="Pending", state=full))) == "DiskFull"
 
 
 def test_a_full_disk_is_a_condition_of_an_agent_that_runs_until_there_is_space() -> None:
     full = {"type": "DiskPressure", "status": "True", "reason": "DiskFull", "message": "the disk is full"}
-    found = decide(seen(pod=pod(conditions=[full])), FRESH).status
+    found = decide(observed(pod=pod(conditions=[full])), FRESH).status
     assert found.message == "the disk is full"
     assert [c.status for c in found.conditions if c.type in ("DiskPressure", "Ready")] == ["True", "True"]
-    later = decide(seen(agent(status=found.to_wire()), pod=pod()), FRESH).status
+    later = decide(observed(agent(status=found.to_wire()), pod=pod()), FRESH).status
     assert later.message is None
     assert [c.status for c in later.conditions if c.type == "DiskPressure"] == ["False"]
 
 
 def test_a_container_that_crashed_counts_as_looping_until_it_has_run_steadily() -> None:
     """Else each short life of a crash loop would begin the patience anew."""
-    found = find_blocker(seen(pod=pod(restarts=2, created=NOW)), None)
+    found = find_blocker(observed(pod=pod(restarts=2, created=NOW)), None)
     assert found
     assert found.reason == "CrashLoopBackOff"
     assert found.requeue_at == NOW + STABLE_AFTER
@@ -132,44 +132,44 @@ def test_a_container_that_crashed_counts_as_looping_until_it_has_run_steadily() 
     ],
 )
 def test_without_a_pod_the_reason_is_what_keeps_it_from_being_made(changes: Any, expected: str) -> None:
-    assert reason(seen(**({"pod": None} | changes))) == expected
+    assert reason(observed(**({"pod": None} | changes))) == expected
 
 
-def test_a_template_that_is_gone_is_no_trouble_for_a_pod_that_runs() -> None:
-    assert reason(seen(desired=without_template(agent()))) is None
+def test_a_deleted_template_does_not_block_a_running_pod() -> None:
+    assert reason(observed(desired=without_template(agent()))) is None
 
 
-def test_another_kind_of_owner_of_our_name_is_a_stranger() -> None:
+def test_an_owner_of_another_kind_is_not_an_old_agent() -> None:
     claim = pvc(OLD_UID)
     claim["metadata"]["ownerReferences"][0]["kind"] = "StatefulSet"
-    assert reason(seen(pod=None, pvc=claim)) == "ChildNotOurs"
+    assert reason(observed(pod=None, pvc=claim)) == "ChildNotOurs"
 
 
-def test_a_runtime_that_is_silent_is_trouble_with_a_task_and_without_one() -> None:
+def test_a_silent_runtime_is_a_blocker_with_a_task_and_without_one() -> None:
     """An idle agent too: its next task must find a working pod."""
-    quiet = live(task_id(1), seen=NOW - SILENCE)
+    quiet = live(task_id(1), observed=NOW - SILENCE)
     for waiting_since in (None, NOW, NOW - LONG):
-        found = find_blocker(seen(live=quiet), waiting_since)
+        found = find_blocker(observed(live=quiet), waiting_since)
         assert found
         assert (found.reason, found.requeue_at) == ("RuntimeSilent", NOW - SILENCE + SILENCE_LIMIT)
-    assert find_blocker(seen(live=live(task_id(1), seen=NOW - SILENCE / 2)), NOW - LONG) is None
-    assert find_blocker(seen(live=quiet, pod=pod(created=NOW)), NOW - LONG) is None, "a pod that has just begun"
+    assert find_blocker(observed(live=live(task_id(1), observed=NOW - SILENCE / 2)), NOW - LONG) is None
+    assert find_blocker(observed(live=quiet, pod=pod(created=NOW)), NOW - LONG) is None, "a pod that has just begun"
 
 
 def test_silence_counts_only_while_a_gateway_could_hear() -> None:
-    quiet = live(task_id(1), seen=NOW - LONG)
-    assert find_blocker(seen(live=quiet, gateway_since=NOW - SILENCE / 2), NOW - LONG) is None
-    away = seen(live=quiet, gateway_since=None)
+    quiet = live(task_id(1), observed=NOW - LONG)
+    assert find_blocker(observed(live=quiet, gateway_since=NOW - SILENCE / 2), NOW - LONG) is None
+    away = observed(live=quiet, gateway_since=None)
     assert find_blocker(away, None) is None
     found = find_blocker(away, NOW - LONG)
     assert found
     assert found.reason == "GatewayAway"
     assert (decide(away, FRESH).steps.all, decide(away, FRESH).endings) == ((), [])
-    assert find_blocker(seen(live=quiet, log_answers=False, gateway_since=None), NOW - LONG) is None
+    assert find_blocker(observed(live=quiet, log_answers=False, gateway_since=None), NOW - LONG) is None
 
 
 def test_a_platform_without_a_gateway_ends_no_task_however_long_that_lasts() -> None:
-    quiet = live(task_id(1, NOW - 9 * LONG), seen=NOW - 9 * LONG)
+    quiet = live(task_id(1, NOW - 9 * LONG), observed=NOW - 9 * LONG)
     value = after_deadline("GatewayAway", since=9 * LONG, given=9 * LONG, live=quiet, gateway_since=None)
     decision = decide(value, FRESH)
     assert (decision.endings, decision.status.phase) == ([], "Running")
@@ -181,7 +181,7 @@ def after_deadline(reason_now: str, *, since: timedelta, given: timedelta, **cha
         "manifestTask": manifest_task(1, moment=NOW - given),
         "conditions": [ready("False", reason_now, NOW - since)],
     }
-    return seen(agent(status=status), **changes)
+    return observed(agent(status=status), **changes)
 
 
 BROKEN = {"pod": pod(phase="Pending", state=state("waiting", "ImagePullBackOff"))}
@@ -207,7 +207,7 @@ def test_the_deadline_counts_from_the_later_of_reason_and_task(since: timedelta,
 def test_a_started_task_is_ended_by_the_same_rule() -> None:
     value = after_deadline("CrashLoopBackOff", since=LONG, given=LONG, pod=pod(state={}, restarts=4))
     task = task_id(7)
-    [one, two] = decide(seen_with(value, live(task, seen=NOW - LONG)), FRESH).endings
+    [one, two] = decide(seen_with(value, live(task, observed=NOW - LONG)), FRESH).endings
     assert {one.event.task_id, two.event.task_id} == {task, task_id(1, NOW - LONG)}
 
 
@@ -225,7 +225,7 @@ def test_a_task_without_a_recorded_id_is_not_ended_before_it_has_one() -> None:
     """A write that fails would leave another id behind, and the end of a task that never was."""
 
     def nameless(status: Manifest | None = None) -> Observed:
-        return seen(agent(name="ada.b", status=status), pod=None, pvc=None, settings=None)
+        return observed(agent(name="ada.b", status=status), pod=None, pvc=None, settings=None)
 
     first = decide(nameless(), FRESH)
     assert first.endings == []
@@ -240,23 +240,23 @@ def test_every_reason_has_a_code() -> None:
     assert named == set(CODES)
 
 
-def test_a_cancelled_task_ends_at_once_where_nobody_has_started_it() -> None:
+def test_a_cancelled_task_that_has_not_started_ends_at_once() -> None:
     who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
-    [ending] = decide(seen(who), FRESH).endings
+    [ending] = decide(observed(who), FRESH).endings
     assert (ending.event.type, ending.unless_started) == ("task_cancelled", True)
 
 
 def test_a_cancelled_task_that_runs_is_its_runtimes_to_end() -> None:
     who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
-    decision = decide(seen(who, live=live(task_id(1), seen=NOW - SILENCE / 2)), FRESH)
+    decision = decide(observed(who, live=live(task_id(1), observed=NOW - SILENCE / 2)), FRESH)
     assert decision.endings == []
     assert decision.requeue_at == NOW + SILENCE / 2
 
 
-@pytest.mark.parametrize("changes", [{"live": live(task_id(1), seen=NOW - SILENCE)}, {"pod": None}])
+@pytest.mark.parametrize("changes", [{"live": live(task_id(1), observed=NOW - SILENCE)}, {"pod": None}])
 def test_a_cancelled_task_that_no_runtime_holds_is_ended(changes: Any) -> None:
     who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
-    value = seen(who, **({"live": live(task_id(1))} | changes))
+    value = observed(who, **({"live": live(task_id(1))} | changes))
     [ending] = decide(value, FRESH).endings
     assert (ending.event.type, ending.unless_started) == ("task_cancelled", False)
 
@@ -271,20 +271,20 @@ def test_a_cancelled_task_that_no_runtime_holds_is_ended(changes: Any) -> None:
 )
 def test_a_cancel_of_what_has_ended_writes_nothing(changes: Any) -> None:
     who = agent(spec={"cancelTaskID": task_id(1)}, status={"manifestTask": manifest_task(1)})
-    assert decide(seen(who, **changes), FRESH).endings == []
+    assert decide(observed(who, **changes), FRESH).endings == []
 
 
-def test_a_silent_runtime_stays_a_trouble_after_its_task_was_ended() -> None:
+def test_a_silent_runtime_stays_a_blocker_after_its_task_was_ended() -> None:
     status = {
         "manifestTask": manifest_task(1),
         "endedTasks": [task_id(1)],
         "conditions": [ready("False", "RuntimeSilent", NOW - LONG)],
     }
-    quiet = live(task_id(1), ended=True, seen=NOW - 2 * LONG)
-    decision = decide(seen(agent(status=status), live=quiet), FRESH)
+    quiet = live(task_id(1), ended=True, observed=NOW - 2 * LONG)
+    decision = decide(observed(agent(status=status), live=quiet), FRESH)
     assert decision.blocker
     assert decision.blocker.reason == "RuntimeSilent"
-    assert decide(seen(agent(status=status), live=live(task_id(1), ended=True)), FRESH).blocker is None
+    assert decide(observed(agent(status=status), live=live(task_id(1), ended=True)), FRESH).blocker is None
 
 
 def test_a_tasks_age_is_never_in_the_future() -> None:
@@ -292,5 +292,5 @@ def test_a_tasks_age_is_never_in_the_future() -> None:
     spec = {"task": assigned(1) | {"id": task_id(1, ahead)}}
     status = {"manifestTask": manifest_task(2), "conditions": [ready("False", "TemplateMissing", NOW - LONG)]}
     who = agent(spec=spec, status=status)
-    decision = decide(seen(who, pod=None, desired=without_template(who)), FRESH)
+    decision = decide(observed(who, pod=None, desired=without_template(who)), FRESH)
     assert decision.requeue_at == NOW + LONG

@@ -1,13 +1,15 @@
 """Translates the errors that pydantic finds in a request into sentences for people. Pure."""
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from komputer.api.typos import WORD_LIMIT, nearest
 from komputer.domain.agent import MODEL_NAME, TOOL_NAME
 from komputer.domain.connector import SERVICE
 
+WORD_LIMIT: Final = 100
+"""Maximum length at which a caller's word is quoted, in characters."""
 NOT_EMPTY: Final = r"\S"
 SECRET_NAME: Final = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 SECRET_KEY: Final = r"^[A-Za-z0-9._-]+$"
@@ -59,13 +61,25 @@ def explain(errors: Iterable[Mapping[str, Any]]) -> tuple[str, str | None]:
     return f"{path} {_fault(kind, context, given)}", path
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the known words nearest to `word`; empty if none is near."""
+    by_lower = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(word[:WORD_LIMIT].lower(), by_lower, n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(by_lower[each] for each in found)}?" if found else ""
+
+
 def _path(place: Iterable[str | int]) -> str:
     """Return the path of a field, such as `labels.team` or `connectors[0]`. Names that the client chose are cut."""
     text = ""
     for part in place:
-        shown = f"[{part}]" if isinstance(part, int) else part[:WORD_LIMIT]
+        shown = f"[{part}]" if isinstance(part, int) else _printable(part[:WORD_LIMIT])
         text += shown if isinstance(part, int) or not text else f".{shown}"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def _printable(word: str) -> str:
+    """Return a caller's word so that it stays on one line and is valid Unicode."""
+    return word if word.isprintable() else ascii(word)[1:-1]
 
 
 def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
@@ -73,6 +87,8 @@ def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
     match kind:
         case "missing":
             return "is required"
+        case "extra_forbidden":
+            return "is not a known field"
         case "value_error":
             return str(context["error"])
         case "string_pattern_mismatch":
