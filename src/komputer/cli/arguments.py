@@ -63,7 +63,7 @@ Api = Annotated[
 ]
 Namespace = Annotated[
     str | None,
-    typer.Option("--namespace", "-n", help="Of the agent.  [default: the server's, `default`]", show_default=False),
+    typer.Option("--namespace", "-n", help="Namespace of the agent.  [default: the server's]", show_default=False),
 ]
 OneNamespace = Annotated[
     str | None,
