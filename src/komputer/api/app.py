@@ -32,9 +32,9 @@ from komputer.events.follow.notifier import Notifier
 from komputer.events.follow.tail import Tail
 from komputer.events.log import Log
 from komputer.kube import AGENTS, CONFIGS, CONNECTORS, Cache, CacheChange, Cluster
-from komputer.services.access import Access
+from komputer.services.access import AccessReviewer
 from komputer.services.agents.agents import Agents
-from komputer.services.agents.history import History
+from komputer.services.agents.history import AgentHistory
 from komputer.services.agents.overlay import Overlay
 from komputer.services.agents.requests import AgentRequests
 from komputer.services.agents.secrets import AgentSecrets
@@ -43,7 +43,7 @@ from komputer.services.connectors.egress import EgressClient
 from komputer.services.connectors.reader import ConnectorReader
 from komputer.services.connectors.secrets import ConnectorSecrets
 from komputer.services.connectors.tools import ToolListings
-from komputer.services.namespaces import Namespaces
+from komputer.services.namespaces import NamespaceService
 from komputer.services.secrets import SecretStore
 
 ROUTERS = (
@@ -71,14 +71,14 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
     def configs() -> list[Config]:
         return Config.understood(config_cache.items())
 
-    namespaces = Namespaces(cluster, creates_missing=settings.makes_namespaces)
+    namespaces = NamespaceService(cluster, creates_missing=settings.makes_namespaces)
     agents = Agents(cluster, agent_cache, overlay, log, AgentSecrets(cluster))
     secrets = SecretStore(cluster, agents, namespaces, configs)
     agent_services = AgentServices(
         agents=agents,
         requests=AgentRequests(agents, secrets, connector_cache, namespaces),
         lists=AgentLists(agent_cache, overlay),
-        history=History(agents, log),
+        history=AgentHistory(agents, log),
     )
     connector_reader = ConnectorReader(connector_cache, agent_cache, health_records)
     connector_services = ConnectorServices(
@@ -90,7 +90,7 @@ def app(settings: ApiSettings, cluster: Cluster, log: Log) -> FastAPI:
     )
     state = ApiState(
         settings=settings,
-        access=Access(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None,
+        access=AccessReviewer(cluster, settings.token_audiences) if settings.auth == "kubernetes" else None,
         cluster=cluster,
         agents=agent_services,
         connectors=connector_services,

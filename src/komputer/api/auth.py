@@ -16,7 +16,7 @@ from komputer.api.rights import NEEDS, Need, Reach
 from komputer.api.state import rights_of, state_of
 from komputer.domain import names
 from komputer.domain.errors import Forbidden, Invalid, KomputerError
-from komputer.services.access import Access, AccessRequest, Rights
+from komputer.services.access import AccessRequest, AccessReviewer, Rights
 
 PROTECTED_PREFIX: Final = "/api/"
 """Paths below it need a token. The others (`/healthz`, `/readyz`, the documentation) reveal nothing."""
@@ -31,7 +31,7 @@ NOT_PERMITTED: Final = "operation not permitted"
 class Authenticated:
     """Middleware that authenticates callers and stores the `Caller` in `scope["state"]["caller"]`."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: AccessReviewer) -> None:
         self.app = app
         self._access = access
 

@@ -15,15 +15,15 @@ from komputer.domain.errors import Unavailable
 from komputer.events.log import Log
 from komputer.http.connections import totals
 from komputer.kube import Cache, Cluster
-from komputer.services.access import Access, Caller, Rights
+from komputer.services.access import AccessReviewer, Caller, Rights
 from komputer.services.agents.agents import Agents
-from komputer.services.agents.history import History
+from komputer.services.agents.history import AgentHistory
 from komputer.services.agents.overlay import Overlay
 from komputer.services.agents.requests import AgentRequests
 from komputer.services.connectors.connectors import Connectors
 from komputer.services.connectors.reader import ConnectorReader
 from komputer.services.connectors.tools import ToolListings
-from komputer.services.namespaces import Namespaces
+from komputer.services.namespaces import NamespaceService
 from komputer.services.secrets import SecretStore
 
 
@@ -66,7 +66,7 @@ class AgentServices:
     agents: Agents
     requests: AgentRequests
     lists: AgentLists
-    history: History
+    history: AgentHistory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +83,13 @@ class ApiState:
     """The parts of one app."""
 
     settings: ApiSettings
-    access: Access | None
+    access: AccessReviewer | None
     """None: access control is off."""
     cluster: Cluster
     agents: AgentServices
     connectors: ConnectorServices
     secrets: SecretStore
-    namespaces: Namespaces
+    namespaces: NamespaceService
     streams: EventStreams
     readiness: Readiness
     metrics: ApiMetrics

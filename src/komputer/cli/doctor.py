@@ -21,7 +21,8 @@ def doctor(
         typer.Option(envvar="KUBECONFIG", help="Check the cluster that it leads to.", show_default=False),
     ] = None,
     namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Namespace of the installation.  [default: found]", show_default=False)
+        str,
+        typer.Option("--namespace", "-n", help="Its namespace.  [default: found]", show_default=False),
     ] = "",
     probe: Annotated[bool, typer.Option(help="Start a pod that tries whether NetworkPolicies are enforced.")] = True,
     data_dir: Annotated[Path | None, data_dir_option("Check the platform of this machine.")] = None,

@@ -16,12 +16,12 @@ from komputer.domain.event_ids import micros_of
 from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import (
+    EventPage,
     Live,
     LogEntry,
     LogKey,
     MessageId,
     Numbered,
-    Page,
     answers_of,
     fields_of,
     texts_of,
@@ -41,13 +41,13 @@ __all__ = [
     "EXPIRY",
     "RETENTION",
     "RETENTION_BYTES",
+    "EventPage",
     "Live",
     "Log",
     "LogEntry",
     "LogKey",
     "MessageId",
     "Numbered",
-    "Page",
 ]
 
 RETENTION: Final = 10_000

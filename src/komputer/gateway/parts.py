@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from komputer.events.follow.notifier import Notifier
 from komputer.events.log import Log
-from komputer.gateway.agents.access import Access
+from komputer.gateway.agents.access import PodAccess
 from komputer.gateway.agents.identity import Identity
 from komputer.gateway.agents.intake import Intake
 from komputer.gateway.agents.open_tasks import OpenTasks
@@ -40,7 +40,7 @@ class ManagerServer:
 
     @classmethod
     def build(
-        cls, agents: Agents, caches: Caches, log: Log, notifier: Notifier, access: Access, quotas: Quotas
+        cls, agents: Agents, caches: Caches, log: Log, notifier: Notifier, access: PodAccess, quotas: Quotas
     ) -> "ManagerServer":
         cascade = CancelCascade(agents, caches.agents)
         actions = ManagerActions(agents, caches, log, Waiter(agents, log, notifier), cascade)
@@ -54,7 +54,7 @@ class Parts:
     log: Log
     notifier: Notifier
     caches: Caches
-    access: Access
+    access: PodAccess
     intake: Intake
     streams: AssignmentStreams
     quotas: Quotas
@@ -70,7 +70,7 @@ class Parts:
         notifier = Notifier(log.notifications())
         caches = Caches(settings, cluster)
         identity = Identity(settings, cluster, caches.agents, caches.pods)
-        access = Access(identity, OpenTasks(log))
+        access = PodAccess(identity, OpenTasks(log))
         quotas, metrics = Quotas.of(settings), GatewayMetrics(tuple(caches))
         upstream, egress = Upstream(settings), EgressClient(settings.addresses, settings.connect_timeout)
         # The overlay stays empty: decisions here read the log itself.

@@ -27,7 +27,6 @@ from komputer.kube.kinds import (
     Kind,
     Manifest,
 )
-from komputer.kube.permission import Permission, everybody
 from komputer.kube.reviews import IssuedToken, TokenIdentity
 from komputer.kube.store import CacheChange
 
@@ -56,9 +55,7 @@ __all__ = [
     "Kind",
     "ListResult",
     "Manifest",
-    "Permission",
     "ResourceExpired",
     "TokenIdentity",
     "WatchEvent",
-    "everybody",
 ]

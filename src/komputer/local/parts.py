@@ -26,7 +26,7 @@ from komputer.domain.addresses import AddressRules
 from komputer.domain.errors import Unavailable
 from komputer.kube import Cluster
 from komputer.local import credential, database, disk, valkey
-from komputer.local.apiserver import ApiServer, Credentials, as_status, connect
+from komputer.local.apiserver import ApiServer, ServerCredentials, as_status, connect
 from komputer.local.datadir import Unusable
 from komputer.local.install import AGENT_IMAGE, config, install
 from komputer.local.kubelet import Kubelet, log_source
@@ -103,7 +103,7 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
     async def main() -> None:
         server = ApiServer(
             data.objects,
-            Credentials(data.token, data.installation),
+            ServerCredentials(data.token, data.installation),
             log_source=log_source(data.logs / "pods"),
             full_disk=partial(disk.shortage, data.path),
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from komputer.offline import conversation as talk
 from komputer.offline import script as play
 from komputer.offline.conversation import BadRequest, HistoryEntry, Text, ToolUse
-from komputer.offline.script import Fail, Hang, Say, Step, Think, Tool, Usage, Use, Wait
+from komputer.offline.script import Fail, Hang, Say, Step, Think, ToolStep, UsageCounts, Use, Wait
 
 QUOTED_CHARACTERS = 300
 """How many characters of the task the answer without a script quotes."""
@@ -24,7 +24,7 @@ class Move:
     """One step to play. `key` identifies the step when its `times` are counted; it stays the same until the
     conversation has passed the step."""
 
-    step: Say | Think | Tool | Wait | Hang | Fail
+    step: Say | Think | ToolStep | Wait | Hang | Fail
     key: str
 
 
@@ -54,11 +54,11 @@ def answer(messages: object, tools: Sequence[object] = (), schema: object = None
     script = _current_script(entries)
     if _wants_summary(prompt):
         return _turn(entries, [Say(say=_summary(script))])
-    if script is None or not any(isinstance(step, Say | Tool) for step in script.steps[script.at :]):
+    if script is None or not any(isinstance(step, Say | ToolStep) for step in script.steps[script.at :]):
         return _turn(entries, [Say(say=plain(prompt))])
     begin, end = _segment(script.steps, script.at)
     steps = script.steps[script.at : end]
-    if isinstance(steps[-1], Tool) and not tools:
+    if isinstance(steps[-1], ToolStep) and not tools:
         text = f"The script's next step calls the tool {steps[-1].tool}, but this request offers no tools."
         return _turn(entries, [Say(say=text)])
     return _turn(entries, steps, script=script, usage=_usage(script.steps[begin:end]))
@@ -79,7 +79,7 @@ def position(steps: Sequence[Step], visible: Iterable[Text | ToolUse], start: in
     at = start
     for block in visible:
         if isinstance(block, ToolUse):
-            at = next((i + 1 for i in range(at, len(steps)) if isinstance(steps[i], Tool)), at)
+            at = next((i + 1 for i in range(at, len(steps)) if isinstance(steps[i], ToolStep)), at)
         else:
             at = _behind(block.text, steps, at)
     return at
@@ -108,7 +108,7 @@ def _segment(steps: Sequence[Step], at: int) -> tuple[int, int]:
 
 
 def _ends_turn(step: Step) -> bool:
-    return isinstance(step, Tool) or (isinstance(step, Say) and step.stop is not None)
+    return isinstance(step, ToolStep) or (isinstance(step, Say) and step.stop is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +144,9 @@ def _current_script(entries: Sequence[HistoryEntry]) -> _Script | None:
     return _Script(steps=steps, at=position(steps, visible, start), ordinal=ordinal)
 
 
-def _usage(steps: Iterable[Step]) -> Usage:
+def _usage(steps: Iterable[Step]) -> UsageCounts:
     given = [step.usage.model_dump(exclude_none=True) for step in steps if isinstance(step, Use)]
-    return Usage.model_validate({name: count for usage in given for name, count in usage.items()})
+    return UsageCounts.model_validate({name: count for usage in given for name, count in usage.items()})
 
 
 def _turn(
@@ -154,9 +154,9 @@ def _turn(
     steps: Sequence[Step],
     *,
     script: _Script | None = None,
-    usage: Usage | None = None,
+    usage: UsageCounts | None = None,
 ) -> ModelReply:
-    usage = usage or Usage()
+    usage = usage or UsageCounts()
     at, ordinal = (script.at, script.ordinal) if script else (0, 0)
     moves = tuple(
         Move(step=step, key=f"{ordinal}:{at + offset}:{play.digest(step.model_dump())}")
@@ -185,7 +185,7 @@ def _output_tokens(moves: Iterable[Move]) -> int:
         match move.step:
             case Say(say=text) | Think(think=text):
                 texts.append(text)
-            case Tool(tool=name, input=given):
+            case ToolStep(tool=name, input=given):
                 texts.extend((name, json.dumps(given)))
             case Wait() | Hang() | Fail():
                 pass

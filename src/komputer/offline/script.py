@@ -40,7 +40,7 @@ class Think(_Model):
     think: Words
 
 
-class Tool(_Model):
+class ToolStep(_Model):
     """A tool call, which the client runs. Ends the turn."""
 
     tool: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
@@ -73,7 +73,7 @@ class Fail(_Model):
     message: str = "The script asked for this error."
 
 
-class Usage(_Model):
+class UsageCounts(_Model):
     """Token counts; those that are None are derived from the texts."""
 
     input_tokens: Tokens | None = None
@@ -85,15 +85,15 @@ class Usage(_Model):
 class Use(_Model):
     """The token usage of the turn that contains this step."""
 
-    usage: Usage
+    usage: UsageCounts
 
 
-Step = Say | Think | Tool | Wait | Hang | Fail | Use
+Step = Say | Think | ToolStep | Wait | Hang | Fail | Use
 
 KINDS: dict[str, type[Step]] = {
     "say": Say,
     "think": Think,
-    "tool": Tool,
+    "tool": ToolStep,
     "wait": Wait,
     "hang": Hang,
     "fail": Fail,
@@ -163,7 +163,7 @@ def read(array: object) -> tuple[Step, ...]:
     if len(array) > MAX_STEPS:
         raise BadRequest(f"The ```offline block has {len(array)} steps; {MAX_STEPS} is the limit")
     steps = tuple(_step(value, number) for number, value in enumerate(array, start=1))
-    outputs = [step for step in steps if isinstance(step, Say | Think | Tool)]
+    outputs = [step for step in steps if isinstance(step, Say | Think | ToolStep)]
     if steps and not (outputs and isinstance(outputs[-1], Say)):
         return (*steps, CLOSING)
     return steps

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, assert_never
 
 from komputer.offline.answer import ModelReply
-from komputer.offline.script import Say, Think, Tool
+from komputer.offline.script import Say, Think, ToolStep
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -43,7 +43,7 @@ def encode(value: object) -> bytes:
 
 def message(answer: ModelReply, model: str) -> dict[str, Any]:
     """Return the whole reply, for a request without `stream`."""
-    content = [_block(move.step, answer) for move in answer.moves if isinstance(move.step, Say | Think | Tool)]
+    content = [_block(move.step, answer) for move in answer.moves if isinstance(move.step, Say | Think | ToolStep)]
     return {**_head(answer, model), "content": content, "stop_reason": _stop_reason(answer), "usage": _usage(answer)}
 
 
@@ -53,7 +53,7 @@ def opening(answer: ModelReply, model: str) -> bytes:
     return event("message_start", message=head) + PING
 
 
-def block(answer: ModelReply, step: Say | Think | Tool, index: int) -> bytes:
+def block(answer: ModelReply, step: Say | Think | ToolStep, index: int) -> bytes:
     """Return the events of one content block."""
     whole = _block(step, answer)
     empty: dict[str, Any]
@@ -64,7 +64,7 @@ def block(answer: ModelReply, step: Say | Think | Tool, index: int) -> bytes:
             empty = {"thinking": "", "signature": ""}
             deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(text)]
             deltas.append({"type": "signature_delta", "signature": whole["signature"]})
-        case Tool(input=given):
+        case ToolStep(input=given):
             empty = {"input": {}}
             deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces(json.dumps(given))]
         case _:
@@ -105,13 +105,13 @@ def _head(answer: ModelReply, model: str) -> dict[str, Any]:
     }
 
 
-def _block(step: Say | Think | Tool, answer: ModelReply) -> dict[str, Any]:
+def _block(step: Say | Think | ToolStep, answer: ModelReply) -> dict[str, Any]:
     match step:
         case Say(say=text):
             return {"type": "text", "text": text}
         case Think(think=text):
             return {"type": "thinking", "thinking": text, "signature": "b2ZmbGluZQ=="}
-        case Tool(tool=name, input=given):
+        case ToolStep(tool=name, input=given):
             return {"type": "tool_use", "id": f"toolu_offline_{answer.id}", "name": name, "input": given}
         case _:
             assert_never(step)
@@ -119,7 +119,9 @@ def _block(step: Say | Think | Tool, answer: ModelReply) -> dict[str, Any]:
 
 def _stop_reason(answer: ModelReply) -> str:
     stop_reasons = [move.step.stop for move in answer.moves if isinstance(move.step, Say) and move.step.stop]
-    return stop_reasons[-1] if stop_reasons else "tool_use" if isinstance(answer.moves[-1].step, Tool) else "end_turn"
+    return (
+        stop_reasons[-1] if stop_reasons else "tool_use" if isinstance(answer.moves[-1].step, ToolStep) else "end_turn"
+    )
 
 
 def _usage(answer: ModelReply) -> dict[str, int]:

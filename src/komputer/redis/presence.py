@@ -15,7 +15,7 @@ ALIVE_FOR: Final = timedelta(seconds=15)
 _SECOND_US: Final = 1_000_000
 
 
-class Alive(NamedTuple):
+class GatewayPresence(NamedTuple):
     """Times in microseconds of the server's clock. `since_us` is None while no gateway is alive."""
 
     now_us: int
@@ -43,7 +43,7 @@ class Presence:
 
         await self._server.translated(write)
 
-    async def read(self) -> Alive:
+    async def read(self) -> GatewayPresence:
         """Return the presence, in one round trip. A value that no gateway has written counts as none."""
 
         async def ask() -> tuple[tuple[int, int], bytes | None]:
@@ -54,4 +54,4 @@ class Presence:
                 return moment, since
 
         (seconds, microseconds), since = await self._server.translated(ask)
-        return Alive(seconds * _SECOND_US + microseconds, int(since) if since and since.isdigit() else None)
+        return GatewayPresence(seconds * _SECOND_US + microseconds, int(since) if since and since.isdigit() else None)

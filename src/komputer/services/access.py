@@ -68,7 +68,7 @@ class AccessRequest(NamedTuple):
         return f"{self.verb} {self.resource} {where}"
 
 
-class Access:
+class AccessReviewer:
     """Reviews tokens and rights, with the caches of one process."""
 
     def __init__(self, cluster: Cluster, audiences: tuple[str, ...] = ()) -> None:
@@ -166,7 +166,7 @@ async def _answered(review: Awaitable[T]) -> T:
 class Rights:
     """The rights of one caller. Without access control (`access` is None) everything is allowed."""
 
-    access: Access | None = None
+    access: AccessReviewer | None = None
     caller: Caller | None = None
 
     async def allow(self, right: AccessRequest) -> bool:

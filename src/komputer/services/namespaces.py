@@ -11,7 +11,7 @@ from komputer.services.access import AccessRequest, Rights
 T = TypeVar("T")
 
 
-class Namespaces:
+class NamespaceService:
     """The namespaces of the cluster. Missing ones are created on demand if `creates_missing`."""
 
     def __init__(self, cluster: Cluster, *, creates_missing: bool) -> None:

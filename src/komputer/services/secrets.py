@@ -12,7 +12,7 @@ from komputer.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from komputer.kube import SECRETS, Cluster
 from komputer.services.access import Rights
 from komputer.services.agents.reader import AgentReader
-from komputer.services.namespaces import Namespaces
+from komputer.services.namespaces import NamespaceService
 
 
 class SecretView(WireModel):
@@ -35,7 +35,7 @@ class SecretStore:
         self,
         cluster: Cluster,
         agents: AgentReader,
-        namespaces: Namespaces,
+        namespaces: NamespaceService,
         configs: Callable[[], Sequence[Config]],
     ) -> None:
         self._cluster = cluster

@@ -17,7 +17,7 @@ from komputer.http import server as http
 from komputer.http.limits import Limits
 from komputer.http.refusals import as_error
 from komputer.kube import Cluster
-from komputer.local.apiserver import ApiServer, Credentials, as_status
+from komputer.local.apiserver import ApiServer, ServerCredentials, as_status
 from komputer.runtime.gateway_client import GatewayClient
 from komputer.runtime.proxy import Forwarder
 
@@ -140,7 +140,7 @@ async def _gateway(kubeconfig: Path, redis: str, folder: Path) -> Served:
 
 @asynccontextmanager
 async def _kubernetes(kubeconfig: Path, redis: str, folder: Path) -> Served:
-    made = ApiServer(folder / "objects.db", Credentials("admin"))
+    made = ApiServer(folder / "objects.db", ServerCredentials("admin"))
     async with _running(made.app(), as_status, made.stop_watches) as port:
         yield port
 

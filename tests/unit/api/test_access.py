@@ -17,7 +17,7 @@ from komputer.domain.errors import Unauthorized, Unavailable
 from komputer.http.rate import BURST_S
 from komputer.kube import Cluster
 from komputer.services import access
-from komputer.services.access import Access
+from komputer.services.access import AccessReviewer
 from tests.unit.kube.server import config
 from tests.waiting import eventually
 
@@ -91,7 +91,7 @@ async def test_tokens_that_are_refused_push_out_none_that_is_known(
     monkeypatch.setattr(access, "TOKENS_CACHED", 10)
     monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path) as (there, cluster):
-        of_one = Access(cluster)
+        of_one = AccessReviewer(cluster)
         ann = await of_one.caller("Bearer good-ann")
         for number in range(30):
             with pytest.raises(Unauthorized):
@@ -108,7 +108,7 @@ async def test_a_token_that_was_revoked_is_not_bridged_over_an_outage(
     monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
     monkeypatch.setattr(access, "INVALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path) as (there, cluster):
-        of_one = Access(cluster)
+        of_one = AccessReviewer(cluster)
         await of_one.caller("Bearer good-ann")
         there.revoked.add("good-ann")
         with pytest.raises(Unauthorized):
@@ -123,7 +123,7 @@ async def test_a_few_unknown_tokens_are_looked_at_at_once_some_wait_and_more_are
 ) -> None:
     monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path, is_open=False) as (there, cluster):
-        of_one = Access(cluster)
+        of_one = AccessReviewer(cluster)
         app = Authenticated(fine, of_one)
         assert (await asked(app, "good-ann"))[0] == 200
         many = [asyncio.create_task(asked(app, f"bad-{number}", f"10.0.0.{number}")) for number in range(100)]
@@ -153,7 +153,7 @@ async def test_an_address_with_too_many_refused_tokens_is_asked_to_wait_and_who_
     monkeypatch.setattr(access, "INVALID_TOKENS_PER_SECOND", 2)
     monkeypatch.setattr(access, "VALID_TOKEN_TTL_S", 0.0)
     async with kubernetes(tmp_path) as (there, cluster):
-        app = Authenticated(fine, Access(cluster))
+        app = Authenticated(fine, AccessReviewer(cluster))
         assert (await asked(app, "good-ann"))[0] == 200
         for _ in range(100):
             assert (await asked(app, "bad"))[0] == 401, "one that was just refused costs nothing"

@@ -102,5 +102,7 @@ async def test_of_many_tools_the_first_are_told_and_of_long_texts_the_beginning(
     async with server(page) as (url, asked):
         found = await tools.tools_of(egress, url, None)
     assert len(found) == tools.TOOLS_LIMIT
-    assert found[0] == tools.Tool(name=name[: tools.NAME_LIMIT], description=description[: tools.DESCRIPTION_LIMIT])
+    assert found[0] == tools.OfferedTool(
+        name=name[: tools.NAME_LIMIT], description=description[: tools.DESCRIPTION_LIMIT]
+    )
     assert len(asked) < 10, "pages beyond the limit are not asked for"

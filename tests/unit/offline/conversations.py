@@ -8,7 +8,7 @@ from typing import Any
 
 from komputer.offline import wire
 from komputer.offline.answer import ModelReply, answer
-from komputer.offline.script import Say, Tool
+from komputer.offline.script import Say, ToolStep
 
 Message = dict[str, Any]
 
@@ -50,7 +50,7 @@ def result(answered: ModelReply, content: str = "ok") -> Message:
 def outputs(answered: ModelReply) -> list[str]:
     """Return the texts and tool calls of a reply."""
     steps = [move.step for move in answered.moves]
-    return [step.say if isinstance(step, Say) else step.tool for step in steps if isinstance(step, Say | Tool)]
+    return [step.say if isinstance(step, Say) else step.tool for step in steps if isinstance(step, Say | ToolStep)]
 
 
 def played(messages: Sequence[Message]) -> list[str]:
@@ -59,6 +59,6 @@ def played(messages: Sequence[Message]) -> list[str]:
     while True:
         answered = answer(conversation, TOOLS)
         collected += outputs(answered)
-        if not isinstance(answered.moves[-1].step, Tool):
+        if not isinstance(answered.moves[-1].step, ToolStep):
             return collected
         conversation += [turn(answered), result(answered)]

@@ -7,7 +7,7 @@ import pytest
 
 from komputer.offline.answer import answer
 from komputer.offline.conversation import BadRequest
-from komputer.offline.script import CLOSING, Fail, Say, Tool, Wait
+from komputer.offline.script import CLOSING, Fail, Say, ToolStep, Wait
 from tests.unit.offline.conversations import (
     REMINDER,
     TOOLS,
@@ -251,7 +251,7 @@ def test_equal_conversations_get_equal_answers() -> None:
 
 def test_failures_occur_where_the_script_has_them() -> None:
     decided = answer([user(scripted({"fail": 529, "times": 2}, {"say": "go"}, {"fail": 500}, BASH))], TOOLS)
-    assert [type(move.step) for move in decided.moves] == [Fail, Say, Fail, Tool]
+    assert [type(move.step) for move in decided.moves] == [Fail, Say, Fail, ToolStep]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from komputer.offline.answer import answer
-from komputer.offline.script import KINDS, Fail, Say, Step, Think, Tool, find, parse
+from komputer.offline.script import KINDS, Fail, Say, Step, Think, ToolStep, find, parse
 from tests.unit.offline.conversations import TOOLS, result, turn, user
 
 PAGE = (Path(__file__).parents[3] / "docs" / "offline.md").read_text()
@@ -23,7 +23,7 @@ def shown(step: Step) -> list[str]:
             return [f"say: {text}"]
         case Think(think=text):
             return [f"think: {text}"]
-        case Tool(tool=name, input=given):
+        case ToolStep(tool=name, input=given):
             return [f"tool: {name} {json.dumps(given)}"]
         case Fail(fail=status, times=times):
             return [f"fail: {status}"] * times
@@ -41,7 +41,7 @@ def test_an_example_is_played_as_the_page_shows(script: str, played: str) -> Non
     while True:
         answered = answer(messages, TOOLS)
         turns.append("\n".join(line for move in answered.moves for line in shown(move.step)))
-        if not isinstance(answered.moves[-1].step, Tool):
+        if not isinstance(answered.moves[-1].step, ToolStep):
             break
         messages += [turn(answered), result(answered)]
     assert "\n-\n".join(turns) == played

@@ -17,8 +17,8 @@ from komputer.offline.script import (
     Say,
     Step,
     Think,
-    Tool,
-    Usage,
+    ToolStep,
+    UsageCounts,
     Use,
     Wait,
     find,
@@ -46,11 +46,11 @@ And thank you."""
     assert steps_in(text) == (
         Think(think="hm"),
         Say(say="one"),
-        Tool(tool="Bash", input={"command": "ls"}),
+        ToolStep(tool="Bash", input={"command": "ls"}),
         Wait(wait=1),
         Hang(hang=2.5, times=3),
         Fail(fail=529, times=1),
-        Use(usage=Usage(input_tokens=7)),
+        Use(usage=UsageCounts(input_tokens=7)),
         Say(say="two"),
     )
 
@@ -148,7 +148,7 @@ def test_any_json_is_either_a_script_or_refused(value: Any) -> None:
 def test_a_script_written_with_a_bookmark_parses_to_the_same_steps(
     given_input: dict[str, Any], step: int, ordinal: int
 ) -> None:
-    steps = (Say(say="a\n```\nb"), Tool(tool="Bash", input=given_input), Fail(fail=500), Say(say="end"))
+    steps = (Say(say="a\n```\nb"), ToolStep(tool="Bash", input=given_input), Fail(fail=500), Say(say="end"))
     block = find("<summary>\n" + write(steps, Bookmark(step=step, ordinal=ordinal)) + "\n</summary>")
     assert block
     assert (parse(block), block.bookmark) == (steps, Bookmark(step=step, ordinal=ordinal))

@@ -11,7 +11,7 @@ from komputer.operator.agent.decide import decide
 from komputer.operator.agent.observe import LogState, observe
 from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import SilenceLimits
-from komputer.redis.presence import Alive
+from komputer.redis.presence import GatewayPresence
 from tests.unit.operator.given import NOW, UID, agent, manifest_task, observed, pod, task_id
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("2026-01-31T12:00:00")
@@ -71,7 +71,7 @@ def test_a_decision_is_made_whatever_a_pod_says_of_itself(told: Any, more: dict[
 def test_any_numbers_in_the_log_are_times_or_none(seen_us: int, now_us: int, since_us: int | None) -> None:
     live = Live(UID, task_id(1), False, None, None, None, None, None, seen_us, 1, None)
     store = ClusterState(None, None, wake=lambda *_: None)  # type: ignore[arg-type]
-    log_state = LogState(live, (), Alive(now_us, since_us))
+    log_state = LogState(live, (), GatewayPresence(now_us, since_us))
     found = observe(store, agent(), log_state, silence=SilenceLimits(), now=NOW)
     assert found.gateway_since is None or isinstance(found.gateway_since, datetime)
     assert decide(observed(live=found.live, gateway_since=found.gateway_since), task_id(9)).status

@@ -14,7 +14,7 @@ from komputer.operator.agent.pod_replacement import COUNT_RESET_AFTER, MAX_SILEN
 from komputer.operator.agent.steps import steps
 from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import SilenceLimits
-from komputer.redis.presence import Alive
+from komputer.redis.presence import GatewayPresence
 from tests.unit.operator.given import NOW, agent, live, manifest_task, observed, pod, settings, task_id
 
 FRESH = task_id(99)
@@ -82,7 +82,7 @@ def test_different_clocks_make_no_runtime_silent(skew: timedelta) -> None:
     store = ClusterState(None, None, wake=lambda *_: None)  # type: ignore[arg-type]
     there_us = int((NOW + skew).timestamp() * 1e6)
     heard = live(task_id(1), observed=NOW + skew - timedelta(seconds=5))
-    alive = Alive(there_us, there_us - 3_600_000_000)
+    alive = GatewayPresence(there_us, there_us - 3_600_000_000)
     found = observe(store, agent(), LogState(heard, (), alive), silence=LIMITS, now=NOW)
     assert found.live
     assert found.live.seen_us == int((NOW - timedelta(seconds=5)).timestamp() * 1e6)

@@ -18,10 +18,10 @@ from komputer.api.routes.shared import (
     refusal,
 )
 from komputer.api.schemas.agents import (
+    AgentAccepted,
     AgentCreated,
     AgentList,
     AgentResponse,
-    AgentStatus,
     CreateAgent,
     PatchAgent,
     settings_given,
@@ -152,12 +152,12 @@ async def delete_agent(
 
 
 @router.post(
-    "/{name}/cancel", operation_id="cancel_agent_task", response_model=AgentStatus, responses={**NO_AGENT, **BUSY}
+    "/{name}/cancel", operation_id="cancel_agent_task", response_model=AgentAccepted, responses={**NO_AGENT, **BUSY}
 )
 async def cancel_agent_task(request: Request, name: str, namespace: Namespace) -> Json:
     """End the running task gracefully; the agent stays for the next one."""
     await state_of(request).agents.agents.cancel(namespace, name)
-    return answer(AgentStatus(status="cancelling", name=name))
+    return answer(AgentAccepted(status="cancelling", name=name))
 
 
 @router.get("/{name}/events", operation_id="get_agent_events", response_model=EventPage, responses=NO_AGENT)

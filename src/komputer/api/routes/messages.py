@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 
 from komputer.api.idempotency import request_id
 from komputer.api.routes.shared import BUSY, ERRORS, LARGE, NO_AGENT, Json, Namespace, answer
-from komputer.api.schemas.agents import AgentStatus, Compact, MessageAccepted, MessageRequest
+from komputer.api.schemas.agents import AgentAccepted, Compact, MessageAccepted, MessageRequest
 from komputer.api.state import state_of
 
 router = APIRouter(prefix="/api/v1/agents/{name}", tags=["agents"], responses=ERRORS)
@@ -27,7 +27,7 @@ async def send_agent_message(request: Request, name: str, body: MessageRequest, 
 @router.post(
     "/compact",
     operation_id="compact_agent",
-    response_model=AgentStatus,
+    response_model=AgentAccepted,
     responses={**NO_AGENT, **BUSY, **LARGE},
 )
 async def compact_agent(request: Request, name: str, namespace: Namespace, body: Compact | None = None) -> Json:
@@ -35,4 +35,4 @@ async def compact_agent(request: Request, name: str, namespace: Namespace, body:
     task runs, or if there is no conversation yet."""
     instructions = body.instructions if body else None
     await state_of(request).agents.agents.compact(namespace, name, instructions, request_id(request))
-    return answer(AgentStatus(status="compacting", name=name), body)
+    return answer(AgentAccepted(status="compacting", name=name), body)

@@ -265,7 +265,7 @@ class MessageAccepted(ResponseBase):
     task_id: Annotated[str, Field(alias="taskID")]
 
 
-class AgentStatus(ResponseBase):
+class AgentAccepted(ResponseBase):
     """The accepted operation and the agent's name."""
 
     status: Literal["cancelling", "compacting"]

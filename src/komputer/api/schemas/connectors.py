@@ -12,7 +12,7 @@ from komputer.domain.errors import Invalid
 from komputer.http.validation import SECRET_KEY, SECRET_NAME
 from komputer.services.connectors.connectors import Auth
 from komputer.services.connectors.templates import ConnectorTemplate
-from komputer.services.connectors.tools import Tool
+from komputer.services.connectors.tools import OfferedTool
 from komputer.services.connectors.view import ConnectorView
 
 
@@ -151,7 +151,7 @@ class ConnectorDeleted(Deleted):
 class ToolList(WireModel):
     """The tools that a connector's server offers."""
 
-    tools: list[Tool]
+    tools: list[OfferedTool]
 
 
 class ConnectorTemplateList(WireModel):

@@ -8,7 +8,7 @@ from komputer.gateway.agents.open_tasks import OpenTasks
 from komputer.kube import CacheChange
 
 
-class Access(NamedTuple):
+class PodAccess(NamedTuple):
     """Identifies the caller, and finds the caller's open task."""
 
     identity: Identity

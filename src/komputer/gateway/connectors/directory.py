@@ -5,7 +5,7 @@ from komputer.domain.errors import Forbidden, NotFound
 from komputer.gateway.agents.identity import PodIdentity
 from komputer.gateway.caches import Caches
 from komputer.kube import Cluster
-from komputer.services.connectors.credentials import ConnectorCredential, Credentials
+from komputer.services.connectors.credentials import ConnectorCredential, CredentialReader
 from komputer.services.connectors.reader import typed
 
 
@@ -14,7 +14,7 @@ class ConnectorDirectory:
 
     def __init__(self, cluster: Cluster, caches: Caches) -> None:
         self._caches = caches
-        self._credentials = Credentials(cluster)
+        self._credentials = CredentialReader(cluster)
 
     async def attached(self, caller: PodIdentity, name: str) -> Connector:
         """Return the connector if the agent's spec names it. Raises `Forbidden` (`connector_not_attached`,

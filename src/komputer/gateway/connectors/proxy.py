@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from komputer.domain.connector import Connector
 from komputer.domain.errors import Invalid, KomputerError, ServerFailed, Unavailable
 from komputer.gateway import bodies, headers
-from komputer.gateway.agents.access import Access
+from komputer.gateway.agents.access import PodAccess
 from komputer.gateway.agents.identity import PodIdentity
 from komputer.gateway.connectors.directory import ConnectorDirectory
 from komputer.gateway.connectors.redaction import Redaction
@@ -41,7 +41,7 @@ class ConnectorProxy:
 
     def __init__(
         self,
-        access: Access,
+        access: PodAccess,
         directory: ConnectorDirectory,
         egress: EgressClient,
         quotas: Quotas,

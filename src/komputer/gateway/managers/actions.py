@@ -37,7 +37,7 @@ LISTED: Final = (
 Context = ServerRequestContext[Any]
 
 
-class Call(NamedTuple):
+class ToolCallContext(NamedTuple):
     """A tool call: the manager that calls, the task in which it does, and a check that both still hold."""
 
     caller: PodIdentity
@@ -66,7 +66,7 @@ class ManagerActions:
         self._waiter = waiter
         self._cascade = cascade
         self._creating: dict[str, asyncio.Lock] = {}
-        self._by_name: dict[str, Callable[[Context, Call, Any], Awaitable[Any]]] = {
+        self._by_name: dict[str, Callable[[Context, ToolCallContext, Any], Awaitable[Any]]] = {
             "create_agent": self._create_agent,
             "assign_task": self._assign_task,
             "get_agent": self._get_agent,
@@ -78,7 +78,7 @@ class ManagerActions:
             "list_connectors": self._list_connectors,
         }
 
-    async def carry_out(self, tool: str, context: Context, call: Call, arguments: tools.Arguments) -> Any:
+    async def carry_out(self, tool: str, context: Context, call: ToolCallContext, arguments: tools.Arguments) -> Any:
         """Return the tool's answer, a JSON value. Raises `KomputerError`."""
         return await self._by_name[tool](context, call, arguments)
 
@@ -86,7 +86,7 @@ class ManagerActions:
         if change.type == "DELETED":
             self._creating.pop(change.manifest["metadata"]["uid"], None)
 
-    async def _create_agent(self, context: Context, call: Call, given: tools.CreateAgentArguments) -> Any:
+    async def _create_agent(self, context: Context, call: ToolCallContext, given: tools.CreateAgentArguments) -> Any:
         manager, find = call.manager, self._find(call)
         task = _new_task(context, call, given.instructions)
         # One at a time for each manager: else two calls at once could both find room for one more agent.
@@ -102,18 +102,18 @@ class ManagerActions:
         await self._task_given(call, created, task.id)
         return {"agent": given.name, "task_id": task.id, "role": given.role, "model": spec["model"]}
 
-    async def _assign_task(self, context: Context, call: Call, given: tools.AssignTask) -> Any:
+    async def _assign_task(self, context: Context, call: ToolCallContext, given: tools.AssignTask) -> Any:
         await self._require_own(call, given.agent)
         task = _new_task(context, call, given.instructions)
         assigned = await self._agents.assign(call.namespace, given.agent, task, {})
         await self._task_given(call, assigned, task.id)
         return {"agent": given.agent, "task_id": task.id}
 
-    async def _get_agent(self, _: Context, call: Call, given: tools.GetAgent) -> Any:
+    async def _get_agent(self, _: Context, call: ToolCallContext, given: tools.GetAgent) -> Any:
         found = await self._agents.view(call.namespace, given.agent)
         return found.agent.to_wire() | {"is_yours": self._is_own(call, given.agent)}
 
-    async def _list_agents(self, _: Context, call: Call, __: tools.ListAgents) -> Any:
+    async def _list_agents(self, _: Context, call: ToolCallContext, __: tools.ListAgents) -> Any:
         here = [each for each in self._agents.manifests() if each["metadata"]["namespace"] == call.namespace]
         live = await self._log.live_many(map(ObjectRef.of, here))
         bodies = [agent_view(each, live.get(ObjectRef.of(each))).to_wire() for each in here]
@@ -122,12 +122,12 @@ class ManagerActions:
             for body in sorted(bodies, key=lambda body: str(body["name"]))
         ]
 
-    async def _get_agent_events(self, _: Context, call: Call, given: tools.GetAgentEvents) -> Any:
+    async def _get_agent_events(self, _: Context, call: ToolCallContext, given: tools.GetAgentEvents) -> Any:
         uid = (await self._agents.one(call.namespace, given.agent))["metadata"]["uid"]
         page = await self._log.page(call.namespace, given.agent, limit=given.limit, before=given.before, uid=uid)
         return [orjson.loads(entry) for entry in page.entries]
 
-    async def _wait_for_agents(self, context: Context, call: Call, given: tools.WaitForAgents) -> Any:
+    async def _wait_for_agents(self, context: Context, call: ToolCallContext, given: tools.WaitForAgents) -> Any:
         tasks = []
         for each in given.agents:
             wait = tools.Awaited(agent=each) if isinstance(each, str) else each
@@ -142,17 +142,17 @@ class ManagerActions:
 
         return await self._waiter.until_ended(call.namespace, tasks, call.require_open, report)
 
-    async def _cancel_task(self, _: Context, call: Call, given: tools.CancelTask) -> Any:
+    async def _cancel_task(self, _: Context, call: ToolCallContext, given: tools.CancelTask) -> Any:
         await self._require_own(call, given.agent)
         await self._agents.cancel(call.namespace, given.agent, given.task_id)
         return {"agent": given.agent, "status": "cancelling"}
 
-    async def _delete_agent(self, _: Context, call: Call, given: tools.DeleteAgent) -> Any:
+    async def _delete_agent(self, _: Context, call: ToolCallContext, given: tools.DeleteAgent) -> Any:
         await self._require_own(call, given.agent)
         await self._agents.delete(call.namespace, given.agent)
         return {"agent": given.agent, "status": "deleted"}
 
-    async def _list_connectors(self, _: Context, call: Call, __: tools.ListConnectors) -> Any:
+    async def _list_connectors(self, _: Context, call: ToolCallContext, __: tools.ListConnectors) -> Any:
         own = set(call.manager.spec.connectors or ())
         return [
             {
@@ -164,22 +164,22 @@ class ManagerActions:
             for each in self._caches.connectors.items(call.namespace)
         ]
 
-    def _find(self, call: Call) -> ownership.Find:
+    def _find(self, call: ToolCallContext) -> ownership.Find:
         return lambda name: self._caches.agents.get(call.namespace, name)
 
-    async def _require_own(self, call: Call, name: str) -> None:
+    async def _require_own(self, call: ToolCallContext, name: str) -> None:
         ownership.require_own(call.manager, await self._agents.one(call.namespace, name), self._find(call))
 
-    def _is_own(self, call: Call, name: str) -> bool:
+    def _is_own(self, call: ToolCallContext, name: str) -> bool:
         manifest = self._caches.agents.get(call.namespace, name)
         return manifest is not None and call.manager.metadata.uid in ownership.managers_of(manifest, self._find(call))
 
-    async def _task_given(self, call: Call, child: Manifest, task_id: str) -> None:
+    async def _task_given(self, call: ToolCallContext, child: Manifest, task_id: str) -> None:
         manager = self._caches.agents.get(call.namespace, call.manager.metadata.name)
         await self._cascade.task_given(manager, call.task, child, task_id)
 
 
-def _new_task(context: Context, call: Call, instructions: str) -> NewTask:
+def _new_task(context: Context, call: ToolCallContext, instructions: str) -> NewTask:
     use = (context.meta or {}).get(TOOL_USE)
     task_id = ownership.task_id_of(call.manager, call.task, use if isinstance(use, str) else None)
     return NewTask(task_id, instructions, call.task)

@@ -18,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 
 from komputer.domain.errors import Conflict, Forbidden, KomputerError, NotFound
 from komputer.gateway import bodies
-from komputer.gateway.agents.access import Access
+from komputer.gateway.agents.access import PodAccess
 from komputer.gateway.agents.identity import PodIdentity
 from komputer.gateway.managers import tools
-from komputer.gateway.managers.actions import Call, Context, ManagerActions
+from komputer.gateway.managers.actions import Context, ManagerActions, ToolCallContext
 from komputer.gateway.quota import Quotas
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ VALUES_LIMIT: Final = 10_000
 class ManagerEndpoint:
     """An ASGI app for `/komputer/mcp`; it serves while `run` is entered."""
 
-    def __init__(self, access: Access, actions: ManagerActions, quotas: Quotas) -> None:
+    def __init__(self, access: PodAccess, actions: ManagerActions, quotas: Quotas) -> None:
         self._access = access
         self._actions = actions
         self._quotas = quotas
@@ -57,7 +57,7 @@ class ManagerEndpoint:
             bodies.require_few_values(raw, VALUES_LIMIT)
             await self._sessions.handle_request({**scope, SCOPE_KEY: call}, bodies.replayed(raw, receive), send)
 
-    async def _admitted(self, caller: PodIdentity) -> Call:
+    async def _admitted(self, caller: PodIdentity) -> ToolCallContext:
         task = await self._open_task(caller)
 
         async def require_open() -> None:
@@ -65,7 +65,7 @@ class ManagerEndpoint:
             if now.agent.spec.cancel_task_id == task or await self._open_task(now) != task:
                 raise Conflict("the task that waited is over", code="task_over")
 
-        return Call(caller, task, require_open)
+        return ToolCallContext(caller, task, require_open)
 
     async def _open_task(self, caller: PodIdentity) -> str:
         if caller.agent.spec.role != "manager":
@@ -81,7 +81,7 @@ class ManagerEndpoint:
         )
 
     async def _call(self, context: Context, request: mcp.CallToolRequestParams) -> mcp.CallToolResult:
-        call: Call = context.request.scope[SCOPE_KEY]  # type: ignore[union-attr]
+        call: ToolCallContext = context.request.scope[SCOPE_KEY]  # type: ignore[union-attr]
         kind = tools.TOOLS.get(request.name)
         try:
             if kind is None:

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from komputer.domain.errors import Invalid, KomputerError
 from komputer.gateway import bodies, headers
-from komputer.gateway.agents.access import Access
+from komputer.gateway.agents.access import PodAccess
 from komputer.gateway.errors import UpstreamUnreachable, messages_response
 from komputer.gateway.metrics import GatewayMetrics
 from komputer.gateway.model import requests
@@ -38,7 +38,7 @@ class ModelProxy:
     """An ASGI app for the Messages API below `PREFIX`. Its errors have that API's shape."""
 
     def __init__(
-        self, access: Access, models: AssignedModels, upstream: Upstream, quotas: Quotas, metrics: GatewayMetrics
+        self, access: PodAccess, models: AssignedModels, upstream: Upstream, quotas: Quotas, metrics: GatewayMetrics
     ) -> None:
         self._access = access
         self._models = models

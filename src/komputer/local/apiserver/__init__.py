@@ -14,6 +14,14 @@ from komputer.local.apiserver.errors import as_status
 from komputer.local.apiserver.kubeconfig import ensure_kubeconfig, write_kubeconfig
 from komputer.local.apiserver.logs import LogRequest, LogSource
 from komputer.local.apiserver.server import ApiServer
-from komputer.local.apiserver.tokens import Credentials
+from komputer.local.apiserver.tokens import ServerCredentials
 
-__all__ = ["ApiServer", "Credentials", "LogRequest", "LogSource", "as_status", "ensure_kubeconfig", "write_kubeconfig"]
+__all__ = [
+    "ApiServer",
+    "LogRequest",
+    "LogSource",
+    "ServerCredentials",
+    "as_status",
+    "ensure_kubeconfig",
+    "write_kubeconfig",
+]

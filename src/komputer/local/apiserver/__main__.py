@@ -15,7 +15,7 @@ from komputer.local.apiserver import connect
 from komputer.local.apiserver.errors import as_status
 from komputer.local.apiserver.kubeconfig import write_kubeconfig
 from komputer.local.apiserver.server import ApiServer
-from komputer.local.apiserver.tokens import Credentials
+from komputer.local.apiserver.tokens import ServerCredentials
 
 
 class Server(uvicorn.Server):
@@ -42,7 +42,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     token = _token_in(arguments.kubeconfig) or secrets.token_urlsafe(32)
-    api = ApiServer(arguments.database, Credentials(token), history_length=arguments.history_length)
+    api = ApiServer(arguments.database, ServerCredentials(token), history_length=arguments.history_length)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", arguments.port))

@@ -53,7 +53,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ResourceRequest:
     """One authenticated request to a resource."""
 
     request: Request

@@ -22,13 +22,13 @@ from komputer.local.apiserver.errors import StatusError
 from komputer.local.apiserver.kinds import CRD, NAMESPACE, POD, Registry
 from komputer.local.apiserver.logs import LogSource
 from komputer.local.apiserver.objects import Objects
-from komputer.local.apiserver.requests import Call, Target, check_accept, parse_target
+from komputer.local.apiserver.requests import ResourceRequest, Target, check_accept, parse_target
 from komputer.local.apiserver.responses import json_response
 from komputer.local.apiserver.routes.pod_logs import pod_log
 from komputer.local.apiserver.routes.resources import Resources
 from komputer.local.apiserver.routes.reviews import REVIEWS, SELF_REVIEWS, Reviews
 from komputer.local.apiserver.store import ObjectChange, ObjectDatabase
-from komputer.local.apiserver.tokens import Credentials, Tokens, User
+from komputer.local.apiserver.tokens import ServerCredentials, Tokens, User
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class ApiServer:
     def __init__(
         self,
         database: Path,
-        credentials: Credentials,
+        credentials: ServerCredentials,
         *,
         history_length: int = 2000,
         log_source: LogSource | None = None,
@@ -152,7 +152,7 @@ class ApiServer:
             ]
             return json_response({"paths": v3_paths})
         if parts[0] in ("api", "apis") and (target := parse_target(parts, self.registry)):
-            return await self._resource(Call(request, target, user))
+            return await self._resource(ResourceRequest(request, target, user))
         if request.method not in ("GET", "HEAD"):
             raise errors.not_allowed("the server does not allow this method on the requested resource", ("GET",))
         return self._discovered(parts, request)
@@ -184,7 +184,7 @@ class ApiServer:
             raise errors.no_such_path()
         return json_response(found)
 
-    async def _resource(self, call: Call) -> Response:
+    async def _resource(self, call: ResourceRequest) -> Response:
         target = call.target
         if target.subresource != "log":
             check_accept(call.request)

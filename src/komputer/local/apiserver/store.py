@@ -46,7 +46,7 @@ class ObjectChange:
     before: Stored | None
 
 
-class History:
+class WatchHistory:
     """The recent changes of one resource. A watch can resume from any revision not older than `compacted`."""
 
     def __init__(self, compacted: int, length: int) -> None:
@@ -80,7 +80,7 @@ class ObjectDatabase:
 
     def __init__(self, database: Path, *, history_length: int) -> None:
         self._history_length = history_length
-        self._histories: dict[str, History] = {}
+        self._histories: dict[str, WatchHistory] = {}
         self._objects: dict[str, dict[str, dict[str, Stored]]] = {}
         self._by_uid: dict[str, Address] = {}
         self._dependents: dict[str, set[Address]] = {}
@@ -157,9 +157,9 @@ class ObjectDatabase:
         self._publish(ObjectChange("DELETED", stored, before))
         return stored
 
-    def history(self, resource: str) -> History:
+    def history(self, resource: str) -> WatchHistory:
         if resource not in self._histories:
-            self._histories[resource] = History(self.revision, self._history_length)
+            self._histories[resource] = WatchHistory(self.revision, self._history_length)
         return self._histories[resource]
 
     def drop_history(self, resource: str) -> None:
@@ -203,7 +203,7 @@ class ObjectDatabase:
     def _publish(self, change: ObjectChange) -> None:
         resource = change.stored.address[0]
         if resource not in self._histories:
-            self._histories[resource] = History(self.revision - 1, self._history_length)
+            self._histories[resource] = WatchHistory(self.revision - 1, self._history_length)
         self._histories[resource].append(change)
         self.on_change(change)
 

@@ -38,7 +38,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class ServerCredentials:
     """The token of the administrator, and the installation for which ServiceAccount tokens are valid."""
 
     admin_token: str

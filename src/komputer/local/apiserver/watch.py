@@ -11,7 +11,7 @@ import orjson
 
 from komputer.local.apiserver.errors import StatusError, expired
 from komputer.local.apiserver.selectors import Selector
-from komputer.local.apiserver.store import History, Object, ObjectChange, ObjectDatabase, Stored
+from komputer.local.apiserver.store import Object, ObjectChange, ObjectDatabase, Stored, WatchHistory
 
 Encode = Callable[[Stored], bytes]
 
@@ -40,7 +40,7 @@ class Watch:
 async def follow(
     watch: Watch,
     store: ObjectDatabase,
-    history: History,
+    history: WatchHistory,
     encode: Encode,
     stopping: asyncio.Event,
 ) -> AsyncIterator[bytes]:
@@ -102,7 +102,7 @@ async def follow(
         history.wake_events.discard(wake)
 
 
-def too_old(revision: int, history: History) -> StatusError:
+def too_old(revision: int, history: WatchHistory) -> StatusError:
     """Return the error for a client that asks for more history than is kept."""
     return expired(f"too old resource version: {revision} ({history.compacted})")
 

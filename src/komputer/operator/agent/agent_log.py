@@ -12,7 +12,7 @@ from komputer.operator.agent.decide import Decision
 from komputer.operator.agent.endings import Ending, cancelled
 from komputer.operator.agent.observe import NO_ANSWER, LogState
 from komputer.operator.agent.observed import Observed
-from komputer.redis.presence import Alive
+from komputer.redis.presence import GatewayPresence
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ class AgentLog:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._alive: tuple[float, Alive] | None = None
+        self._alive: tuple[float, GatewayPresence] | None = None
 
     async def read(self, agent: Agent) -> LogState:
         """Return the state of the agent's log; `NO_ANSWER` while the log's server does not answer."""
@@ -61,7 +61,7 @@ class AgentLog:
         await self._log.purge(LogKey(namespace, name, uid))
         log.info("log purged", agent=f"{namespace}/{name}", uid=uid)
 
-    async def _gateways_alive(self) -> Alive:
+    async def _gateways_alive(self) -> GatewayPresence:
         """Return since when a gateway has been alive. The answer is at most `ALIVE_TTL_S` old."""
         now = asyncio.get_running_loop().time()
         if self._alive is None or now > self._alive[0] + ALIVE_TTL_S:

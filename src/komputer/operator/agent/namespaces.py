@@ -9,7 +9,7 @@ from komputer.kube import NETWORK_POLICIES, SERVICE_ACCOUNTS, Cluster
 from komputer.operator.agent import desired
 
 
-class Namespaces:
+class NamespaceSetup:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._policies: dict[str, Manifest | None] = {}

@@ -18,7 +18,7 @@ from komputer.operator.agent.observed import Blocker, Observed
 from komputer.operator.agent.pod_status import time_of_us
 from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import SilenceLimits
-from komputer.redis.presence import Alive
+from komputer.redis.presence import GatewayPresence
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -28,7 +28,7 @@ class LogState(NamedTuple):
 
     live: Live | None
     ends: tuple[LogEntry, ...]
-    alive: Alive | None = None
+    alive: GatewayPresence | None = None
     answers: bool = True
 
 

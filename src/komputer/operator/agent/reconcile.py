@@ -18,7 +18,7 @@ from komputer.kube.store import is_terminating
 from komputer.operator.agent.agent_log import AgentLog
 from komputer.operator.agent.child_writer import ChildWriter
 from komputer.operator.agent.decide import Decision, decide
-from komputer.operator.agent.namespaces import Namespaces
+from komputer.operator.agent.namespaces import NamespaceSetup
 from komputer.operator.agent.observe import LogState, first_error, observe
 from komputer.operator.agent.observed import Observed
 from komputer.operator.agent.status import throttled
@@ -52,7 +52,7 @@ class Reconciler:
         self._state = state
         self._log = AgentLog(log)
         self._children = ChildWriter(cluster, state)
-        self._namespaces = Namespaces(cluster)
+        self._namespaces = NamespaceSetup(cluster)
         self._status = StatusWriter(cluster, state)
         self._memory: dict[ObjectRef, _Memory] = {}
 

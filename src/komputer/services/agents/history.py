@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from komputer.events.log import Log, Page
+from komputer.events.log import EventPage, Log
 from komputer.services.agents.reader import AgentReader
 from komputer.services.agents.view import total_cost
 from komputer.services.costs import Costs
@@ -30,14 +30,14 @@ class AgentCosts(NamedTuple):
     tasks: Costs
 
 
-class History:
+class AgentHistory:
     """Reads the event logs of agents. Every method raises `NotFound` for an agent that does not exist."""
 
     def __init__(self, agents: AgentReader, log: Log) -> None:
         self._agents = agents
         self._log = log
 
-    async def page(self, namespace: str, name: str, request: PageRequest) -> Page:
+    async def page(self, namespace: str, name: str, request: PageRequest) -> EventPage:
         """Return one page of events, oldest first. Raises `Invalid` for a malformed cursor."""
         uid = (await self._agents.one(namespace, name))["metadata"]["uid"]
         return await self._log.page(

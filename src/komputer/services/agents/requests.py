@@ -12,7 +12,7 @@ from komputer.services.access import Rights
 from komputer.services.agents.agents import AgentRequest, Agents, Assigned
 from komputer.services.agents.claim import NewTask
 from komputer.services.agents.reader import Versioned
-from komputer.services.namespaces import Namespaces
+from komputer.services.namespaces import NamespaceService
 from komputer.services.secrets import SecretStore
 
 
@@ -22,7 +22,7 @@ class AgentRequests:
     An agent may only name connectors and Secrets that exist and that the client may read: its task can use them.
     """
 
-    def __init__(self, agents: Agents, secrets: SecretStore, connectors: Cache, namespaces: Namespaces) -> None:
+    def __init__(self, agents: Agents, secrets: SecretStore, connectors: Cache, namespaces: NamespaceService) -> None:
         self._agents = agents
         self._secrets = secrets
         self._connectors = connectors

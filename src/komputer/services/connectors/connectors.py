@@ -15,7 +15,7 @@ from komputer.services.access import AccessRequest, Rights
 from komputer.services.connectors import credentials
 from komputer.services.connectors.reader import ConnectorReader, typed
 from komputer.services.connectors.secrets import ConnectorSecrets, new_name
-from komputer.services.namespaces import Namespaces
+from komputer.services.namespaces import NamespaceService
 
 ATTEMPTS: Final = 8
 """How often a change is tried again on top of other changes of the same connector."""
@@ -49,7 +49,7 @@ class Connectors:
         cluster: Cluster,
         reader: ConnectorReader,
         secrets: ConnectorSecrets,
-        namespaces: Namespaces,
+        namespaces: NamespaceService,
         rules: AddressRules,
     ) -> None:
         self._cluster = cluster

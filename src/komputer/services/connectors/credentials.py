@@ -97,7 +97,7 @@ def header(connector: Connector, value: str) -> ConnectorCredential:
     return ConnectorCredential("authorization", f"Bearer {value}", value)
 
 
-class Credentials:
+class CredentialReader:
     """Reads the credentials of connectors, with a cache of `kept_s` seconds."""
 
     def __init__(self, cluster: Cluster, kept_s: float = KEPT_S) -> None:

@@ -18,7 +18,7 @@ from komputer.domain.connector import Connector
 from komputer.domain.errors import Conflict, ServerFailed, Unavailable
 from komputer.kube import Cluster
 from komputer.redis.connector_health import ConnectorHealth
-from komputer.services.connectors.credentials import ConnectorCredential, Credentials
+from komputer.services.connectors.credentials import ConnectorCredential, CredentialReader
 from komputer.services.connectors.egress import EgressClient
 from komputer.services.connectors.failures import of_status
 
@@ -37,7 +37,7 @@ text needs depends on their number and not on its length: 1 MiB of `{},{},` need
 of 2 KiB have about 120 000 values."""
 
 
-class Tool(WireModel):
+class OfferedTool(WireModel):
     """A tool that a connector's server offers."""
 
     name: str
@@ -50,12 +50,12 @@ class ToolListings:
     def __init__(
         self, cluster: Cluster, egress: EgressClient, health: ConnectorHealth, configs: Callable[[], Sequence[Config]]
     ) -> None:
-        self._credentials = Credentials(cluster, kept_s=0.0)
+        self._credentials = CredentialReader(cluster, kept_s=0.0)
         self._egress = egress
         self._health = health
         self._configs = configs
 
-    async def of(self, connector: Connector) -> list[Tool]:
+    async def of(self, connector: Connector) -> list[OfferedTool]:
         """Return the tools of a connector. Raises `ServerFailed`, and `Conflict` if the connector is disabled."""
         name = connector.metadata.name
         if connector.spec.disabled:
@@ -74,7 +74,7 @@ class ToolListings:
             await self._health.note(connector.ref, connector.metadata.uid, code, reason)
 
 
-async def tools_of(egress: EgressClient, url: str, credential: ConnectorCredential | None) -> list[Tool]:
+async def tools_of(egress: EgressClient, url: str, credential: ConnectorCredential | None) -> list[OfferedTool]:
     """Return the tools of the server at `url`. Raises `ServerFailed`."""
     transport = _EgressTransport(egress, credential)
     try:
@@ -92,12 +92,12 @@ async def tools_of(egress: EgressClient, url: str, credential: ConnectorCredenti
         raise _translated(error) from None
 
 
-async def _listed(transport: "_EgressTransport", url: str) -> list[Tool]:
+async def _listed(transport: "_EgressTransport", url: str) -> list[OfferedTool]:
     async with (
         httpx2.AsyncClient(transport=transport, trust_env=False, timeout=TIMEOUT_S) as http,
         Client(streamable_http_client(url, http_client=http), read_timeout_seconds=TIMEOUT_S) as client,
     ):
-        found: list[Tool] = []
+        found: list[OfferedTool] = []
         cursor: str | None = None
         for _ in range(PAGES):
             page = await client.list_tools(cursor=cursor)
@@ -108,8 +108,8 @@ async def _listed(transport: "_EgressTransport", url: str) -> list[Tool]:
         return found
 
 
-def _tool(tool: mcp_types.Tool) -> Tool:
-    return Tool(name=tool.name[:NAME_LIMIT], description=(tool.description or "")[:DESCRIPTION_LIMIT])
+def _tool(tool: mcp_types.Tool) -> OfferedTool:
+    return OfferedTool(name=tool.name[:NAME_LIMIT], description=(tool.description or "")[:DESCRIPTION_LIMIT])
 
 
 def _translated(error: BaseException) -> ServerFailed:

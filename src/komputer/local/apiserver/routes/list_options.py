@@ -7,7 +7,7 @@ it; this server only ever serves the newest, which satisfies the second and seld
 from typing import Any
 
 from komputer.local.apiserver.errors import FieldError, StatusError, bad_request, expired, forbidden_field, invalid
-from komputer.local.apiserver.requests import Call
+from komputer.local.apiserver.requests import ResourceRequest
 
 
 def parse_revision(text: str) -> int:
@@ -17,7 +17,7 @@ def parse_revision(text: str) -> int:
     return int(text)
 
 
-def check_list(call: Call, current: int) -> None:
+def check_list(call: ResourceRequest, current: int) -> None:
     """Raise StatusError 400, 410, 422 or 504 for a list that cannot be served at revision `current`."""
     text, match = call.query.get("resourceVersion", ""), call.query.get("resourceVersionMatch", "")
     if call.query.get("continue"):
@@ -57,7 +57,7 @@ def refuse_future(requested: int, current: int) -> None:
         raise StatusError(504, "Timeout", message, {**details, "retryAfterSeconds": 1})
 
 
-def check_watch(call: Call) -> None:
+def check_watch(call: ResourceRequest) -> None:
     """Raise StatusError 422 for options that a server without the WatchList feature refuses."""
     faults = []
     if "sendInitialEvents" in call.query:

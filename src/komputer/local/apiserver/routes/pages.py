@@ -14,7 +14,7 @@ after which clients list again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """A part of a list as it was at `revision`. `token` leads to the next page and is empty on the last one."""
 
     revision: int
@@ -30,18 +30,18 @@ class Snapshots:
     def __init__(self) -> None:
         self._lists: OrderedDict[str, tuple[int, list[Stored]]] = OrderedDict()
 
-    def first_page(self, revision: int, items: list[Stored], limit: int | None) -> Page:
+    def first_page(self, revision: int, items: list[Stored], limit: int | None) -> ListPage:
         """Return the first `limit` items, all of them for None or 0, and keep the list if there are more."""
         page = items[:limit] if limit else items
         if len(page) == len(items):
-            return Page(revision, page, "", 0)
+            return ListPage(revision, page, "", 0)
         snapshot_id = f"{revision}-{id(items):x}"
         self._lists[snapshot_id] = (revision, items)
         while len(self._lists) > MAX_SNAPSHOTS:
             self._lists.popitem(last=False)
         return self._page(snapshot_id, 0, limit)
 
-    def next_page(self, token: str, limit: int | None) -> Page:
+    def next_page(self, token: str, limit: int | None) -> ListPage:
         """Return the page of a `continue` token. StatusError 400 or 410."""
         try:
             snapshot_id, start = base64.urlsafe_b64decode(token.encode()).decode().rsplit(":", 1)
@@ -57,10 +57,10 @@ class Snapshots:
             raise expired(message)
         return self._page(snapshot_id, position, limit)
 
-    def _page(self, snapshot_id: str, position: int, limit: int | None) -> Page:
+    def _page(self, snapshot_id: str, position: int, limit: int | None) -> ListPage:
         revision, items = self._lists[snapshot_id]
         page = items[position : position + limit] if limit else items[position:]
         end = position + len(page)
         remaining = len(items) - end
         token = base64.urlsafe_b64encode(f"{snapshot_id}:{end}".encode()).decode() if remaining else ""
-        return Page(revision, page, token, remaining)
+        return ListPage(revision, page, token, remaining)

@@ -8,14 +8,14 @@ from starlette.responses import Response, StreamingResponse
 
 from komputer.local.apiserver.errors import bad_request
 from komputer.local.apiserver.logs import LogRequest, LogSource
-from komputer.local.apiserver.requests import Call, is_true, refuse_method, whole_number
+from komputer.local.apiserver.requests import ResourceRequest, is_true, refuse_method, whole_number
 from komputer.local.apiserver.store import Stored
 
 FIRST_CHUNK_S = 0.2
 """How long the log source may take to report that there is no log; then the response begins. A guess, unmeasured."""
 
 
-async def pod_log(call: Call, pod: Stored, source: LogSource | None, stopping: asyncio.Event) -> Response:
+async def pod_log(call: ResourceRequest, pod: Stored, source: LogSource | None, stopping: asyncio.Event) -> Response:
     """Return the log of one container as text; empty without a kubelet. StatusError 400 for an unknown container, or
     one that never started."""
     if call.request.method != "GET":

@@ -10,7 +10,7 @@ from komputer.local.apiserver import events, selectors, table
 from komputer.local.apiserver.objects import Objects
 from komputer.local.apiserver.options import WriteOptions
 from komputer.local.apiserver.requests import (
-    Call,
+    ResourceRequest,
     Target,
     delete_options,
     is_true,
@@ -37,7 +37,7 @@ class Resources:
         self._stopping = stopping
         self._snapshots = Snapshots()
 
-    async def answer(self, call: Call) -> Response:
+    async def answer(self, call: ResourceRequest) -> Response:
         """Answer a request by its method and target. StatusError for every refusal."""
         kind, name, method = call.target.kind, call.target.name, call.request.method
         allowed = _allowed(call.target)
@@ -58,29 +58,29 @@ class Resources:
                 return await self.delete(call)
         return await self.delete_collection(call)
 
-    async def create(self, call: Call) -> Response:
+    async def create(self, call: ResourceRequest) -> Response:
         options = write_options(call.query)
         body = await read_json(call.request)
         stored = self._objects.create(call.target.kind, call.target.space, body, options)
         return self._object_response(call, stored, 201, options)
 
-    async def update(self, call: Call) -> Response:
+    async def update(self, call: ResourceRequest) -> Response:
         target, options = call.target, write_options(call.query)
         body = await read_json(call.request)
         stored = self._objects.update(target.kind, target.space, target.name, target.subresource, body, options)
         return self._object_response(call, stored, 200, options)
 
-    async def patch(self, call: Call) -> Response:
+    async def patch(self, call: ResourceRequest) -> Response:
         target, options = call.target, write_options(call.query)
         form, change = await read_patch(call.request)
         stored = self._objects.patch(target.kind, target.space, target.name, target.subresource, form, change, options)
         return self._object_response(call, stored, 200, options)
 
-    async def delete(self, call: Call) -> Response:
+    async def delete(self, call: ResourceRequest) -> Response:
         options = await delete_options(call.request)
         return json_response(self._objects.delete(call.target.kind, call.target.space, call.target.name, options))
 
-    async def delete_collection(self, call: Call) -> Response:
+    async def delete_collection(self, call: ResourceRequest) -> Response:
         options = await delete_options(call.request)
         found = self._select(call)
         for stored in found:
@@ -89,7 +89,7 @@ class Resources:
                 self._objects.delete(call.target.kind, namespace, name, options)
         return json_response(encoded_list(call.target.kind, found, {"resourceVersion": str(self._store.revision)}))
 
-    def list_all(self, call: Call) -> Response:
+    def list_all(self, call: ResourceRequest) -> Response:
         """Return a list, whole or one page of it."""
         check_list(call, self._store.revision)
         limit, token = whole_number(call.query, "limit"), call.query.get("continue", "")
@@ -110,7 +110,7 @@ class Resources:
             )
         return json_response(encoded_list(call.target.kind, page.items, metadata))
 
-    def watch(self, call: Call) -> Response:
+    def watch(self, call: ResourceRequest) -> Response:
         """Return a stream of changes."""
         kind, query = call.target.kind, call.query
         check_watch(call)
@@ -131,17 +131,17 @@ class Resources:
         lines = follow(watched, self._store, history, self._encoder(call), self._stopping)
         return StreamingResponse(lines, media_type="application/json")
 
-    def _select(self, call: Call) -> list[Stored]:
+    def _select(self, call: ResourceRequest) -> list[Stored]:
         found = self._store.all(events.stored_as(call.target.kind).resource, call.target.namespace)
         selector = self._selector(call)
         return [stored for stored in found if selector(stored.object)] if selector else found
 
-    def _selector(self, call: Call) -> selectors.Selector | None:
+    def _selector(self, call: ResourceRequest) -> selectors.Selector | None:
         resource = call.target.kind.resource
         by_label = selectors.labels(call.query.get("labelSelector", ""))
         return selectors.both(by_label, selectors.fields(call.query.get("fieldSelector", ""), resource))
 
-    def _encoder(self, call: Call) -> Encode:
+    def _encoder(self, call: ResourceRequest) -> Encode:
         kind = call.target.kind
         if not wants(call.request, "Table"):
             return lambda stored: encoded(kind, stored)
@@ -157,7 +157,7 @@ class Resources:
         return encode
 
     def _object_response(
-        self, call: Call, stored: Stored, code: int = 200, options: WriteOptions | None = None
+        self, call: ResourceRequest, stored: Stored, code: int = 200, options: WriteOptions | None = None
     ) -> Response:
         warnings = options.warnings if options else None
         if wants(call.request, "Table"):

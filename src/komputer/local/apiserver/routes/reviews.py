@@ -12,7 +12,7 @@ from komputer.local.apiserver import metadata
 from komputer.local.apiserver.builtin_schema import schema_of
 from komputer.local.apiserver.errors import bad_request, invalid, invalid_value, unauthorized
 from komputer.local.apiserver.kinds import ResourceKind
-from komputer.local.apiserver.requests import Call, read_json, refuse_method
+from komputer.local.apiserver.requests import ResourceRequest, read_json, refuse_method
 from komputer.local.apiserver.responses import json_response
 from komputer.local.apiserver.schema import conform, faults
 from komputer.local.apiserver.store import Object
@@ -59,13 +59,13 @@ class Reviews:
             return (ADMIN, matching) if matching else "[invalid bearer token]"
         return self._tokens.verify(token, audiences, datetime.now(UTC))
 
-    async def token_request(self, call: Call) -> Response:
+    async def token_request(self, call: ResourceRequest) -> Response:
         if call.request.method != "POST":
             raise refuse_method(call.target.kind, call.request.method, ("POST",))
         body = _body(await read_json(call.request), TOKEN_REQUEST)
         return json_response(self._tokens.issue(call.target.space, call.target.name, body, datetime.now(UTC)), 201)
 
-    async def answer(self, call: Call) -> Response:
+    async def answer(self, call: ResourceRequest) -> Response:
         """Return the review with its status, as 201."""
         kind = call.target.kind
         if call.request.method != "POST" or call.target.name:
