@@ -96,7 +96,7 @@ def task_of(live: Live | None, uid: str) -> LoggedTask:
     return NO_LOGGED_TASK if live is None or live.uid != uid else live.task
 
 
-class EventPage(NamedTuple):
+class LogPage(NamedTuple):
     """Events, oldest first, each a JSON object. `gap`: events at the cursor are no longer there."""
 
     entries: list[bytes]

@@ -16,10 +16,10 @@ from komputer.domain.event_ids import micros_of
 from komputer.domain.ref import ObjectRef
 from komputer.events import schema
 from komputer.events.entries import (
-    EventPage,
     Live,
     LogEntry,
     LogKey,
+    LogPage,
     MessageId,
     Numbered,
     answers_of,
@@ -41,11 +41,11 @@ __all__ = [
     "EXPIRY",
     "RETENTION",
     "RETENTION_BYTES",
-    "EventPage",
     "Live",
     "Log",
     "LogEntry",
     "LogKey",
+    "LogPage",
     "MessageId",
     "Numbered",
 ]

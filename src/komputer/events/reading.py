@@ -13,11 +13,11 @@ from komputer.events.entries import (
     LIVE_FIELDS,
     READ_FIELDS,
     UNREADABLE,
-    EventPage,
     EventRow,
     Live,
     LogEntry,
     LogKey,
+    LogPage,
     State,
     is_gone,
     live_of,
@@ -106,7 +106,7 @@ class LogReader:
         around: str | None = None,
         types: Collection[str] | None = None,
         uid: str | None = None,
-    ) -> EventPage:
+    ) -> LogPage:
         """Return at most `limit` events, oldest first: the newest, the first after `after`, the last before `before`,
         or half of them before `around` and half from it on.
 
@@ -131,7 +131,7 @@ class LogReader:
         gap = bool(low and is_gone(state, low.low + 1, low.is_id))
         gap = gap or any(is_gone(state, at.high, at.is_id) for at in (middle, high) if at and not low)
         entries = [to_json(namespace, name, *row) for row in rows]
-        return EventPage(entries, gap, rows[-1].id if rows else None, read.has_more and len(rows) < limit)
+        return LogPage(entries, gap, rows[-1].id if rows else None, read.has_more and len(rows) < limit)
 
     async def _before(self, selection: Selection, limit: int, room: int, high: int | None) -> Read:
         """The last `limit` events before `high`, oldest first."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from komputer.events import schema
-from komputer.events.log import EventPage, Log, LogKey, Numbered
+from komputer.events.log import Log, LogKey, LogPage, Numbered
 from komputer.protocol.wire import AppendResult, Welcome
 
 KEY = LogKey("team", "ada", "uid-1")
@@ -62,15 +62,15 @@ async def producer(log: Log, key: LogKey = KEY) -> Producer:
     return new
 
 
-def read(page: EventPage) -> list[dict[str, Any]]:
+def read(page: LogPage) -> list[dict[str, Any]]:
     return [json.loads(entry) for entry in page.entries]
 
 
-def texts(page: EventPage) -> list[str]:
+def texts(page: LogPage) -> list[str]:
     return [event["payload"]["content"] for event in read(page) if event["type"] == "text"]
 
 
-def ids(page: EventPage) -> list[str]:
+def ids(page: LogPage) -> list[str]:
     return [event["id"] for event in read(page)]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from komputer.domain.errors import Conflict
 from komputer.events import schema
-from komputer.events.log import EXPIRY, RETENTION, EventPage, Log, LogKey
+from komputer.events.log import EXPIRY, RETENTION, Log, LogKey, LogPage
 from komputer.events.ranges import PAGE_BYTES
 from komputer.events.reading import ENDS_AT_ONCE
 from tests.contract.log.events import KEY, Producer, completed, everything, ids, producer, read, said, started, texts
@@ -133,7 +133,7 @@ async def test_a_page_ends_before_it_is_too_large_and_says_so(log: Log) -> None:
         await runtime.post(*big[n : n + 10])
     everything_kept = [str(n) for n in range(40)]
 
-    def calls(page: EventPage) -> list[str]:
+    def calls(page: LogPage) -> list[str]:
         assert sum(map(len, page.entries)) < PAGE_BYTES + 100 * KIB
         return [event["payload"]["id"] for event in read(page)]
 

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from komputer.events.log import EventPage, Log
+from komputer.events.log import Log, LogPage
 from komputer.services.agents.reader import AgentReader
 from komputer.services.agents.view import total_cost
 from komputer.services.costs import Costs
@@ -37,7 +37,7 @@ class AgentHistory:
         self._agents = agents
         self._log = log
 
-    async def page(self, namespace: str, name: str, request: PageRequest) -> EventPage:
+    async def page(self, namespace: str, name: str, request: PageRequest) -> LogPage:
         """Return one page of events, oldest first. Raises `Invalid` for a malformed cursor."""
         uid = (await self._agents.one(namespace, name))["metadata"]["uid"]
         return await self._log.page(
