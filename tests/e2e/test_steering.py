@@ -125,7 +125,7 @@ def times_read(platform: Platform, content: str) -> int:
 
 
 def test_the_command_line_speaks_and_compacts(platform: Platform) -> None:
-    platform.assign("commanded", script(tool(3), {"say": "Noted."}))
+    platform.assign("commanded", script(tool(10), {"say": "Noted."}))
     platform.event("commanded", "tool_call")
     sent = platform.cli("send", "commanded", "Mention the bananas.", "--json")
     assert sent.returncode == 0, sent.stderr

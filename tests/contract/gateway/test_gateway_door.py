@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 
 import pytest
+from cachetools import LRUCache
 from ulid import ULID
 
 from komputer.domain.agent import digest_of
@@ -90,7 +91,8 @@ async def test_made_up_tokens_are_looked_at_a_few_at_once_and_push_no_good_one_o
 ) -> None:
     ada = await world.agent()
     assert (await ada.post("/v1/hello", {"asked": []})).status_code == 200
-    monkeypatch.setattr(world.gateway.parts.access.identity._reviews, "_limit", 20)
+    answers = world.gateway.parts.access.identity._reviews._answers
+    monkeypatch.setattr(answers, "default_factory", lambda: LRUCache(20))  # of the unknown tokens; none was seen yet
     under_way = most = good = 0
     review = world.cluster.review_token
 
