@@ -3,6 +3,6 @@
 `schema.py` says what an event is, `entries.py` how the log stores it (both pure). `log.py` with `append.lua` is the
 only way into the log; `reading.py` and `ranges.py` with `read.lua` are the way out of it. `follow/` follows logs for
 many readers at once: the notifier wakes them, the tail reads each log once for all of them, consumer groups share one
-log's events among members. Importing this package does not need Redis: the runtime creates events and never speaks to
+log's events among members. Importing this package does not need Redis: the runtime creates events and never accesses
 the log itself.
 """
