@@ -21,7 +21,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 VALID_TOKEN_TTL_S: Final = 60.0
-"""How long a valid token is accepted without another review: the revocation of a token takes effect after this time."""
+"""How long a valid token is accepted without another review: the revocation of a token takes effect within this
+time."""
 INVALID_TOKEN_TTL_S: Final = 5.0
 ALLOWED_TTL_S: Final = 10.0
 DENIED_TTL_S: Final = 5.0
@@ -108,7 +109,7 @@ class AccessReviewer:
         return found
 
     async def _review_unknown(self, token: str, address: str) -> Caller | None:
-        """Review a token that is not in the cache. The load is limited, because anybody can send such tokens."""
+        """Review a token that is not in the cache. The load is limited, because anyone can send unknown tokens."""
         if not await self._invalid_tokens.allows(address):
             raise TooManyRequests("too many tokens from your address were not valid; wait, and send a valid one")
         if self._pending_unknown >= MAX_UNKNOWN_TOKENS:
@@ -133,7 +134,8 @@ class AccessReviewer:
         return None
 
     async def allows(self, caller: Caller, right: AccessRequest) -> bool:
-        """Return whether RBAC allows it. A right to all objects of a kind spares a review of each single object."""
+        """Return whether RBAC grants the right. The right to all objects of the kind is reviewed first: if it is
+        granted, no review of single objects is needed."""
         if right.name is not None and await self._decided(caller, right._replace(name=None)):
             return True
         return await self._decided(caller, right)
@@ -151,8 +153,9 @@ class AccessReviewer:
 
 
 async def _answered(review: Awaitable[T]) -> T:
-    """Await a review. If the platform itself may not review, that says nothing about the caller: a server that has just
-    started may not have loaded its roles yet."""
+    """Return the result of a review. Raises `Unavailable` (`access_unknown`) if the platform itself is not permitted to
+    make the review: this says nothing about the caller, and a server that has just started may not have loaded its
+    roles yet."""
     try:
         return await review
     except Forbidden as refused:
