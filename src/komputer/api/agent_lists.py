@@ -1,4 +1,4 @@
-"""`GET /agents` as bytes that are encoded once per change, not once per request."""
+"""Encodes the answers of `GET /agents` once per change, not once per request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from komputer.services.agents.view import agent_view
 
 @dataclass
 class _Rows:
-    """The rows of one namespace or of all, and their facets once a request needed them."""
+    """The rows of one namespace or of all, and their facets, computed when a request first needs them."""
 
     rows: Sequence[AgentRow]
     facets: Facets | None = None
@@ -57,7 +57,7 @@ class AgentLists:
         return known
 
     def forget(self, ref: ObjectRef) -> None:
-        """Drop what is kept about an agent that was deleted."""
+        """Drop the encoded row of an agent that was deleted."""
         self._encoded.pop(ref, None)
 
     def _rows_of(self, namespace: str | None) -> Sequence[AgentRow]:

@@ -153,7 +153,7 @@ async def _json(request: Request) -> dict[str, object]:
 
 async def while_allowed(connection: HTTPConnection, right: AccessRequest | None) -> None:
     """Run until the caller may no longer follow events: raises `Unauthorized` when the token is no longer valid, and
-    `Forbidden` when the caller has lost `right`. While reviews are unavailable the caller may go on."""
+    `Forbidden` when the caller has lost `right`. While reviews are unavailable, the caller may continue."""
     access = state_of(connection).access
     authorization, _ = credential(connection.scope)
     while True:

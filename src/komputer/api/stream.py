@@ -31,7 +31,7 @@ HEARTBEAT_S: Final = 10.0
 """Interval of comments on an idle Server-Sent Events stream: proxies close idle connections after 30 s or more.
 WebSockets are pinged by the server."""
 RETRY_MS: Final = 1000
-"""When a browser should reconnect."""
+"""Delay in milliseconds after which a browser should reconnect."""
 REASON_LIMIT_BYTES: Final = 123
 """Maximum length of the reason in a close frame (RFC 6455)."""
 PONGED: Final = "komputer.ponged"
