@@ -30,13 +30,14 @@ DENIED_TTL_S: Final = 5.0
 TOKENS_CACHED: Final = 10_000
 """Maximum number of valid tokens in the cache, and of invalid ones: invented tokens cannot displace valid ones."""
 MAX_UNKNOWN_TOKEN_REVIEWS: Final = 8
-"""Concurrent reviews of tokens that are not in the cache. The other connections of the Kubernetes client (it has 32)
-remain available to known callers."""
+"""Maximum number of concurrent reviews of tokens that are not in the cache. The other connections of the Kubernetes
+client (it has 32) remain available to known callers."""
 MAX_UNKNOWN_TOKENS: Final = 64
-"""Unknown tokens that are under review or wait for one; further ones are refused with 503. A guess."""
+"""Maximum number of unknown tokens that are under review or wait for one; further ones are refused with 503. A
+guess."""
 INVALID_TOKENS_PER_SECOND: Final = 20
-"""Invalid tokens per address; beyond that unknown tokens from it are refused without a review. Callers behind an
-Ingress may share an address. A guess."""
+"""Maximum rate of invalid tokens per address; beyond it, unknown tokens from the address are refused without a review.
+Callers behind an Ingress may share an address. A guess."""
 DECISIONS_CACHED: Final = 50_000
 TOKEN_LIMIT_BYTES: Final = 16 * 1024
 
@@ -90,8 +91,8 @@ class AccessReviewer:
     async def caller(self, authorization: str | None, address: str = "") -> Caller:
         """Return the caller that an `Authorization` header sent from `address` identifies.
 
-        Raises `Unauthorized`, `TooManyRequests` if the address sent too many invalid tokens, and `Unavailable` if the
-        token cannot be reviewed.
+        Raises `Unauthorized` for an invalid token, `TooManyRequests` if the address sent too many invalid tokens, and
+        `Unavailable` if the token cannot be reviewed.
         """
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
@@ -203,4 +204,4 @@ class Rights:
 
 
 UNRESTRICTED: Final = Rights()
-"""The rights of the platform itself, and of every caller where access control is off."""
+"""The rights of the platform itself, and of every caller if access control is off."""

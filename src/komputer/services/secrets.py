@@ -29,7 +29,7 @@ class SecretView(WireModel):
 
 
 class SecretStore:
-    """The Secrets of the cluster. `configs` are the platform's, which name the platform's own Secrets."""
+    """The Secrets of the cluster. `configs` returns the KomputerConfigs, which list the platform's own Secrets."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Operations on agents: create, assign, cancel, message, compact, change, delete. `claim.py` makes the patches."""
+"""Operations on agents: create, assign, cancel, message, compact, change, delete. `claim.py` creates the patches."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -47,8 +47,8 @@ class AgentRequest:
     secrets: Mapping[str, str] | None = None
     """The complete content of the agent's own Secret; None leaves it as it is."""
     request_id: str | None = None
-    """A ULID that identifies the request and becomes the task's id. A request that was already carried out, completely
-    or in part, is not carried out twice."""
+    """A ULID that identifies the request and becomes the task's id. A request that was already executed, completely or
+    in part, is not executed twice."""
 
 
 class Assigned(NamedTuple):
@@ -245,7 +245,7 @@ class Agents(AgentReader):
         self.forget(ObjectRef(namespace, name))
         await self._secrets.discard(namespace, name, fields_of(manifest, "spec").get("secretsUID"))
 
-    # ---- what they share ----------------------------------------------------------------------------------------
+    # ---- helpers ------------------------------------------------------------------------------------------------
     async def _create(self, manifest: Manifest) -> Manifest | None:
         """Return the created agent, or None if an agent of the name exists."""
         try:

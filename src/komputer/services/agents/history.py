@@ -13,7 +13,7 @@ PAGE: Final = 100
 
 
 class PageRequest(NamedTuple):
-    """Which events to return. At most one of the cursors may be given; without one the newest are returned."""
+    """The events to return. At most one of the cursors may be given; without one the newest are returned."""
 
     limit: int
     before: str | None = None

@@ -176,7 +176,8 @@ class Connectors:
         return typed(manifest)
 
     async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
-        """Set fields of `spec`. Raises `Conflict` if the url or the credential changed meanwhile: they belong together.
+        """Set fields of `spec`. Raises `Conflict` if the url or the credential changed meanwhile, because they belong
+        together.
 
         Another change of `spec` in between is no conflict: the patch is tried again on top of it.
         """

@@ -1,4 +1,4 @@
-"""The Secrets with the credentials of connectors: which may be used, and those that are created for a token."""
+"""The Secrets with the credentials of connectors: checks those of users, and creates those for a token."""
 
 import contextlib
 import secrets as random_tokens
@@ -16,7 +16,7 @@ from komputer.services.connectors import credentials
 
 
 class ConnectorSecrets:
-    """Reads and writes the Secrets of connectors. `configs` are the platform's, which name the platform's own
+    """Reads and writes the Secrets of connectors. `configs` returns the KomputerConfigs, which list the platform's own
     Secrets."""
 
     def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
