@@ -24,7 +24,7 @@ BEARER_PROTOCOL: Final = "base64url.bearer.authorization.k8s.io."
 """Prefix of the WebSocket subprotocol that carries a token, as for kube-apiserver: browsers cannot set headers of a
 WebSocket."""
 RECHECK_INTERVAL_S: Final = 30.0
-"""How often the rights of a caller who follows events are checked again."""
+"""Interval in seconds at which the rights of a caller who follows events are checked again."""
 NOT_PERMITTED: Final = "operation not permitted"
 
 

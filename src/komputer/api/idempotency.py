@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 
 KEY_LIMIT = 255
 WAIT_S = 15.0
-"""How long a second attempt waits for the answer of the first: longer than the lock of a crashed attempt."""
+"""How long a second attempt waits for the answer of the first, in seconds: longer than the lock of a crashed
+attempt."""
 POLL_INTERVAL_S = 0.05
 NOT_CARRIED_OUT = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
 """Statuses of requests that changed nothing: the corrected request may use the key again."""

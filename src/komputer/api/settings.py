@@ -15,7 +15,7 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True)
 class ApiSettings:
-    """How one API process serves."""
+    """The configuration of one API process; the defaults are for a laptop."""
 
     default_namespace: str = names.DEFAULT_NAMESPACE
     """The namespace of requests about one object that name none."""

@@ -1,4 +1,4 @@
-"""The objects that the routes of one app share. `state_of` returns it, typed, for a request or a WebSocket."""
+"""The objects that the routes of one app share. `state_of` returns them, typed, for a request or a WebSocket."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
