@@ -1,4 +1,4 @@
-"""The checks of a request head: its size, and whether every server would read it as the same request (RFC 9112)."""
+"""Checks a request head: its size, and whether every server would read it as the same request (RFC 9112)."""
 
 import httptools
 
