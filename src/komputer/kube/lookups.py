@@ -40,7 +40,7 @@ class Lookups(Generic[K, V]):
         self._next_slot = 0.0
 
     async def get(self, key: K) -> V:
-        """Return what `fetch` returns. Raises what it raises, and `Unavailable` (`too_many_lookups`) where too many
+        """Return what `fetch` returns. Raises what it raises, and `Unavailable` (`too_many_lookups`) if too many
         lookups are waiting."""
         task = self._waiting.get(key)
         if task is None:
