@@ -83,8 +83,8 @@ class Live(NamedTuple):
     term: int
     session_id: str | None
     last_us: int = 0
-    """Position of the newest event in microseconds. It increases with each event, also from an agent to a later one of
-    the same name."""
+    """Position of the newest event in microseconds. It increases with each event, also when an agent is deleted and
+    created again under the same name."""
 
     @property
     def task(self) -> LoggedTask:

@@ -1,6 +1,6 @@
 """The log of each agent: one stream, one hash with the live state, and the rules by which events are accepted.
 
-Only `append.lua` writes to a log. For each event it answers atomically with the first of these that applies: `fenced`
+Only `append.lua` writes events. For each event it answers atomically with the first of these that applies: `fenced`
 (the term is not the one issued last, or the log belongs to another uid), `duplicate` (the number was accepted before),
 `gap` (not the next number), `ended` (the task has ended), `started` (a start of a started task), `stale` (a start of an
 older generation than that of an earlier event), `unacknowledged` (an end before the model has answered the last message

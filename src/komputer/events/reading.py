@@ -170,7 +170,8 @@ class LogReader:
 
     async def ends_after(self, key: LogKey, last_event_id: str | None) -> list[LogEntry]:
         """Return ends that the status does not account for yet, oldest first, at most `ENDS_AT_ONCE`. Retention does
-        not remove them; only `trim_ends` does. An end that cannot be read has an empty payload."""
+        not remove them; only `trim_ends` does. An end that cannot be read has the type `unreadable`, and its payload
+        says why."""
         low = above(micros_of(last_event_id)) if last_event_id else OLDEST
         read = await self._ranges.range("-ends", key.ref, low, NEWEST, ENDS_AT_ONCE)
         if read.state.uid != key.uid:

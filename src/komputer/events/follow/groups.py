@@ -148,7 +148,8 @@ class Member:
         self._held = []
 
     async def close(self) -> None:
-        """Hand back the events that were not confirmed. If the log does not answer, others claim it after a while."""
+        """Hand back the events that were not confirmed. If the log does not answer, other members claim them after
+        `CLAIM_AFTER_S`."""
         self._unsubscribe()
         self._on_close()
         if not self._has_joined:

@@ -15,7 +15,7 @@ from komputer.events.log import Log
 READ_COUNT: Final = 500
 """Maximum number of events in one read, and in one delivery."""
 READ_COUNT_MIN: Final = 20
-"""Number of events that one read of one log may return at least, if many logs are read at once."""
+"""Minimum number of events that one read of one log requests, if many logs are read at once."""
 READ_BYTES: Final = 1024 * 1024
 """Maximum size of the payloads in one read of one log, in bytes, but at least one event (up to 256 KiB). A reader that
 lags behind holds this much."""
