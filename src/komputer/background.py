@@ -1,8 +1,8 @@
-"""Supervision of background work: every loop and job that a program runs beside its requests.
+"""Supervision of background work: every loop and job that a program runs besides its requests.
 
 `Background` logs each failure with its reason, retries after a growing pause, and keeps the reason in `failing` until
-the work succeeds again. Retry libraries (stamina, tenacity) repeat a call but do not expose why it fails at the moment,
-which readiness probes and conditions need; aiojobs and anyio's task groups do not restart what fails.
+the work succeeds again. Retry libraries (stamina, tenacity) repeat a call but do not expose the present reason of a
+failure, which readiness probes and conditions need; aiojobs and anyio's task groups do not restart failed work.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from komputer.domain.errors import KomputerError
 log = logging.getLogger(__name__)
 
 BACKOFF: Final = Backoff(0.1, 10.0)
-"""Between attempts. Ten seconds at most, because work that failed for lack of disk space or memory should resume soon
-after there is some, and an attempt every ten seconds costs nothing."""
+"""The delay between attempts. It is ten seconds at most, because work that failed for lack of disk space or memory
+should resume soon after there is some, and an attempt every ten seconds costs nothing."""
 RECOVERED_AFTER_S: Final = 30.0
-"""A loop that has run this long counts as recovered: its failure is cleared, and its next delay is the first one
-again."""
+"""A loop that has run this long without a failure has recovered: its failure is cleared, and its next delay is the
+first one again."""
 
 T = TypeVar("T")
 Report = Callable[[str | None], None]
@@ -119,8 +119,9 @@ async def retry(
     while True:
         steady = loop.call_later(RECOVERED_AFTER_S, recovered)
         try:
-            # `work` runs in its own task. On Python 3.11 a TaskGroup that fails leaves its task counted as cancelled;
-            # in this task, that could not be told from a real cancellation.
+            # `work` runs in its own task. On Python 3.11 a TaskGroup that fails leaves the cancellation count of its
+            # task above zero. If `work` ran in the present task, this could not be distinguished from a real
+            # cancellation.
             result = await loop.create_task(attempt(), name=name)
         except (Exception, asyncio.CancelledError) as error:  # boundary: no failure ends background work
             task = asyncio.current_task()
@@ -143,8 +144,8 @@ async def retry(
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why something failed, in one line: the message of our own errors and of the system's, and the type of any
-    other."""
+    """Return the reason of a failure in one line: the message of our own errors and of system errors, and the type and
+    text of any other exception. The reason of an exception group is that of its first exception."""
     first = _first(error)
     if isinstance(first, KomputerError):
         return first.message

@@ -1,8 +1,8 @@
 """Exponential back-off: how long to wait before the next attempt.
 
-Retry libraries such as stamina and tenacity wrap one call that ends by a result or by giving up. Our loops never give
-up, start again from the first delay whenever a stream makes progress, and some are pure decisions that compare a due
-time with the clock. They need the formula and not the wrapper, so it is here, once.
+Retry libraries such as stamina and tenacity wrap one call that ends with a result or gives up. The loops of the
+platform never give up, and start again from the first delay whenever a stream makes progress. Some are pure decisions
+that compare a due time with the clock. They need only the formula, so it is here, once.
 """
 
 import random

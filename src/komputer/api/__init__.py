@@ -1,7 +1,8 @@
 """The REST API: HTTP routes over `komputer.services`.
 
-What depends on HTTP belongs here: routes (one file per noun), requests and responses (`schemas`), errors as JSON,
-authentication, event streams. What is done with a noun belongs to `komputer.services`, decisions to `komputer.domain`.
+Everything that depends on HTTP belongs here: routes (one module for each kind of object), requests and responses
+(`schemas`), errors as JSON, authentication, event streams. Operations on objects belong to `komputer.services`,
+decisions to `komputer.domain`.
 """
 
 from komputer.api.app import app

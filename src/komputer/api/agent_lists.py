@@ -1,4 +1,4 @@
-"""`GET /agents` as bytes that are encoded once per change, not once per request."""
+"""Encodes the answers of `GET /agents` once per change, not once per request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from komputer.services.agents.view import agent_view
 
 @dataclass
 class _Rows:
-    """The rows of one namespace or of all, and their facets once a request needed them."""
+    """The rows of one namespace or of all, and their facets, computed when a request first needs them."""
 
     rows: Sequence[AgentRow]
     facets: Facets | None = None
@@ -29,12 +29,12 @@ class AgentLists:
         self._cache = cache
         self._overlay = overlay
         self._encoded: dict[ObjectRef, tuple[str, object, AgentRow]] = {}
-        """The row of each agent, with the resource version and the live state that it was made from."""
+        """The row of each agent, with the resource version and the live state from which it was encoded."""
         self._version = (-1, -1)
-        """The versions of the cache and the overlay that `_rows` and `_answers` were made from."""
+        """The versions of the cache and the overlay from which `_rows` and `_answers` were computed."""
         self._rows: dict[str | None, _Rows] = {}
         self._answers: dict[tuple[str | None, frozenset[str] | None], bytes] = {}
-        """Complete answers, by the namespace that was asked for and the namespaces that the caller may list."""
+        """Complete answers, by the requested namespace and the namespaces that the caller may list."""
 
     def answer(self, query: Query, visible: frozenset[str] | None = None) -> bytes:
         """Return the body of the response. `visible` are the namespaces that it may show or name; None: all.
@@ -57,7 +57,7 @@ class AgentLists:
         return known
 
     def forget(self, ref: ObjectRef) -> None:
-        """Drop what is kept about an agent that was deleted."""
+        """Drop the encoded row of an agent that was deleted."""
         self._encoded.pop(ref, None)
 
     def _rows_of(self, namespace: str | None) -> Sequence[AgentRow]:
@@ -91,7 +91,7 @@ class AgentLists:
 
 
 def encode_page(found: Sequence[AgentRow], query: Query, facets: Facets) -> bytes:
-    """Return an `AgentList` with the page of `found` that `query` asks for. `nextOffset` is present if more follow."""
+    """Return an `AgentList` with the page of `found` that `query` selects. `nextOffset` is present if more follow."""
     end = len(found) if query.limit is None else query.offset + query.limit
     page = found[query.offset : end]
     following = b',"nextOffset":%d' % end if end < len(found) else b""

@@ -149,7 +149,7 @@ def _add_routes(api: FastAPI, state: ApiState) -> None:
 
 
 def _add_middleware(api: FastAPI, state: ApiState, log: Log) -> None:
-    """Add the middleware, innermost first: the last one added sees a request first."""
+    """Add the middleware, innermost first: the one that is added last is the first to get a request."""
     settings = state.settings
     api.add_middleware(OncePerKey, requests=log.requests(), default_namespace=settings.default_namespace)
     api.add_middleware(BodyLimit)

@@ -1,4 +1,4 @@
-"""One log line for each request that may change something: caller, object and status, never its content."""
+"""Writes one log line for each request that may change something: caller, object and status, never its content."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -32,7 +32,7 @@ class Audited:
         if scope["type"] != "http" or scope["method"] in READ_METHODS or not scope["path"].startswith("/api/"):
             await self.app(scope, receive, send)
             return
-        record, status = AuditRecord(), 500  # the status of an unhandled exception, which is answered further out
+        record, status = AuditRecord(), 500  # the status of an unhandled exception, which an outer middleware answers
         state = scope.setdefault("state", {})
         state["audit"] = record
 

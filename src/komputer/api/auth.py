@@ -24,7 +24,7 @@ BEARER_PROTOCOL: Final = "base64url.bearer.authorization.k8s.io."
 """Prefix of the WebSocket subprotocol that carries a token, as for kube-apiserver: browsers cannot set headers of a
 WebSocket."""
 RECHECK_INTERVAL_S: Final = 30.0
-"""How often the rights of a caller who follows events are checked again."""
+"""Interval in seconds at which the rights of a caller who follows events are checked again."""
 NOT_PERMITTED: Final = "operation not permitted"
 
 
@@ -153,7 +153,7 @@ async def _json(request: Request) -> dict[str, object]:
 
 async def while_allowed(connection: HTTPConnection, right: AccessRequest | None) -> None:
     """Run until the caller may no longer follow events: raises `Unauthorized` when the token is no longer valid, and
-    `Forbidden` when the caller has lost `right`. While reviews are unavailable the caller may go on."""
+    `Forbidden` when the caller has lost `right`. While reviews are unavailable, the caller may continue."""
     access = state_of(connection).access
     authorization, _ = credential(connection.scope)
     while True:

@@ -1,4 +1,4 @@
-"""The translation of our errors to HTTP: `{"error": <a sentence>, "code": <a stable code>}`."""
+"""Translates our errors to HTTP responses: `{"error": <a sentence>, "code": <a stable code>}`."""
 
 import structlog
 from fastapi import FastAPI, Request

@@ -1,7 +1,7 @@
 """`Idempotency-Key` on every POST: a request that is sent again gets the same answer and is carried out once.
 
 Routes that create an object under an id of their own use `request_id`: if an attempt crashed, the next one recognises
-what it left behind. Other routes are protected from a second attempt once the first has been answered.
+what the first one created. Other routes are protected from a second attempt once the first has been answered.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 
 KEY_LIMIT = 255
 WAIT_S = 15.0
-"""How long a second attempt waits for the answer of the first: longer than the lock of a crashed attempt."""
+"""How long a second attempt waits for the answer of the first, in seconds: longer than the lock of a crashed
+attempt."""
 POLL_INTERVAL_S = 0.05
 NOT_CARRIED_OUT = frozenset({400, 401, 403, 404, 405, 413, 422, 429})
 """Statuses of requests that changed nothing: the corrected request may use the key again."""
@@ -86,6 +87,8 @@ class OncePerKey:
         return hashlib.sha256(where).hexdigest(), hashlib.sha256(orjson.dumps(query) + b"\n" + body).hexdigest()
 
     async def _once(self, key: str, digest: str, act: Callable[[Record], Awaitable[StoredResponse]]) -> StoredResponse:
+        """Return the stored answer of the request. If there is none, call `act`, store its answer and return it; only
+        one attempt at a time does so. Raises `InFlight` if another attempt takes longer than `WAIT_S`."""
         holder, deadline = uuid4().hex, time.monotonic() + WAIT_S
         record, is_new = await self._requests.opened(key, digest)
         while record.answer is None and not await self._requests.lock(key, holder):
@@ -116,7 +119,7 @@ class OncePerKey:
             elif given.status < 500:
                 await self._requests.answered(key, record, given)
         except Unavailable as error:
-            # It was carried out, so it is answered. The next attempt finds that out by the id.
+            # The request was executed, so it is answered. The next attempt recognises its result by the id.
             log.warning("answer not kept", error=error.message)
 
     async def _carried_out(self, scope: Scope, body: bytes, record: Record) -> StoredResponse:

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the API. Paths are route templates, so that names of objects do not become series."""
+"""Prometheus metrics of the API. Paths are route templates, so that names of objects do not become label values."""
 
 import re
 import time

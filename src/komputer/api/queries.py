@@ -1,4 +1,4 @@
-"""Query strings of lists of agents, as values. Pure."""
+"""Parses the query strings of lists into values. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

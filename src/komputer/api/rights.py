@@ -23,9 +23,9 @@ class Reach(Enum):
 
 
 class Need(NamedTuple):
-    """A right: `verb` on the objects of `kind` that `reach` says.
+    """The right that an operation needs: `verb` on the objects of `kind` that `reach` selects.
 
-    The namespace is the query's. With `in_body` it is the body's, if that names one.
+    The namespace is that of the query. With `in_body` it is that of the body, if the body names one.
     """
 
     verb: str

@@ -15,7 +15,7 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True)
 class ApiSettings:
-    """How one API process serves."""
+    """The configuration of one API process; the defaults are for a laptop."""
 
     default_namespace: str = names.DEFAULT_NAMESPACE
     """The namespace of requests about one object that name none."""
@@ -32,7 +32,7 @@ class ApiSettings:
     auth: Literal["none", "kubernetes"] = "none"
     """none: every caller may do everything. kubernetes: callers need a Kubernetes token, and RBAC decides."""
     allowed_origins: tuple[str, ...] = ()
-    """Origins of web pages that may call, such as `https://dashboard.example.com`, besides the API's own."""
+    """Origins of web pages that may call the API, such as `https://dashboard.example.com`, besides the API's own."""
     requests_per_second: int | None = None
     """Maximum rate of one caller, per process; None: unlimited."""
     audits: bool = False
@@ -44,5 +44,5 @@ class ApiSettings:
     makes_namespaces: bool = False
     """Whether a missing namespace is created, for callers who may create namespaces."""
     loopback_only: bool = True
-    """Whether only programs on this machine may call, and no web page of another origin. The only protection if `auth`
-    is none."""
+    """Whether only programs on this machine may call the API, and no web page of another origin. The only protection if
+    `auth` is none."""

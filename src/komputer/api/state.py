@@ -1,4 +1,4 @@
-"""What the routes of one app share. `state_of` returns it, typed, for a request or a WebSocket."""
+"""The objects that the routes of one app share. `state_of` returns them, typed, for a request or a WebSocket."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Readiness:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentServices:
-    """Everything that is done with agents."""
+    """The services for agents."""
 
     agents: Agents
     requests: AgentRequests
@@ -71,7 +71,7 @@ class AgentServices:
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectorServices:
-    """Everything that is done with connectors."""
+    """The services for connectors."""
 
     connectors: Connectors
     reader: ConnectorReader

@@ -25,17 +25,17 @@ log = structlog.get_logger(__name__)
 READERS: Final = 1000
 """Maximum number of streams per process. A guess: each needs a socket and some tasks."""
 WRITE_TIMEOUT_S: Final = 10.0
-"""A reader that accepts no data for this time, while events wait for it, is too slow."""
+"""Time in seconds after which a reader that accepts no data, while events wait for it, is too slow."""
 CLOSE_TIMEOUT_S: Final = 2.0
 HEARTBEAT_S: Final = 10.0
-"""Interval of comments on an idle Server-Sent Events stream: proxies close idle connections after 30 s or more.
-WebSockets are pinged by the server."""
+"""Interval in seconds of comments on an idle Server-Sent Events stream: proxies close idle connections after 30 s or
+more. WebSockets are pinged by the server."""
 RETRY_MS: Final = 1000
-"""When a browser should reconnect."""
+"""Delay in milliseconds after which a browser should reconnect."""
 REASON_LIMIT_BYTES: Final = 123
 """Maximum length of the reason in a close frame (RFC 6455)."""
 PONGED: Final = "komputer.ponged"
-"""The scope's extension that pings the client and returns when it has answered; see `websockets.py`."""
+"""Name of the ASGI extension that pings the client and returns when it has answered; see `websockets.py`."""
 
 UNAUTHORIZED, FORBIDDEN = 4401, 4403
 INVALID, NOT_FOUND, TOO_SLOW, DELETED, TOO_MANY = 4400, 4404, 4408, 4410, 4429
@@ -121,8 +121,8 @@ class EventStreams:
 
     @contextmanager
     def admitted(self) -> Iterator[asyncio.Future[None]]:
-        """Count a stream while it is open; the future is done when it must end. Raises `Unavailable` if there are too
-        many."""
+        """Count a stream while it is open. The yielded future is done when the stream must end. Raises `Unavailable` if
+        there are too many."""
         if self._is_draining or len(self._open) >= self._limit:
             raise Unavailable("this server has too many open streams; try again", code="too_many_streams")
         ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -137,7 +137,8 @@ class EventStreams:
 async def until_any(
     pump: Coroutine[None, None, None], guard: Guard, receive: Receive, ending: asyncio.Future[None]
 ) -> None:
-    """Run `pump` until the client disconnects. Raises what `pump` or `guard` raises, and `Draining`."""
+    """Run `pump` until the client disconnects. Also ends when `guard` raises or `ending` is done. Raises what `pump` or
+    `guard` raises, and `Draining`."""
     pumping, leaving, guarding = map(asyncio.ensure_future, (pump, _disconnected(receive), guard()))
     try:
         await asyncio.wait({pumping, leaving, guarding, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -245,8 +246,8 @@ class EventStream(Response):
     """A response that streams events until the client disconnects.
 
     `wanted` filters the events; the cursor also advances past events that are left out. With `has_cursor` the request
-    had a cursor, which the reader keeps until it gets a newer one: a cursor from outside is not interpreted before the
-    logs have been read.
+    had a cursor. The client then keeps it until it gets a newer one with an event: a cursor from a client is not
+    checked before the logs have been read, so none is sent at the start of the stream.
     """
 
     media_type = "text/event-stream"

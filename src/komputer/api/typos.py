@@ -1,5 +1,5 @@
-"""Likely mistakes of callers: unknown query parameters, event types, fields of a body and tools. Pure, except for the
-dependency that reads a request's query."""
+"""Finds likely mistakes of callers: unknown query parameters, event types, fields of a body and tools. Pure, except for
+the dependency that reads a request's query."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -16,7 +16,7 @@ from komputer.http.validation import WORD_LIMIT, nearest
 from komputer.protocol.wire import BUILT_IN_TOOLS
 
 NAMED_AT_ONCE: Final = 5
-"""Unknown query parameters or event types that one error names."""
+"""Maximum number of unknown query parameters or event types that one error names."""
 WARNINGS_LIMIT: Final = 20
 """Maximum number of warnings in one answer; a last one counts the rest."""
 
@@ -52,8 +52,8 @@ def check_parameters(given: Iterable[str], parameters: QueryParameters) -> None:
 
 
 async def known_parameters(request: Request) -> None:
-    """A dependency of each operation that refuses query parameters which the operation does not declare. It runs after
-    authorization."""
+    """Refuse query parameters that the operation does not declare. This is a dependency of each operation and runs
+    after authorization. Raises `Invalid`."""
     if not request.scope["query_string"]:
         return
     route = request.scope["route"]

@@ -1,4 +1,4 @@
-"""The Python client for applications. It calls the REST API and imports nothing else of the platform."""
+"""The Python client for applications. It calls the REST API; of the platform it imports only `komputer.backoff`."""
 
 from komputer.client.client import AgentDeleted, ApiError, Client, Unreachable
 

@@ -1,4 +1,4 @@
-"""The address of the API, in any form in which people write it."""
+"""Reads the address of the API in every form in which people write it."""
 
 import ipaddress
 import os
@@ -20,7 +20,7 @@ def normalized(address: str) -> str:
     """Return `scheme://host[:port][/path]`, without `/api/v1` and trailing slashes.
 
     Without a scheme, a loopback address is `http` and any other is `https`: a token never leaves the machine in clear
-    text unless `http://` is written out. Raises `ValueError` with a sentence for what is no address.
+    text unless `http://` is written out. Raises `ValueError` for an invalid address.
     """
     text = address.strip()
     if text.isdecimal():

@@ -12,7 +12,7 @@ import httpx
 from komputer.backoff import Backoff
 from komputer.client import address, sse
 
-# The client works without the platform's packages, so these repeat `komputer.domain.tasks`. A test compares them.
+# The client does not import the platform's packages, so these repeat `komputer.domain.tasks`. A test compares them.
 END_TYPES = frozenset({"task_completed", "task_cancelled", "error"})
 ACTIVE_STATUSES = frozenset({"InProgress", "Compacting"})
 BACKOFF: Final = Backoff(0.1, 2.0)
@@ -50,8 +50,8 @@ class Client:
     """Calls one API. Every method raises `ApiError`, and `Unreachable` if no server answers.
 
     `api` is its address, with or without scheme and `/api/v1`; by default that of `KOMPUTER_API`, else
-    `http://127.0.0.1:8080`. `namespace` is that of all calls, the server's default where it is None. `token` is sent as
-    `Authorization: Bearer`; a function is asked for it at each call, since tokens are rotated.
+    `http://127.0.0.1:8080`. `namespace` is used for all calls; None means the server's default. `token` is sent as
+    `Authorization: Bearer`; a function is called for it at each request, because tokens are rotated.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class Client:
     ) -> Iterator[Json]:
         """Yield every event after the cursor as it happens, forever. Raises `AgentDeleted` when the agent is deleted.
 
-        Survives an API that is away for a while: `tell` is called with a sentence when it does not answer at the second
-        attempt, and when it answers again. Where retention took some, a notice of type `gap` comes first.
+        The stream is reopened while the API does not answer: `tell` is called with a sentence when the second attempt
+        fails, and when the API answers again. If retention has removed events, a notice of type `gap` comes first.
         """
         path = f"{_path(name)}/events/stream"
         failures, was_open, is_away = 0, False, False

@@ -12,18 +12,18 @@ class ServerSentEvent(NamedTuple):
     """One dispatched message of a stream."""
 
     id: str
-    """The last event id seen so far, `""` before the first one."""
+    """The last event id of the stream so far, `""` before the first one."""
     event: str
-    """The type; `""` where the stream names none."""
+    """The type; `""` if the stream names none."""
     data: str | None
-    """None where the message has no data: only the id moved."""
+    """None if the message has no data and only changes the id."""
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the complete lines of a byte stream, split at `\\n`, `\\r\\n` and `\\r` only.
 
     Text may contain other separators (U+0085, U+2028 …) which `str.splitlines` would split at. An unterminated last
-    line is dropped. Where the chunks end makes no difference.
+    line is dropped. A chunk may end anywhere, also within a line end.
     """
     pending: list[bytes] = []
     ended_with_cr = False
@@ -55,5 +55,5 @@ def messages(chunks: Iterable[bytes]) -> Iterator[ServerSentEvent]:
         elif field == b"event":
             event = text
         elif field == b"id" and text.isascii() and (text.isprintable() or not text):
-            # It is sent back in a header.
+            # The client sends the id back in a header, which allows only printable ASCII.
             event_id = text

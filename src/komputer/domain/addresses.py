@@ -1,7 +1,8 @@
-"""The addresses that connectors may call. Pure.
+"""The rules for the addresses that connectors may call. Pure.
 
-A URL is checked twice: as it is written (`check_url`), and after DNS for each address before a connection is opened
-(`why_refused`). So a name that resolves to another address the second time gains nothing.
+A URL is checked twice: `check_url` checks its text, and `why_refused` checks each resolved IP address directly before a
+connection to it is opened. A name that resolves to another address at the second lookup (DNS rebinding) therefore gains
+nothing.
 """
 
 import ipaddress
@@ -20,11 +21,11 @@ CLUSTER_SUFFIXES: Final = (".svc", ".cluster.local", ".internal")
 
 @dataclass(frozen=True, kw_only=True)
 class AddressRules:
-    """The internet by https, unless more is configured here. Link-local and cloud metadata addresses are never
-    allowed."""
+    """The addresses that connectors may call: by default all public addresses, by https only. The fields allow more.
+    Link-local and cloud metadata addresses are never allowed."""
 
     loopback: bool = False
-    """Whether this machine itself may be called, also by http: servers on a laptop."""
+    """Whether loopback addresses may be called, also by http. Meant for servers on a laptop."""
     own_ports: frozenset[int] = frozenset()
     """Ports of the platform's own programs on this machine. No connector may call them."""
     networks: tuple[Network, ...] = ()
@@ -32,7 +33,8 @@ class AddressRules:
 
 
 def check_url(url: str, rules: AddressRules) -> None:
-    """Raise `Invalid` if no connection to `url` could be allowed, with a sentence that says what to do."""
+    """Raise `Invalid` if the rules forbid every connection to `url`. The message says what to change. Only the text is
+    checked here; `why_refused` checks the addresses that a host name resolves to."""
     parts = _split(url)
     host = (parts.hostname or "").rstrip(".").lower()
     if parts.scheme not in ("https", "http"):
@@ -59,8 +61,8 @@ def check_url(url: str, rules: AddressRules) -> None:
 
 
 def why_refused(ip: IP, port: int, rules: AddressRules, *, is_https: bool) -> str | None:
-    """Return why no connection to this address is allowed; None if it is. An IPv4 address embedded in an IPv6 address
-    is treated as that IPv4 address."""
+    """Return the reason for which a connection to this address is refused; None if it is allowed. An IPv4 address
+    embedded in an IPv6 address is treated as that IPv4 address."""
     if any(special.is_in(each, special.NEVER) for each in (ip, *special.embedded(ip))):
         return "link-local, multicast, unspecified and cloud metadata addresses are never called"
     target = special.carried(ip)
@@ -77,9 +79,9 @@ def why_refused(ip: IP, port: int, rules: AddressRules, *, is_https: bool) -> st
 
 
 def _ip(host: str) -> IP | None:
-    """The address that a host is written as; None for a name. Raises `Invalid` for the old forms that a resolver takes
-    for an address (`127.1`, `0x7f.1`, `0177.0.0.1`, `2130706433`), and for percent signs (a zone, an encoded host): as
-    in browsers, a host whose last label is a number is an address."""
+    """Return a host as an IP address; None if it is a name. Raises `Invalid` for legacy notations that resolvers accept
+    as an address (`127.1`, `0x7f.1`, `0177.0.0.1`, `2130706433`), and for a percent sign (a zone or an encoded host).
+    As in browsers, a host whose last label is a number is an address."""
     if "%" in host:
         raise _refused("url: write the host without a percent sign, an IPv6 address without a zone")
     try:

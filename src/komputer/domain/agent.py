@@ -10,8 +10,8 @@ from komputer.domain import names
 from komputer.domain.base import AGE, Condition, Decimal4, Int32, Int64, Preserved, PrinterColumn, Resource, WireModel
 
 INSTRUCTIONS_LIMIT_BYTES = 256 * 1024
-"""Below the largest object that etcd stores (1.5 MiB), with room for the instructions of the manifest and of a task,
-and for the prompts."""
+"""Maximum size of instructions in bytes. An object holds the instructions of the manifest, those of a task, and the
+prompts; together they must stay below the largest object that etcd stores (1.5 MiB)."""
 PROMPT_LIMIT_BYTES = 128 * 1024
 
 EMPTY: Final[tuple[Any, ...]] = (None, "", [], 0)
@@ -28,8 +28,8 @@ Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Sleeping", "Queued
 TaskStatus = Literal["InProgress", "Compacting", "Complete", "Error"]
 Outcome = Literal["completed", "cancelled", "error"]
 TaskKind = Literal["compact"]
-"""Kinds of tasks that are not a text for the model. `compact` summarises the conversation; its instructions are the
-command."""
+"""The kinds of tasks. A task without a kind is a text for the model. `compact` summarises the conversation; its
+instructions are the `/compact` command."""
 
 TASK_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 """A ULID: the id of every task."""
@@ -45,7 +45,7 @@ Instructions = Annotated[str, Field(min_length=1, max_length=INSTRUCTIONS_LIMIT_
 
 
 def digest_of(instructions: str) -> str:
-    """Return 32 hex digits that stand for a manifest's instructions."""
+    """Return the digest of a manifest's instructions: 32 hex digits of SHA-256."""
     return hashlib.sha256(instructions.encode()).hexdigest()[:32]
 
 

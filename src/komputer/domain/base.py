@@ -1,4 +1,4 @@
-"""The base of the custom resources."""
+"""The base classes of the custom resources, and helpers for manifests."""
 
 import copy
 from datetime import UTC, datetime
@@ -15,7 +15,8 @@ Manifest = dict[str, Any]
 """A Kubernetes object as JSON."""
 
 CONDITION_LIMIT = 1024
-"""Characters of a condition's message; longer ones are cut. Kubernetes' own limit is 32768; a person reads one line."""
+"""Maximum length of a condition's message in characters; a longer message is cut. Kubernetes allows 32768, but people
+read one line."""
 
 
 class WireModel(BaseModel):
@@ -46,7 +47,7 @@ def _within_64_bits(value: int) -> int:
 
 Int64 = Annotated[int, AfterValidator(_within_64_bits), Field(json_schema_extra={"format": "int64"})]
 Decimal4 = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$", max_length=40)]
-"""US dollars as a decimal string; ours have at least four fraction digits."""
+"""US dollars as a decimal string. The platform writes at least four fraction digits."""
 
 
 class Condition(WireModel):
@@ -107,14 +108,15 @@ class Resource(WireModel):
     namespaced: ClassVar[bool] = True
     columns: ClassVar[tuple["PrinterColumn", ...]] = ()
     ignored_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields of the spec that are accepted and have no effect in this release, as attributes: `redis.address`. The
-    status names those that are set, in the condition FieldsSupported."""
+    """Paths of spec fields that are accepted and have no effect in this release, as Python attributes: `redis.address`.
+    The condition FieldsSupported in the status names those that are set."""
 
     metadata: Metadata = Field(default_factory=Metadata)
 
     @classmethod
     def as_controller(cls, name: str, uid: str) -> Manifest:
-        """Return the ownerReference of a child, which is deleted with its owner."""
+        """Return the ownerReference that makes this object the controller of a child. Garbage collection deletes the
+        child with its owner."""
         return {
             "apiVersion": names.API_VERSION,
             "kind": cls.kind_name,
@@ -126,10 +128,12 @@ class Resource(WireModel):
 
     @classmethod
     def salvaged(cls, manifest: Manifest, within: str | None = None) -> tuple[Self, list[str]]:
-        """Return the object without its invalid values (only those below `within`, such as `status`, if given), and the
-        paths of these values. So an object that bypassed the schema, or that another version has written, can be shown.
-        Decisions need the whole object. Raises `ValidationError` if a required field outside of lists and optional
-        objects is invalid."""
+        """Return the object without its invalid values, and the paths of these values. With `within` (such as
+        `status`), only values below that field are removed, and an invalid value elsewhere raises.
+
+        This is for showing an object that bypassed the schema or was written by another version; decisions need the
+        complete object. Raises `ValidationError` if a required field outside of lists and optional objects is invalid.
+        """
         left_out: list[str] = []
         while True:
             try:
@@ -140,7 +144,7 @@ class Resource(WireModel):
                     raise
                 if not left_out:
                     manifest = copy.deepcopy(manifest)
-                # From the end, so that the indexes before it stay what they are.
+                # Delete from the end of each list, so that the indexes in the remaining paths stay valid.
                 order = sorted(set(paths), key=lambda path: [(isinstance(part, str), part) for part in path])
                 dropped = [path for path in reversed(order) if _dropped(manifest, path)]
                 if not dropped:
@@ -149,16 +153,16 @@ class Resource(WireModel):
 
     @property
     def ref(self) -> ObjectRef:
-        """Namespace and name."""
+        """The namespace and name of the object."""
         return ObjectRef(self.metadata.namespace or "", self.metadata.name)
 
     def ignored(self) -> list[str]:
-        """Return the paths, as on the wire, of the ignored fields that are set to another value than their default."""
+        """Return the wire paths of the ignored fields whose value differs from their default."""
         return [path for each in self.ignored_fields if (path := _path_if_set(self, ["spec", *each.split(".")]))]
 
     @property
     def key(self) -> str:
-        """`namespace/name`, for logs."""
+        """The object as `namespace/name`, for logs."""
         return str(self.ref)
 
     @property
@@ -167,7 +171,8 @@ class Resource(WireModel):
 
 
 def _path_if_set(parent: Any, attributes: list[str]) -> str | None:
-    """Return the path on the wire below the first attribute; None where the value is empty or its field's default."""
+    """Return the wire path of a field without its first part (`spec`); None if the value is empty or the default of its
+    field."""
     path = []
     for attribute in attributes:
         if parent is None:
@@ -196,13 +201,14 @@ def _dropped(manifest: Any, path: tuple[str | int, ...]) -> bool:
 
 
 def fields_of(manifest: Manifest, part: Literal["spec", "status"]) -> Manifest:
-    """Return `spec` or `status`; empty if it is missing or is not an object. Its fields may have any type."""
+    """Return the `spec` or `status` of an unvalidated manifest; an empty object if it is missing or is not an object.
+    Its fields may have any type."""
     found = manifest.get(part)
     return found if isinstance(found, dict) else {}
 
 
 def texts_in(value: Any) -> list[str]:
-    """Return the strings of a list; nothing for any other value."""
+    """Return the strings in a list; an empty list for a value that is not a list."""
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
@@ -225,8 +231,8 @@ def rfc3339(moment: datetime) -> str:
 
 
 def with_condition(conditions: list[Condition], new: Condition, now: datetime) -> list[Condition]:
-    """Return the list with `new` instead of the condition of its type. The transition time changes only with the
-    status."""
+    """Return the conditions with `new` added, or in place of the condition of the same type. `lastTransitionTime`
+    changes only if the status does. A message over `CONDITION_LIMIT` is cut."""
     old = next((c for c in conditions if c.type == new.type), None)
     since = old.last_transition_time if old and old.status == new.status else None
     message = new.message if len(new.message) <= CONDITION_LIMIT else new.message[: CONDITION_LIMIT - 1] + "…"

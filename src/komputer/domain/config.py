@@ -85,8 +85,8 @@ class Config(Resource):
 
     @classmethod
     def understood(cls, manifests: Iterable[Manifest]) -> "list[Config]":
-        """Return the configs, each without its invalid values. What a config says about the platform's own Secrets
-        counts even if the rest of it is invalid."""
+        """Return the configs, each without its invalid values. If `redis` is invalid, it is replaced by an empty
+        address: the list of the platform's own Secrets must apply even then."""
         found = []
         for manifest in manifests:
             spec = fields_of(manifest, "spec")

@@ -23,7 +23,7 @@ from komputer.domain.ref import ObjectRef
 
 AuthType = Literal["token", "oauth", "header", "none"]
 DEFAULT_KEY: Final = "token"
-"""The key of the Secret, if none is given."""
+"""The key in the Secret's data that holds the credential, if the connector names none."""
 CLAUDE_NAMES: Final = frozenset(
     {
         "ccr-email",
@@ -36,7 +36,8 @@ CLAUDE_NAMES: Final = frozenset(
         "workspace",
     }
 )
-"""MCP servers of Claude Code itself (2.1). It does not load another server of such a name, or hides its tools."""
+"""Names of MCP servers that are part of Claude Code 2.1. It does not load another server of such a name, or hides its
+tools."""
 RESERVED_NAMES: Final = CLAUDE_NAMES | {"komputer"}
 """Names that no connector may have. `komputer` would hide a manager's own tools."""
 SERVICE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
@@ -146,7 +147,8 @@ def may_be_set(header: str) -> bool:
 
 
 def attached(agents: Iterable[Manifest]) -> dict[ObjectRef, list[str]]:
-    """Return for each connector the sorted names of the agents whose spec names it."""
+    """Return the sorted names of the agents whose spec names a connector, by connector. Terminating agents are left
+    out."""
     found: dict[ObjectRef, list[str]] = {}
     for agent in agents:
         metadata = agent["metadata"]

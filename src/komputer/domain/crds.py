@@ -1,5 +1,5 @@
-"""CRD manifests from the models: `python -m komputer.domain.crds` writes `crds/*.yaml`, here and in the chart;
-`--check` compares them."""
+"""Generates the CRD manifests from the models. `python -m komputer.domain.crds` writes `crds/*.yaml`, here and in the
+Helm chart; with `--check` it exits with 1 if a file is outdated."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from komputer.domain.template import ClusterTemplate, Template
 
 FOLDER = Path(__file__).parent / "crds"
 CHART = Path(__file__).parents[3] / "charts/komputer/crds"
-"""Of a checkout: Helm wants a copy in the chart."""
+"""The folder of the copy that Helm requires in the chart. It exists in a source checkout only."""
 KINDS: tuple[type[Resource], ...] = (Agent, Template, ClusterTemplate, Config, Connector)
 API_VERSION = f"Version of the schema of this object: {names.API_VERSION}."
 KIND = "Kind of the object, in CamelCase."
@@ -24,9 +24,9 @@ DROPPED = {"title", "discriminator", "additionalProperties"}
 
 
 def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema as Kubernetes wants it: no references, no alternatives, every node with one type.
+    """Return a JSON schema as a structural schema: no references, no alternatives, and one type for each node.
 
-    Source: the structural schema rules of apiextensions.k8s.io/v1. An optional field is one that may be absent.
+    Source: the structural schema rules of apiextensions.k8s.io/v1. An optional field becomes one that may be absent.
     """
     if "$ref" in schema:
         base = definitions[schema["$ref"].rsplit("/", 1)[-1]]
@@ -49,10 +49,11 @@ def structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
 
 
 def crd(kind: type[Resource]) -> Manifest:
-    """The CustomResourceDefinition of `kind`."""
+    """Return the CustomResourceDefinition of `kind`."""
     schema = kind.model_json_schema(mode="validation", by_alias=True)
     properties = structural(schema, schema.get("$defs", {}))["properties"]
-    properties["metadata"] = {"type": "object"}  # Kubernetes refuses any more here, and describes it itself
+    # Kubernetes refuses any further schema of the metadata, and adds its own.
+    properties["metadata"] = {"type": "object"}
     version: Manifest = {
         "name": names.VERSION,
         "served": True,
@@ -93,7 +94,8 @@ def crd(kind: type[Resource]) -> Manifest:
 
 
 def files() -> Iterable[tuple[Path, str]]:
-    """Each manifest's paths and text: JSON, which is YAML too and needs no library to read."""
+    """Yield the path and text of each manifest in each folder. The text is JSON, which is also YAML and can be read
+    without a YAML library."""
     for kind in KINDS:
         text = json.dumps(crd(kind), indent=2, ensure_ascii=False) + "\n"
         for folder in (FOLDER, CHART):
@@ -101,7 +103,7 @@ def files() -> Iterable[tuple[Path, str]]:
 
 
 def manifests() -> list[Manifest]:
-    """The committed CRDs, as they are applied."""
+    """Return the committed CRDs, as they are applied to a cluster."""
     return [json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.yaml"))]
 
 

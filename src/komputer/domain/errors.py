@@ -59,7 +59,7 @@ class Forbidden(KomputerError):
 
 
 class Unavailable(KomputerError):
-    """A service that is needed does not answer. Try again after `retry_after_s` seconds."""
+    """A required service does not answer. Try again after `retry_after_s` seconds."""
 
     code = "unavailable"
 
@@ -69,12 +69,12 @@ class Unavailable(KomputerError):
 
 
 class TooManyRequests(Unavailable):
-    """The caller exceeds its share. Wait `retry_after_s` seconds, and send fewer requests at once."""
+    """The caller exceeds a rate limit. Wait `retry_after_s` seconds, and send fewer requests at once."""
 
     code = "too_many_requests"
 
 
 class ServerFailed(KomputerError):
-    """A server that a user has configured fails. The code says how: `mcp_unauthorized`, …"""
+    """The server of a connector fails. The code says how, such as `mcp_unauthorized`."""
 
     code = "mcp_protocol"

@@ -1,5 +1,8 @@
-"""Ids of log entries, timestamps and positions. An id is `<milliseconds>-<microseconds within>`, so that it and the
-timestamp say the same."""
+"""Ids of log entries, their timestamps, and positions in a log.
+
+An id is `<milliseconds since 1970>-<microseconds within the millisecond>`, so the id and the timestamp of an event
+express the same moment.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -18,7 +21,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def micros_of(event_id: str) -> int:
-    """Return the microseconds since 1970 of an event id. Raises `Invalid` for anything else."""
+    """Return the microseconds since 1970 of an event id. Raises `Invalid` (`invalid_cursor`) for any other text."""
     found = _ID.fullmatch(event_id)
     if not found:
         raise Invalid(f"{event_id[:64]!r} is not an event id", code="invalid_cursor")
@@ -26,8 +29,8 @@ def micros_of(event_id: str) -> int:
 
 
 def micros_near(entry_id: str) -> int:
-    """Return the microseconds since 1970 of any id of a Redis stream. An id that the log did not assign counts as the
-    last microsecond of its millisecond."""
+    """Return the microseconds since 1970 of any id of a Redis stream. A sequence number over 999, which the log never
+    assigns, is read as 999."""
     ms, _, rest = entry_id.partition("-")
     return min(int(ms), 10**14 - 1) * 1000 + min(int(rest), 999)
 
@@ -49,8 +52,8 @@ def timestamp_of(event_id: str) -> str:
 
 
 class Position(NamedTuple):
-    """A position in a log, in microseconds since 1970. `low` and `high` differ if a time lies between two
-    microseconds."""
+    """A position in a log, in microseconds since 1970. `low` and `high` are equal, unless the position is a time
+    between two microseconds. `is_id`: the position was given as an event id, not as a time."""
 
     low: int
     high: int
@@ -58,8 +61,9 @@ class Position(NamedTuple):
 
 
 def parse_position(text: str) -> Position:
-    """Return the position that an event id or an RFC 3339 time of any precision and offset names. A blank before the
-    offset is a `+` that was not escaped in a query. Raises `Invalid` (`invalid_cursor`)."""
+    """Return the position of an event id or of an RFC 3339 time of any precision and offset. A space before the offset
+    is read as `+`, because an unescaped `+` in a query string decodes to a space. Raises `Invalid`
+    (`invalid_cursor`)."""
     if _ID.fullmatch(text):
         micros = micros_of(text)
         return Position(micros, micros, True)

@@ -7,9 +7,9 @@ from typing import Final
 from komputer.domain import names
 
 LIMIT: Final = 64
-"""Labels of one agent, at most. A guess: far more than anybody filters by."""
+"""Maximum number of labels of one agent. A guess, far above the number that anyone filters by."""
 ALLOWED_OF_OURS: Final = frozenset({"komputer.ai/personal-agent"})
-"""Keys with the reserved prefix that users may set, because published clients do."""
+"""Keys with the reserved prefix that users may set, because published clients set them."""
 
 _PREFIX: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _WORD: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")

@@ -1,8 +1,8 @@
-"""US dollars: added without loss, and limited where they enter the platform. Pure.
+"""Amounts in US dollars: read with a limit, and added without loss. Pure.
 
-Claude uses binary fractions, so that the difference of two totals has digits without meaning (0.0006659999999999999).
-Here an amount is a decimal number of at most 12 fraction digits and 15 digits in all, which a binary fraction
-represents without loss.
+Claude reports binary floating-point numbers, so the difference of two totals has digits without meaning
+(0.0006659999999999999). Here an amount is a decimal number of at most 12 fraction digits and 15 digits in all, which a
+64-bit floating-point number represents without loss.
 """
 
 from decimal import Context, Decimal
@@ -16,8 +16,8 @@ _EXACT: Final = Context(prec=60)
 
 
 def amount(value: object) -> Decimal:
-    """Return an amount from an untrusted source: 0 for what is not an amount of money or negative, at most
-    `COST_LIMIT_USD`."""
+    """Return the amount in a value from an untrusted source: 0 for a negative value or one that is not a finite number,
+    and at most `COST_LIMIT_USD`."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return Decimal(0)
     found = Decimal(str(value)) if isinstance(value, float) else Decimal(value)

@@ -1,4 +1,4 @@
-"""The names of groups, labels, annotations and children. They are written here and nowhere else."""
+"""The names of API groups, labels, annotations and child objects. They are written here and nowhere else."""
 
 import hashlib
 import re
@@ -13,24 +13,25 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "komputer"
 RESERVED_LABEL_PREFIX: Final = "komputer.ai/"
 CONNECTOR_LABEL: Final = "komputer.ai/connector-name"
-"""On a Secret that the platform created for the token of a connector."""
+"""Label on a Secret that the platform created for the token of a connector."""
 SERVICE_LABEL: Final = "komputer.ai/service"
 PLATFORM_LABEL: Final = "komputer.ai/platform"
-"""On a Secret of the platform itself (any value). No connector may send it, and no agent gets it."""
+"""Label on a Secret of the platform itself (any value). No connector may send it, and no agent gets it."""
 OFFICE_LABEL: Final = "komputer.ai/office"
-"""On the agents that a manager created. All agents of one manager have the same value."""
+"""Label on the agents that a manager created. All agents of one manager have the same value."""
 
 MADE_FROM_ANNOTATION: Final = "komputer.ai/made-from"
-"""On a pod: a digest of everything that its manifest was made from. A changed template applies to the next pod only."""
+"""Annotation on a pod: a digest of all inputs from which its manifest was created. A changed template applies to the
+next pod only."""
 GATEWAY_ANNOTATION: Final = "komputer.ai/gateway-url"
-"""On a pod: the address of the gateway that it uses. A pod with an old address is replaced."""
+"""Annotation on a pod: the address of the gateway that it uses. A pod with an old address is replaced."""
 REMADE_ANNOTATION: Final = "komputer.ai/remade"
-"""On a pod: how many pods in a row failed before it. The back-off grows with this number."""
+"""Annotation on a pod: how many pods in a row failed before it. The back-off grows with this number."""
 SILENT_ANNOTATION: Final = "komputer.ai/silent"
-"""On a pod: how many pods in a row were deleted before it because their runtimes were silent."""
+"""Annotation on a pod: how many pods in a row were deleted before it because their runtimes were silent."""
 
 CREATED_BY_ANNOTATION: Final = "komputer.ai/created-by-task"
-"""On an agent: its first task, so that a repeated request to create it is recognised."""
+"""Annotation on an agent: the id of its first task, by which a repeated request to create it is recognised."""
 
 DEFAULT_NAMESPACE: Final = "default"
 DEFAULT_MODEL: Final = "claude-sonnet-4-6"
@@ -39,7 +40,8 @@ CONFIG_NAME: Final = "default"
 """KomputerConfig is a singleton of this name; others are ignored."""
 
 SERVICE_ACCOUNT: Final = "komputer-agent"
-"""One in each namespace, without any rights: the token of a pod only proves which pod it is."""
+"""The ServiceAccount of the pods, one in each namespace. It has no rights: the token of a pod only proves which pod it
+is."""
 GATEWAY_AUDIENCE: Final = "komputer-gateway"
 AGENT_CONTAINER: Final = "agent"
 
@@ -72,7 +74,7 @@ def pvc_name(agent: str) -> str:
 
 
 def settings_name(agent: str) -> str:
-    """Return the name of the ConfigMap with the settings of the runtime. It contains no secret."""
+    """Return the name of the ConfigMap with the settings of the runtime. The ConfigMap contains no secret."""
     return f"{agent}-config"
 
 

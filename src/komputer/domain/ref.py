@@ -5,17 +5,18 @@ from typing import Any, NamedTuple
 
 
 class ObjectRef(NamedTuple):
-    """Namespace and name of an object whose kind the context says. The namespace of a cluster-wide object is empty."""
+    """The namespace and name of an object whose kind is known from the context. The namespace of a cluster-scoped
+    object is empty."""
 
     namespace: str
     name: str
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> "ObjectRef":
-        """The reference to the object of this manifest."""
+        """Return the reference to the object in `manifest`."""
         metadata = manifest["metadata"]
         return cls(metadata.get("namespace") or "", metadata["name"])
 
     def __str__(self) -> str:
-        """`namespace/name`, as logs and Redis values write it."""
+        """Return `namespace/name`, the form in logs and Redis values."""
         return f"{self.namespace}/{self.name}"

@@ -12,23 +12,25 @@ from komputer.domain.config import Config
 
 MANAGED_LABEL: Final = "komputer.ai/managed-by"
 MANAGED: Final = "komputer-ai"
-"""On the Secrets that the REST API created, as published clients know it. The API changes no others."""
+"""The value of `MANAGED_LABEL` on Secrets that the REST API created, which published clients rely on. The API changes
+no other Secrets."""
 NAME_LABEL: Final = "komputer.ai/secret-name"
 FOR_ANNOTATION: Final = "komputer.ai/made-for"
-"""On an object that the REST API created: the request that created it, so that a repeated request recognises it. Until
-an agent's own Secret has an owner, no other request may take it over."""
+"""Annotation on an object that the REST API created: the id of the request, by which a repeated request recognises the
+object. While an agent's own Secret has no owner yet, only this request may use it."""
 
 VALUE_LIMIT_BYTES: Final = 96 * 1024
-"""Bytes of one value. Linux does not start a program with a variable of 128 KiB, its name included."""
+"""Maximum size of one value in bytes. Linux does not start a program that has a variable of 128 KiB, including the
+name."""
 TOTAL_LIMIT_BYTES: Final = 512 * 1024
-"""Bytes of all variables of an agent. Linux allows a quarter of the stack's limit (2 MiB by default) for arguments and
-environment together."""
+"""Maximum size of all variables of an agent, in bytes. Linux allows a quarter of the stack's limit (2 MiB by default)
+for arguments and environment together."""
 KEYS_LIMIT: Final = 256
 
 PLATFORM_TYPES: Final = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/")
-"""Types of Secrets that belong to kubelets, controllers and Helm. Agents' tools never get them."""
+"""Prefixes of the types of Secrets that belong to kubelets, controllers and Helm. Agents' tools never get them."""
 PART_OF_LABEL: Final = "app.kubernetes.io/part-of"
-"""With the value `komputer`: a Secret of the platform itself, such as the credential of the model."""
+"""Label whose value `komputer` marks a Secret of the platform itself, such as the credential of the model."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
@@ -53,7 +55,7 @@ def fault(data: Mapping[str, str]) -> str | None:
 
 
 def word(text: str) -> str:
-    """Return the text as a part of a variable's name."""
+    """Return the text as part of a variable's name: in upper case, with underscores in place of other characters."""
     return re.sub(r"[^A-Z0-9_]", "_", text.upper())
 
 
@@ -74,7 +76,8 @@ def is_platforms(manifest: Manifest, configs: Iterable[Config]) -> bool:
 
 
 def _is_named(metadata: Manifest, config: Config) -> bool:
-    """Return whether the config lists this Secret as the platform's. A reference without a namespace matches all."""
+    """Return whether the config lists this Secret as the platform's. A reference without a namespace matches every
+    namespace."""
     named = [config.spec.redis.password_secret, *config.spec.platform_secrets]
     return any(
         ref is not None and ref.name == metadata["name"] and ref.namespace in (None, metadata["namespace"])
@@ -89,12 +92,13 @@ def is_for_agents(manifest: Manifest, configs: Iterable[Config]) -> bool:
 
 
 def encoded(data: Mapping[str, str]) -> dict[str, str]:
-    """Return `data` of a Secret."""
+    """Return the values in base64, as the `data` of a Secret."""
     return {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
 
 
 def texts(manifest: Manifest) -> dict[str, str]:
-    """Return the values of a Secret that a variable can hold. Bytes that are not text and long values are left out."""
+    """Return the values of a Secret that a variable can hold. Values that are not UTF-8 text, contain a zero byte or
+    are longer than `VALUE_LIMIT_BYTES` are left out."""
     found = {}
     for key, value in (manifest.get("data") or {}).items():
         try:
@@ -108,8 +112,8 @@ def texts(manifest: Manifest) -> dict[str, str]:
 
 def environment(own: Manifest | None, others: Mapping[str, Manifest]) -> dict[str, str]:
     """Return the variables `SECRET_<KEY>` of the agent's own Secret, and `SECRET_<SECRET>_<KEY>` of those that its spec
-    names. If two have the same name, the agent's own wins, then the first named. Variables beyond the limit are left
-    out."""
+    names. If two have the same name, the agent's own wins, then the first named. Variables beyond `TOTAL_LIMIT_BYTES`
+    are left out."""
     found = {f"SECRET_{word(key)}": text for key, text in sorted(texts(own or {}).items())}
     for name, manifest in others.items():
         for key, text in sorted(texts(manifest).items()):

@@ -1,7 +1,7 @@
 """IANA's special-purpose address registries as data. Pure.
 
-Shipped with the product, so that an address is judged alike under every Python version: `ipaddress.is_global` has the
-tables of the day on which that version was released.
+The tables are part of the product, so that an address is classified alike under every Python version:
+`ipaddress.is_global` uses the tables of its Python release.
 
 To update: compare with https://www.iana.org/assignments/iana-ipv4-special-registry and
 https://www.iana.org/assignments/iana-ipv6-special-registry, then change `TABLES_OF`.
@@ -35,7 +35,7 @@ _NOT_GLOBAL: Final = (
     "240.0.0.0/4",  # reserved, limited broadcast
     "2001::/23",  # IETF protocol assignments: Teredo, benchmarking, ORCHID
     "2001:db8::/32",  # documentation
-    "2002::/16",  # 6to4; the address within is judged instead
+    "2002::/16",  # 6to4; the embedded address is checked instead
     "3fff::/20",  # documentation
 )
 _GLOBAL_WITHIN: Final = (
@@ -49,10 +49,11 @@ _GLOBAL_WITHIN: Final = (
     "2001:20::/28",  # ORCHIDv2
     "2001:30::/28",  # drone remote ID
 )
-"""Globally reachable parts of networks above."""
+"""Globally reachable parts of the networks in `_NOT_GLOBAL`."""
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-"""All that IANA allocates from for the internet. Everything else is special or reserved: 64:ff9b:1::/48, 100::/64,
-100:0:0:1::/64, 5f00::/16, fc00::/7, fe80::/10, fec0::/10, ff00::/8, and what has no purpose yet."""
+"""The block from which IANA allocates global unicast addresses. Every other address is special or reserved:
+64:ff9b:1::/48, 100::/64, 100:0:0:1::/64, 5f00::/16, fc00::/7, fe80::/10, fec0::/10, ff00::/8, and blocks without a
+purpose yet."""
 
 _NEVER: Final = (
     "0.0.0.0/32",  # unspecified
@@ -69,7 +70,8 @@ _NEVER: Final = (
     "fec0::/10",  # deprecated site-local
     "ff00::/8",  # multicast
 )
-"""Refused whatever is configured: credentials of the machine itself are handed out there, or nobody can be meant."""
+"""Addresses that are refused whatever is configured: metadata services hand out the machine's own credentials, and the
+other addresses do not identify a single host."""
 
 
 def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
@@ -89,7 +91,7 @@ _TRANSLATED: Final = ipaddress.IPv6Network("::ffff:0:0:0/96")
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 _TEREDO: Final = ipaddress.IPv6Network("2001::/32")
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
-"""The upper half of the interface identifier (RFC 5214)."""
+"""Values of the upper half of an ISATAP interface identifier (RFC 5214)."""
 
 
 def is_in(ip: IP, networks: tuple[Network, ...]) -> bool:
@@ -97,15 +99,16 @@ def is_in(ip: IP, networks: tuple[Network, ...]) -> bool:
 
 
 def is_global(ip: IP) -> bool:
-    """Whether the registries call the address globally reachable. Says nothing of an IPv4 address within it."""
+    """Return whether the registries list the address as globally reachable. An IPv4 address embedded in it is not
+    considered."""
     if ip.version == 6 and ip not in _GLOBAL_UNICAST:
         return False
     return not is_in(ip, NOT_GLOBAL) or is_in(ip, GLOBAL_WITHIN)
 
 
 def carried(ip: IP) -> IP:
-    """The IPv4 address that a packet to `ip` is delivered to, where that is a way to write or to reach an IPv4 host:
-    IPv4-mapped, well-known NAT64 and 6to4. Any other address: itself."""
+    """Return the IPv4 address to which a packet to `ip` is delivered, if `ip` is IPv4-mapped, well-known NAT64 or 6to4.
+    Return any other address unchanged."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _MAPPED or ip in _NAT64:
             return _bits(ip, 0)
@@ -115,7 +118,8 @@ def carried(ip: IP) -> IP:
 
 
 def embedded(ip: IP) -> Iterator[ipaddress.IPv4Address]:
-    """Each IPv4 address that a translator or tunnel may take from `ip`, the deprecated ways included."""
+    """Yield each IPv4 address that a translator or tunnel may extract from `ip`, including the deprecated
+    mechanisms."""
     if not isinstance(ip, ipaddress.IPv6Address):
         return
     if any(ip in network for network in (_MAPPED, _NAT64, _TRANSLATED)) or (ip in _COMPATIBLE and int(ip) > 1):
@@ -137,5 +141,5 @@ def embedded(ip: IP) -> Iterator[ipaddress.IPv4Address]:
 
 
 def _bits(ip: IP, right: int) -> ipaddress.IPv4Address:
-    """The 32 bits that have so many bits to their right."""
+    """Return the 32 bits of `ip` that remain after `right` lower bits are dropped, as an IPv4 address."""
     return ipaddress.IPv4Address(int(ip) >> right & 0xFFFFFFFF)

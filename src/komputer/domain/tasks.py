@@ -1,9 +1,9 @@
-"""Every decision about an agent's tasks: which one is wanted, whether the agent is busy, what an end means and what the
-task used. Pure.
+"""Every decision about an agent's tasks: which task is wanted, whether the agent is busy, what an end means and what
+the task used. Pure.
 
-Two witnesses may disagree for a moment: the resource (`AgentSpec`, `AgentStatus`) and the event log (`LoggedTask`). The
-functions here are the only place that weighs them. Whoever needs an answer calls one of them, and compares no ids or
-states itself. `tests/model` checks these rules; the names in parentheses are its rules.
+Two sources may disagree for a short time: the resource (`AgentSpec`, `AgentStatus`) and the event log (`LoggedTask`).
+Only the functions here combine them. Callers use these functions and compare no ids or states themselves. `tests/model`
+checks the rules; a name in parentheses, such as (`sticky`), is the name of a rule there.
 """
 
 from collections.abc import Collection, Mapping
@@ -26,17 +26,18 @@ class WantedTask(NamedTuple):
 
 
 class Unrecorded(Enum):
-    """The manifest's task has no id yet: the operator will give it one. The agent counts as busy meanwhile."""
+    """The manifest's task has no id yet, because the operator has not assigned one. Until then the agent is busy."""
 
     YES = "unrecorded"
 
 
 def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) -> WantedTask | Unrecorded | None:
-    """Return the task that is to be run now; None where there is none.
+    """Return the task that is to be run now; None if there is none, `Unrecorded.YES` if the manifest's task has no id
+    yet.
 
-    `ended` are ids of tasks that the log shows as ended; those that the status names are added here. The API's task is
-    wanted until it has ended, whatever the manifest says meanwhile (`sticky`); then the manifest's, unless that has
-    ended or the API's task covers it.
+    `ended` are ids of tasks that have ended in the log; the ids in `status.endedTasks` are added here. The API's task
+    is wanted until it has ended, even if the manifest changes meanwhile (`sticky`). After that the manifest's task is
+    wanted, unless it has ended or the API's task covers it.
     """
     over = {*ended, *status.ended_tasks}
     task, recorded = spec.task, status.manifest_task
@@ -50,7 +51,7 @@ def wanted(spec: AgentSpec, status: AgentStatus, ended: Collection[str] = ()) ->
 
 
 def may_start(spec: AgentSpec, status: AgentStatus, task_id: str) -> bool:
-    """Return whether an agent's runtime may begin this task now: it is the one that is wanted."""
+    """Return whether an agent's runtime may begin this task now, which means that it is the wanted one."""
     task = wanted(spec, status)
     return isinstance(task, WantedTask) and task.id == task_id
 
@@ -67,7 +68,7 @@ def tasks_named(spec: AgentSpec, status: AgentStatus) -> set[str]:
 
 
 class LoggedTask(NamedTuple):
-    """The newest task that an agent's event log knows. `id` is None where it knows none."""
+    """The newest task in an agent's event log. `id` is None if the log has no task."""
 
     id: str | None
     has_ended: bool
@@ -85,15 +86,15 @@ def status_of_running(kind: str | None) -> TaskStatus:
 
 
 def open_task(status: AgentStatus, logged: LoggedTask) -> str | None:
-    """Return the id of the task that has started and not ended (`open`). The log says so, unless the status already
-    counts the end."""
+    """Return the id of the task that has started and not ended (`open`); None if there is none. The log decides, but a
+    task in `status.endedTasks` has ended in any case."""
     if logged.id is None or logged.has_ended or logged.id in status.ended_tasks:
         return None
     return logged.id
 
 
 def next_task(spec: AgentSpec, status: AgentStatus, logged: LoggedTask) -> WantedTask | Unrecorded | None:
-    """Return the task that is wanted, taking into account an end that the status does not count yet."""
+    """Return the wanted task, considering an end in the log that the status does not account for yet."""
     return wanted(spec, status, [logged.id] if logged.id and logged.has_ended else [])
 
 
@@ -121,7 +122,7 @@ def is_compacting(spec: AgentSpec, status: AgentStatus, logged: LoggedTask) -> b
 
 
 class EndMeaning(NamedTuple):
-    """What the status of an agent says after the end of a task."""
+    """The status fields of an agent after the end of a task."""
 
     task_status: TaskStatus
     outcome: Outcome
@@ -150,34 +151,36 @@ TOKEN_FIELDS: Final[Mapping[str, str]] = {
     "cache_read": "cache_read_input_tokens",
     "cache_creation": "cache_creation_input_tokens",
 }
-"""The kinds of tokens that are counted, and where Claude's `usage` has them."""
+"""The kinds of tokens that are counted, with the field of each in Claude's `usage`."""
 
 
 def plausible(value: object, limit: int) -> int:
-    """Return a count from an untrusted source: 0 for what is no number or negative, at most `limit`."""
+    """Return a count from an untrusted source: 0 for a negative value or one that is not a number, and at most
+    `limit`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return 0
     return int(value) if value <= limit else limit
 
 
 class Usage(NamedTuple):
-    """What one task used, as its end says. A count that the end does not give is None or missing, not 0."""
+    """The usage of one task, as its end event reports it. A count that the event does not contain is None or missing,
+    not 0."""
 
     cost_usd: Decimal
-    """Exact: see `money`."""
+    """An exact amount, see `money`."""
     tokens: Mapping[str, int]
-    """By the keys of `TOKEN_FIELDS`; of all turns together."""
+    """Tokens of all turns together, by the keys of `TOKEN_FIELDS`."""
     context_tokens: int
-    """Size of the conversation after the last turn; 0 where it is not known."""
+    """Size of the conversation in tokens after the last turn; 0 if it is not known."""
     context_window: int
-    """Tokens that the model's context holds; 0 where it is not known."""
+    """Size of the model's context window in tokens; 0 if it is not known."""
     duration_ms: int | None
     turns: int | None
 
 
 def usage_of(payload: Mapping[str, Any]) -> Usage:
-    """Return what the end with this payload says that its task used. Total: what cannot be a count or an amount of
-    money counts as 0, so that one strange end never keeps those behind it from being counted."""
+    """Return the usage that the payload of an end event reports. This never raises: a value that is not a valid count
+    or amount is read as 0, so that one malformed event does not block the accounting of later ones."""
     tokens, last = _tokens(payload.get("usage")), _tokens(payload.get("last_usage"))
     last.pop("output", None)  # published clients read `totalTokens` as what the last turn sent to the model
     return Usage(

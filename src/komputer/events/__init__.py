@@ -1,8 +1,7 @@
 """The closed union of events, its wire form, and the log in Redis that decides what happens to every task.
 
-`schema.py` says what an event is, `entries.py` how the log stores it (both pure). `log.py` with `append.lua` is the
-only way into the log; `reading.py` and `ranges.py` with `read.lua` are the way out of it. `follow/` follows logs for
-many readers at once: the notifier wakes them, the tail reads each log once for all of them, consumer groups share one
-log's events among members. Importing this package does not need Redis: the runtime creates events and never speaks to
-the log itself.
+`schema.py` says what an event is, `entries.py` how the log stores it (both pure). `log.py` with `append.lua` writes the
+log; `reading.py` and `ranges.py` with `read.lua` read it. `follow/` follows logs for many readers at once: the notifier
+wakes them, the tail reads each log once for all of them, consumer groups share one log's events among members.
+Importing this package does not need Redis: the runtime creates events and never accesses the log itself.
 """

@@ -1,11 +1,11 @@
--- The only way into the log of an agent. What each call means, and the order of the checks, is told in log.py.
--- All numbers called `us` are microseconds of this server's clock; entry ids are made of them.
+-- Makes all writes to the log of an agent. log.py describes each call and the order of the checks.
+-- All numbers called `us` are microseconds of this server's clock; entry ids are derived from them.
 local live, stream, ends, started, ended, terms, messages, bell, dead = unpack(KEYS)
 local op, uid, who = ARGV[1], ARGV[2], ARGV[3]
 local floor, retention, retention_bytes, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local REMEMBERED_TASKS, REMEMBERED_TERMS, BELL_LENGTH = 1000, 32, 1000
 local MESSAGES, MESSAGES_BYTES = 1000, 4 * 1024 * 1024
-local ENTRY_OVERHEAD = 128 -- bytes of a stream's entry beside its fields, at most: measured for Valkey 9.1
+local ENTRY_OVERHEAD = 128 -- bytes of a stream's entry besides its fields, at most: measured for Valkey 9.1
 local BATCH = 16 -- entries that are read at once: they may be 256 KiB long
 local DAY = 86400
 
@@ -21,8 +21,8 @@ local function to_number(value)
 end
 local function number(field) return to_number(redis.call('HGET', live, field)) end
 
--- All keys of an agent expire at the same moment, so that none is missing while others exist. The moment is moved at most
--- once a day, because each move is written to the append-only file; or at once if a key may be new.
+-- All keys of an agent expire at the same moment, so that none is missing while others exist. The moment is moved at
+-- most once a day, because each move is written to the append-only file; it is moved at once if a key may be new.
 local function keep(has_new_keys)
   local wanted = time[1] + ttl
   if not has_new_keys and number('until') > wanted - DAY then return end
@@ -30,18 +30,20 @@ local function keep(has_new_keys)
   for i = 1, 7 do redis.call('EXPIREAT', KEYS[i], wanted) end
 end
 
+-- Stores a tombstone of a deleted agent's uid, so that its calls are refused, and drops expired tombstones.
 local function purge(name, last)
   redis.call('ZADD', dead, whole(math.max(now, last)), name)
   redis.call('ZREMRANGEBYSCORE', dead, '-inf', whole(now - ttl * 1000000))
 end
 
--- The status knows a newer event than this log: the log has lost its tail.
+-- If the status knows a newer event than this log, the log has lost its newest events. New ids continue after that
+-- event.
 local function catch_up()
   if floor > number('last') then redis.call('HSET', live, 'last', whole(floor), 'lost', whole(floor)) end
 end
 
--- Assigns the log to this uid. Returns false if the agent with this uid was deleted. Ids keep increasing beyond all known
--- ids.
+-- Assigns the log to this uid. Returns false if the agent with this uid was deleted. Ids keep increasing beyond all
+-- known ids.
 local function enter()
   if redis.call('ZSCORE', dead, uid) then return false end
   local holder = redis.call('HGET', live, 'uid')
@@ -61,7 +63,7 @@ local function enter()
   return true
 end
 
--- Task and position of the last message to the newest task; an empty task if there is none.
+-- Returns task and position of the last message to the newest task; an empty task if there is none.
 local function newest_message()
   local found = redis.call('XREVRANGE', messages, '+', '-', 'COUNT', 1)[1]
   if not found then return { '', 0 } end
@@ -69,8 +71,8 @@ local function newest_message()
   return { found[2][2], ms * 1000 + us }
 end
 
--- Whether an end arrives before all messages to its task were answered. `acked` is the position of the last message that
--- the model has answered; it is empty for an end that is accepted in any case.
+-- Returns whether an end arrives before all messages to its task were answered. `acked` is the position of the last
+-- message that the model has answered; it is empty for an end that is accepted in any case.
 local function has_unanswered_message(task, acked)
   if acked == '' then return false end
   local newest = newest_message()
@@ -107,13 +109,13 @@ local function counted()
   end
 end
 
--- Writes one event and what it changes of the live state, which `state` collects for one HSET.
+-- Writes one event. `state` collects its changes of the live state, which are written by one HSET.
 local function write(state, i)
   local kind, task, name, payload = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 5]
   state.last = math.max(state.now, state.last + 1)
   local id = id_of(state.last)
   redis.call('XADD', stream, id, 't', name, 'p', payload)
-  state.bytes = state.bytes + ENTRY_OVERHEAD + #name + #payload + 2 -- as `size_of` has it
+  state.bytes = state.bytes + ENTRY_OVERHEAD + #name + #payload + 2 -- the same as `size_of` of the entry
   if kind == 'start' then
     redis.call('ZADD', started, whole(state.last), task)
     redis.call('DEL', messages)
@@ -124,7 +126,7 @@ local function write(state, i)
   end
   if ARGV[i + 4] ~= '' then state.gen = math.max(state.gen, tonumber(ARGV[i + 4])) end
   if kind == 'end' and state.task ~= task and state.task ~= '' and state.ended == '0' then return end
-  -- A task that compacts does so until its end, whatever happens in it.
+  -- A compaction keeps the status Compacting until its end, whatever its events are.
   local is_compacting = state.task == task and state.status == 'Compacting' and kind ~= 'end'
   state.task, state.ended = task, kind == 'end' and '1' or '0'
   state.status, state.outcome = is_compacting and 'Compacting' or ARGV[i + 7], ARGV[i + 8]
@@ -132,8 +134,8 @@ local function write(state, i)
   if ARGV[i + 9] ~= '' then state.session = ARGV[i + 9] end
 end
 
--- No event of any agent gets an id from before the last notification, even if the clock was set back. Readers of all logs
--- rely on it (follow/cursors.py).
+-- Returns the earliest position of a new event. No event of any agent gets an id from before the last notification,
+-- even if the clock was set back. Readers of all logs rely on this (follow/cursors.py).
 local function not_before()
   local last = redis.call('XREVRANGE', bell, '+', '-', 'COUNT', 1)[1]
   return last and math.max(now, string.match(last[1], '%d+') * 1000) or now
@@ -142,7 +144,8 @@ end
 local function read_state()
   catch_up()
   local f = redis.call('HMGET', live, 'last', 'gen', 'task', 'ended', 'status', 'outcome', 'message', 'session', 'bytes')
-  -- `bytes` names the last event that it counts: it is wrong where a release wrote that does not count.
+  -- `bytes` contains the position of the last event that it counts. It is outdated if a release that does not count
+  -- has written since; then the bytes are counted again.
   local bytes, upto = string.match(f[9] or '', '^(%d+)@(%d+)$')
   return {
     now = not_before(),
@@ -152,8 +155,8 @@ local function read_state()
   }
 end
 
--- At most `retention` entries and `retention_bytes` stay, the newest one in any case. Ends that are not accounted have
--- a stream of their own.
+-- Drops the oldest entries beyond `retention` entries or `retention_bytes`, but never the newest one. Ends that the
+-- status does not account for yet are kept in a stream of their own.
 local function trim(state)
   local length, start, gone, batch = redis.call('XLEN', stream), '-', nil, 0.5
   local function is_too_much() return length > 1 and (length > retention or state.bytes > retention_bytes) end
@@ -168,7 +171,8 @@ local function trim(state)
   if gone then drop(gone) end
 end
 
--- After events were written. What falls out of `ended` leaves `started` too: it must not look open again.
+-- Completes a call that has written events: retention, live state, expiry, notification. A task that is dropped from
+-- `ended` is dropped from `started` too: otherwise it would be open again.
 local function settle(state, has_new_keys)
   trim(state)
   redis.call('HSET', live, 'last', whole(state.last), 'gen', whole(state.gen), 'task', state.task, 'ended', state.ended,
@@ -187,7 +191,7 @@ end
 
 local calls = {}
 
--- ARGV: old term, then the tasks asked about. Answers: term, taken, started, ended, open.
+-- ARGV: old term, then the tasks asked about. Returns: term, taken, started, ended, open.
 function calls.hello()
   if not enter() then return { 'fenced' } end
   local old = to_number(ARGV[8])
@@ -207,7 +211,7 @@ function calls.hello()
   return { 'ok', term, taken, was_started, was_ended, redis.call('ZDIFF', 2, started, ended) }
 end
 
--- ARGV: term, then eleven fields for each event. Answers in order, none after the first refusal.
+-- ARGV: term, then eleven fields for each event. Returns the answers in order, none after the first refusal.
 function calls.append()
   local term, held = ARGV[8], redis.call('HMGET', live, 'uid', 'term')
   if held[1] ~= uid or held[2] ~= term or term == '0' then return { 'fenced' } end
@@ -229,7 +233,8 @@ function calls.append()
     answers[#answers + 1] = answer
     if answer ~= 'ok' and answer ~= 'duplicate' then break end
   end
-  -- Written in any case: waiting for the disk waits for this connection's last write, also to answer a duplicate.
+  -- Written even if there is no new event: WAITAOF waits for the last write of this connection, so that the answer to
+  -- a duplicate waits for the disk too.
   redis.call('HSET', live, 'seen', whole(now))
   if writes > 0 then
     redis.call('HSET', terms, term, taken)
@@ -238,11 +243,11 @@ function calls.append()
   return answers
 end
 
--- ARGV: '1' to refuse a task that has started, then the eleven fields. The operator's: no term, no number.
+-- ARGV: '1' to refuse a task that has started, then the eleven fields. Called by the operator: no term, no number.
 calls['end'] = function()
   if not enter() then return { 'fenced' } end
   local task = ARGV[11]
-  redis.call('HSET', live, 'uid', uid) -- so that also an answer without effect waits for the disk
+  redis.call('HSET', live, 'uid', uid) -- so that an answer without effect waits for the disk too
   if redis.call('ZSCORE', ended, task) then return { 'ended' } end
   if ARGV[8] == '1' and redis.call('ZSCORE', started, task) then return { 'started' } end
   local state = read_state()
@@ -251,8 +256,8 @@ calls['end'] = function()
   return { 'ok' }
 end
 
--- ARGV: the eleven fields, then the request's id or nothing. Somebody speaks to the task that runs: no term, no number.
--- Makes no log. A request that comes again, also after the end, is answered as the first time.
+-- ARGV: the eleven fields, then the request's id or ''. Called for users and managers: no term, no number. Creates no
+-- log. A repeated request gets the first answer, also after the end of the task.
 function calls.message()
   local held, task, request, bytes = redis.call('HGET', live, 'uid'), ARGV[10], ARGV[19], 0
   if held ~= uid then return { 'ended' } end
@@ -272,8 +277,8 @@ function calls.message()
   return { 'ok', id, task }
 end
 
--- ARGV: term (0: of the newest, without a sign of its life), then the tasks asked about. Makes nothing: a log that is
--- gone or another's answers with term 0.
+-- ARGV: term (0: the newest, and no sign of life is recorded), then the tasks asked about. Creates no log. Returns
+-- term 0 if there is no log, or if it belongs to another uid.
 function calls.pulse()
   local held = redis.call('HMGET', live, 'uid', 'term')
   if held[1] ~= uid then return { '0', 0, {} } end

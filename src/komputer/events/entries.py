@@ -1,4 +1,4 @@
-"""Entries of the log as values: how events, live states and pages are written and read. No Redis here.
+"""Converts events, live states and pages to and from the values that the log stores. Pure: nothing here accesses Redis.
 
 The order of the script's arguments and of the live hash's fields is defined here and in `append.lua`, nowhere else.
 """
@@ -21,7 +21,7 @@ LIVE_FIELDS: Final = ("uid", "task", "ended", "status", "outcome", "message", "l
 READ_FIELDS: Final = (*LIVE_FIELDS, "born", "lost", "bytes")
 """Fields of the live hash that are read together with events."""
 UNREADABLE: Final = "unreadable"
-"""The type of an entry that no release of Komputer wrote. Its payload says what is wrong with it."""
+"""The type that is given to an entry which is not a valid event. The payload says what is wrong with the entry."""
 
 _ID: Final = re.compile(rb"[0-9]{1,14}-[0-9]{1,3}")
 _FOREIGN_ID: Final = re.compile(rb"([0-9]{1,14})-([0-9]{1,20})")
@@ -83,7 +83,8 @@ class Live(NamedTuple):
     term: int
     session_id: str | None
     last_us: int = 0
-    """How far the log reaches. It grows with each event, also from one agent of a name to the next."""
+    """Position of the newest event in microseconds. It increases with each event, also when an agent is deleted and
+    created again under the same name."""
 
     @property
     def task(self) -> LoggedTask:
@@ -92,12 +93,12 @@ class Live(NamedTuple):
 
 
 def task_of(live: Live | None, uid: str) -> LoggedTask:
-    """Return the newest task of the agent with this uid. The log of an earlier agent of that name counts as none."""
+    """Return the newest task of the agent with this uid. The log of an earlier agent of that name is ignored."""
     return NO_LOGGED_TASK if live is None or live.uid != uid else live.task
 
 
 class LogPage(NamedTuple):
-    """Events, oldest first, each a JSON object. `gap`: events at the cursor are no longer there."""
+    """Events, oldest first, each a JSON object. `gap`: events at the cursor have been removed."""
 
     entries: list[bytes]
     gap: bool
@@ -123,19 +124,20 @@ class EventRow(NamedTuple):
 
 
 class State(NamedTuple):
-    """The state of a log: whom it belongs to, since when it exists, and the highest id that was removed. 0: none."""
+    """The state of a log: the uid of its agent, and positions in microseconds. `born` is where the log begins, `lost`
+    the highest position that was removed; 0 if there is none."""
 
     uid: str | None
     born: int
     lost: int
     last: int = 0
-    """Position of the newest event that it ever had."""
+    """Position of the newest event that the log ever had."""
     open: str | None = None
-    """The running task."""
+    """ID of the running task."""
 
 
 def state_of(held: Sequence[bytes | None]) -> State:
-    """Return the state from the values of `READ_FIELDS`. A value that is not a number counts as none."""
+    """Return the state from the values of `READ_FIELDS`. A value that is not a number is read as 0."""
     uid, task, ended, _, _, _, last, _, _, _, born, lost, _ = _complete(held, READ_FIELDS)
     return State(
         _text(uid) if uid else None,
@@ -147,7 +149,7 @@ def state_of(held: Sequence[bytes | None]) -> State:
 
 
 def bytes_of(held: Sequence[bytes | None]) -> int | None:
-    """Return how many bytes the log holds, from the values of `READ_FIELDS`; None if they were not counted."""
+    """Return the size of the log's events in bytes, from the values of `READ_FIELDS`; None if they were not counted."""
     found = _BYTES.fullmatch(_complete(held, READ_FIELDS)[-1] or b"")
     return int(found[1]) if found else None
 
@@ -158,8 +160,8 @@ def _complete(values: Sequence[bytes | None], fields: Sequence[str]) -> Sequence
 
 
 def rows_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | Sequence[bytes]]]) -> list[EventRow]:
-    """Return the rows of a stream's entries. A foreign entry becomes an `unreadable` one; an entry whose id cannot be
-    the id of an event is left out."""
+    """Return the rows of a stream's entries. An entry that is not a valid event becomes one of the type `unreadable`;
+    an entry whose id cannot be the id of an event is left out."""
     return [row for entry, fields in entries if (row := _row(entry, fields)) is not None]
 
 
@@ -202,14 +204,15 @@ def _text(value: bytes) -> str:
 
 
 def _number(value: bytes | None) -> int:
-    """Return the number; 0 for what is not one, or is too large for a moment in microseconds."""
+    """Return the number; 0 for a value that is not a number, or is too large for a time in microseconds."""
     return int(value) if value and value.isdigit() and len(value) <= 17 else 0
 
 
 def is_gone(state: State, micros: int, is_id: bool) -> bool:
-    """Return whether events just below `micros` may have been removed.
+    """Return whether events at the position `micros` may have been removed.
 
-    An id from before the log was created belongs to a log that was lost. A time from then need not mean any event.
+    An id from before the log was created belongs to a log that was lost, so its event is gone. At a time from before
+    then, there need not have been an event.
     """
     if state.uid is None:
         return is_id
@@ -217,7 +220,7 @@ def is_gone(state: State, micros: int, is_id: bool) -> bool:
 
 
 def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes) -> bytes:
-    """Return an event as clients get it."""
+    """Return an event as JSON, in the form that clients get."""
     head = (
         f'{{"id":"{event_id}","agentName":"{name}","namespace":"{namespace}","type":"{kind}",'
         f'"timestamp":"{timestamp_of(event_id)}","payload":'
@@ -228,7 +231,7 @@ def to_json(namespace: str, name: str, event_id: str, kind: str, payload: bytes)
 def fields_of(
     seq: int, event: schema.Event, generation: int | None, acked_message_id: str | None = None
 ) -> list[str | bytes | int]:
-    """Return the script's arguments for one event, in their order."""
+    """Return the eleven arguments of `append.lua` for one event, in order."""
     kind, payload = schema.to_wire(event)
     role = "start" if isinstance(event, schema.TaskStarted) else "end" if isinstance(event, schema.End) else ""
     if meaning := ENDS.get(kind):
@@ -270,6 +273,6 @@ def texts_of(values: Iterable[bytes]) -> list[str]:
 
 
 def answers_of(values: Iterable[bytes]) -> list[AppendResult]:
-    """Return the results of the script."""
+    """Return the answers of `append.lua`."""
     known: dict[str, AppendResult] = {answer: answer for answer in get_args(AppendResult)}
     return [known[value.decode()] for value in values]

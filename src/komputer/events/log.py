@@ -1,10 +1,11 @@
-"""The log of each agent: one stream, one live hash, and the rules by which events are accepted.
+"""The log of each agent: one stream, one hash with the live state, and the rules by which events are accepted.
 
-`append.lua` is the only way in. It decides atomically, in this order: `fenced` (the term is not the one issued last, or
-another uid holds the log), `duplicate` (the number was taken), `gap` (not the next number), `ended` (the task has
-ended), `started` (a start of a started task), `stale` (a start of an older generation than one seen), `unacknowledged`
-(an end before the last message to its task was answered), else `ok`. Starts, ends and messages are answered when they
-are on the server's disk (`server.Durability`).
+Only `append.lua` writes events. For each event it answers atomically with the first of these that applies: `fenced`
+(the term is not the one issued last, or the log belongs to another uid), `duplicate` (the number was accepted before),
+`gap` (not the next number), `ended` (the task has ended), `started` (a start of a started task), `stale` (a start of an
+older generation than that of an earlier event), `unacknowledged` (an end before the model has answered the last message
+to the task), else `ok`. Starts, ends and messages are answered when they are on the server's disk
+(`redis.connection.Durability`).
 """
 
 from collections.abc import Sequence
@@ -51,13 +52,14 @@ __all__ = [
 ]
 
 RETENTION: Final = 10_000
-"""Events that are kept of one agent, at most."""
+"""Maximum number of events that are kept of one agent."""
 RETENTION_BYTES: Final = 32 * 1024 * 1024
-"""Bytes that the events of one agent may have, at most: for each event its type, its payload and 128 bytes for what the
+"""Maximum size of the events of one agent in bytes: for each event its type, its payload and 128 bytes for what the
 server adds. An allocator that rounds up takes up to 1.2 times as much memory (measured: Valkey 9.1, Redis 7.0)."""
 EXPIRY: Final = timedelta(days=30)
-"""A log without a write for this long is dropped. So are the tombstones of deleted agents."""
+"""A log expires this long after its last write. The tombstones of deleted agents are kept as long."""
 _TERM_LIMIT: Final = 2**52
+"""A larger term from a runtime is read as 0. The numbers of Lua are exact up to 2**53 only."""
 
 
 class Log(LogReader):
@@ -88,7 +90,7 @@ class Log(LogReader):
         retention_bytes: int = RETENTION_BYTES,
         expiry: timedelta = EXPIRY,
     ) -> "Log":
-        """Return a log that connects at first use. A text is an address without a password file. Raises `Invalid`
+        """Return a log, which connects at its first use. A text is an address without a password file. Raises `Invalid`
         (`redis_address`)."""
         address = Address(where) if isinstance(where, str) else where
         return cls(
@@ -102,21 +104,21 @@ class Log(LogReader):
         await self.server.translated(lambda: self.server.redis.execute_command("PING"))
 
     def requests(self) -> Idempotency:
-        """The records of idempotent requests, on the same server."""
+        """Return the records of idempotent requests, on the same server."""
         return Idempotency(self.server, self._prefix)
 
     @property
     def durability(self) -> Durability | None:
-        """How starts and ends reach the disk; None before the first one."""
+        """How writes reach the disk; None before the first one."""
         return self.server.durability
 
     # ---- writes by the runtime and the API --------------------------------------------------------------------------
     async def hello(self, key: LogKey, *, old_term: int, asked: Sequence[str], floor: str | None) -> Welcome:
         """Issue a new term, greater than any before. From now on only events of this term are accepted.
 
-        The log now belongs to this uid, and the uid that it belonged to before is fenced off. `asked` are the tasks of
-        the runtime's ledger, `floor` is `status.lastEventID`. Raises `Conflict` (`fenced`) for the uid of a deleted
-        agent.
+        The log now belongs to this uid; calls with the uid that it belonged to before are refused. `asked` are the
+        tasks of the runtime's ledger. `floor` is `status.lastEventID`: a log that ends before it has lost events, and
+        new ids are greater than it. Raises `Conflict` (`fenced`) for the uid of a deleted agent.
         """
         known_term = old_term if 0 <= old_term < _TERM_LIMIT else 0
         answer = await self._call("hello", key, floor, known_term, *asked, durable=bool(known_term or asked))
@@ -135,8 +137,8 @@ class Log(LogReader):
     async def append(
         self, key: LogKey, term: int, events: Sequence[Numbered], *, floor: str | None = None
     ) -> list[AppendResult]:
-        """Append events and return one result for each, in order; none after the first refusal. One round trip; safe to
-        repeat."""
+        """Append events and return one result for each, in order. Events after the first refusal are not processed and
+        have no result. This takes one round trip and is safe to repeat."""
         fields = [part for numbered in events for part in fields_of(*numbered)]
         is_durable = any(isinstance(each.event, schema.TaskStarted | schema.End) for each in events)
         return answers_of(await self._call("append", key, floor, term, *fields, durable=is_durable))
@@ -144,8 +146,8 @@ class Log(LogReader):
     async def end(
         self, key: LogKey, event: schema.End, *, generation: int, floor: str | None, unless_started: bool = False
     ) -> AppendResult:
-        """Append the end of a task on behalf of the operator: neither term nor sequence number is checked. Returns
-        `started` for a task that has started, if `unless_started`."""
+        """Append the end of a task on behalf of the operator: neither term nor sequence number is checked. With
+        `unless_started`, the result for a task that has started is `started`, and nothing is appended."""
         fields = fields_of(0, event, generation)
         answer = await self._call("end", key, floor, "1" if unless_started else "0", *fields, durable=True)
         return answers_of(answer)[0]
@@ -165,34 +167,37 @@ class Log(LogReader):
         return MessageId(*texts_of(answer[1:])) if answer[0] == b"ok" else None
 
     async def pulse(self, key: LogKey, term: int, asked: Sequence[str]) -> Pulse:
-        """Return what the log holds, and record that the runtime is alive. Term 0 in the result: the log does not
-        belong to this uid, and the runtime has to say hello. With term 0 as the argument the result is about the newest
-        term, and no sign of life is recorded."""
+        """Return the last number that was accepted under `term` and those of the tasks `asked` that have ended, and
+        record a sign of life of the runtime.
+
+        Term 0 in the result: the log does not belong to this uid, and the runtime must say hello. With term 0 as the
+        argument, the number is that of the newest term, and no sign of life is recorded.
+        """
         current, taken, ended = await self._call("pulse", key, None, term, *asked)
         return Pulse(term=int(current), last_seq=taken, ended=texts_of(ended))
 
     async def notify(self, ref: ObjectRef) -> None:
-        """Wake everybody who follows this log."""
+        """Notify the followers of this log, in all processes, although it has no new event."""
         fields = {"k": str(ref)}
         await self.server.translated(
             lambda: self.server.redis.xadd(self._prefix + "-bell", fields, maxlen=LENGTH, approximate=True)
         )
 
     def health(self) -> ConnectorHealth:
-        """The state of the connectors' servers, on the same server."""
+        """Return the health of the connectors' servers, on the same server."""
         return ConnectorHealth(self.server, self._prefix)
 
     def gateways(self) -> Presence:
-        """Whether a gateway is alive, on the same server."""
+        """Return the presence of gateways, on the same server."""
         return Presence(self.server, self._prefix)
 
     # ---- writes by the operator -------------------------------------------------------------------------------------
     async def trim_ends(self, key: LogKey, upto_id: str) -> None:
-        """Delete the ends up to this one, which the status counts now."""
+        """Delete the ends up to and including this one, which the status accounts for now."""
         await self._call("trim", key, None, micros_of(upto_id))
 
     async def purge(self, key: LogKey) -> None:
-        """Delete the keys of a deleted agent, and reject its uid from now on."""
+        """Delete the keys of a deleted agent, unless they belong to another uid, and reject its uid from now on."""
         await self._call("purge", key, None)
 
     async def _call(

@@ -1,5 +1,5 @@
-"""Reading ranges of the streams of the log, bounded by number and bytes, each together with the live hash of the same
-moment (`read.lua`)."""
+"""Reads ranges of the log's streams, limited in number and size, each together with the live hash at the same moment
+(`read.lua`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -23,11 +23,11 @@ from komputer.events.scripts import READ
 from komputer.redis.connection import RedisConnection, damaged, is_damaged
 
 PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of payloads in one page and in one read. A single event may exceed it."""
+"""Maximum size of the payloads in one page and in one read, in bytes. A single event may exceed it."""
 EVENT_LIMIT_BYTES: Final = 256 * 1024
-"""Bytes of one event's payload, at most."""
+"""Maximum size of one event's payload in bytes."""
 SIZES_KEPT: Final = 20_000
-"""Logs whose size is kept in memory."""
+"""Maximum number of logs whose size is kept in memory."""
 UNKNOWN_SIZE: Final = 2**53
 NO_LOG: Final = State(None, 0, 0)
 NEWEST: Final = "+"
@@ -56,10 +56,10 @@ class StreamRanges:
         self._prefix = prefix
         self.on_live: list[OnLive] = []
         self._sizes: dict[ObjectRef, int] = {}
-        """Bytes that each log held when it was read last."""
+        """Size in bytes that each log had when it was read last."""
 
     def key(self, kind: str, ref: ObjectRef) -> str:
-        """Return the Redis key of this kind of an agent: `""` for its events, `-live`, `-ends` …"""
+        """Return an agent's Redis key of this kind: `""` for its events, `-live`, `-ends` …"""
         return f"{self._prefix}{kind}:{ref.namespace}:{ref.name}"
 
     def observe(self, ref: ObjectRef, values: Sequence[bytes | None]) -> State:
@@ -75,8 +75,9 @@ class StreamRanges:
         return state_of(values)
 
     async def since(self, wanted: Mapping[ObjectRef, int], count: int, room: int) -> dict[ObjectRef, Read]:
-        """Return for each log its first `count` events above that many microseconds, at most `room` bytes of each or
-        one event, in one round trip. A log that cannot be read counts as none if several are requested."""
+        """Return the first events of each log above its position in `wanted`: at most `count` events and `room` bytes
+        of each log, but at least one event. This takes one round trip. If several logs are requested, one that cannot
+        be read is treated as empty; a single one raises `Unavailable` (`log_damaged`)."""
         calls = [_RangeRequest("", ref, "XRANGE", above(low), NEWEST, count, room) for ref, low in wanted.items()]
         answers = await self._answers(calls) if calls else []
         return {call.ref: self._read(call, answer, is_only=len(calls) == 1) for call, answer in answers}
@@ -101,9 +102,9 @@ class StreamRanges:
     async def _answers(self, calls: Sequence["_RangeRequest"]) -> list[tuple["_RangeRequest", Any]]:
         """Return each request with its answer in the form of `read.lua`.
 
-        The script costs the server four times as much as the plain commands. It is used only where these might return
-        too much: for a stream that is large or was not read before. A log that has grown since then is read once more
-        by the plain commands: at most all that retention leaves of it.
+        The script costs the server four times as much as the plain commands. It is used only if these might return too
+        much: for a stream that is large, or was not read before. A log that has grown since its last read is read once
+        more by the plain commands; retention limits the size of this answer.
         """
         size = sum(
             min(
@@ -131,7 +132,8 @@ class StreamRanges:
         async with self._server.redis.pipeline(transaction=True) as pipe:
             for call in calls:
                 pipe.hmget(self.key("-live", call.ref), READ_FIELDS)
-                # As bytes: of a command that it knows by name redis-py makes a dict of each entry's fields.
+                # The command is given as bytes, because redis-py recognises the name of a command only as text, and
+                # would then convert the fields of each entry into a dict.
                 stream = self.key(call.kind, call.ref)
                 pipe.execute_command(call.command.encode(), stream, call.first, call.last, b"COUNT", call.limit)
             found = await self._server.translated(lambda: pipe.execute(raise_on_error=False))
@@ -173,6 +175,6 @@ class _RangeRequest(NamedTuple):
 
 
 def above(micros: int) -> str:
-    """Return where a range begins that leaves out the event of this moment and those before it. Foreign ids may have
-    more than three digits for the rest of a millisecond; they count as its last microsecond."""
+    """Return the start of a range that excludes this position and earlier ones. A foreign id may have a sequence number
+    over 999, which is read as 999: the range then excludes all of its millisecond."""
     return f"({id_of(micros)}" if micros % 1000 != 999 else f"({micros // 1000}-{2**64 - 1}"

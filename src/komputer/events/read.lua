@@ -1,7 +1,7 @@
--- Entries of one stream of an agent, bounded by number and bytes, and fields of its live hash, of one moment.
--- KEYS: live, stream. ARGV: XRANGE or XREVRANGE, where it begins, where it stops, at most so many entries, at most so
--- many bytes (one entry in any case), then the fields. Answers: the fields' values, the entries, 1 where more follow,
--- the key that holds something else than it should, or ''.
+-- Reads entries of one stream of an agent, limited in number and bytes, and fields of its live hash, at one moment.
+-- KEYS: live, stream. ARGV: XRANGE or XREVRANGE, its first and last id, the maximum number of entries, their maximum
+-- size in bytes (but at least one entry), then the fields. Returns: the values of the fields, the entries, 1 if more
+-- follow, the key whose type is wrong, or ''.
 local BATCH = 32 -- entries that are read at once: they may be 256 KiB long
 local command, start, stop, count, room = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local held = redis.pcall('HMGET', KEYS[1], unpack(ARGV, 6))

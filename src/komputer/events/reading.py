@@ -1,4 +1,4 @@
-"""What is read of the log: live states, pages of events, messages and ends."""
+"""Reads the log: live states, pages of events, messages and ends."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -28,15 +28,16 @@ from komputer.events.ranges import NEWEST, NO_LOG, OLDEST, PAGE_BYTES, OnLive, R
 from komputer.redis.connection import RedisConnection, is_damaged
 
 ENDS_AT_ONCE: Final = 16
-"""Ends that one read returns: there are more only if the operator was away for long."""
+"""Maximum number of ends that one read returns. There are more only if the operator was away for long."""
 MESSAGES_AT_ONCE: Final = 16
-"""Messages that one read returns: there are more only if one task gets a great many."""
+"""Maximum number of messages that one read returns. There are more only if one task gets very many."""
 
 logger = structlog.get_logger(__name__)
 
 
 class Selection(NamedTuple):
-    """Which events a page has: those of one log, if it belongs to `uid` (None: any), of some types (None: all)."""
+    """The events that a page may contain: those of one log, if it belongs to `uid` (None: any), of some types (None:
+    all)."""
 
     ref: ObjectRef
     uid: str | None = None
@@ -54,17 +55,17 @@ class LogReader:
 
     # ---- live states -----------------------------------------------------------------------------------------------
     def on_live(self, callback: OnLive) -> None:
-        """Call `callback` with the live state whenever events were read, before they are handed out: the state is never
-        older than the events. It must not block."""
+        """Call `callback` with the live state whenever events were read, before they are returned: the subscriber's
+        state is never older than the events. It must not block."""
         self._ranges.on_live.append(callback)
 
     def observe(self, ref: ObjectRef, values: Sequence[bytes | None]) -> State:
-        """Take in the values of `READ_FIELDS`, which were read together with events of `ref`, and return the state."""
+        """Record the values of `READ_FIELDS`, which were read together with events of `ref`, and return the state."""
         return self._ranges.observe(ref, values)
 
     async def live(self, namespace: str, name: str) -> Live | None:
-        """Return the live state. Compare its `uid` with the agent's: the log of a re-created agent is not its own
-        before its first hello. Raises `Unavailable` (`log_damaged`) if another program has written the key."""
+        """Return the live state. Compare its `uid` with the agent's: until the first hello of a re-created agent, the
+        log is that of the former agent. Raises `Unavailable` (`log_damaged`) if another program has written the key."""
         key = self._ranges.key("-live", ObjectRef(namespace, name))
         row = await self.server.translated(lambda: self.server.redis.hmget(key, LIVE_FIELDS))
         return live_of(row) if row[0] is not None else None
@@ -86,7 +87,7 @@ class LogReader:
         return found
 
     async def state(self, ref: ObjectRef) -> State:
-        """Return whom the log belongs to, and how far it reaches."""
+        """Return the state of the log: its owner, and the positions that it covers."""
         live = self._ranges.key("-live", ref)
         return self.observe(ref, await self.server.translated(lambda: self.server.redis.hmget(live, READ_FIELDS)))
 
@@ -111,7 +112,7 @@ class LogReader:
         or half of them before `around` and half from it on.
 
         Cursors are event ids or RFC 3339 times; raises `Invalid` (`invalid_cursor`) for others. `types` filters, and
-        reading continues until the limit is reached. With `uid`, the log of another uid counts as none. Beyond
+        reading continues until the limit is reached. With `uid`, the log of another uid is treated as empty. Beyond
         `PAGE_BYTES` the events that are farthest from the cursor are left out (`is_cut`).
         """
         low, high, middle = (parse_position(text) if text is not None else None for text in (after, before, around))
@@ -134,19 +135,19 @@ class LogReader:
         return LogPage(entries, gap, rows[-1].id if rows else None, read.has_more and len(rows) < limit)
 
     async def _before(self, selection: Selection, limit: int, room: int, high: int | None) -> Read:
-        """The last `limit` events before `high`, oldest first."""
+        """Return the last `limit` events before `high`, oldest first."""
         read = await self._filtered(selection, limit, room, OLDEST, _below(high), newest_first=True)
         return read._replace(rows=read.rows[::-1])
 
     async def _after(self, selection: Selection, limit: int, room: int, low: int, high: int | None = None) -> Read:
-        """The first `limit` events after `low` and before `high`."""
+        """Return the first `limit` events after `low` and before `high`."""
         first = above(low) if low >= 0 else OLDEST
         return await self._filtered(selection, limit, room, first, _below(high), newest_first=False)
 
     async def _filtered(
         self, selection: Selection, limit: int, room: int, low: str, high: str, *, newest_first: bool
     ) -> Read:
-        """Read until `limit` rows or `room` bytes are of the selected types, or there are no more."""
+        """Read until `limit` rows or `room` bytes of the selected types have been found, or there are no more rows."""
         ref, uid, types = selection
         chunk = limit if types is None else min(1000, max(200, 4 * limit))
         found: list[EventRow] = []
@@ -168,8 +169,9 @@ class LogReader:
             low, high = (low, f"({read.reached}") if newest_first else (f"({read.reached}", high)
 
     async def ends_after(self, key: LogKey, last_event_id: str | None) -> list[LogEntry]:
-        """Return ends that the status does not count yet, oldest first, at most `ENDS_AT_ONCE`. Retention does not
-        remove them; only `trim_ends` does. An end that cannot be read has an empty payload."""
+        """Return ends that the status does not account for yet, oldest first, at most `ENDS_AT_ONCE`. Retention does
+        not remove them; only `trim_ends` does. An end that cannot be read has the type `unreadable`, and its payload
+        says why."""
         low = above(micros_of(last_event_id)) if last_event_id else OLDEST
         read = await self._ranges.range("-ends", key.ref, low, NEWEST, ENDS_AT_ONCE)
         if read.state.uid != key.uid:
@@ -199,8 +201,8 @@ class LogReader:
         return await self.server.translated(lambda: read_notifications(self.server.redis, name, after))
 
     def notifications(self) -> AsyncIterator[frozenset[ObjectRef]]:
-        """Yield the agents whose logs have changed since the last item. `EVERYTHING` says that any may have changed: it
-        comes first, and after each failure of the server. Never ends, never raises."""
+        """Yield the agents whose logs have changed since the last item. `EVERYTHING` means that any may have changed;
+        it comes first, and after each failure of the server. Never ends, never raises."""
         return listen(self.server.address, self._prefix + "-bell")
 
     # ---- all logs --------------------------------------------------------------------------------------------------
@@ -240,11 +242,13 @@ class LogReader:
 
 
 def _below(micros: int | None) -> str:
-    """Where a range ends that leaves out the event of this moment and those after it. None: with the newest."""
+    """Return the end of a range that excludes this position and later ones. None: the range ends with the newest
+    event."""
     return NEWEST if micros is None else f"({id_of(max(1, micros))}"
 
 
 def message_of(row: EventRow, task_id: str | None) -> LogEntry:
+    """Return a message as an event. A notice replaces the content of a message that cannot be read."""
     payload = orjson.loads(row.payload)
     content = payload.get("content")
     if not isinstance(content, str):

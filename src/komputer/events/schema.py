@@ -15,13 +15,13 @@ from komputer.domain.tasks import END_TYPES, MILLISECONDS_LIMIT, TOKENS_LIMIT, T
 from komputer.http.validation import explain
 
 TEXT_LIMIT: Final = 16_384
-"""Characters of a text in an event. A longer text is cut, and the payload says `truncated: true`. The transcript on the
-workspace keeps the whole text. A guess, unmeasured: a page of 200 events stays below 4 MB."""
+"""Maximum length of a text in an event, in characters. A longer text is cut, and the payload says `truncated: true`.
+The transcript on the workspace keeps the whole text. A guess, unmeasured: a page of 200 events stays below 4 MB."""
 LINE_LIMIT: Final = 200
-"""Characters of `lastTaskMessage`, at most."""
+"""Maximum length of `lastTaskMessage` in characters."""
 
 DEPTH_LIMIT: Final = 64
-"""Levels of a JSON structure in an event. Deeper levels are cut: parsers of clients fail from about 100 on."""
+"""Maximum depth of a JSON structure in an event. Deeper levels are cut: parsers of clients fail from about 100 on."""
 
 
 def _whole(value: Any) -> Any:
@@ -32,8 +32,8 @@ def _whole(value: Any) -> Any:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Return JSON that every parser reads: NaN becomes null, an integer beyond 64 bits its digits, and the depth is
-    limited."""
+    """Return JSON that every parser reads: NaN becomes null, an integer beyond 64 bits becomes a string of its digits,
+    and the depth is limited."""
     if depth > DEPTH_LIMIT:
         return "…"
     match value:
@@ -208,7 +208,8 @@ TYPES: Final = frozenset(
 
 
 def to_wire(event: Event) -> tuple[str, dict[str, Any]]:
-    """Return type and payload as the log and the clients have them. `truncated` and `kind` are left out if empty."""
+    """Return the type and the payload of an event, as the log stores them and clients get them. `truncated` and `kind`
+    are left out if empty."""
     payload = event.model_dump(mode="json", exclude={"type"})
     for rare in ("truncated", "kind"):
         if not payload.get(rare):
@@ -242,8 +243,8 @@ def clipped(event: Event) -> Event:
 
 
 def _clipped_json(value: Any) -> tuple[Any, bool]:
-    """Return JSON with its long strings cut, and whether one was. Deep or wide structures are kept: the size of a
-    request limits them."""
+    """Return JSON with its long strings cut, and whether one was cut. Deep or wide structures are kept, because the
+    size of a request limits them."""
     if isinstance(value, str):
         return (value[: TEXT_LIMIT - 1] + "…", True) if len(value) > TEXT_LIMIT else (value, False)
     if isinstance(value, dict):
@@ -256,7 +257,7 @@ def _clipped_json(value: Any) -> tuple[Any, bool]:
 
 
 SUMMARY_INPUTS: Final = ("command", "file_path", "path", "pattern", "url", "query", "description", "prompt")
-"""The first of these inputs of a tool summarises the call for people."""
+"""Inputs of tools, in order of preference. The first one that a call has summarises the call for people."""
 
 
 def line(event: Event) -> str | None:

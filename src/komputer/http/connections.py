@@ -1,4 +1,4 @@
-"""The open connections of one server: how many each address has, and which ones may be closed to make room."""
+"""Counts the open connections of one server: how many each address has, and which ones may be closed to make room."""
 
 import logging
 import socket
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 LOG_INTERVAL_S: Final = 10.0
 """Minimum time between two log lines about the same reason, so that a client cannot fill the disk with log lines."""
 NOT_READY_S: Final = 10.0
-"""How long the process reports "not ready" after it refused a connection for lack of room."""
+"""How long the process reports "not ready", in seconds, after it refused a connection for lack of room."""
 
 
 @dataclass

@@ -57,8 +57,8 @@ def _has_length(message: Any) -> bool:
 async def respond_to_head(
     app: ASGI3Application, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
 ) -> None:
-    """Answer HEAD like GET without the body. After the first body part the application is told that the client
-    disconnected, so that it does not produce the rest."""
+    """Answer HEAD like GET without the body. The response is complete after the first body part: later parts are
+    dropped, and `receive` returns `http.disconnect`, so that the application does not produce the rest."""
     is_over = False
 
     async def without_body(message: ASGISendEvent) -> None:

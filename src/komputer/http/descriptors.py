@@ -40,7 +40,7 @@ def soft_limit() -> int:
 
 
 def in_use() -> int:
-    """Return the number of open descriptors; 0 where the system does not say."""
+    """Return the number of open descriptors; 0 if the system does not report it."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             return len(os.listdir(folder)) - 1  # minus the descriptor of the listing itself

@@ -4,8 +4,8 @@ import socket
 from typing import Final
 
 DEAD_PEER_TIMEOUT_S: Final = 60
-"""How long until a vanished peer is detected on connections whose calls have no time limit of their own. Long enough
-for a short network outage, short compared with a call of minutes. A guess, unmeasured."""
+"""Time in seconds until a vanished peer is detected, on connections whose calls have no time limit of their own. Long
+enough for a short network outage, short compared with a call of minutes. A guess, unmeasured."""
 PROBES: Final = 3
 
 

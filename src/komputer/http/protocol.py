@@ -222,6 +222,8 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
             if cycle is self._active:
                 self._active = None
+                # A response that has begun cannot be replaced by an error: closing the connection shows that it is
+                # incomplete.
                 if cycle.response_started:
                     self.transport.close()
                     return

@@ -11,7 +11,7 @@ BURST_S: Final = 10
 
 
 class Rate:
-    """Allows `per_second` events of each key, averaged over `BURST_S`."""
+    """Allows `per_second` events of each key, as an average over `BURST_S` seconds."""
 
     def __init__(self, per_second: int) -> None:
         self.per_second = per_second

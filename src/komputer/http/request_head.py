@@ -1,4 +1,4 @@
-"""The checks of a request head: its size, and whether every server would read it as the same request (RFC 9112)."""
+"""Checks a request head: its size, and whether every server would read it as the same request (RFC 9112)."""
 
 import httptools
 
@@ -7,7 +7,8 @@ from komputer.http.refusals import Refused
 
 
 class RequestHead:
-    """Counts what the current request head uses of the limits. One per connection; `begin` starts the next request."""
+    """Counts how much of the limits the current request head uses. There is one object per connection; `begin` starts
+    the next request."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -19,7 +20,8 @@ class RequestHead:
         self._hosts = self._transfer_codings = 0
 
     def add_bytes(self, size: int, tolerance: int) -> None:
-        """Count bytes of the connection. A piece may hold bytes before the head or after it: hence the tolerance."""
+        """Count bytes of the connection. A piece may contain bytes before or after the head; `tolerance` allows for
+        them. Raises `Refused`."""
         self._bytes += size
         if self._bytes > self._limits.head_bytes + tolerance:
             raise self._too_large()

@@ -121,7 +121,8 @@ def _fault(kind: str, context: Mapping[str, Any], given: Any) -> str:
 
 
 def _units(given: Any) -> str:
-    """Return what the length of a value counts. Texts that a function validates first fail with the errors of lists."""
+    """Return the unit of a value's length. A text with a validator function of its own fails with the same types of
+    errors as a list."""
     return "characters" if isinstance(given, str) else "entries"
 
 

@@ -1,5 +1,5 @@
 """The Kubernetes API: the client (`Cluster`), a cache of one kind (`Cache`: list and watch), leader election (`Lease`),
-and the translation of the API's refusals into our errors. No other package speaks to the API.
+and the translation of the API's refusals into our errors. No other package calls the API.
 
 Manifests are plain dicts here and for callers: their meaning belongs to `domain/`. Nothing here knows whether the API
 is a cluster's or the laptop's, and nothing here decides what should exist.

@@ -1,7 +1,7 @@
 """A cache of one kind of object, kept current by listing and watching, as Kubernetes' informers are.
 
-lightkube and kubernetes_asyncio have watches and no informer; kopf's belongs to its framework. Ours also takes our own
-writes, so that a read is never older than a write before it.
+lightkube and kubernetes_asyncio have watches but no informer; kopf's informer belongs to its framework. This cache also
+stores the results of our own writes, so that a read is never older than a write before it.
 """
 
 import asyncio
@@ -28,18 +28,21 @@ from komputer.kube.store import CacheChange, ObjectStore, is_terminating
 log = structlog.get_logger(__name__)
 
 WATCH_S: Final = 120
-"""How long one watch lasts, give or take a tenth so that watches do not end together. A server that hangs with open
-connections is detected by that time; client-go takes 5 to 10 minutes."""
+"""Duration of one watch in seconds. It is varied at random by a tenth, so that watches do not end together. A server
+that hangs with open connections is detected after about this time; client-go takes 5 to 10 minutes."""
 SHORTEST_WATCH_S: Final = 1.0
-"""A watch that ends sooner counts as a failure, so that a server which ends watches at once is not called in a loop."""
+"""A watch that ends sooner, in seconds, is treated as a failure, so that a server which ends watches at once is not
+called in a tight loop."""
 BACKOFF: Final = Backoff(0.1, 10.0, jitter=0.5)
-"""Between attempts after failures. A guess, unmeasured."""
+"""The delay between attempts after failures. A guess, unmeasured."""
 FAILURES_UNTIL_LIST: Final = 5
-"""Watches that fail one after another before everything is listed again, in case the server has lost its history."""
+"""Number of consecutive failed watches after which everything is listed again, in case the server has lost its
+history."""
 
 
 def without_managed_fields(manifest: Manifest) -> Manifest:
-    """Return `manifest` without the record of who set which field. It is often half of an object, and not needed."""
+    """Return `manifest` without `managedFields`, the record of which client set which field. It is often half of an
+    object, and nothing needs it."""
     metadata = manifest["metadata"]
     if "managedFields" not in metadata:
         return manifest
@@ -48,9 +51,10 @@ def without_managed_fields(manifest: Manifest) -> Manifest:
 
 class Cache:
     """The objects of `kind` in their last known state, in all namespaces (None) or in `namespaces`, matching the
-    equality-based selector `labels`. It returns its own manifests: never change them.
+    equality-based selector `labels`. Methods return the stored manifests, not copies: never modify them.
 
-    `strip` is applied to each manifest before it is stored (default: `without_managed_fields`)."""
+    `strip` is applied to each manifest before it is stored (default: `without_managed_fields`).
+    """
 
     def __init__(
         self,
@@ -77,8 +81,8 @@ class Cache:
         self._is_notifying = False
 
     async def run(self) -> None:
-        """List and watch for ever, whatever the server does. Raises for an answer that cannot be parsed: run it again
-        then (`Background.keep`), and everything is listed again."""
+        """List and watch forever, whatever errors the server returns. Raises for an answer that cannot be parsed. Call
+        it again then, as `Background.run_forever` does: everything is listed again."""
         if not self._scopes:
             self._synced.set()
         async with asyncio.TaskGroup() as tasks:
@@ -86,7 +90,7 @@ class Cache:
                 tasks.create_task(self._follow(scope), name=f"cache of {self.kind.of(None, scope.namespace)}")
 
     async def synced(self) -> None:
-        """Wait until everything was listed once."""
+        """Wait until all objects have been listed once."""
         await self._synced.wait()
 
     @property
@@ -95,22 +99,23 @@ class Cache:
 
     @property
     def stale_s(self) -> float:
-        """The seconds for which no watch has been open; 0 while one is."""
+        """The number of seconds for which a watch has been missing, the longest of all namespaces; 0 while all are
+        open."""
         now = time.monotonic()
         return max((now - scope.lost_since for scope in self._scopes if scope.lost_since is not None), default=0.0)
 
     @property
     def version(self) -> int:
-        """Goes up with each change."""
+        """Increases with each change."""
         return self._store.version
 
     def get(self, namespace: str | None, name: str) -> Manifest | None:
         return self._store.get(namespace, name)
 
     async def find(self, namespace: str, name: str) -> Manifest | None:
-        """Return the object as `get` does, and ask the server for one that is not known: it may have been created a
-        moment ago. None for an object that does not exist, is terminating, cannot have such a name, or is in a
-        namespace that is not watched. Raises the other errors of `Cluster.get`, and `Unavailable`
+        """Return the object. One that is not in the cache is requested from the server, because it may have been
+        created a moment ago. None for an object that does not exist, is terminating, cannot have such a name, or is in
+        a namespace that is not watched. Raises the other errors of `Cluster.get`, and `Unavailable`
         (`too_many_lookups`)."""
         manifest = self.get(namespace, name)
         if manifest is None and self._store.follows(namespace):
@@ -137,20 +142,20 @@ class Cache:
         return self._store.items(namespace)
 
     def put(self, manifest: Manifest) -> None:
-        """Take the server's answer to a write of ours, so that we read our own writes. A newer state is kept."""
+        """Store the server's answer to one of our writes, so that later reads see it. A newer state is kept."""
         self._notify(self._store.put(self._strip(manifest)))
 
     def forget(self, manifest: Manifest, left: Manifest | None = None) -> None:
-        """Take that we have deleted `manifest` (with its uid and resourceVersion). `left` is what `Cluster.delete`
-        returned: the terminating object, or None when it is gone."""
+        """Record that we have deleted `manifest`, which is identified by its uid and resourceVersion. `left` is the
+        result of `Cluster.delete`: the terminating object, or None if it is gone."""
         if left is not None:
             self.put(left)
         else:
             self._notify(self._store.forget(self._strip(manifest)))
 
     def subscribe(self, callback: Callable[[CacheChange], None]) -> Callable[[], None]:
-        """Call `callback` with each later change, in order, at once; it must not block. Return a function that ends
-        the subscription."""
+        """Call `callback` with each later change, synchronously and in order; it must not block. Return a function that
+        ends the subscription."""
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback) if callback in self._subscribers else None
 
@@ -173,6 +178,8 @@ class Cache:
                 failed, self.error = True, error
             finally:
                 scope.lost_since = scope.lost_since or time.monotonic()
+            # A watch that delivered an event or lasted long enough proves that the server works: the back-off starts
+            # again.
             if scope.events > events_before or not failed:
                 failures = 0
             if not failed:
@@ -230,7 +237,7 @@ class Cache:
 
 @dataclass(slots=True)
 class _Scope:
-    """A namespace, or all of them, which is listed and watched by itself."""
+    """A namespace, or all of them, with a list and a watch of its own."""
 
     kind: Kind
     namespace: str | None

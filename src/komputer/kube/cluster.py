@@ -1,8 +1,9 @@
 """The client of the Kubernetes API: one method for each kind of request.
 
-lightkube reads the kubeconfig and proves our identity (see `connection.py`), but its client returns model objects,
-parses a watch by lines of text, and retries nothing. kubernetes_asyncio brings a second HTTP stack, aiohttp, and
-generated models. We need some twelve requests on plain dicts, with bytes parsed by orjson, and errors of our own."""
+lightkube reads the kubeconfig and authenticates us (see `connection.py`), but its client returns model objects, parses
+a watch by lines of text, and retries nothing. kubernetes_asyncio brings a second HTTP stack, aiohttp, and generated
+models. We need some twelve requests on plain dicts, with bytes parsed by orjson, and errors of our own.
+"""
 
 import asyncio
 import re
@@ -40,15 +41,18 @@ log = structlog.get_logger(__name__)
 
 PAGE: Final = 500
 IN_FLIGHT: Final = 32
-"""Concurrent requests, not counting watches. More wait, so that they do not each open a connection."""
+"""Maximum number of concurrent requests, not counting watches. Further requests wait instead of opening a connection
+each."""
 READ_ATTEMPTS: Final = 3
 READ_BACKOFF: Final = Backoff(0.1, 0.3, jitter=0.5)
 RETRY_WITHIN_S: Final = 2.0
-"""A read is retried only while its caller has waited for less than this, so that one that hangs is not repeated."""
+"""A read is retried only within this time, in seconds, after its first attempt began, so that a request that timed out
+is not repeated."""
 
 
 _ONE_JSON_TEXT: Final = re.compile(r"[ !#-%'-;=?-\[\]-~]*")
-"""Printable ASCII without the characters that some encoders of JSON escape: quotes, backslashes, `<`, `>` and `&`."""
+"""A string that all encoders write as the same JSON text: printable ASCII without the characters that some of them
+escape (quotes, backslashes, `<`, `>` and `&`)."""
 
 
 def _has_one_json_text(value: object) -> bool:
@@ -61,7 +65,7 @@ def _has_one_json_text(value: object) -> bool:
 class ListResult:
     items: list[Manifest]
     resource_version: str
-    """The state of the server that `items` shows; a watch from here misses nothing."""
+    """The version of the server's state that `items` shows. A watch from this version misses no change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class _Request:
         return f"{self.verb} {part}{self.kind.of(self.name, self.namespace)}"
 
     def path(self) -> str:
-        # Objects are created in their collection, subresources below an object that exists.
+        # A POST to the collection creates an object; a POST below an existing object creates a subresource.
         name = None if self.verb == "create" and self.subresource is None else self.name
         return self.kind.path(self.namespace, name, self.subresource)
 
@@ -100,8 +104,9 @@ class Cluster:
     """A Kubernetes API. Manifests are plain dicts and always have `apiVersion` and `kind`.
 
     All methods raise the errors of `komputer.domain.errors`, with the object in the message: NotFound, Conflict,
-    Invalid, Forbidden, and Unavailable for time-outs, lost connections, 429 and 5xx. Reads are retried for a moment.
-    Writes are not, because an unanswered write may have succeeded."""
+    Invalid, Forbidden, and Unavailable for time-outs, lost connections, 429 and 5xx. Reads are tried up to
+    `READ_ATTEMPTS` times. Writes are not repeated, because an unanswered write may have succeeded.
+    """
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
@@ -122,7 +127,7 @@ class Cluster:
         return await self._read(_Request("get", "GET", kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str | None = None, labels: str | None = None) -> ListResult:
-        """Return all objects of `kind` (in `namespace`, matching the selector `labels`), in their state at one time."""
+        """Return all objects of `kind` (in `namespace`, matching the selector `labels`), as of one resource version."""
         params = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
         items: list[Manifest] = []
         while True:
@@ -131,7 +136,8 @@ class Cluster:
             except ResourceExpired:
                 if "continue" not in params:
                     raise
-                # The server no longer has the state that the pages are of. A list without pages needs no old state.
+                # The server no longer has the version that the pages belong to. A list without pages needs no old
+                # version.
                 params = {key: value for key, value in params.items() if key not in ("limit", "continue")}
                 items = []
                 continue
@@ -156,8 +162,9 @@ class Cluster:
         """Yield the changes after `resource_version` in order, with bookmarks, for `timeout_s` seconds.
 
         The first event is a BOOKMARK of `resource_version` itself, once the server has accepted the request. Raises
-        ResourceExpired where the server no longer has so old a version: list again then. Use `contextlib.aclosing`, so
-        that the connection is closed at once."""
+        ResourceExpired if the server no longer has the changes after that version: list again in this case. Use
+        `contextlib.aclosing`, so that the connection is closed at once.
+        """
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -171,6 +178,7 @@ class Cluster:
                 if response.status_code != 200:
                     raise _refused(call, response, await response.aread())
                 yield WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
+                # Each event is one line of JSON. A chunk may end within a line.
                 rest = b""
                 async for chunk in response.aiter_raw():
                     *lines, rest = (rest + chunk).split(b"\n")
@@ -200,7 +208,7 @@ class Cluster:
         return await self._send(call)
 
     async def replace(self, kind: Kind, manifest: Manifest, subresource: str | None = None) -> Manifest:
-        """Replace the object with `manifest`. Raises Conflict where its `resourceVersion` is stale."""
+        """Replace the object with `manifest`. Raises Conflict if its `resourceVersion` is stale."""
         metadata = manifest["metadata"]
         call = _Request(
             "replace",
@@ -223,8 +231,8 @@ class Cluster:
     ) -> Manifest:
         """Apply `operations` (RFC 6902), all or none. Raises `Conflict` (`test_failed`) if a `test` among them fails.
 
-        Raises `ValueError` for a test of a string that Kubernetes may write in another way than this client. It
-        compares JSON texts, and its own has `\\u003c` for `<`, so that such a test fails for ever.
+        Raises `ValueError` for a test of a string that Kubernetes may encode in another way than this client.
+        Kubernetes compares the JSON texts, and its own text has `\\u003c` for `<`, so such a test would always fail.
         """
         for operation in operations:
             if operation["op"] == "test" and not _has_one_json_text(operation["value"]):
@@ -253,8 +261,8 @@ class Cluster:
     async def merge_patch(
         self, kind: Kind, name: str, namespace: str | None, patch: Manifest, subresource: str | None = None
     ) -> Manifest:
-        """Merge `patch` into the object (RFC 7396: null removes, lists are replaced). Raises Conflict where `patch` has
-        a `metadata.resourceVersion` that is stale."""
+        """Merge `patch` into the object (RFC 7396: null removes, lists are replaced). Raises Conflict if `patch` has a
+        `metadata.resourceVersion` that is stale."""
         call = _Request(
             "patch",
             "PATCH",
@@ -277,8 +285,9 @@ class Cluster:
         grace_s: int | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] | None = None,
     ) -> Manifest | None:
-        """Delete the object. With `uid`: raises Conflict for a later object of the same name. Return the object if it
-        still exists and is terminating (a pod in its grace period, an object with finalizers), or None."""
+        """Delete the object. With `uid`, an object of the same name with another uid is not deleted, and Conflict is
+        raised. Return the object if it still exists and is terminating (a pod in its grace period, an object with
+        finalizers), or None."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if uid is not None:
             options["preconditions"] = {"uid": uid}
@@ -296,7 +305,7 @@ class Cluster:
     # Access
 
     async def review_token(self, token: str, audience: str | None = None) -> TokenIdentity | None:
-        """Return the identity of `token`; None where it is not valid, or not for `audience` (None: the Kubernetes API
+        """Return the identity of `token`; None if it is not valid, or not for `audience` (None: the Kubernetes API
         itself). A token of a deleted pod or service account is not valid, but kube-apiserver caches reviews, and may
         accept it for 10 s more."""
         if not token:
@@ -336,8 +345,8 @@ class Cluster:
         pod_name: str | None = None,
         pod_uid: str | None = None,
     ) -> IssuedToken:
-        """Return a token of `service_account` for `audience`, which is valid until the pod that it is bound to is gone.
-        Raises Invalid for less than 600 seconds."""
+        """Return a token of `service_account` for `audience`. It is valid for `expiration_s` seconds, and at most until
+        the pod that it is bound to is deleted. Raises Invalid for less than 600 seconds."""
         body = token_request(audience, expiration_s, pod_name, pod_uid)
         call = _Request("create", "POST", SERVICE_ACCOUNTS, namespace, service_account, "token", body=body)
         status = (await self._send(call))["status"]

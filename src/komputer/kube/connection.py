@@ -1,4 +1,4 @@
-"""The connection to the API server: lightkube reads its address and our credentials, httpx2 is the transport."""
+"""The connection to the API server: lightkube reads the address and our credentials, httpx2 is the transport."""
 
 import socket
 from pathlib import Path
@@ -14,7 +14,8 @@ from komputer.domain.errors import Invalid
 from komputer.http import keepalive
 
 TIMEOUT: Final = httpx2.Timeout(20, connect=5, pool=None)
-"""Seconds. A server under load answers a list of thousands in a few seconds; a guess beyond that, unmeasured."""
+"""Time limits in seconds. A server under load answers a list of thousands of objects in a few seconds; the rest is a
+guess, unmeasured."""
 LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30)
 """Connections are unlimited, because each watch occupies one. Idle ones are closed after 30 s, before servers close
 them (kube-apiserver: 90 s), so that no request is sent on a closing connection."""

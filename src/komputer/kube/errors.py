@@ -1,4 +1,4 @@
-"""Translates the refusals of the Kubernetes API into our errors. No other module does."""
+"""Translates error responses of the Kubernetes API into our errors. No other module does this."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,10 +21,13 @@ class ResourceExpired(KomputerError):
 def refusal(
     code: int, status: dict[str, Any], what: str, kind: Kind, *, retry_after_s: int | None = None
 ) -> KomputerError:
-    """Return the error for an answer with HTTP `code` and body `status` (a Kubernetes Status) to `what`, such as `get
-    Pod team/ada-pod`, about an object of `kind`. Codes other than those of the classes: Conflict `exists`; Invalid
-    `namespace_not_found` and `too_large`; Unavailable `kind_missing` where the server has no such kind; Forbidden
-    `credential_refused` (401) and `namespace_terminating`."""
+    """Return the error for a response with HTTP status `code` and body `status` (a Kubernetes Status). `what` is the
+    request in words, such as `get Pod team/ada-pod`; `kind` is the kind of its object.
+
+    Some errors have another code than that of their class: Conflict `exists`; Invalid `namespace_not_found` and
+    `too_large`; Unavailable `kind_missing` if the server has no such kind; Forbidden `credential_refused` (401) and
+    `namespace_terminating`.
+    """
     details = status.get("details") or {}
     causes: Sequence[dict[str, Any]] = details.get("causes") or ()
     said = str(status.get("message") or f"HTTP {code}")
@@ -67,7 +70,8 @@ def refusal(
 
 
 def status_of(body: bytes) -> dict[str, Any]:
-    """Return the Status in an answer's body. Any other body (a proxy's page, plain text) becomes the message of one."""
+    """Return the Status in the body of a response. Any other body (a proxy's page, plain text) becomes the message of a
+    Status."""
     try:
         status = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -78,8 +82,8 @@ def status_of(body: bytes) -> dict[str, Any]:
 
 
 def is_failed_test(code: int, status: dict[str, Any], operations: Sequence[dict[str, Any]]) -> bool:
-    """Return whether a JSON patch was refused because one of its `test`s failed. The server answers 422 without causes,
-    and the same where a path is missing. In a patch with a `test`, both mean that the object has changed since the
-    caller read it."""
+    """Return whether a JSON patch was refused because one of its `test`s failed. The server then answers 422 without
+    causes, as it does for a path that is missing. In a patch with a `test`, both mean that the object has changed since
+    the caller read it."""
     causes = (status.get("details") or {}).get("causes")
     return code == 422 and not causes and any(operation["op"] == "test" for operation in operations)

@@ -6,7 +6,7 @@ from datetime import datetime
 from komputer.kube.kinds import Manifest
 
 LONGEST_MESSAGE: int = 1024
-"""Characters; the API server refuses more."""
+"""Maximum length of an Event's message in characters; the API server refuses longer ones."""
 
 
 def event_manifest(

@@ -1,4 +1,4 @@
-"""The kinds of objects that are read and written, and their paths in the Kubernetes API."""
+"""The kinds of objects that the platform reads and writes, and their paths in the Kubernetes API."""
 
 import re
 from dataclasses import dataclass
@@ -43,7 +43,8 @@ class Kind:
         return f"{path}/{subresource}" if subresource else path
 
     def of(self, name: str | None, namespace: str | None = None) -> str:
-        """Return what messages call the object: `KomputerAgent team/ada`; without `name`: `KomputerAgents in team`."""
+        """Return the name of the object for messages: `KomputerAgent team/ada`; without `name` that of the collection:
+        `KomputerAgents in team`."""
         if name is None:
             return f"{self.kind}s in {namespace}" if namespace and self.namespaced else f"{self.kind}s"
         return f"{self.kind} {namespace}/{name}" if namespace and self.namespaced else f"{self.kind} {name}"

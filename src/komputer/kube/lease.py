@@ -1,10 +1,10 @@
 """Leader election with Kubernetes' Lease, by client-go's rules.
 
-Clocks of two machines are never compared: a holder counts as gone when its Lease has not changed for `DURATION_S` by
-our own clock. The times in the Lease are for people.
+Clocks of two machines are never compared: a holder is considered gone when its Lease has not changed for `DURATION_S`
+by our own monotonic clock. The times in the Lease are only informative.
 
-lightkube has no leader election. kubernetes_asyncio's needs a second client, measures with the wall clock, and does not
-release the Lease on exit, so that another process would wait for `DURATION_S`.
+lightkube has no leader election. The election of kubernetes_asyncio needs a second client, measures with the wall
+clock, and does not release the Lease on exit, so that another process would wait for `DURATION_S`.
 """
 
 import asyncio
@@ -25,9 +25,10 @@ from komputer.kube.kinds import LEASES, Manifest
 log = structlog.get_logger(__name__)
 
 DURATION_S: Final = 15.0
-"""How long a Lease is respected after its last renewal. This, `GIVE_UP_S` and `RETRY_S` are client-go's defaults."""
+"""How long a Lease is valid after its last renewal. This, `GIVE_UP_S` and `RETRY_S` are client-go's defaults."""
 GIVE_UP_S: Final = 10.0
-"""How long the holder retries to renew before it stops leading: shorter than the others wait."""
+"""How long the holder retries to renew before it stops leading, in seconds. It must be shorter than `DURATION_S`, for
+which the other processes wait."""
 RETRY_S: Final = 2.0
 
 
@@ -38,7 +39,7 @@ class LeadershipLost(KomputerError):
 
 
 class Lease:
-    """The Lease `namespace/name`, as `identity` sees it."""
+    """The Lease `namespace/name`, from the view of the process `identity`."""
 
     def __init__(self, cluster: Cluster, namespace: str, name: str, identity: str) -> None:
         self._cluster = cluster
@@ -53,8 +54,8 @@ class Lease:
         return self._observed is not None and self._observed["spec"].get("holderIdentity") == self.identity
 
     async def acquired(self, stop: asyncio.Event, standing_by: Callable[[], None]) -> bool:
-        """Wait until this process holds the Lease. Call `standing_by` while another does. Return False where `stop` is
-        set before."""
+        """Wait until this process holds the Lease. Call `standing_by` at each attempt while another process holds it.
+        Return False if `stop` is set first."""
         while not stop.is_set():
             try:
                 if await self._try():
@@ -69,8 +70,8 @@ class Lease:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Renew the Lease while the body runs, and release it at the end. Where it cannot be renewed, the body is
-        cancelled and `LeadershipLost` raised."""
+        """Renew the Lease while the body runs, and release it at the end. If it cannot be renewed, the body is
+        cancelled and `LeadershipLost` is raised."""
         lost: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -102,7 +103,7 @@ class Lease:
                     ) from None
 
     async def _try(self) -> bool:
-        """Acquire or renew the Lease. Return False where another process holds it."""
+        """Acquire or renew the Lease. Return False if another process holds it."""
         try:
             found = await self._cluster.get(LEASES, *self._place)
         except NotFound:
@@ -122,7 +123,7 @@ class Lease:
         spec |= {"holderIdentity": self.identity, "renewTime": now, "leaseDurationSeconds": int(DURATION_S)}
         try:
             written = await write(LEASES, self._manifest(found, spec))
-        except Conflict:
+        except Conflict:  # another process has written the Lease since it was read
             return False
         self._observed, self._observed_at = written, time.monotonic()
         return True

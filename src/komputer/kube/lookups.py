@@ -1,7 +1,8 @@
 """Requests for objects that a cache does not have, at a limited rate.
 
-aiolimiter would limit the rate. It does not share a request among callers and does not bound the queue, which are most
-of this module."""
+aiolimiter could limit the rate. It neither shares a request among callers nor bounds the queue, which is most of this
+module.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -13,19 +14,22 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 PER_SECOND: Final = 50
-"""Lookups of one cache that start per second; more wait. A guess: kube-apiserver accepts much more from one client (the
-default for kubelets is 50 too), and people cause far fewer."""
+"""Number of lookups of one cache that start per second; further ones wait. A guess: kube-apiserver accepts many more
+from one client (the default for kubelets is 50 too), and people cause far fewer."""
 BURST: Final = 50
 """Lookups that may start at the same time after an idle period."""
 SAME_KEY_INTERVAL_S: Final = 0.05
-"""Between two lookups of the same object. All callers in this interval share the second one."""
+"""Minimum interval in seconds between two lookups of the same object. All callers in this interval share the second
+one."""
 MAX_WAITING: Final = 256
-"""Objects whose lookups wait to start; one more is refused. At `PER_SECOND` the last of them waits for five seconds."""
+"""Maximum number of lookups that wait to start; a further one is refused. At `PER_SECOND` the last of them waits for
+five seconds."""
 
 
 class Lookups(Generic[K, V]):
-    """Calls `fetch` for keys. Callers share a lookup that has not started yet, and never one that has: so an object
-    that was created before a call is found by it."""
+    """Calls `fetch` for keys. Callers share a lookup that has not started yet, but never one that is running: the
+    server may have answered that one before the object was created. So a call finds every object that was created
+    before it."""
 
     def __init__(self, fetch: Callable[[K], Awaitable[V]]) -> None:
         self._fetch = fetch
@@ -36,8 +40,8 @@ class Lookups(Generic[K, V]):
         self._next_slot = 0.0
 
     async def get(self, key: K) -> V:
-        """Return what `fetch` returns. Raises what it raises, and `Unavailable` (`too_many_lookups`) where too many
-        lookups wait already."""
+        """Return what `fetch` returns. Raises what it raises, and `Unavailable` (`too_many_lookups`) if too many
+        lookups are waiting."""
         task = self._waiting.get(key)
         if task is None:
             if len(self._waiting) >= MAX_WAITING:
@@ -54,6 +58,8 @@ class Lookups(Generic[K, V]):
     async def _look_up(self, key: K) -> V:
         now = asyncio.get_running_loop().time
         try:
+            # Slots are 1 / PER_SECOND apart. After an idle period they begin BURST slots in the past, so that as many
+            # lookups start at once.
             self._next_slot = max(self._next_slot, now() - BURST / PER_SECOND) + 1 / PER_SECOND
             begin = max(self._next_slot, self._started_at.get(key, 0.0) + SAME_KEY_INTERVAL_S)
             if (pause := begin - now()) > 0:

@@ -1,4 +1,4 @@
-"""Bodies of token and access reviews, and the meaning of the answers."""
+"""Builds the bodies of token and access reviews, and interprets the answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ def token_review(token: str, audience: str | None) -> Manifest:
 
 
 def identity(review: Manifest, audience: str | None) -> TokenIdentity | None:
-    """Return the identity in an answered token review; None where the token is not valid, or not for `audience`. A
-    server without support for audiences returns none, and its answer is not trusted."""
+    """Return the identity in an answered token review; None if the token is not valid, or not for `audience`. The
+    answer of a server that does not support audiences contains none, and is not accepted."""
     status = review.get("status") or {}
     if not status.get("authenticated") or (audience and audience not in (status.get("audiences") or ())):
         return None

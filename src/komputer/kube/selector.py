@@ -1,5 +1,5 @@
-"""Equality-based label selectors, with the API server's semantics. Set-based ones are not used. lightkube only writes
-selectors; matching objects against one is left to its callers."""
+"""Equality-based label selectors, with the API server's semantics. Set-based selectors are not supported, because
+nothing uses them. lightkube writes selectors, but does not match objects against them."""
 
 from collections.abc import Callable
 

@@ -1,12 +1,13 @@
 """The objects that a cache holds, and how they change. Pure: no I/O, no clock.
 
-Four sources can overtake each other: the watch, the lists, the answers to our own writes (`put`) and our own deletions
-(`forget`). Whatever their order, an object never goes back to an older version, a deleted object never comes back, and
-in the end the store equals the server.
+Changes come from four sources, whose order is not known: the watch, the lists, the answers to our own writes (`put`)
+and our own deletions (`forget`). Whatever the order, an object never returns to an older version, a deleted object
+never returns, and in the end the store equals the server.
 
-Resource versions are compared as numbers: etcd's are, the laptop's are, and Kubernetes guarantees it (KEP-5504). The
-watch delivers versions in order, so everything up to the last one (the horizon) is known. An older state from another
-source is either stored already, or of an object that was deleted since.
+Resource versions are compared as numbers: those of etcd and of the laptop are numbers, and Kubernetes guarantees it
+(KEP-5504). The watch delivers versions in order, so every change up to the last delivered version (the horizon) is
+known. A state from another source that is not newer than the horizon is either stored already, or belongs to an object
+that was deleted since.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,12 +26,13 @@ class CacheChange:
     manifest: Manifest
     old: Manifest | None = None
     is_lost: bool = False
-    """True for a DELETED without a deletion: the server was restored to an earlier state, and does not have it."""
+    """True for a DELETED that no client requested: the server was restored to an earlier state that does not contain
+    the object."""
 
 
 class ObjectStore:
-    """The objects of one kind, of all namespaces (None) or of `namespaces`, each of which is listed and watched by
-    itself. `selects` returns whether an object matches the label selector of the lists and watches."""
+    """The objects of one kind, of all namespaces (None) or of `namespaces`, each of which has a list and a watch of its
+    own. `selects` returns whether an object matches the label selector of the lists and watches."""
 
     def __init__(
         self, namespaces: Sequence[str] | None = None, selects: Callable[[Manifest], bool] = lambda manifest: True
@@ -39,9 +41,11 @@ class ObjectStore:
         self._selects = selects
         self._objects: dict[str, dict[str, Manifest]] = {}
         self._horizon: dict[str | None, int] = dict.fromkeys(self._scopes, 0)
+        """The version up to which every change is known, by namespace."""
         self._forgotten: dict[str, Manifest] = {}
+        """Objects that we have deleted and whose deletion the watch has not reported yet, by uid."""
         self.version = 0
-        """Goes up with each change."""
+        """Increases with each change."""
 
     def get(self, namespace: str | None, name: str) -> Manifest | None:
         """Return the object, or None. Cluster-scoped objects are in no namespace."""
@@ -51,7 +55,7 @@ class ObjectStore:
         return sum(map(len, self._objects.values()))
 
     def items(self, namespace: str | None = None) -> list[Manifest]:
-        """Return all objects (of one namespace), as a list of its own."""
+        """Return all objects (of one namespace), as a new list."""
         if namespace is not None:
             return list(self._objects.get(namespace, {}).values())
         return [manifest for objects in self._objects.values() for manifest in objects.values()]
@@ -63,7 +67,7 @@ class ObjectStore:
     # The four sources
 
     def watched(self, type: Literal["ADDED", "MODIFIED", "DELETED"], manifest: Manifest) -> list[CacheChange]:
-        """Take a watch event."""
+        """Apply a watch event."""
         self.bookmark(_version(manifest), self._scope(manifest))
         if type == "DELETED":
             self._forgotten.pop(_uid(manifest), None)
@@ -71,13 +75,13 @@ class ObjectStore:
         return self._take(manifest)
 
     def bookmark(self, version: int, scope: str | None = None) -> None:
-        """Take that the watch of `scope` has delivered everything up to `version`."""
+        """Record that the watch of `scope` has delivered everything up to `version`."""
         self._horizon[scope] = max(self._horizon[scope], version)
 
     def listed(self, manifests: Iterable[Manifest], version: int, scope: str | None = None) -> list[CacheChange]:
-        """Take all objects of `scope`, in their state at `version`. A stored object that is neither listed nor newer
-        was deleted while there was no watch. A list from before the horizon means that the server has lost history (it
-        was restored from a backup): then the list replaces newer states too."""
+        """Apply a list: all objects of `scope`, in their state at `version`. A stored object that is neither in the
+        list nor newer was deleted while no watch was open. A `version` below the horizon means that the server has lost
+        history, because it was restored from a backup: then the list replaces newer states too."""
         rewound = version < self._horizon[scope]
         self._horizon[scope] = version
         listed = {ObjectRef.of(manifest): manifest for manifest in manifests}
@@ -95,8 +99,8 @@ class ObjectStore:
         return changes
 
     def put(self, manifest: Manifest) -> list[CacheChange]:
-        """Take the server's answer to a write of ours; ignored where a newer state is known. An object that no longer
-        matches the label selector stays, in its new state, until the watch reports its deletion."""
+        """Apply the server's answer to one of our writes. It is ignored if a newer state is known. An object that no
+        longer matches the label selector stays, in its new state, until the watch reports its deletion."""
         scope = self._scope(manifest)
         if scope not in self._horizon or _version(manifest) <= self._horizon[scope]:
             return []
@@ -105,8 +109,8 @@ class ObjectStore:
         return self._take(manifest)
 
     def forget(self, manifest: Manifest) -> list[CacheChange]:
-        """Take that we have deleted the object, and that it is gone. It is removed now, and no earlier state brings it
-        back. If it is known to be terminating, the watch will report the deletion."""
+        """Record that we have deleted the object, and that it is gone. It is removed now, and no earlier state adds it
+        again. If the stored object is terminating, nothing is done, because the watch will report the deletion."""
         held = self.get(*ObjectRef.of(manifest))
         known_as = held if held is not None and _uid(held) == _uid(manifest) else None
         scope = self._scope(manifest)
@@ -140,7 +144,7 @@ class ObjectStore:
 
     def _drop(self, manifest: Manifest) -> list[CacheChange]:
         held = self.get(*ObjectRef.of(manifest))
-        # A newer version of a deleted object is one that has left the label selector and come back.
+        # If the stored object is newer than its deletion, it left the label selector and matches it again.
         if held is None or _uid(held) != _uid(manifest) or _version(held) > _version(manifest):
             return []
         return self._remove(CacheChange("DELETED", manifest, held))
@@ -168,7 +172,7 @@ class ObjectStore:
 
 
 def is_terminating(manifest: Manifest) -> bool:
-    """Return whether the object was deleted and still exists, in its grace period or held by a finalizer."""
+    """Return whether the object is being deleted: it still exists, in its grace period or because of a finalizer."""
     return bool(manifest["metadata"].get("deletionTimestamp"))
 
 

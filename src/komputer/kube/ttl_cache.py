@@ -1,7 +1,7 @@
-"""A cache of the Kubernetes API's answers, so that the API is not asked at each request.
+"""A cache of the Kubernetes API's answers, so that not every request causes a call of the API.
 
 cachetools bounds the number of answers. Its own TTLCache and TLRUCache drop an expired answer, which is needed here
-while the API is down, and its decorators have no single flight for asyncio; these two are ours.
+while the API is down, and its decorators do not merge concurrent asyncio calls. This module adds both.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 STALE_IF_ERROR_S: Final = 300.0
-"""How much longer an answer is used while the API is `Unavailable`, so that its outage is not ours."""
+"""How long an expired answer is still used while the API is `Unavailable`, in seconds, so that callers do not notice a
+short outage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class TTLCache(Generic[K, V]):
     """Holds at most `limit` answers of each `kind`, and drops the least recently used of the same kind: many invalid
     tokens cannot displace the valid ones. `ttl_s` returns the seconds for which an answer is fresh.
 
-    Concurrent calls for the same key share one request. Its failure is raised to all of them, and not kept."""
+    Concurrent calls for the same key share one request. Its failure is raised in all of them, and not cached.
+    """
 
     def __init__(self, ttl_s: Callable[[V], float], limit: int, kind: Callable[[V], Hashable] = lambda _: None) -> None:
         self._ttl_s = ttl_s
@@ -46,8 +48,8 @@ class TTLCache(Generic[K, V]):
         return found.value if found else None
 
     async def get(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
-        """Return a fresh answer, which `fetch` gives where there is none. While that raises `Unavailable`, return an
-        answer that expired less than `STALE_IF_ERROR_S` ago."""
+        """Return the cached answer if it is fresh, else the result of `fetch`. If `fetch` raises `Unavailable`, return
+        an answer that expired less than `STALE_IF_ERROR_S` ago, or raise the error if there is none."""
         found = self._find(key)
         if found and found.expires_at > time.monotonic():
             return found.value
@@ -56,6 +58,7 @@ class TTLCache(Generic[K, V]):
             request = self._requests[key] = asyncio.create_task(self._fetch(key, fetch))
             request.add_done_callback(lambda _: self._requests.pop(key, None))
         try:
+            # The request is shared: cancelling one caller must not cancel it for the others.
             return await asyncio.shield(request)
         except Unavailable:
             if found and found.expires_at + STALE_IF_ERROR_S > time.monotonic():

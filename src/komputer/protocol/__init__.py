@@ -1,1 +1,1 @@
-"""The wire between an agent's runtime and the gateway, in both directions."""
+"""The wire protocol between an agent's runtime and the gateway."""

@@ -1,10 +1,10 @@
-"""Names of wire format 1, so that runtimes and gateways of different ages work together during an update.
+"""The names of wire format 1, so that runtimes and gateways of different versions work together during an update.
 
-Format 2 renamed three fields and two answers. Each side reads both names of a field and writes both, so neither has to
-know the age of the other. The answers to a post are words, of which a runtime understands only those of its own
-format: a post therefore states its format, and the gateway answers in that.
+Format 2 renamed three fields and two answers. Each side reads and writes both names of a field, so it need not know the
+version of the other side. An answer to a post is one of a fixed set of words, and a runtime knows only the words of its
+own format. A post therefore states its format, and the gateway answers in that format.
 
-Remove this module and what refers to it in the release after 0.1: no runtime of format 1 was ever released, and pods
+Remove this module and all references to it in the release after 0.1: no runtime of format 1 was ever released, and pods
 are replaced at each update.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import AliasChoices
 
 FORMAT: Final = 1
-"""The format of senders that state none, and the oldest one of a gateway with which a runtime works."""
+"""The format of a sender that states none. It is also the oldest format of a gateway with which a runtime works."""
 
 SEQ: Final = AliasChoices("seq", "n")
 LAST_SEQ: Final = AliasChoices("lastSeq", "taken")
@@ -23,7 +23,7 @@ _ANSWERS: Final = {"gap": "hole", "unacknowledged": "unheard"}
 _PRESENT_ANSWERS: Final = {old: new for new, old in _ANSWERS.items()}
 
 POD_CODES: Final = frozenset({"not-current-pod", "agent-gone"})
-"""Codes of refusals that had hyphens."""
+"""Error codes that format 1 writes with hyphens."""
 
 
 def both(names: AliasChoices, value: object) -> dict[str, object]:

@@ -55,7 +55,8 @@ class Hello(WireModel):
 
 
 class _LastSeq(WireModel):
-    """The number up to which the log holds a runtime's events; see `older` for the second name."""
+    """Base of the messages with `lastSeq`, the number up to which the log holds a runtime's events. `older` has its
+    former name."""
 
     last_seq: Annotated[
         int,
@@ -69,13 +70,13 @@ class _LastSeq(WireModel):
 
     @computed_field
     def taken(self) -> int:
-        """`last_seq`, as format 1 calls it."""
+        """The value of `last_seq` under its name in format 1."""
         return self.last_seq
 
 
 class Welcome(_LastSeq):
     """The log's view of the runtime. The runtime now numbers its events from 1 under the new term; `last_seq` refers to
-    the old one."""
+    the old term."""
 
     uid: str
     term: Term
@@ -85,6 +86,8 @@ class Welcome(_LastSeq):
 
 
 class AssignedTask(WireModel):
+    """The task that the runtime is to run."""
+
     id: str
     instructions: str
     kind: TaskKind | None = None
@@ -102,7 +105,7 @@ class TaskSettings(AgentTaskSettings):
 
 
 class Assignment(WireModel):
-    """The whole desired state of an agent. Level-triggered: a lost or repeated one changes nothing."""
+    """The whole desired state of an agent. Level-triggered: it does no harm if one is lost or repeated."""
 
     type: Literal["assignment"] = "assignment"
     uid: str
@@ -144,6 +147,8 @@ class Pulse(_LastSeq):
 
 
 class Heartbeat(WireModel):
+    """A sign of life of a runtime. The answer is a `Pulse`."""
+
     term: Term
     tasks: Annotated[TaskIds, Field(description="Ended tasks that the status has not accounted for yet.")] = Field(
         default_factory=list
@@ -151,7 +156,7 @@ class Heartbeat(WireModel):
 
 
 class NumberedEvent(WireModel):
-    """An event of one of the agent's tasks."""
+    """An event of one of the agent's tasks, as the runtime numbered it."""
 
     seq: Annotated[
         int,
@@ -179,6 +184,8 @@ class NumberedEvent(WireModel):
 
 
 class Post(WireModel):
+    """Events of a runtime, in order, all numbered under one term."""
+
     format_version: Annotated[int, Field(description="The format of the answers that the sender understands.")] = (
         older.FORMAT
     )
@@ -190,8 +197,8 @@ AppendResult = Literal["ok", "duplicate", "fenced", "gap", "ended", "started", "
 
 
 class Posted(WireModel):
-    """One answer per event, in order. No event is tried after the first refusal, so there may be fewer answers than
-    events."""
+    """The result of a post: one answer per event, in order. Events after the first refusal are not processed, so there
+    may be fewer answers than events."""
 
     answers: list[Annotated[AppendResult, BeforeValidator(older.present_answer)]]
     format_version: Annotated[int, Field(exclude=True, description="The format in which the answers are written.")] = (

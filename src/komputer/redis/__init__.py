@@ -1,1 +1,2 @@
-"""What is in Redis and is not the event log: connections, idempotency records, health, presence."""
+"""Everything in Redis except the event log: the connection, idempotency records, the health of connectors, the presence
+of gateways."""

@@ -18,10 +18,10 @@ SENTINEL_PORT: Final = 26379
 
 @dataclass(frozen=True)
 class Address:
-    """`redis://host:port/db`, `rediss://…` (TLS), `unix:///path?db=0`, or
-    `redis+sentinel://host:port,host:port/master/db` (`rediss+sentinel` speaks TLS to both). `password_file` is read at
-    each new connection, so that a rotated password needs no restart; `ca_file` (PEM) vouches for a TLS server in the
-    place of the system's authorities."""
+    """The address of a server: `redis://host:port/db`, `rediss://…` (TLS), `unix:///path?db=0`, or
+    `redis+sentinel://host:port,host:port/master/db` (`rediss+sentinel` uses TLS to the Sentinels and the master).
+    `password_file` is read at each new connection, so that a rotated password needs no restart. `ca_file` (PEM)
+    replaces the system's certificate authorities."""
 
     url: str
     username: str | None = None
@@ -41,7 +41,8 @@ class Address:
             self._sentinels()
 
     def client(self, *, connections: int | None = None, **options: Any) -> Any:
-        """Return a client. With `connections`, it has at most so many, and further callers wait `timeout` seconds."""
+        """Return a client. With `connections` it opens at most so many, and further callers wait up to `timeout`
+        seconds for one. The number of connections to a master that Sentinels name is not limited."""
         options |= self._credentials(self.password_file)
         if urlsplit(self.url).scheme in SENTINEL_SCHEMES:
             return self._from_sentinels(options)
@@ -90,7 +91,7 @@ class Address:
 
 
 class _Named(Redis):
-    """The master that Sentinels name. Closing it also closes the connections to the Sentinels."""
+    """A client of the master that Sentinels name. Closing it also closes the connections to the Sentinels."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await super().aclose(close_connection_pool)
@@ -100,6 +101,8 @@ class _Named(Redis):
 
 
 class _PasswordFile(CredentialProvider):
+    """The credentials with the password in a file, which is read at each new connection."""
+
     def __init__(self, username: str | None, path: Path) -> None:
         self._username = username
         self._path = path

@@ -15,18 +15,19 @@ from komputer.domain.errors import Unavailable
 from komputer.redis.address import Address
 
 CONNECTIONS: Final = 64
-"""Connections of one process, at most; further callers wait. A guess, unmeasured: a write that waits for the disk
-occupies one."""
+"""Maximum number of connections of one process; further callers wait. A guess, unmeasured: a write that waits for the
+disk occupies a connection."""
 ANSWER_TIMEOUT_S: Final = 10.0
-"""Time limit of a whole call. Above `DISK_TIMEOUT_S`, so that a slow disk is reported as such."""
+"""Time limit of a whole call in seconds. Above `DISK_TIMEOUT_S`, so that a slow disk is reported as such."""
 DISK_TIMEOUT_S: Final = 5.0
 
 Durability = Literal["waits", "always", "none"]
-"""How a start or an end reaches the disk before the caller gets its result: by `WAITAOF`, by `appendfsync always`, or
-not at all."""
+"""How a write reaches the disk before its caller gets the result: `waits` by `WAITAOF`, `always` by `appendfsync
+always`, `none` not at all."""
 
 _DAMAGED: Final = ("WRONGTYPE", "smaller than the target stream top item")
-"""The server's errors for a key of another type, and for a stream with an id from far in the future."""
+"""Parts of the server's error messages for a key of another type, and for a stream with an id from far in the
+future."""
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ class RedisConnection:
             protocol=2,
         )
         self.durability: Durability | None = None
-        """None until the first start or end."""
+        """How writes reach the disk; None until the first durable write."""
 
     async def close(self) -> None:
         await self.redis.aclose()
@@ -63,10 +64,13 @@ class RedisConnection:
     async def run(
         self, script: Script, keys: list[str], args: list[str | bytes | int], *, durable: bool = False
     ) -> Any:
-        """Run `script` and return its result; with `durable`, after its writes have reached the server's disk."""
+        """Run `script` and return its result. With `durable`, this returns only after its writes have reached the disk,
+        if the server supports waiting for it. Raises `Unavailable`."""
+        # The server is known not to support WAITAOF, or to write no file.
         if durable and self.durability != "waits" and self.durability is not None:
             durable = False
         answer, on_disk = await self.translated(lambda: self._run(b"EVALSHA", script.sha, keys, args, durable))
+        # The server does not know the script yet, for example after a restart. EVAL sends the source.
         if isinstance(answer, NoScriptError):
             answer, on_disk = await self.translated(lambda: self._run(b"EVAL", script.source, keys, args, durable))
         if isinstance(answer, Exception):
@@ -76,7 +80,11 @@ class RedisConnection:
         return answer
 
     async def run_each(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[str | int]]]) -> list[Any]:
-        """Run `script` once for each pair of keys and arguments, in one round trip, and return the answers."""
+        """Run `script` for each pair of keys and arguments, in one round trip, and return the answers. Raises
+        `Unavailable`.
+
+        The script must not write: calls are repeated if the server does not know the script yet.
+        """
         answers = await self.translated(lambda: self._run_each(script, calls))
         if any(isinstance(answer, NoScriptError) for answer in answers):
             keys, arguments = calls[0]
@@ -117,7 +125,8 @@ class RedisConnection:
             return answer, on_disk
 
     async def _check(self, on_disk: Any) -> None:
-        """Check the result of WAITAOF. A server that does not support it, or writes no file, is logged once."""
+        """Check the result of WAITAOF. If the server does not support it, or writes no file, this is logged once.
+        Raises `Unavailable` if the write has not reached the disk in time."""
         if isinstance(on_disk, ResponseError):
             if self.durability is None:
                 self.durability = await self._without_waiting()
@@ -143,7 +152,8 @@ class RedisConnection:
         return "always" if text.get("appendonly") == "yes" and text.get("appendfsync") == "always" else "none"
 
     async def translated(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `call`. Errors of the library and timeouts become `Unavailable` (`log_unavailable`)."""
+        """Return the result of `call`. Errors of the library and timeouts become `Unavailable` (`log_unavailable`,
+        `log_damaged`)."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await cancellable(call)
@@ -152,10 +162,10 @@ class RedisConnection:
 
 
 async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `call`, and raise a cancellation that redis-py has swallowed.
+    """Return the result of `call`. Raise `CancelledError` if redis-py has swallowed a cancellation.
 
-    redis-py loses cancellations that arrive while it runs a pipeline, or at the moment of an answer. Whoever waits for
-    the end of the cancelled task would wait for ever.
+    redis-py loses a cancellation that arrives while it runs a pipeline, or at the moment of an answer. Without this
+    check, code that waits for the end of the cancelled task would wait forever.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
@@ -167,7 +177,7 @@ async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
 
 
 def unavailable(error: BaseException) -> Unavailable:
-    """Return the error for a failure of the server: `log_damaged` if a key has foreign content, else
+    """Return the error for a failure of the server: `log_damaged` if a key contains data that is not of the log, else
     `log_unavailable`."""
     if isinstance(error, ResponseError) and any(sign in str(error) for sign in _DAMAGED):
         return damaged("a key of the event log")

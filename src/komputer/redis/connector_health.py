@@ -1,7 +1,7 @@
-"""The last known health of connectors' servers: one small hash for each connector, beside the logs.
+"""The last known health of connectors' servers: one small hash in Redis for each connector.
 
-Whoever calls a server records the result; whoever shows connectors reads it. Nothing is decided by it, and it is safe
-to lose: then nothing is known until the next call.
+A program that calls a server records the result, and the API shows it. No decision depends on it. It may be lost; then
+the health is unknown until the next call.
 """
 
 import time
@@ -15,7 +15,7 @@ from komputer.redis.connection import RedisConnection, is_damaged
 
 KEPT: Final = timedelta(days=7)
 SAME_EVERY_S: Final = 30.0
-"""How often one process records that nothing has changed, at most."""
+"""Minimum interval, in seconds, at which one process records an unchanged result."""
 
 State = Literal["ok", "failed"]
 
@@ -39,7 +39,8 @@ class ConnectorHealth:
         self._recorded: dict[ObjectRef, tuple[str, str, float]] = {}
 
     async def note(self, ref: ObjectRef, uid: str, code: str = "", reason: str = "") -> None:
-        """Record the result of a call; without a code, it worked. Raises `Unavailable`."""
+        """Record the result of a call. An empty `code` means success. An unchanged result is recorded every
+        `SAME_EVERY_S` only. Raises `Unavailable`."""
         now = time.monotonic()
         known = self._recorded.get(ref)
         if known and known[:2] == (uid, code) and now < known[2]:
@@ -69,7 +70,8 @@ class ConnectorHealth:
         await self._server.translated(lambda: self._server.redis.delete(self._key(ref)))
 
     async def read(self, connectors: Sequence[tuple[ObjectRef, str]]) -> dict[ObjectRef, HealthRecord]:
-        """Return the records of connectors with these uids, if there are any. One round trip. Raises `Unavailable`."""
+        """Return the records of the connectors that have one, with these uids, in one round trip. Raises
+        `Unavailable`."""
         if not connectors:
             return {}
 

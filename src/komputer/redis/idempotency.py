@@ -1,7 +1,8 @@
-"""Records of idempotent requests in Redis, so that a request is carried out once however often it is sent.
+"""Records of idempotent requests in Redis, so that a request is executed once, however often it is sent.
 
-A record is written before anything is done: the request's digest, and an id for the request. The process that carries
-it out holds a short lock. If it dies, the record has no response, and the next attempt continues with the same id.
+A record with the digest of the request and a new id is written before the request is executed. The process that
+executes the request holds a lock that expires after a short time. If this process crashes, the record has no answer;
+the next attempt takes the lock and continues with the same id.
 """
 
 import re
@@ -15,11 +16,13 @@ from komputer.redis.connection import RedisConnection
 
 KEPT_S: Final = 24 * 3600
 LOCK_MS: Final = 5000
-"""How long a request whose process died blocks the next attempt. The holder renews the lock three times as often."""
+"""Expiry of the lock in milliseconds: how long a crashed process blocks the next attempt. The holder renews the lock
+three times in this time."""
 
 _ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]+: [ -~]*")
 
+# Only the holder may release or renew the lock: it may have expired, and another attempt may hold it now.
 _IF_MINE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 _UNLOCK: Final = _IF_MINE.format("'DEL', KEYS[1]")
 _RENEW: Final = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
@@ -45,7 +48,7 @@ class Unreadable(Conflict):
 
 
 class StoredResponse(NamedTuple):
-    """The response, to be sent again."""
+    """A stored response, which later attempts of the request get."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -53,8 +56,8 @@ class StoredResponse(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The record of a request. `id` is a ULID of the moment of the first attempt; `answer` is None until there is
-    one."""
+    """The record of a request. `id` is a ULID that was created at the first attempt; `answer` is None until the request
+    has been answered."""
 
     digest: str
     id: str
@@ -62,15 +65,16 @@ class Record(NamedTuple):
 
 
 class Idempotency:
-    """The records of one platform. `key` names caller, namespace, route and the client's key. All methods raise
-    `Unavailable`."""
+    """The records of one platform. `key` identifies the caller, the namespace, the route and the client's key. All
+    methods raise `Unavailable` if the server does not answer."""
 
     def __init__(self, server: RedisConnection, prefix: str) -> None:
         self._server = server
         self._prefix = f"{prefix}-once"
 
     async def opened(self, key: str, digest: str) -> tuple[Record, bool]:
-        """Return the record of this request, and whether it is new. Raises `Mismatch`, `Unreadable`."""
+        """Return the record of this request, created if it does not exist, and whether it is new. Raises `Mismatch`,
+        `Unreadable`."""
         new = Record(digest, str(ULID()))
         redis = self._server.redis
         written = await self._server.translated(
@@ -82,20 +86,23 @@ class Idempotency:
         return record, written is None
 
     async def lock(self, key: str, holder: str) -> bool:
-        """Take the lock. Returns whether `holder` may carry out the request now."""
+        """Acquire the lock. Returns whether `holder` may carry out the request now."""
         return await self._redis("SET", self._lock(key), holder, "NX", "PX", LOCK_MS) is not None
 
     async def renew(self, key: str, holder: str) -> None:
+        """Extend the lock by `LOCK_MS`, if `holder` still has it."""
         await self._redis("EVAL", _RENEW, 1, self._lock(key), holder, LOCK_MS)
 
     async def unlock(self, key: str, holder: str) -> None:
+        """Release the lock, if `holder` still has it."""
         await self._redis("EVAL", _UNLOCK, 1, self._lock(key), holder)
 
     async def answered(self, key: str, record: Record, answer: StoredResponse) -> None:
+        """Store the response of the request for `KEPT_S`."""
         await self._redis("SET", self._name(key), _wire(record._replace(answer=answer)), "EX", KEPT_S)
 
     async def forget(self, key: str) -> None:
-        """Delete the record of a request that has done nothing."""
+        """Delete the record of a request that changed nothing."""
         await self._redis("DEL", self._name(key))
 
     def _name(self, key: str) -> str:

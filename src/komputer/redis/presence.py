@@ -1,6 +1,8 @@
-"""Presence of gateways: whether one is alive, and since when. One key on the server of the logs.
+"""Presence of gateways: whether at least one is alive, and since when. It is one key on the Redis server of the event
+log.
 
-Gateways record the signs of life of runtimes. While no gateway is alive, the silence of a runtime proves nothing.
+Gateways record the signs of life of runtimes. While no gateway is alive, a missing sign of life does not mean that a
+runtime has failed.
 """
 
 from datetime import timedelta
@@ -11,12 +13,13 @@ from komputer.redis.connection import RedisConnection
 BEAT_EVERY: Final = timedelta(seconds=5)
 """How often each gateway renews its presence."""
 ALIVE_FOR: Final = timedelta(seconds=15)
-"""How long a beat counts: three intervals. After a longer gap a new presence begins."""
+"""How long a beat is valid: three intervals. After a longer gap a new presence begins."""
 _SECOND_US: Final = 1_000_000
 
 
 class GatewayPresence(NamedTuple):
-    """Times in microseconds of the server's clock. `since_us` is None while no gateway is alive."""
+    """The presence of gateways, in microseconds by the clock of the Redis server. `since_us` is None while no gateway
+    is alive."""
 
     now_us: int
     since_us: int | None
@@ -44,7 +47,7 @@ class Presence:
         await self._server.translated(write)
 
     async def read(self) -> GatewayPresence:
-        """Return the presence, in one round trip. A value that no gateway has written counts as none."""
+        """Return the presence, in one round trip. A value that no gateway has written is ignored."""
 
         async def ask() -> tuple[tuple[int, int], bytes | None]:
             async with self._server.redis.pipeline(transaction=True) as both:

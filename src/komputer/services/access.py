@@ -21,7 +21,8 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 VALID_TOKEN_TTL_S: Final = 60.0
-"""How long a valid token is accepted without another review: the revocation of a token takes effect after this time."""
+"""How long a valid token is accepted without another review: the revocation of a token takes effect within this
+time."""
 INVALID_TOKEN_TTL_S: Final = 5.0
 ALLOWED_TTL_S: Final = 10.0
 DENIED_TTL_S: Final = 5.0
@@ -29,13 +30,14 @@ DENIED_TTL_S: Final = 5.0
 TOKENS_CACHED: Final = 10_000
 """Maximum number of valid tokens in the cache, and of invalid ones: invented tokens cannot displace valid ones."""
 MAX_UNKNOWN_TOKEN_REVIEWS: Final = 8
-"""Concurrent reviews of tokens that are not in the cache. The other connections of the Kubernetes client (it has 32)
-remain available to known callers."""
+"""Maximum number of concurrent reviews of tokens that are not in the cache. The other connections of the Kubernetes
+client (it has 32) remain available to known callers."""
 MAX_UNKNOWN_TOKENS: Final = 64
-"""Unknown tokens that are under review or wait for one; further ones are refused with 503. A guess."""
+"""Maximum number of unknown tokens that are under review or wait for one; further ones are refused with 503. A
+guess."""
 INVALID_TOKENS_PER_SECOND: Final = 20
-"""Invalid tokens per address; beyond that unknown tokens from it are refused without a review. Callers behind an
-Ingress may share an address. A guess."""
+"""Maximum rate of invalid tokens per address; beyond it, unknown tokens from the address are refused without a review.
+Callers behind an Ingress may share an address. A guess."""
 DECISIONS_CACHED: Final = 50_000
 TOKEN_LIMIT_BYTES: Final = 16 * 1024
 
@@ -89,8 +91,8 @@ class AccessReviewer:
     async def caller(self, authorization: str | None, address: str = "") -> Caller:
         """Return the caller that an `Authorization` header sent from `address` identifies.
 
-        Raises `Unauthorized`, `TooManyRequests` if the address sent too many invalid tokens, and `Unavailable` if the
-        token cannot be reviewed.
+        Raises `Unauthorized` for an invalid token, `TooManyRequests` if the address sent too many invalid tokens, and
+        `Unavailable` if the token cannot be reviewed.
         """
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
@@ -108,7 +110,7 @@ class AccessReviewer:
         return found
 
     async def _review_unknown(self, token: str, address: str) -> Caller | None:
-        """Review a token that is not in the cache. The load is limited, because anybody can send such tokens."""
+        """Review a token that is not in the cache. The load is limited, because anyone can send unknown tokens."""
         if not await self._invalid_tokens.allows(address):
             raise TooManyRequests("too many tokens from your address were not valid; wait, and send a valid one")
         if self._pending_unknown >= MAX_UNKNOWN_TOKENS:
@@ -133,7 +135,8 @@ class AccessReviewer:
         return None
 
     async def allows(self, caller: Caller, right: AccessRequest) -> bool:
-        """Return whether RBAC allows it. A right to all objects of a kind spares a review of each single object."""
+        """Return whether RBAC grants the right. The right to all objects of the kind is reviewed first: if it is
+        granted, no review of single objects is needed."""
         if right.name is not None and await self._decided(caller, right._replace(name=None)):
             return True
         return await self._decided(caller, right)
@@ -151,8 +154,9 @@ class AccessReviewer:
 
 
 async def _answered(review: Awaitable[T]) -> T:
-    """Await a review. If the platform itself may not review, that says nothing about the caller: a server that has just
-    started may not have loaded its roles yet."""
+    """Return the result of a review. Raises `Unavailable` (`access_unknown`) if the platform itself is not permitted to
+    make the review: this says nothing about the caller, and a server that has just started may not have loaded its
+    roles yet."""
     try:
         return await review
     except Forbidden as refused:
@@ -200,4 +204,4 @@ class Rights:
 
 
 UNRESTRICTED: Final = Rights()
-"""The rights of the platform itself, and of every caller where access control is off."""
+"""The rights of the platform itself, and of every caller if access control is off."""

@@ -1,4 +1,4 @@
-"""Namespaces: which exist, and creating one together with the first object in it."""
+"""Lists namespaces, and creates a missing one together with the first object in it."""
 
 import contextlib
 from collections.abc import Awaitable, Callable

@@ -29,7 +29,7 @@ class SecretView(WireModel):
 
 
 class SecretStore:
-    """The Secrets of the cluster. `configs` are the platform's, which name Secrets of its own."""
+    """The Secrets of the cluster. `configs` returns the KomputerConfigs, which list the platform's own Secrets."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class SecretStore:
 
 
 def secret_view(manifest: Manifest, agents: Sequence[Manifest]) -> SecretView:
-    """Return the view of a Secret. `agents` are all agents; their specs tell which of them use it."""
+    """Return the view of a Secret. `agents` are all agents; their specs say which of them use it."""
     metadata = manifest["metadata"]
     using = sorted(
         each["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Reading the templates that agents may name."""
+"""Lists the templates that agents may name."""
 
 from typing import Literal
 

@@ -1,1 +1,2 @@
-"""One file per noun; each has a `router`. Routes read the request, call the room's work and shape the answer."""
+"""One module for each kind of object, with its `router`. A route reads the request, calls a service and builds the
+response."""

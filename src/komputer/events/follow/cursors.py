@@ -1,12 +1,12 @@
 """Cursors over several logs, and the order in which the events of several logs are delivered. Pure.
 
-Ids grow within one agent's log only: a batch of one agent can run ahead of the clock while an event of another agent,
-written later, gets a lower id. A highest id alone would lose events. So a `Cursor` says exactly which events were
-delivered: all up to `base`, and of the agents in `ahead` all up to their own position.
+Ids increase within one agent's log only: a batch of one agent can run ahead of the clock while an event of another
+agent, written later, gets a lower id. A highest id alone would lose events. So a `Cursor` says exactly which events
+were delivered: all up to `base`, and for each agent in `ahead` all up to a position of its own.
 
-`base` may rise because `append.lua` notifies in the same step in which it writes, and gives no event an id below the
-millisecond of the last notification. Once every log with a notification up to some point was read, no event with a
-lower id can appear any more (`settled`).
+`base` may increase because `append.lua` notifies in the same step in which it writes, and gives no event an id below
+the millisecond of the last notification. Once every log with a notification up to some point has been read, no event
+with a lower id can appear any more (`settled`).
 """
 
 import heapq
@@ -21,18 +21,19 @@ from komputer.domain.ref import ObjectRef
 from komputer.events.entries import EventRow
 
 AHEAD_LIMIT: Final = 10_000
-"""Agents in a cursor that a client sends, at most."""
+"""Maximum number of agents in a cursor that a client sends."""
 NO_LIMIT: Final = 2**63
 
 
 class Cursor(NamedTuple):
-    """Which events were delivered: those with at most `base` microseconds, and those of an agent up to its `ahead`."""
+    """The set of delivered events: all up to the position `base`, and those of each agent in `ahead` up to its position
+    there. Positions are microseconds since 1970."""
 
     base: int
     ahead: Mapping[ObjectRef, int] = {}
 
     def reached(self, ref: ObjectRef) -> int:
-        """Return up to which microsecond the events of this agent were delivered."""
+        """Return the position up to which the events of this agent were delivered."""
         return max(self.base, self.ahead.get(ref, 0))
 
     def covers(self, ref: ObjectRef, micros: int) -> bool:
@@ -43,13 +44,13 @@ class Cursor(NamedTuple):
         return other.base <= self.base and all(self.covers(ref, micros) for ref, micros in other.ahead.items())
 
     def joined(self, other: "Cursor") -> "Cursor":
-        """Return the cursor that covers what either covers."""
+        """Return the cursor that covers every event which one of the two covers."""
         refs = {**self.ahead, **other.ahead}
         return _trimmed(max(self.base, other.base), {ref: max(self.reached(ref), other.reached(ref)) for ref in refs})
 
     def within(self, base: int, last: Mapping[ObjectRef, int]) -> "Cursor":
-        """Return the part of a client's cursor that can be true: at most `base`, and for each agent at most its
-        `last`."""
+        """Return a client's cursor without positions that cannot exist: at most `base`, and for each agent at most its
+        position in `last`."""
         ahead = {ref: min(micros, last[ref]) for ref, micros in self.ahead.items() if ref in last}
         return _trimmed(min(self.base, base), ahead)
 
@@ -80,8 +81,8 @@ def parse_cursor(text: str) -> Cursor:
 
 
 def settled(notification: str | None) -> int:
-    """Return up to which microsecond no event is missing, once every log with a notification up to this one was
-    read."""
+    """Return the position up to which no event can appear any more, once every log with a notification up to this one
+    has been read; 0 without a notification."""
     return int(notification.partition("-")[0]) * 1000 - 1 if notification else 0
 
 
@@ -92,7 +93,7 @@ class Merged(NamedTuple):
     """The events to deliver, in order, each with the cursor after it."""
     cursor: Cursor
     remaining: dict[ObjectRef, list[EventRow]]
-    """Events to deliver later: after more of the unfinished logs was read, or beyond `most`."""
+    """Events to deliver later: once more of the unfinished logs has been read, or because they exceed `most`."""
 
 
 def merge(
@@ -102,6 +103,7 @@ def merge(
     is `settled`.
 
     Only the events that are delivered and one more of each log are inspected, so pages that wait cost little."""
+    # Beyond the last event that was read of an unfinished log, the unread events of this log may come first.
     limit = min((micros_of(pages[ref][-1].id) for ref in unfinished), default=NO_LIMIT)
     merged: list[tuple[ObjectRef, EventRow, Cursor]] = []
     taken: Counter[ObjectRef] = Counter()

@@ -1,8 +1,9 @@
 """Consumer groups: each event goes to one member of a group, at least once.
 
-A group is a Redis consumer group of the agent's stream. So it is the same for all processes, and it is deleted with the
-agent's keys. A member has to confirm the events that it gets. When it leaves, it hands back the others; if its process
-died, other members claim them after `CLAIM_AFTER_S`. Retention does not wait for a group.
+A group is a Redis consumer group of the agent's stream. So it is shared by all processes, and deleted with the agent's
+keys. A member must confirm the events that it gets. When it leaves, it hands back those that it has not confirmed; if
+its process crashes, other members claim them after `CLAIM_AFTER_S`. Retention removes events even if a group has not
+got them yet.
 """
 
 import asyncio
@@ -26,19 +27,19 @@ from komputer.redis.connection import unavailable
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 GROUPS_LIMIT: Final = 64
-"""Groups of one agent, at most."""
+"""Maximum number of groups of one agent."""
 TAKE_AT_ONCE: Final = 8
-"""Events that a member gets at once: the next ones are for a member that is free."""
+"""Maximum number of events that a member gets at once, so that a free member gets the next ones."""
 RENEW_S: Final = 5.0
-"""How often a member renews its claims, and claims what others left behind."""
+"""Interval in seconds at which a member renews its claims, and claims events that other members have abandoned."""
 CLAIM_AFTER_S: Final = 15.0
-"""How long a claim lasts without being renewed."""
+"""How long a claim is valid without a renewal, in seconds."""
 CONFIRM_WITHIN_S: Final = 60.0
-"""How long a member may take to confirm."""
+"""How long a member may take to confirm events, in seconds."""
 FORGET_MEMBER_S: Final = 3600.0
-"""After how long an idle member without unconfirmed events is deleted."""
+"""Time in seconds after which an idle member without unconfirmed events is deleted."""
 LEFT: Final = "left"
-"""Name of the member that holds what others have handed back."""
+"""Name of the member that holds the events which others have handed back. No client has it."""
 HAND_BACK: Final = """
 local stream, group, name, heir, idle = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 for i = 5, #ARGV do redis.call('XACK', stream, group, ARGV[i]) end
@@ -47,11 +48,12 @@ for _, entry in ipairs(held) do redis.call('XCLAIM', stream, group, heir, 0, ent
 redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
 return #held
 """
-"""Atomic, so that an event that Redis assigns to this member right now is not deleted with the member."""
+"""Acknowledges the confirmed events of a member, moves the others to `LEFT`, and deletes the member. This is one atomic
+script: an event that Redis assigns to the member in between would be deleted with it."""
 
 
 def checked(group: str) -> str:
-    """Return the name of a group. Raises `Invalid` for anything else."""
+    """Return `group` if it is a valid name. Raises `Invalid` for any other text."""
     if not NAME.fullmatch(group):
         raise Invalid(
             "group must be 1 to 63 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
@@ -79,7 +81,7 @@ class Member:
         self._redis: Any = log.server.redis
         self._stream, self._live = log.stream_and_live(ref)
         self._start = cursor
-        """Where a new group starts; None: now."""
+        """The position at which a new group starts; None: now."""
         self._has_joined = False
         self._gaps: list[Delivery] = []
         self._held: list[str] = []
@@ -97,12 +99,13 @@ class Member:
         return self._reached
 
     def end_with(self, reason: KomputerError) -> None:
-        """Let `take` raise `reason`."""
+        """Make `take` raise `reason`."""
         self._end = reason
         self._woken.set()
 
     async def begin(self) -> None:
-        """Fix where the group starts, and create it unless the agent has no log yet."""
+        """Set the position at which a new group starts, and create the group unless the agent has no log yet. Raises
+        `Unavailable`."""
         state = await self._log.state(self._ref)
         if self._start is None:
             self._start = Cursor(state.last if state.uid == self._uid else 0)
@@ -131,7 +134,8 @@ class Member:
             self._woken.clear()
 
     async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
-        """Confirm these events once the client has answered a ping that was sent after them. Raises `TimeoutError`."""
+        """Confirm these events once the client has answered a ping that was sent after them. Their claims are renewed
+        meanwhile. Redis gets the acknowledgement with the next read. Raises `TimeoutError` after `CONFIRM_WITHIN_S`."""
         if ponged and self._held:
             async with asyncio.timeout(CONFIRM_WITHIN_S):
                 waiting = asyncio.ensure_future(ponged())
@@ -144,7 +148,8 @@ class Member:
         self._held = []
 
     async def close(self) -> None:
-        """Hand back what was not confirmed. If the log does not answer, others claim it after a while."""
+        """Hand back the events that were not confirmed. If the log does not answer, other members claim them after
+        `CLAIM_AFTER_S`."""
         self._unsubscribe()
         self._on_close()
         if not self._has_joined:
@@ -161,8 +166,8 @@ class Member:
             return 0
 
     async def _join(self, state: State) -> None:
-        """Join the group, and create it if it is new. Not before the stream has an event: this would create the key,
-        which belongs to the log."""
+        """Join the group, and create it if it is new. Do nothing before the stream has an event: Redis would create the
+        key with the group, but only `append.lua` may create it."""
         if state.uid != self._uid:
             return
         start = self._start or Cursor(0)
@@ -216,8 +221,8 @@ class Member:
         return answer
 
     async def _next_events(self) -> list[Delivery]:
-        """Return first what others left behind, then what is new. What was confirmed is acknowledged in the same
-        step."""
+        """Return abandoned events of other members first, then new ones. The confirmed events are acknowledged in the
+        same transaction."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hmget(self._live, READ_FIELDS)
             self._acknowledge(pipe)
@@ -233,6 +238,7 @@ class Member:
             or isinstance(claimed, ResponseError)
             or isinstance(read, ResponseError)
         ):
+            # The log or the group is gone. A new log of this agent is read from its beginning.
             self._has_joined, self._start, self._confirmed = False, Cursor(0), []
             return []
         self._confirmed = []

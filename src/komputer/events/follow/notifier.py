@@ -1,5 +1,5 @@
-"""Notifications of changed logs: one short Redis stream of their names, which each process reads once for all of its
-readers."""
+"""Notifications of changed logs: one short Redis stream with the names of logs. Each process reads it once, for all of
+its readers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,20 +16,21 @@ from komputer.redis.address import Address
 from komputer.redis.connection import cancellable
 
 EVERYTHING: Final[frozenset[ObjectRef]] = frozenset()
-"""Any log may have changed."""
+"""The notification that any log may have changed."""
 LENGTH: Final = 1000
-"""Notifications that the stream keeps, as in `append.lua`. A reader that gets this many at once may have missed
-some."""
+"""Number of notifications that the stream keeps, the same as in `append.lua`. A reader that gets this many at once may
+have missed some."""
 BLOCK_S: Final = 5.0
-"""How long one read waits for notifications."""
+"""How long one read waits for notifications, in seconds."""
 BACKOFF: Final = Backoff(0.05, 5.0)
-"""Between attempts to reach a server that does not answer."""
+"""The delay between attempts to reach a server that does not answer."""
 
 logger = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """Wakes everybody in a process who waits for a change of a log. A notification is a hint: read the log again."""
+    """Delivers the notifications to all subscribers in a process. A notification is a hint: the subscriber must read
+    the log again."""
 
     def __init__(self, notifications: AsyncIterator[frozenset[ObjectRef]]) -> None:
         self._notifications = notifications
@@ -37,7 +38,7 @@ class Notifier:
         self._of_one: dict[ObjectRef, list[Callable[[], None]]] = {}
 
     async def run(self) -> None:
-        """Deliver notifications for ever."""
+        """Deliver notifications forever."""
         async for changed in self._notifications:
             for callback in tuple(self._of_all):
                 callback(changed)
@@ -65,8 +66,8 @@ class Notifier:
 
 
 async def listen(address: Address, name: str) -> AsyncIterator[frozenset[ObjectRef]]:
-    """Yield the agents whose logs have changed; `EVERYTHING` first, and after each failure of the server. Never
-    ends."""
+    """Yield the agents whose logs have changed. `EVERYTHING` comes first, and after each failure of the server, because
+    notifications may have been missed. Never ends."""
     client: Any = address.client(socket_timeout=2 * BLOCK_S, socket_connect_timeout=3.0, retry=None, protocol=2)
     position: bytes | None = None
     failures = 0
@@ -106,8 +107,8 @@ class NotificationBatch(NamedTuple):
 
 
 async def read_notifications(client: Any, name: str, after: str | None) -> NotificationBatch:
-    """Return the notifications after the one with the id `after`. That one is read again: as long as it is there, none
-    behind it was dropped."""
+    """Return the notifications after the one with the id `after`. That one is read again as a check: while it exists,
+    no later notification has been dropped."""
     entries = await client.xrange(name, after, "+", LENGTH) if after else []
     if entries and entries[0][0].decode() == after and len(entries) < LENGTH:
         return NotificationBatch(_refs(entries[1:]), entries[-1][0].decode())
@@ -122,7 +123,8 @@ async def _newest(client: Any, name: str) -> bytes:
 
 
 def _read(entries: list[tuple[bytes, dict[bytes, bytes]]]) -> tuple[bytes, frozenset[ObjectRef] | None]:
-    """Return the id of the last notification, and the agents that are named; None if no notification names one."""
+    """Return the id of the last notification, and the agents that the notifications name: `EVERYTHING` if some may have
+    been missed, None if no notification names an agent."""
     last = entries[-1][0]
     if len(entries) >= LENGTH:
         return last, EVERYTHING

@@ -10,17 +10,18 @@ from komputer.events.follow.cursors import Cursor
 from komputer.events.follow.sources import Delivery
 
 RING_LIMIT: Final = 2048
-"""Events that one ring keeps, at most."""
+"""Maximum number of events in one ring."""
 RING_LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of memory that they may take: text outside of Latin-1 takes two or four bytes a character."""
+"""Maximum memory of these events in bytes. Text outside of Latin-1 takes two or four bytes a character."""
 RING_REST: Final = 64
-"""Events that stay although every reader has taken them, for a reader that is about to join."""
+"""Number of events that are kept although every reader has taken them, for a reader that is about to join."""
 TAKE_LIMIT_BYTES: Final = 256 * 1024
-"""Bytes of memory of the events that a reader takes at once; one event in any case."""
+"""Maximum memory in bytes of the events that a reader takes at once. A larger event is taken alone."""
 
 
 class RingBuffer:
-    """The newest events of one feed, numbered. `start` is the cursor before the oldest of them."""
+    """The newest events of one feed, numbered from `first` to below `next`. `start` is the cursor before the oldest of
+    them."""
 
     def __init__(self, start: Cursor) -> None:
         self.start = start

@@ -13,14 +13,15 @@ from komputer.events.follow.cursors import Cursor, merge, settled
 from komputer.events.log import Log
 
 READ_COUNT: Final = 500
-"""Events of one read, and of one delivery, at most."""
+"""Maximum number of events in one read, and in one delivery."""
 READ_COUNT_MIN: Final = 20
-"""Events of one read of one log, if many logs are read at once."""
+"""Minimum number of events that one read of one log requests, if many logs are read at once."""
 READ_BYTES: Final = 1024 * 1024
-"""Bytes of payloads in one read of one log, or one event (at most 256 KiB): what a reader that lags behind holds."""
+"""Maximum size of the payloads in one read of one log, in bytes, but at least one event (up to 256 KiB). A reader that
+lags behind holds this much."""
 HELD_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of payloads that a reader of all logs holds, roughly. They are divided among the logs that it still has to
-read; of each of these it holds at least one event."""
+"""Approximate maximum size of the payloads that a reader of all logs holds, in bytes. It is divided among the logs that
+the reader still has to read; of each of these it holds at least one event."""
 GAP: Final = "gap"
 """The type of a notice that retention removed events before this reader got them. It is not an event of the log."""
 
@@ -37,24 +38,25 @@ class Delivery(NamedTuple):
 
 
 class Source(Protocol):
-    """Where a reader's events come from."""
+    """A source of a reader's events."""
 
     cursor: Cursor
-    """Covers what was read."""
+    """The cursor after the events that were read."""
     is_current: bool
-    """Whether the last `more` returned everything that there was."""
+    """Whether the last `more` returned all events that existed."""
 
     async def begin(self) -> None:
-        """Without a cursor, start behind what exists now. Raises `Unavailable`."""
+        """Set the start position: without a cursor, after the newest existing event. Raises `Unavailable`."""
 
     async def more(self) -> list[Delivery]:
         """Return the next events, in order. Raises `Unavailable`. Neither an error nor a cancellation loses events."""
 
 
 class OneAgent:
-    """The log of one agent. The log of another uid counts as none. `cursor` None: from now on.
+    """The log of one agent. A log of another uid is treated as empty. If `cursor` is None, the source starts now.
 
-    `is_id`: the cursor is the id of an event, not a time, so the events below it did exist.
+    `is_id`: the cursor is the id of an event, not a time. Then a cursor from before the log was created means that
+    events were lost.
     """
 
     def __init__(self, log: Log, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> None:
@@ -62,7 +64,7 @@ class OneAgent:
         self.cursor = cursor or Cursor(0)
         self.is_current = False
         self.was_observed = False
-        """Whether the log has belonged to this uid."""
+        """Whether a read has found that the log belongs to this uid."""
         self.is_over = False
         """Whether the log belonged to this uid and belongs to another one now."""
         self._log = log
@@ -85,7 +87,8 @@ class OneAgent:
         self.was_observed = self.was_observed or state.uid == self.uid
         deliveries = self._gap(state) + [delivery(self.ref, row) for row in rows]
         self.is_current = not (has_more and rows)
-        # No event lies between the newest one and `last`. A cursor from the future or of a lost log is of no use.
+        # No event lies between the newest one and `last`. This replaces a cursor from the future, or of a log that was
+        # lost.
         self.cursor = Cursor(state.last) if self.is_current else deliveries[-1].cursor
         self.is_id = True
         return deliveries
@@ -108,7 +111,7 @@ def _text(ref: ObjectRef, row: EventRow) -> str:
 
 
 def gap(ref: ObjectRef, after: int, upto: int, cursor: Cursor | None = None) -> Delivery:
-    """Return the notice that events above `after` and up to `upto` are no longer there, or some of them."""
+    """Return the notice that some or all events above `after` and up to `upto` have been removed."""
     namespace, name = ref
     payload = {"after": id_of(after), "upto": id_of(upto)}
     notice = {"agentName": name, "namespace": namespace, "type": GAP, "timestamp": timestamp_of(id_of(upto))}
@@ -117,19 +120,21 @@ def gap(ref: ObjectRef, after: int, upto: int, cursor: Cursor | None = None) -> 
 
 
 class AllAgents:
-    """The logs of all agents, merged: the events of each agent in their order. `cursor` None: from now on.
+    """The logs of all agents, merged: the events of each agent in their order. If `cursor` is None, the source starts
+    now.
 
-    It works in rounds: it reads the logs that have changed since the last notification that it knows, and merges their
-    events by id (`cursors.merge`).
+    It works in rounds. A round reads the logs that have changed since `last_notification`, and merges their events by
+    id (`cursors.merge`).
     """
 
     def __init__(self, log: Log, cursor: Cursor | None) -> None:
         self.cursor = cursor or Cursor(0)
         self.is_current = False
         self.last_notification: str | None = None
-        """Every log with a notification up to this one was read. None: read every log."""
+        """Every log with a notification up to this one has been read. None: every log has to be read."""
         self._log = log
         self._is_foreign = cursor is not None
+        """Whether the cursor is a client's, and not yet limited to the positions that exist."""
         self._is_from_now = cursor is None
         self._pages: dict[ObjectRef, list[EventRow]] = {}
         self._unfinished: set[ObjectRef] = set()
@@ -138,7 +143,7 @@ class AllAgents:
     async def begin(self) -> None:
         if self._is_from_now:
             self.cursor = Cursor(settled((await self._log.notified_since(None)).last))
-            while not self.is_current:  # events of this very millisecond, and those that run ahead of the clock
+            while not self.is_current:  # skip events of this millisecond, and ids ahead of the clock
                 await self._more()
             self._is_from_now = False
 
@@ -167,8 +172,8 @@ class AllAgents:
     async def _read_on(self, safe: int) -> list[Delivery]:
         """Read more of the unfinished logs into `_pages`, and return the gaps that were found.
 
-        Nothing is read before a log without a page holds up the others, and then only of the logs whose pages are
-        short. So about `READ_COUNT` events are held, or `READ_COUNT_MIN` of each log.
+        Nothing is read while every unfinished log has a page, because the merge can continue. Otherwise only the logs
+        with short pages are read. So about `READ_COUNT` events are held, or `READ_COUNT_MIN` of each log.
         """
         held = {ref: self._pages.get(ref, []) for ref in self._unfinished}
         low: dict[ObjectRef, int] = {}
@@ -202,4 +207,4 @@ def _size(rows: list[EventRow]) -> int:
 
 
 Fresh = Callable[[Cursor], Source]
-"""Makes a source of the same events that begins at a cursor."""
+"""Creates a source of the same events that begins at a cursor."""

@@ -1,9 +1,10 @@
-"""The tail of a process: it reads each followed log once, and fans the events out to all readers of the log.
+"""The tail of a process: it reads each followed log once, and passes the events to all readers of the log.
 
-A `Feed` reads one log, or all of them, and keeps the newest events in a ring buffer that its readers share; a
-`LiveReader` is a position in that buffer. The fastest reader sets the pace: a feed reads no further until some reader
-has taken everything. A reader that falls behind the buffer reads the log for itself until it has caught up, so it slows
-nobody down. Who serves a reader decides for how long it may take nothing.
+A `Feed` reads one log, or all of them, and keeps the newest events in a ring buffer that its readers share. A
+`LiveReader` is a position in that buffer. The fastest reader sets the pace: a feed reads on only when some reader has
+taken all events. A reader that falls behind the buffer leaves the feed and reads the log itself until it has caught up,
+so a slow reader does not delay the others. How long a reader may take no events is the decision of the code that serves
+it.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ from komputer.events.log import Log
 log = structlog.get_logger(__name__)
 
 TAKE_AT_ONCE: Final = 32
-"""Events that a reader takes at once: between them other readers have their turn."""
+"""Maximum number of events that a reader takes at once, so that other readers run in between."""
 BACKOFF: Final = Backoff(0.05, 2.0)
-"""Between attempts to reach a server that does not answer."""
+"""The delay between attempts to reach a server that does not answer."""
 
 
 class StreamEnded(KomputerError):
@@ -37,33 +38,35 @@ class StreamEnded(KomputerError):
 
 
 class Feed:
-    """Reads one log, or all of them, once for all of its readers. It lives as long as it has any."""
+    """Reads one log, or all of them, once for all of its readers. It runs as long as it has readers."""
 
     def __init__(self, source: Source, fresh: Fresh) -> None:
         self.ring = RingBuffer(source.cursor)
         self.readers: set[LiveReader] = set()
         self.fresh = fresh
         self.is_broken = False
-        """The log was lost: each reader has to find out for itself what it has missed."""
+        """Whether the log was lost, or the feed failed. Each reader must then read the log itself to find what it has
+        missed."""
         self._source = source
         self._has_changed = asyncio.Event()
         self._is_wanted = asyncio.Event()
         self._has_changed.set()
 
     def wake(self, *_: object) -> None:
-        """Read again: the log may have changed."""
+        """Make the feed read again, because the log may have changed. The arguments of subscriptions are ignored."""
         self._has_changed.set()
 
     def want(self) -> None:
-        """Read on: a reader has taken everything."""
+        """Let the feed read on, because a reader has taken all events."""
         self._is_wanted.set()
 
     async def run(self) -> None:
-        """Read until the log is lost."""
+        """Read until the log is lost or the feed fails."""
         failures = 0
         while not self.is_broken:
             await self._has_changed.wait()
             await self._is_wanted.wait()
+            # Cleared before the read, so that a notification during the read causes another one.
             self._has_changed.clear()
             before = self._source.cursor
             try:
@@ -86,6 +89,7 @@ class Feed:
             if isinstance(self._source, OneAgent) and self._source.is_over:
                 for reader in self.readers:
                     reader.end_with(deleted(self._source.ref))
+            # A cursor that went back belongs to a new log of the same agent: the old one was lost.
             if not self._source.cursor.includes(before):
                 self.is_broken = True
             elif deliveries:
@@ -101,7 +105,7 @@ class Feed:
 
 
 class LiveReader:
-    """One reader of a feed. `take` returns what is new."""
+    """One reader of a feed. `take` returns the next events."""
 
     def __init__(self, tail: "Tail", key: object, source: Source) -> None:
         self.number = 0
@@ -115,28 +119,28 @@ class LiveReader:
 
     @property
     def cursor(self) -> Cursor:
-        """Covers everything that `take` has returned, and everything before it."""
+        """The cursor after the events that `take` has returned. It covers them and everything before them."""
         return self._cursor
 
     def wake(self) -> None:
-        """Let a waiting `take` look again."""
+        """Wake a waiting `take`, so that it checks for events again."""
         self._woken.set()
 
     def end_with(self, reason: KomputerError) -> None:
-        """Let `take` raise `reason` after the events that there are."""
+        """Make `take` raise `reason` after it has returned the remaining events."""
         self._end = reason
         self._woken.set()
 
     async def begin(self) -> None:
-        """Fix where the reader starts: from here on it misses nothing. Raises `Unavailable` if it starts now and the
+        """Set the start position; no later event is missed. Raises `Unavailable` if the reader has no cursor and the
         log does not answer."""
         if self._source:
             await self._source.begin()
             self._cursor = self._source.cursor
 
     async def take(self) -> list[Delivery]:
-        """Wait for events, also while the log does not answer, and return at least one. May be cancelled and repeated.
-        Raises `StreamEnded`."""
+        """Wait for events and return at least one. This also waits while the log does not answer. It may be cancelled
+        and called again without a loss. Raises `StreamEnded`."""
         failures = 0
         while True:
             if self._source:
@@ -159,7 +163,7 @@ class LiveReader:
                     self._woken.clear()
 
     async def confirm(self, deliveries: list[Delivery], ponged: Callable[[], Awaitable[None]] | None) -> None:
-        """Do nothing: a reader that missed something asks for it with its cursor."""
+        """Do nothing: a client that missed an event requests it with its cursor."""
 
     async def close(self) -> None:
         """Leave the feed."""
@@ -167,7 +171,8 @@ class LiveReader:
         self._tail.forget(self._key, self)
 
     async def _replayed(self, source: Source) -> list[Delivery]:
-        """Read the log for this reader alone, and join the feed as soon as the two overlap."""
+        """Read the log for this reader alone. Join the feed as soon as this reader has read up to the oldest event of
+        the feed's buffer."""
         if self._end and source.is_current:
             raise self._end
         deliveries = await source.more()
@@ -193,6 +198,7 @@ class LiveReader:
         for each in found:
             if self._cursor.covers(each.ref, each.micros):
                 continue
+            # A reader that joined may be ahead of the feed for some agents. Its cursor must not go back.
             if each.cursor.includes(self._cursor):
                 self._cursor = each.cursor
             else:
@@ -228,16 +234,16 @@ class Tail:
         self._readers: dict[object, set[LiveReader | Member]] = {}
 
     def __len__(self) -> int:
-        """How many feeds run."""
+        """The number of running feeds."""
         return len(self._running)
 
     def follow(self, ref: ObjectRef, uid: str, cursor: Cursor | None, *, is_id: bool = True) -> LiveReader:
-        """Return a reader of one agent's log; `cursor` None: from now on. `is_id`: the cursor is the id of an event,
-        not a time."""
+        """Return a reader of one agent's log. It starts after `cursor`, or now if this is None. `is_id`: the cursor is
+        the id of an event, not a time."""
         return self._reader((ref, uid), OneAgent(self._log, ref, uid, cursor, is_id=is_id))
 
     def follow_all(self, cursor: Cursor | None) -> LiveReader:
-        """Return a reader of all logs."""
+        """Return a reader of all logs. It starts after `cursor`, or now if this is None."""
         return self._reader(ALL, AllAgents(self._log, cursor))
 
     def join(self, ref: ObjectRef, uid: str, group: str, cursor: Cursor | None) -> Member:
@@ -260,7 +266,7 @@ class Tail:
             self._readers.pop(key, None)
 
     def end(self, ref: ObjectRef, *, but_uid: str | None = None) -> None:
-        """End the readers of a deleted agent. With `but_uid`, another agent has the name now: its readers go on."""
+        """End the readers of a deleted agent. With `but_uid`, another agent has the name now: its readers continue."""
         for key, readers in self._readers.items():
             if isinstance(key, tuple) and key[0] == ref and key[1] != but_uid:
                 for reader in readers:

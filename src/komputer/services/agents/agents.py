@@ -1,4 +1,4 @@
-"""Operations on agents: create, assign, cancel, message, compact, change, delete. `claim.py` makes the patches."""
+"""Operations on agents: create, assign, cancel, message, compact, change, delete. `claim.py` creates the patches."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -27,10 +27,11 @@ from komputer.services.agents.view import AgentSummary, agent_summary, typed
 logger = structlog.get_logger(__name__)
 
 ATTEMPTS: Final = 8
-"""How often a write is decided again because the agent changed meanwhile. The loser of a race finds a busy agent at its
-second attempt, so more than three mean that something else writes to the spec all the time."""
+"""Maximum number of attempts of a write. A write is decided again if the agent has changed meanwhile. The loser of a
+race finds a busy agent at its second attempt, so more than three attempts mean that another program writes to the spec
+all the time."""
 CANCEL_TIMEOUT_S: Final = 5.0
-"""How long a cancel waits until the previous one is accounted, before it asks the caller to try again."""
+"""How long a cancel waits for the previous one to be accounted for, in seconds, before it raises `Unavailable`."""
 CANCEL_POLL_S: Final = 0.05
 
 
@@ -46,8 +47,8 @@ class AgentRequest:
     secrets: Mapping[str, str] | None = None
     """The complete content of the agent's own Secret; None leaves it as it is."""
     request_id: str | None = None
-    """A ULID that identifies the request and becomes the task's id. A request that was already carried out, completely
-    or in part, is not carried out twice."""
+    """A ULID that identifies the request and becomes the task's id. A request that was already executed, completely or
+    in part, is not executed twice."""
 
 
 class Assigned(NamedTuple):
@@ -59,7 +60,8 @@ class Assigned(NamedTuple):
 
 
 class Agents(AgentReader):
-    """The agents of the cluster. Every method raises `Unavailable` if the Kubernetes API or the event log is away."""
+    """The agents of the cluster. Every method raises `Unavailable` if the Kubernetes API or the event log does not
+    answer."""
 
     def __init__(self, cluster: Cluster, cache: Cache, overlay: Overlay, log: Log, secrets: AgentSecrets) -> None:
         super().__init__(cache, overlay)
@@ -116,7 +118,7 @@ class Agents(AgentReader):
                 if assigned is not None:
                     return Assigned(agent_summary(assigned), False, claim.etag(assigned))
         except (Invalid, Conflict, NotFound, Forbidden):
-            # A refused request must leave nothing behind. After other errors it may have been carried out.
+            # A refused request must leave no Secret behind. After other errors the request may have been executed.
             if manifest is None:
                 await self._secrets.discard(namespace, name, secrets_uid)
             raise
@@ -150,8 +152,8 @@ class Agents(AgentReader):
         return await self._update(namespace, name, if_match, write)
 
     async def cancel(self, namespace: str, name: str, task_id: str | None = None) -> None:
-        """Request the end of the task that runs or is about to; with `task_id`, only if it is that task. Raises
-        `Conflict` (`idle`) if there is none."""
+        """Request the end of the running task, or of the one that is about to start; with `task_id`, only if it is that
+        task. Raises `Conflict` (`idle`) if there is none."""
         manifest: Manifest | None = await self.one(namespace, name)
         deadline = asyncio.get_running_loop().time() + CANCEL_TIMEOUT_S
         is_fresh = False
@@ -161,6 +163,8 @@ class Agents(AgentReader):
             running = current_task(agent.spec, agent.status, task_of(live, agent.metadata.uid))
             running = running if task_id in (None, running) else None
             pending = agent.spec.cancel_task_id
+            # The spec holds one cancel at a time: it may be replaced only when the status accounts for the end of its
+            # task.
             if running is not None and pending == running:
                 return
             if running is None:
@@ -241,7 +245,7 @@ class Agents(AgentReader):
         self.forget(ObjectRef(namespace, name))
         await self._secrets.discard(namespace, name, fields_of(manifest, "spec").get("secretsUID"))
 
-    # ---- what they share ----------------------------------------------------------------------------------------
+    # ---- helpers ------------------------------------------------------------------------------------------------
     async def _create(self, manifest: Manifest) -> Manifest | None:
         """Return the created agent, or None if an agent of the name exists."""
         try:
@@ -261,7 +265,7 @@ class Agents(AgentReader):
         return Assigned(agent_summary(manifest, "Pending" if is_new else None), is_new, claim.etag(manifest))
 
     async def _was_given(self, manifest: Manifest, task_id: str) -> bool:
-        """Return whether the agent was assigned this very task before."""
+        """Return whether the agent was assigned this task before."""
         agent = typed(manifest)
         if (agent.spec.task and agent.spec.task.id == task_id) or task_id in agent.status.ended_tasks:
             return True
@@ -287,7 +291,7 @@ class Agents(AgentReader):
         return await self._patch(manifest, [*tests, *claim.assign(manifest, task, settings)])
 
     async def _patch(self, manifest: Manifest, operations: Sequence[claim.Operation]) -> Manifest | None:
-        """Return the patched agent, or None if it no longer is what `manifest` says."""
+        """Return the patched agent, or None if it has changed since `manifest` was read."""
         metadata = manifest["metadata"]
         try:
             patched = await self._cluster.json_patch(AGENTS, metadata["name"], metadata["namespace"], operations)
@@ -304,10 +308,11 @@ class Agents(AgentReader):
         if_match: Collection[str] | None,
         write: Callable[[Manifest, bool], Awaitable[Manifest | None]],
     ) -> Manifest:
-        """Return what `write` makes of an agent that exists.
+        """Call `write` with an existing agent and return its result.
 
-        `write` gets the agent and whether it was read just now rather than cached; it is called again if it returns
-        None. Raises `NotFound`, `PreconditionFailed`.
+        `write` gets the manifest, and whether it was read just now (True) or comes from the cache. If it returns None,
+        it is called again with a fresh manifest, at most `ATTEMPTS` times in all. Raises `NotFound`,
+        `PreconditionFailed`, and `Unavailable` (`contended`).
         """
         manifest: Manifest | None = await self.one(namespace, name)
         for attempt in range(ATTEMPTS):

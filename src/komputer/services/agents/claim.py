@@ -1,12 +1,12 @@
-"""Assigning a task: which writes do it, as values. Pure.
+"""The JSON patches that assign a task or change an agent, as values. Pure.
 
-The claim is a JSON patch that tests everything it was decided on (rule `test_mt`): the uid, the generation, which
-counts changes of `spec`, and the manifest's task in `status`. It does not test the resourceVersion, which every status
-write changes. Only ids and numbers are tested: Kubernetes compares the JSON text of a string, and writes `<`, `>` and
-`&` in another way than most clients, so that a test of a person's text fails for ever.
+The patch of an assignment tests everything that the decision was based on (rule `test_mt`): the uid, the generation,
+which counts changes of `spec`, and the manifest's task in `status`. It does not test the resourceVersion, because every
+status write changes it. Only ids and numbers are tested: Kubernetes compares the JSON text of a string, and writes `<`,
+`>` and `&` in another way than most clients, so that a test of free text would always fail.
 
-A test of a missing field is a test for null on it, as evanphx/json-patch and so Kubernetes has it; of a field whose
-parent is missing too, on the parent.
+A missing field is tested for null, as evanphx/json-patch and so Kubernetes implements it. If the parent of the field is
+missing too, the parent is tested.
 """
 
 from typing import Any, NamedTuple
@@ -34,8 +34,8 @@ class NewTask(NamedTuple):
 def new_agent(
     name: str, namespace: str, task: NewTask, settings: Manifest, metadata: Manifest | None = None
 ) -> Manifest:
-    """Return the resource of a new agent: its instructions, and the task that covers them. `metadata` is added to its
-    own."""
+    """Return the manifest of a new agent, with its instructions and the task that covers them. `metadata` is merged
+    into the metadata of the manifest."""
     more = metadata or {}
     return {
         "apiVersion": names.API_VERSION,
@@ -62,7 +62,8 @@ def with_defaults(settings: Manifest) -> Manifest:
 
 
 def _test(manifest: Manifest, *path: str) -> Operation:
-    """Return a test that the field at `path` has the value that it has in `manifest`, or is missing as it is there."""
+    """Return an operation which tests that the field at `path` has the same value as in `manifest`, or is missing if it
+    is missing there."""
     value: Any = manifest
     for depth, key in enumerate(path, 1):
         value = value.get(key) if isinstance(value, dict) else None
@@ -72,7 +73,7 @@ def _test(manifest: Manifest, *path: str) -> Operation:
 
 
 def unchanged(manifest: Manifest) -> list[Operation]:
-    """Return tests that the agent is the one that was read, and that the same task is wanted."""
+    """Return tests that the agent is the same and that the same task is wanted as in `manifest`."""
     return [
         *same_spec(manifest),
         _test(manifest, "status", "manifestTask", "id"),
@@ -128,12 +129,12 @@ def etag(manifest: Manifest) -> str:
 
 
 def same_agent(manifest: Manifest) -> list[Operation]:
-    """Return a test that it is not another agent of the same name."""
+    """Return a test that the object is the same agent, not a later one of the same name."""
     return [_test(manifest, "metadata", "uid")]
 
 
 def same_spec(manifest: Manifest) -> list[Operation]:
-    """Return tests that the agent still has the `etag` that it had."""
+    """Return tests that the agent still has the same `etag` as `manifest`."""
     return [_test(manifest, "metadata", "uid"), _test(manifest, "metadata", "generation")]
 
 

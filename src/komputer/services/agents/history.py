@@ -1,4 +1,4 @@
-"""The events of an agent that are kept, and what they say about costs."""
+"""The events of an agent that are kept, and the costs that they report."""
 
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -9,11 +9,11 @@ from komputer.services.agents.view import total_cost
 from komputer.services.costs import Costs
 
 PAGE: Final = 100
-"""Events that are in memory at once while costs are computed: some are 256 KiB long."""
+"""Number of events that are in memory at once while costs are computed. An event may be 256 KiB long."""
 
 
 class PageRequest(NamedTuple):
-    """Which events to return. At most one of the cursors may be given; without one the newest are returned."""
+    """The events to return. At most one of the cursors may be given; without one the newest are returned."""
 
     limit: int
     before: str | None = None

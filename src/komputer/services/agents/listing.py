@@ -31,7 +31,7 @@ class AgentRow(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What to list. The default is every agent, newest first."""
+    """The agents to list, and their order. The default is every agent, newest first."""
 
     namespace: str | None = None
     status: str = ""

@@ -1,8 +1,8 @@
 """The live state of every agent, in memory: read in one pipeline, then updated after each notification of the log.
 
-Lists need the newest `taskStatus` of each agent without a call to Redis for each. While Redis is away the overlay keeps
-its state, and reads continue. Whenever this process reads a log, for a page or a stream, it updates the overlay first:
-no list is older than an event that was returned to a client.
+Lists need the newest `taskStatus` of each agent without a call to Redis for each. While Redis does not answer, the
+overlay keeps its state, and reads continue. Whenever this process reads a log, for a page or a stream, it updates the
+overlay first: no list is older than an event that was returned to a client.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Overlay:
         return live
 
     async def has_ended(self, key: LogKey, task_id: str) -> bool:
-        """Return whether the log knows that the task has ended. Raises `Unavailable`."""
+        """Return whether the task has ended according to the log. Raises `Unavailable`."""
         return task_id in (await self._log.pulse(key, 0, [task_id])).ended
 
     async def run(self) -> None:
@@ -90,7 +90,7 @@ class Overlay:
             return
 
     def _observed(self, key: ObjectRef, live: Live | None) -> None:
-        """Take the live state that was read together with events, unless a newer one is known."""
+        """Store the live state that was read together with events, unless a newer one is known."""
         if live and _is_newer(live, self._live.get(key)):
             self._update(key, live, self._reads)
 

@@ -13,7 +13,7 @@ from komputer.services.agents.overlay import Overlay
 from komputer.services.agents.view import AgentView, agent_view
 
 LIVE_TIMEOUT_S: Final = 1.0
-"""How long `view` waits for an event log that does not answer."""
+"""How long `view` waits for an event log that does not answer, in seconds."""
 
 
 class Versioned(NamedTuple):
@@ -76,7 +76,8 @@ class AgentReader:
         return Versioned(agent_view(manifest, live), claim.etag(manifest))
 
     def require_synced(self) -> None:
-        """Raise `Unavailable` until all agents were read once: before that, a missing entry means nothing."""
+        """Raise `Unavailable` until all agents were read once: before that, an agent that is missing in the cache may
+        exist."""
         if not self._cache.is_synced:
             raise Unavailable("the agents have not been read yet; try again", code="starting", retry_after_s=1)
 

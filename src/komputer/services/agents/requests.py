@@ -1,4 +1,4 @@
-"""Requests of clients that create or change agents: their references are checked, then `Agents` carries them out."""
+"""Checks the references in client requests that create or change agents, and passes the requests to `Agents`."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,9 +17,10 @@ from komputer.services.secrets import SecretStore
 
 
 class AgentRequests:
-    """Carries out what a client asks for, with the client's rights.
+    """Creates and changes agents with the rights of a client.
 
-    An agent may only name connectors and Secrets that exist and that the client may read: its task can use them.
+    An agent may only name connectors and Secrets that exist and that the client may read, because the agent's tasks can
+    use them.
     """
 
     def __init__(self, agents: Agents, secrets: SecretStore, connectors: Cache, namespaces: NamespaceService) -> None:

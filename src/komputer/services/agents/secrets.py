@@ -15,8 +15,8 @@ from komputer.kube import SECRETS, Cluster
 
 ATTEMPTS: Final = 4
 ABANDONED_AFTER: Final = timedelta(seconds=30)
-"""An agent's Secret is created shortly before the agent. A Secret without an owner that is older than this was left by
-a process that crashed in between. Longer than any request takes."""
+"""Age from which a Secret without an owner is abandoned. An agent's Secret is created shortly before the agent, so an
+older one was left by a process that crashed in between. Longer than any request takes."""
 
 
 class AgentSecrets:

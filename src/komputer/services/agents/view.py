@@ -1,4 +1,5 @@
-"""How an agent looks to clients: the resource, updated with the live state that the event log keeps. Pure."""
+"""The representation of an agent for clients: the resource, updated with the live state that the event log keeps.
+Pure."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -133,7 +134,7 @@ def agent_view(manifest: Manifest, live: Live | None) -> AgentView:
 
 
 def _unreadable(manifest: Manifest) -> AgentView:
-    """The view of an agent whose spec contains nothing that can be shown."""
+    """Return the view of an agent whose spec contains nothing that can be shown."""
     model = fields_of(manifest, "spec").get("model")
     return AgentView(
         name=manifest["metadata"]["name"],

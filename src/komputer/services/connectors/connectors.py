@@ -18,7 +18,7 @@ from komputer.services.connectors.secrets import ConnectorSecrets, new_name
 from komputer.services.namespaces import NamespaceService
 
 ATTEMPTS: Final = 8
-"""How often a change is tried again on top of other changes of the same connector."""
+"""Maximum number of attempts of a change while others change the same connector."""
 
 
 class Auth(NamedTuple):
@@ -62,9 +62,9 @@ class Connectors:
         """Create a connector. A token is stored in a Secret that the connector owns; if the Secret cannot be created,
         the connector is not created either.
 
-        If an earlier attempt of the same request created the connector, what is missing is completed. Raises `Conflict`
-        if another connector of the name exists, and `Forbidden` if the caller may not read the Secret that it names or
-        create the one for its token.
+        If an earlier attempt of the same request created the connector, the missing parts are created. Raises
+        `Conflict` if another connector of the name exists, and `Forbidden` if the caller may not read the Secret that
+        it names or create the one for its token.
         """
         if new.auth.secret_name:
             await rights.require(AccessRequest("get", SECRETS, new.namespace, new.auth.secret_name))
@@ -98,7 +98,8 @@ class Connectors:
             },
             new.request_id,
         )
-        # If it was changed since an earlier attempt created it, this token may not be meant for its present address.
+        # If the connector was changed after an earlier attempt created it, this token may not be meant for its present
+        # address.
         is_unchanged = created["spec"]["url"] == new.spec["url"] and "authSecretKeyRef" in created["spec"]
         if token is not None and is_unchanged:
             try:
@@ -136,7 +137,7 @@ class Connectors:
         before = await self._fresh(namespace, name)
         ref = before.spec.auth_secret_key_ref
         if ref and token is None and fields.keys() & {"url", "headerName"}:
-            # Whoever chooses where a credential is sent could read it there.
+            # A caller who can choose the address that receives a credential can read it there.
             await rights.require(AccessRequest("get", SECRETS, namespace, ref.name))
         if "url" in fields:
             check_url(fields["url"], self._rules)
@@ -165,7 +166,8 @@ class Connectors:
         return typed(patched)
 
     async def _fresh(self, namespace: str, name: str) -> Connector:
-        """Return the connector from the Kubernetes API, not from the cache: the patch tests what is decided on it."""
+        """Return the connector from the Kubernetes API, not from the cache: the patch tests the state on which it was
+        decided."""
         await self._reader.one(namespace, name)
         try:
             manifest = await self._cluster.get(CONNECTORS, name, namespace)
@@ -174,7 +176,8 @@ class Connectors:
         return typed(manifest)
 
     async def _patch(self, before: Connector, changes: Manifest) -> Manifest:
-        """Set fields of `spec`. Raises `Conflict` if the url or the credential changed meanwhile: they belong together.
+        """Set fields of `spec`. Raises `Conflict` if the url or the credential changed meanwhile, because they belong
+        together.
 
         Another change of `spec` in between is no conflict: the patch is tried again on top of it.
         """

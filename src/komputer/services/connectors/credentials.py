@@ -1,4 +1,4 @@
-"""Which Secret may be sent to a connector's server, and in which header. The value is used nowhere else."""
+"""Decides which Secret may be sent to a connector's server, and in which header. The value is used nowhere else."""
 
 import base64
 import binascii
@@ -35,8 +35,8 @@ class ConnectorCredential:
 
 
 def admit(secret: Manifest, connector_uid: str, configs: Iterable[Config] = ()) -> None:
-    """Check that the connector of this uid (empty: one that is about to be created) may use this Secret. The only place
-    that decides it. Whether the caller may name the Secret is checked by the operations.
+    """Check that the connector of this uid (empty: one that is about to be created) may use this Secret. No other code
+    decides this. The operations check whether the caller may name the Secret.
 
     Raises `Forbidden` for a Secret that belongs to something else: to the platform, to an agent, to another connector.
     """

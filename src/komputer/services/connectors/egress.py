@@ -23,7 +23,7 @@ AddressInfo = tuple[Any, ...]
 
 
 def open_socket(info: AddressInfo) -> socket.socket:
-    """One whose peer is noticed to be gone, since answers may take as long as they take."""
+    """Return a socket that detects a vanished peer by keepalive probes, because answers have no time limit."""
     family, kind, protocol, _, _ = info
     made = socket.socket(family, kind, protocol)
     for option in keepalive.socket_options():
@@ -33,8 +33,8 @@ def open_socket(info: AddressInfo) -> socket.socket:
 
 @functools.cache
 def trusted() -> ssl.SSLContext:
-    """The authorities that this process trusts: the system's, those of SSL_CERT_FILE and certifi's. Sessions share one
-    context because reading the authorities takes 0.1 s of CPU."""
+    """Return a TLS context with the authorities that this process trusts: the system's, those of SSL_CERT_FILE and
+    certifi's. Sessions share one context, because reading the authorities takes 0.1 s of CPU."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
@@ -43,9 +43,9 @@ def trusted() -> ssl.SSLContext:
 def session(
     timeout: aiohttp.ClientTimeout, *, make_socket: Callable[[AddressInfo], socket.socket] = open_socket
 ) -> aiohttp.ClientSession:
-    """A client that adds nothing of its own and takes bytes as they come. aiohttp rather than httpx: a third of the
-    processor time per request."""
-    # Idle connections are left after 15 s, so that no request is sent into one that the other side just closes.
+    """Return an HTTP client that adds no headers and no cookies of its own, and does not decompress bodies. It is
+    aiohttp rather than httpx, because it needs a third of the processor time per request."""
+    # Idle connections are closed after 15 s, so that no request is sent on one that the server is just closing.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ssl=trusted(), socket_factory=make_socket)
     return aiohttp.ClientSession(
         connector=connector,
@@ -58,8 +58,8 @@ def session(
 
 
 class EgressClient:
-    """Open between `start` and `close`. Follows no redirect and uses no proxy: an address is judged as it is connected
-    to, and behind a proxy nobody could."""
+    """The client for the servers of connectors, open between `start` and `close`. It follows no redirect and uses no
+    proxy: each address is checked when the connection to it is opened, and behind a proxy this would be impossible."""
 
     def __init__(self, rules: AddressRules, connect_timeout: timedelta = timedelta(seconds=10)) -> None:
         self._rules = rules
@@ -80,8 +80,9 @@ class EgressClient:
     async def request(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer's head; its body is read within, and takes as long as it takes. Leaving early cuts the connection.
-        Raises `ServerFailed` until the head is there; after that, what aiohttp raises."""
+        """Send a request and yield the response when its head has arrived. The body is read within the context, without
+        a time limit. Leaving the context before the end of the body closes the connection. Raises `ServerFailed` until
+        the head has arrived; after that, the errors of aiohttp."""
         try:
             check_url(url, self._rules)
         except Invalid as refused:
@@ -89,7 +90,9 @@ class EgressClient:
         address = URL(url, encoded=True)
         client = self._https if address.scheme == "https" else self._http
         assert client is not None
-        data = None if body is None else BytesIO(body)  # sent in pieces: a large one does not hold up the event loop
+        data = (
+            None if body is None else BytesIO(body)
+        )  # sent in pieces, so that a large one does not block the event loop
         try:
             response = await client.request(method, address, data=data, headers=list(headers), allow_redirects=False)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -98,7 +101,7 @@ class EgressClient:
         try:
             yield response
         finally:
-            response.close()  # of an answer that was read to its end the connection is kept
+            response.close()  # keeps the connection if the response was read to its end
 
     def _socket(self, info: AddressInfo, *, is_https: bool) -> socket.socket:
         address = info[4]

@@ -9,7 +9,7 @@ RETRYABLE: Final = frozenset({408, 425, 429})
 
 
 class AddressRefused(OSError):
-    """The address rules forbid the connection that was about to be made."""
+    """The address rules forbid the connection that was about to be opened."""
 
 
 def of_status(status: int, *, begins: bool = False) -> ServerFailed | None:

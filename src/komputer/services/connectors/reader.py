@@ -63,7 +63,7 @@ class ConnectorReader:
         return self._attached[1].get(ObjectRef(namespace, name), [])
 
     def updated(self, manifest: Manifest) -> None:
-        """Take the result of a write into the cache."""
+        """Store the result of a write in the cache."""
         self._connectors.put(manifest)
 
     async def deleted(self, namespace: str, name: str) -> None:
@@ -73,7 +73,7 @@ class ConnectorReader:
         await self.reset_health(namespace, name)
 
     async def reset_health(self, namespace: str, name: str) -> None:
-        """Forget the health of the connector's server: it was called with another configuration."""
+        """Delete the health of the connector's server, because it belongs to an earlier configuration."""
         with contextlib.suppress(Unavailable):
             await self._health.forget(ObjectRef(namespace, name))
 
@@ -82,7 +82,7 @@ class ConnectorReader:
         return [connector_view(each, self.agents_of(*each.ref), records.get(each.ref)) for each in connectors]
 
     async def _records(self, connectors: Sequence[Connector]) -> dict[ObjectRef, HealthRecord]:
-        """Return the health of each connector; while Redis is away it is unknown for all."""
+        """Return the health of each connector; while Redis does not answer, it is unknown for all."""
         try:
             return await self._health.read([(each.ref, each.metadata.uid) for each in connectors])
         except Unavailable:
@@ -90,8 +90,8 @@ class ConnectorReader:
 
 
 def typed(manifest: Manifest) -> Connector:
-    """Return the connector. Raises `Conflict` (`connector_unreadable`) for one that bypassed validation: it stays so
-    until somebody corrects it."""
+    """Return the connector. Raises `Conflict` (`connector_unreadable`) for one that bypassed validation, until it is
+    corrected by hand."""
     try:
         return Connector.salvaged(manifest, "status")[0]
     except ValidationError as wrong:

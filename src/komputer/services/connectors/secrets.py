@@ -1,4 +1,4 @@
-"""The Secrets with the credentials of connectors: which may be used, and those that are created for a token."""
+"""The Secrets with the credentials of connectors: checks those of users, and creates those for a token."""
 
 import contextlib
 import secrets as random_tokens
@@ -16,7 +16,8 @@ from komputer.services.connectors import credentials
 
 
 class ConnectorSecrets:
-    """Reads and writes the Secrets of connectors. `configs` are the platform's, which name Secrets of its own."""
+    """Reads and writes the Secrets of connectors. `configs` returns the KomputerConfigs, which list the platform's own
+    Secrets."""
 
     def __init__(self, cluster: Cluster, configs: Callable[[], Sequence[Config]]) -> None:
         self._cluster = cluster
@@ -46,8 +47,8 @@ class ConnectorSecrets:
         await self._cluster.create(SECRETS, _secret(connector, name, token))
 
     async def ensure(self, connector: Manifest, token: str) -> None:
-        """Create the Secret that the connector names, unless it exists: an earlier attempt of the request created it,
-        or it was changed since."""
+        """Create the Secret that the connector names, unless it exists: an earlier attempt of the request may have
+        created it, and it may have been changed since."""
         try:
             await self.create(connector, connector["spec"]["authSecretKeyRef"]["name"], token)
         except Conflict as conflict:

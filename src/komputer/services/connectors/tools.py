@@ -23,7 +23,7 @@ from komputer.services.connectors.egress import EgressClient
 from komputer.services.connectors.failures import of_status
 
 TIMEOUT_S: Final = 15.0
-"""For everything: the handshake and all pages."""
+"""Time limit of the whole exchange in seconds: the handshake and all pages."""
 PAGES: Final = 50
 TOOLS_LIMIT: Final = 1_000
 """Maximum number of tools in the answer: a model could not choose among more either."""
@@ -113,7 +113,8 @@ def _tool(tool: mcp_types.Tool) -> OfferedTool:
 
 
 def _translated(error: BaseException) -> ServerFailed:
-    """Return the library's error as one sentence; of a group, the first cause."""
+    """Return an error of the library as a `ServerFailed` with one sentence. Of an exception group, the first exception
+    is used."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, ServerFailed):
@@ -133,7 +134,7 @@ def _translated(error: BaseException) -> ServerFailed:
 
 class _EgressTransport(httpx2.AsyncBaseTransport):
     """Sends the library's requests through `EgressClient`. `failure` is the latest failure, which the library would
-    report in words of its own."""
+    report with a text of its own."""
 
     def __init__(self, egress: EgressClient, credential: ConnectorCredential | None) -> None:
         self._egress = egress

@@ -1,4 +1,4 @@
-"""How a connector looks to clients. Pure. Of a Secret it shows only the name and the key."""
+"""The representation of a connector for clients. Pure. Of a Secret it shows only the name and the key."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -64,7 +64,7 @@ def connector_view(connector: Connector, agents: Sequence[str], health: HealthRe
 
 
 def health_view(record: HealthRecord | None) -> Health:
-    """Return the health that a record stands for; without one it is unknown."""
+    """Return the health in a record; `unknown` without a record."""
     if record is None:
         return Health(state="unknown")
     return Health(state=record.state, at=record.at or None, code=record.code or None, reason=record.reason or None)
