@@ -21,7 +21,7 @@ class LogSweep:
         self._state = state
 
     async def run(self, every: timedelta, after_each: Callable[[], None]) -> None:
-        """Sweep now and then at this interval, and call `after_each` after each sweep."""
+        """Sweep at once and then every `every`, and call `after_each` after each sweep."""
         while True:
             try:
                 await self.sweep()
@@ -43,7 +43,7 @@ class LogSweep:
             log.info("log purged", agent=f"{namespace}/{name}", uid=uid)
 
     async def _exists(self, namespace: str, name: str, uid: str) -> bool:
-        """Ask the API server itself: the cache can lag behind an agent that was just created."""
+        """Ask the API server whether the agent exists: the cache may not have an agent that was just created."""
         try:
             found = await self._cluster.get(AGENTS, name, namespace)
         except NotFound:
