@@ -99,6 +99,8 @@ class ModelProxy:
     async def _pass_on(
         self, scope: Scope, receive: Receive, send: Send, path: str, query: str, body: bytes, began: float
     ) -> str:
+        """Forward the admitted request and stream the answer. Return the label of the outcome for metrics: the status,
+        or `broken` if the upstream aborts its answer after the head was sent."""
         has_begun = False
         try:
             credential = await self._upstream.credential()
