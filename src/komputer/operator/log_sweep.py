@@ -15,6 +15,8 @@ log = structlog.get_logger(__name__)
 
 
 class LogSweep:
+    """Compares event logs with agents, and deletes the logs of deleted agents."""
+
     def __init__(self, cluster: Cluster, log: Log, state: ClusterState) -> None:
         self._cluster = cluster
         self._log = log

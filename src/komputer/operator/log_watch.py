@@ -24,6 +24,8 @@ class WakeAgent(Protocol):
 
 
 class LogWatch:
+    """Follows the event logs of all agents. `wake` is called with each agent that must have a turn."""
+
     def __init__(self, log: Log, state: ClusterState, wake: WakeAgent) -> None:
         self._log = log
         self._state = state

@@ -27,7 +27,7 @@ class Replacement(NamedTuple):
     """The decision to delete a child. The next turn creates its successor."""
 
     due: datetime | None = None
-    """When to delete it; None: now."""
+    """The time at which to delete the child; None: now."""
     annotations: Mapping[str, str] = NO_ANNOTATIONS
     """Annotations of the successor, such as how often the child has failed."""
     after_endings: bool = False

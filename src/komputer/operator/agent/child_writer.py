@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 
 
 class ChildWriter:
+    """Performs steps, and stores their results in the caches before the watch delivers them."""
+
     def __init__(self, cluster: Cluster, state: ClusterState) -> None:
         self._cluster = cluster
         self._state = state

@@ -24,7 +24,7 @@ class Decision(NamedTuple):
     """Ends of tasks that the operator itself must append to the log."""
     blocker: Blocker | None
     requeue_at: datetime | None
-    """When to decide again even if nothing changes; None: not at all."""
+    """The time at which to decide again even if nothing changes; None: not at all."""
 
 
 def decide(observed: Observed, fresh_id: str, annotations: SuccessorAnnotations = NO_SUCCESSORS) -> Decision:

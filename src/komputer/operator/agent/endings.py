@@ -57,7 +57,7 @@ class Ending(NamedTuple):
 class Endings(NamedTuple):
     endings: list[Ending]
     requeue_at: datetime | None
-    """When the next task will have to be ended."""
+    """The time at which the next task must be ended; None: there is none."""
 
 
 def pending_tasks(observed: Observed, status: AgentStatus) -> dict[str, datetime]:

@@ -10,6 +10,8 @@ from komputer.operator.agent import desired
 
 
 class NamespaceSetup:
+    """Creates the shared objects of a namespace once, and remembers which namespaces are prepared."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._policies: dict[str, Manifest | None] = {}

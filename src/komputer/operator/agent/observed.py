@@ -21,7 +21,7 @@ class Blocker(NamedTuple):
     reason: str
     message: str
     requeue_at: datetime | None = None
-    """When the blocker may change although no object changes; None: never."""
+    """The time at which the blocker may change although no object changes; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from komputer.domain.base import Manifest
 from komputer.kube.store import is_terminating
 
 DISK_PRESSURE: Final = "DiskPressure"
-"""In Kubernetes, a condition of a node. The laptop's kubelet has no node: it sets the condition on pods, and uses it as
-the reason of a waiting container."""
+"""A condition that Kubernetes sets on nodes. The laptop's kubelet has no node: it sets the condition on pods, and uses
+it as the reason of a waiting container."""
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 

@@ -38,7 +38,7 @@ class _Memory:
 
     uid: str
     written_at: datetime | None = None
-    """When the status was written last."""
+    """The time of the last write of the status."""
     refused: str | None = None
     """The API server's message if it refused the last steps; else None."""
     annotations: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)

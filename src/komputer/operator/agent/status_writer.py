@@ -17,6 +17,8 @@ TRANSIENT_REASONS: Final = frozenset({"PodMissing", "PodStarting", "WaitingForOl
 
 
 class StatusWriter:
+    """Writes agents' status, with the resourceVersion that was read: a decision about an old version is not written."""
+
     def __init__(self, cluster: Cluster, state: ClusterState) -> None:
         self._cluster = cluster
         self._state = state
