@@ -149,6 +149,8 @@ class Forwarder:
         await _until_disconnected(client, answer())
 
     async def _answer(self, path: str, scope: Scope, headers: Headers, client: _Client, send: Send) -> None:
+        """Forward the request and stream the answer. If the gateway refuses the pod itself, answer with 503, which
+        Claude retries. Raises `ConnectionResetError` if the answer breaks off."""
         query = scope["query_string"].decode("latin-1")
         url = path + (f"?{query}" if query else "")
         is_model = path.startswith("/model/")

@@ -23,6 +23,8 @@ _KEPT_PREFIXES: Final = ("SECRET_", "SSL_CERT_")
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSettings:
+    """The settings of one runtime process."""
+
     gateway_url: str
     token_file: Path
     workspace: Path

@@ -125,7 +125,7 @@ class Ledger:
 
 
 class Claim(NamedTuple):
-    """What the log should have received from this runtime at one moment."""
+    """The state that the log should have received from this runtime at one moment."""
 
     term: int
     last_seq: int

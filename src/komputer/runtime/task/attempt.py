@@ -191,6 +191,8 @@ class Attempt:
                 self._finished.set_exception(error)
 
     def _take(self, message: Message) -> None:
+        """Handle one message: report its events, and find out whether a turn has begun or ended. A message that cannot
+        be translated is logged and causes no events, but the end of a turn in it is still handled."""
         from claude_agent_sdk import ResultMessage
 
         self._last_message_at = asyncio.get_running_loop().time()

@@ -93,6 +93,8 @@ class Relay:
     # ---- hello and posts, one after the other ----
 
     async def _send_outbox(self) -> None:
+        """Say hello whenever `is_introduced` is false, and post the outbox otherwise. Hellos and posts are never
+        concurrent, since a hello numbers the outbox again. Raises `Superseded` after `FORBIDDEN_S` of refusals."""
         failures, repeated_hellos = 0, 0
         last_hello_at, forbidden_since = -math.inf, 0.0
         now = asyncio.get_running_loop().time
@@ -128,6 +130,8 @@ class Relay:
             await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _hello(self) -> None:
+        """Get a new term. The first assignment is awaited, since it says which ends the agent's status counts. The
+        ledger with the term is on the disk before anything is posted under it."""
         welcome = await self._gateway.hello(rules.hello(self._store.ledger))
         await self._changes.until(lambda: self.assignment is not None)
         assert self.assignment is not None
@@ -139,6 +143,9 @@ class Relay:
         log.info("introduced to the log", extra={"term": welcome.term, "outbox": len(after.outbox)})
 
     async def _post(self) -> None:
+        """Post the first entries of the outbox, and apply the answers in order up to the first refusal: the log has not
+        accepted the entries after that. They are applied to the ledger as it is after the post, since events may have
+        been added meanwhile."""
         ledger = self._store.ledger
         batch = next_batch(ledger.outbox)
         try:
@@ -173,6 +180,8 @@ class Relay:
     # ---- heartbeats ----
 
     async def _send_heartbeats(self) -> None:
+        """Send a heartbeat every `wire.HEARTBEAT_S`, and at once if the assignment stream shows that the log may have
+        lost events. The answer decides, if no hello has changed the term meanwhile: then say hello again."""
         while True:
             try:
                 async with asyncio.timeout(wire.HEARTBEAT_S):
