@@ -195,6 +195,8 @@ class Supervisor:
                 self._start(part)
 
     def _start(self, part: Part) -> None:
+        """Fork a process that runs the part. The child restores the parent's signal handling and never returns from
+        this function: it exits with `os._exit`, so that no code of the parent runs in it."""
         self._ready[part.slot] = 0
         part.started = time.monotonic()
         parent = os.getpid()
@@ -216,7 +218,7 @@ class Supervisor:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             end_with_parent()
-            if os.getppid() == parent:
+            if os.getppid() == parent:  # else the parent ended before `end_with_parent`, and no signal would come
                 part.run(lambda: self._ready.__setitem__(part.slot, 1))
                 code = 0
         except SystemExit as exited:

@@ -36,7 +36,7 @@ MERGE_KEYS = {
 """The lists of built-in kinds that a strategic merge patch merges item by item, and the key that identifies an item."""
 
 RETAIN_KEYS = {"volumes"}
-"""Lists to whose items the directive `$retainKeys` applies: fields that a patch does not name there are dropped."""
+"""Lists whose items support the directive `$retainKeys`: a patch with it drops the fields that it does not list."""
 _MODULES = {
     "": "core_v1",
     "coordination.k8s.io": "coordination_v1",

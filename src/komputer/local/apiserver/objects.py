@@ -162,7 +162,7 @@ class Objects:
         404 or 409.
 
         The object is removed at once unless it has finalizers, a pod's grace period or, as a namespace, contents. In
-        these cases it gets a deletionTimestamp, and is removed when the last of them is gone."""
+        these cases it gets a deletionTimestamp, and is removed when the last of them has been removed."""
         before = self.get(kind, namespace, name)
         kind = events.stored_as(kind)
         meta = before.object["metadata"]

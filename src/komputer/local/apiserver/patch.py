@@ -156,6 +156,8 @@ def strategic_merge_patch(document: Any, patch: Any, merge_keys: Mapping[str, st
 
 
 def _strategic(document: dict[str, Any], patch: dict[str, Any], merge_keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return `document` with the patch applied, in the order of the real server: `$retainKeys` first, then deletions
+    from lists of plain values, the fields themselves, and the order of lists last."""
     match patch.get("$patch", "merge"):
         case "replace":
             return {key: value for key, value in patch.items() if key != "$patch"}
@@ -194,6 +196,7 @@ def _strategic(document: dict[str, Any], patch: dict[str, Any], merge_keys: Mapp
 
 
 def _merged_list(before: list[Any], patch: list[Any], merge_key: str, merge_keys: Mapping[str, str]) -> list[Any]:
+    """Return `before` with each item of `patch` merged into the item with the same `merge_key`, or appended."""
     if not all(isinstance(item, dict) for item in patch):
         raise bad_request(f"every item of a list that is merged by {merge_key} must be an object")
     if any(item.get("$patch") == "replace" for item in patch):

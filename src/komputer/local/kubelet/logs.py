@@ -91,6 +91,8 @@ def log_source(folder: Path) -> LogSource:
     MiB."""
 
     async def read(request: LogRequest) -> AsyncIterator[bytes]:
+        """Yield the older file, then the current one from its beginning; with `tail_lines` only their last lines. With
+        `follow` this never ends before the file is deleted."""
         found = sorted(folder.glob(f"{request.namespace}_{request.pod}_*/{request.container}.log"), key=_age)
         if not found:
             raise LookupError(f"container {request.container!r} has printed nothing yet")
