@@ -111,7 +111,8 @@ _OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})offline(?:[ \t]+bookmark=(\d{1,5}):(
 
 @dataclass(frozen=True, kw_only=True)
 class Bookmark:
-    """Where a script continues after a compaction: the step, and the number of scripts in the conversation so far."""
+    """The position at which a script continues after a compaction: the step, and the number of scripts so far in the
+    conversation."""
 
     step: int
     ordinal: int
