@@ -207,7 +207,7 @@ class Identity:
 
 
 async def _asked(call: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of a call to the Kubernetes API. Its errors are passed to pods without the API's address."""
+    """Return the result of a call to the Kubernetes API. Pods get its errors, so these do not contain its address."""
     try:
         return await call()
     except NotFound:

@@ -105,7 +105,7 @@ class Intake:
         self._due: dict[str, float] = {}
 
     async def hello(self, caller: PodIdentity, body: wire.Hello) -> wire.Welcome:
-        """Return a new term for a runtime, and the tasks that the log has as open. Raises `AgentGone` for a deleted
+        """Return a new term for a runtime, and the state of its tasks in the log. Raises `AgentGone` for a deleted
         agent, `Invalid` (`format_version`) for a runtime that is newer than the gateway."""
         if body.format_version > wire.FORMAT_VERSION:
             raise Invalid(

@@ -154,7 +154,7 @@ def _refusal(error: KomputerError, body: bytes | None) -> Response:
     HTTP status for anything else."""
     if (request_id := request_id_of(body)) is None:
         status = 502 if isinstance(error, ServerFailed) else status_of(error)
-        # The runtime takes 401, 403 and 410 as its own dismissal; an MCP client takes 404 as the end of its session.
+        # 401, 403 and 410 could be taken for a dismissal of the pod, and 404 for the end of the MCP session.
         return json_error(502 if status in (401, 403, 404, 410) else status, error.message, error.code)
     failure = {"code": SERVER_ERROR, "message": error.message, "data": {"code": error.code}}
     answer = {"jsonrpc": "2.0", "id": request_id, "error": failure}

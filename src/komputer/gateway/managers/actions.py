@@ -43,7 +43,7 @@ class ToolCallContext(NamedTuple):
     caller: PodIdentity
     task: str
     require_open: Callable[[], Awaitable[None]]
-    """Raises if the calling task is cancelled or has ended."""
+    """Raises `KomputerError` if the calling task is being cancelled or has ended."""
 
     @property
     def manager(self) -> Agent:
