@@ -59,7 +59,7 @@ class Dropping(logging.Handler):
 
 
 def set_up(level: str) -> None:
-    """Log our messages from `level` on, and those of libraries from WARNING on."""
+    """Log the runtime's messages from `level` on, and those of libraries from WARNING on."""
     handler = Dropping(sys.stderr.fileno())
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

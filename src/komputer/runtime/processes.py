@@ -49,7 +49,7 @@ def close_memory() -> None:
 
 
 def children() -> list[int]:
-    """Return the pids of our direct children, zombies included; empty without /proc."""
+    """Return the pids of this process's direct children, including zombies; empty without /proc."""
     me, found = os.getpid(), []
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):

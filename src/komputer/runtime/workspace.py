@@ -43,8 +43,8 @@ def prepare(settings: RuntimeSettings) -> None:
 
 
 def rebuild(settings: RuntimeSettings, temporary: Path) -> None:
-    """Create a new home, a new folder for temporary files, and a configuration folder with only transcripts and our
-    `.claude.json`, before each start of Claude. Raises `OSError` if that is not possible."""
+    """Create a new home, a new folder for temporary files, and a configuration folder with only the transcripts and the
+    runtime's `.claude.json`. Called before each start of Claude. Raises `OSError` if that is not possible."""
     prepare(settings)
     remove(settings.home)
     settings.home.mkdir(mode=0o700)

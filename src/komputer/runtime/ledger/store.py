@@ -54,7 +54,7 @@ class LedgerStore:
         self.is_behind = False
         self.was_unreadable = False
         self.problem = ""
-        """Why the last attempt to write failed; empty if it succeeded."""
+        """The reason why the last attempt to write failed; empty if it succeeded."""
         deadline = time.monotonic() + SPACE_WAIT_S
         while True:
             try:

@@ -69,7 +69,7 @@ def judged(
     """Return what follows an attempt. A result takes precedence over the reason of a stop: a task that was done when
     the cancel arrived is completed.
 
-    `task` has the present costs; `now` is Unix time in seconds.
+    `task` must have the costs up to now. `now` is Unix time in seconds.
     """
     result = outcome.result
     if stopped is StopReason.DROP:

@@ -181,7 +181,7 @@ class Relay:
 
     async def _send_heartbeats(self) -> None:
         """Send a heartbeat every `wire.HEARTBEAT_S`, and at once if the assignment stream shows that the log may have
-        lost events. The answer decides, if no hello has changed the term meanwhile: then say hello again."""
+        lost events. If the answer confirms a loss, and no hello has changed the term since the request, say hello."""
         while True:
             try:
                 async with asyncio.timeout(wire.HEARTBEAT_S):

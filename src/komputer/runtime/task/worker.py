@@ -138,8 +138,8 @@ class Worker:
         assert self._relay.assignment is not None
         await processes.wait_for_former(self._settings.claude_process)
         if task.cause == MESSAGE:
-            # The log refused the end because of a message that we do not have yet, unless the log has lost it
-            # meanwhile.
+            # The log refused the end because of a message that this runtime does not have yet. Wait for it, but not for
+            # ever: the log may have lost it meanwhile.
             await self._changes.until(
                 lambda: self._stop_reason(task) is not None or self._has_unanswered_message(), MESSAGE_WAIT_S
             )
