@@ -102,7 +102,7 @@ class ClusterState:
         return held is not None and held["metadata"]["uid"] == metadata["uid"]
 
     def deleted(self, kind: Kind, manifest: Manifest) -> None:
-        """Remove an object from the cache that we have deleted and that does not exist any more."""
+        """Remove an object from the cache. The operator has deleted it, and it does not exist any more."""
         self._caches[kind].forget(manifest)
 
     def _changed(self, kind: Kind, change: CacheChange) -> None:

@@ -28,7 +28,7 @@ from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import OperatorSettings
 
 MIN_REQUEUE: Final = timedelta(milliseconds=20)
-"""The shortest delay of a turn that follows from our own writes: the watch delivers them at about the same time."""
+"""The shortest delay of a turn after the operator's own writes: the watch delivers these at about the same time."""
 
 
 @dataclasses.dataclass

@@ -26,7 +26,7 @@ def silent_since(observed: Observed) -> datetime | None:
 
 
 def is_lost(observed: Observed) -> bool:
-    """Return whether the runtime has been silent for so long that its pod is replaced."""
+    """Return whether the runtime has been silent for `SilenceLimits.replace_after`, so that its pod is replaced."""
     since = silent_since(observed)
     return since is not None and observed.now >= since + observed.silence.replace_after
 
