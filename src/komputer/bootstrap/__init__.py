@@ -1,6 +1,6 @@
-"""How each program is put together from its settings, and how it runs until a stop signal.
+"""Builds each program from its settings, and runs it until a stop signal.
 
-One function per program, used by a cluster (`komputer.serve`) and by a laptop (`komputer.local`). These two read flags,
-variables and files, open the sockets and configure the logs; everything after that is here, so that a program behaves
-the same in both places.
+There is one function per program, used on a cluster (`komputer.serve`) and on a laptop (`komputer.local`). Those two
+packages read flags, variables and files, open the sockets and configure the logs. Everything after that is here, so
+that a program behaves the same in both places.
 """

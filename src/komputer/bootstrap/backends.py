@@ -1,4 +1,4 @@
-"""The two services that the programs depend on: the Kubernetes API, and Redis with the event log."""
+"""The two services that the programs depend on: the Kubernetes API, and Redis, which has the event log."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,15 +10,15 @@ from komputer.kube import Cluster
 from komputer.redis.address import Address
 
 STREAM_PREFIX = "komputer-events"
-"""Default prefix of all keys in Redis."""
+"""The default prefix of all keys in Redis."""
 
 
 @dataclass(frozen=True)
 class Backends:
-    """Where the Kubernetes API and Redis are."""
+    """The addresses of the Kubernetes API and of Redis."""
 
     kubeconfig: Path | None
-    """None: the cluster that this pod runs in."""
+    """The kubeconfig of the Kubernetes API. None: the API of the cluster that this pod runs in."""
     redis: Address | str
     stream_prefix: str = STREAM_PREFIX
 

@@ -1,4 +1,4 @@
-"""Log output of a process: one line per event, as text or as JSON."""
+"""Configures the log output of a process: one line per event, as text or as JSON."""
 
 import logging
 from typing import Literal

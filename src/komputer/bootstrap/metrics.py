@@ -1,4 +1,4 @@
-"""`/metrics` on a separate port: labels contain namespaces of every team, and callers and agents can reach the other
+"""Serves `/metrics` on a port of its own: the labels contain all namespaces, and clients and agents can reach the other
 ports."""
 
 import socket
@@ -14,7 +14,8 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def metrics_served(listening: socket.socket | None, text: Callable[[], bytes]) -> AsyncIterator[None]:
-    """Answer `GET /metrics` with `text()` inside the `async with` block. None: no metrics are served."""
+    """Answer `GET /metrics` with `text()` during the `async with` block. If `listening` is None, metrics are not
+    served."""
     if listening is None:
         yield
         return

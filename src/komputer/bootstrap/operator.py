@@ -28,7 +28,7 @@ class ProbePorts:
 
 
 class LeaseName(NamedTuple):
-    """The Kubernetes Lease by which several operators choose the one that works."""
+    """The name of the Kubernetes Lease by which several operators elect a leader."""
 
     namespace: str
     name: str
@@ -42,9 +42,10 @@ async def operate(
     ports: ProbePorts | None = None,
     lease: LeaseName | None = None,
 ) -> None:
-    """Operate until a stop signal. `ready` is called once: when every existing object was read, or when
-    another operator holds the lease. Without `ports` nothing is served, without `lease` this operator always works.
-    Raises `Invalid` (`kubeconfig`, `redis_address`), `LeadershipLost`."""
+    """Run the operator until a stop signal. `ready` is called once: when every existing object was read, or when
+    another operator holds the lease. Without `ports` neither probes nor metrics are served. Without `lease` there is no
+    leader election, and this operator always works. Raises `Invalid` (`kubeconfig`, `redis_address`),
+    `LeadershipLost`."""
 
     on_ready, stop = heap.freeze_before(ready), stop_event()
     async with AsyncExitStack() as stack:
@@ -54,7 +55,8 @@ async def operate(
             health = await stack.enter_async_context(HealthServer(ports.health, on_ready))
             on_ready = health.set_ready
         if lease is not None:
-            # The host name is the pod's: a container that restarts in the same pod leads again without waiting.
+            # The holder's identity is the host name, which is the pod's: a container that restarts in the same pod
+            # leads again without waiting.
             held = Lease(cluster, lease.namespace, lease.name, socket.gethostname())
             LEADING.set_function(lambda: held.is_held)
             if not await held.acquired(stop, standing_by=on_ready):

@@ -1,4 +1,4 @@
-"""An ASGI app as a process: one listening socket, served until SIGTERM or SIGINT."""
+"""Serves an ASGI app on one listening socket until SIGTERM or SIGINT."""
 
 import signal
 import socket
@@ -21,31 +21,33 @@ from komputer.http.refusals import Refusal, as_error
 from komputer.http.websocket import WebSocketProtocol
 
 WS_MESSAGE_LIMIT_BYTES = 64 * 1024
-"""Limit of one message that a client sends over a WebSocket. Such messages are read and discarded."""
+"""The largest message that a client may send over a WebSocket. Such messages are read and discarded."""
 WRITE_TIMEOUT_S = 60
 """How long a client may leave sent bytes unacknowledged before its connection is closed. Without a limit, a client that
 stops reading, or a machine that disappears, would hold the connection for ever."""
 SWITCH_S = 0.001
-"""How long a thread that parses a large body may hold up the event loop at a time. Python's default is 5 ms."""
+"""The interpreter's switch interval: how long a thread that parses a large body may block the event loop at a time.
+Python's default is 5 ms."""
 Ready = Callable[[], None]
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server listens, and how it ends."""
+    """The sockets of a server, and the parameters of its start and stop."""
 
     listening: socket.socket
     ready: Ready
     """Called once, as soon as requests are answered."""
     metrics: socket.socket | None = None
-    """The listening socket of `/metrics`. None: not served."""
+    """The listening socket of `/metrics`. None: metrics are not served."""
     grace_s: int = 2
-    """How long open requests may take to end after a stop signal."""
+    """Seconds that open requests may take to end after a stop signal."""
 
 
 class UvicornServer(uvicorn.Server):
-    """A uvicorn server that calls `ready` when it accepts requests, and `drain` before it waits for open ones."""
+    """A uvicorn server that calls `ready` when it accepts requests. When it stops, it calls `drain` before it waits for
+    open requests."""
 
     def __init__(self, config: uvicorn.Config, ready: Ready, drain: Callable[[], None]) -> None:
         super().__init__(config)
@@ -60,8 +62,8 @@ class UvicornServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal, and restore the handlers at the end. uvicorn's own version then raises the signal again,
-        which would make a regular stop look like a failure."""
+        """Stop at a signal, and restore the handlers at the end. uvicorn's own version also raises the signal again at
+        the end, so a regular stop would look like a failure."""
         before = {number: signal.signal(number, self.handle_exit) for number in stop_signals()}
         try:
             yield
@@ -84,9 +86,9 @@ async def serve(
     protocol: type[HttpProtocol] = HttpProtocol,
     websockets: type[WebSocketProtocol] | None = None,
 ) -> None:
-    """Serve `app` until a stop signal. `drain` is called first and must end the responses that have no end of their
-    own (streams); the others may take `endpoint.grace_s`. Without `websockets`, upgrade requests are answered as
-    HTTP. Raises `SystemExit` (3) where the app does not start."""
+    """Serve `app` until a stop signal. Then `drain` is called, which must end the responses that do not end by
+    themselves (streams); other requests may take `endpoint.grace_s`. Without `websockets`, upgrade requests are
+    answered as plain HTTP. Raises `SystemExit` (3) if the app does not start."""
     descriptors.raise_limit()
     descriptors.log_usage()
     sys.setswitchinterval(SWITCH_S)

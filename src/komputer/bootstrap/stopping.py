@@ -5,10 +5,10 @@ import signal
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return SIGTERM and SIGINT, without SIGINT where this process ignores it.
+    """Return SIGTERM and SIGINT; only SIGTERM if this process ignores SIGINT.
 
-    A Ctrl-C reaches every process of the terminal. `komputer up` starts its programs with SIGINT ignored, since it
-    stops them itself, in order: one that reacted to the Ctrl-C would be gone before the others had finished with it.
+    A Ctrl-C reaches every process of the terminal. `komputer up` starts its programs with SIGINT ignored and stops them
+    itself, in order. A program that reacted to the Ctrl-C would end while others still depend on it.
     """
     return tuple(each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) is not signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Why a task does not begin, printed while `komputer run` waits for it."""
+"""Prints why a task does not begin while `komputer run` waits for it."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from komputer.client import ApiError, Client, Unreachable
 
 POLL_INTERVAL_S: Final = 1.0
 STARTING_S: Final = 3.0
-"""How long a pod may start before that is reported."""
+"""How long the start of a pod may take before it is reported."""
 
 
 class Blockers:
@@ -47,18 +47,18 @@ class Blockers:
                 return
 
     def _sentence(self, waited_s: float) -> str | None:
-        """Return why the agent cannot work now, `""` if it can, None if there is nothing to report."""
+        """Return why the agent cannot work now; `""` if it can; None if there is nothing to report."""
         try:
             agent = self._client.agent(self._agent)
         except Unreachable as away:
             return away.message
-        except (ApiError, RuntimeError):  # the follower of the events reports it; or the client was closed
+        except (ApiError, RuntimeError):  # the code that follows the events reports it, or the client was closed
             return None
         return waits_for(agent, waited_s)
 
 
 def waits_for(agent: dict[str, Any], waited_s: float) -> str | None:
-    """Return the sentence for an agent that has a task, or None if it is too early for one."""
+    """Return a sentence why an agent with a task cannot work now; `""` if it can; None if it is too early to say."""
     found = show.blocker(agent)
     if found is None:
         return "" if agent.get("conditions") else None

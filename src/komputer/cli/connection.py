@@ -1,4 +1,4 @@
-"""The connection of commands to the API, and their token."""
+"""The client with which commands call the API, and its token."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from komputer.client import ApiError, Client
 
 TOKEN, TOKEN_FILE = "KOMPUTER_TOKEN", "KOMPUTER_TOKEN_FILE"
-"""Variables with a bearer token, or with the path of a file that contains one and may be rotated. There is no flag,
-since every process of a machine can read the arguments of the others."""
+"""Variables with a bearer token, or with the path of a file with one, which may be rotated. There is no flag for a
+token, since every process on a machine can read the arguments of the others."""
 
 
 def connected(api: str, namespace: str | None, *, timeout_s: float = 30.0) -> Client:
-    """Return a client with the token of the environment, if there is one. The laptop's platform needs none."""
+    """Return a client with the token from the environment, if there is one. The platform on a laptop needs none."""
     file = os.environ.get(TOKEN_FILE)
     if file:
         return Client(api, namespace, token=lambda: _read(Path(file)), timeout_s=timeout_s)

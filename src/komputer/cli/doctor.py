@@ -58,7 +58,7 @@ def doctor(
 
 
 def _local(kubeconfig: Path | None, default: Path) -> Path | None:
-    """Return the data directory where the options mean this machine's platform; None where they mean a cluster."""
+    """Return the data directory if the options mean this machine's platform; None if they mean a cluster."""
     if kubeconfig is None:
         has_cluster = (Path.home() / ".kube" / "config").exists()
         return default if (default / "komputer.json").exists() or not has_cluster else None

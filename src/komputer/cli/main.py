@@ -4,7 +4,7 @@ import os
 import sys
 
 RUN_FOR_LONG = ("up", "repair", "serve", "offline-model")
-"""Commands that must not stop when the reader of their output is gone. They handle their output themselves."""
+"""Commands that must continue when the reader of their output exits. They handle their output themselves."""
 
 
 def main() -> None:
@@ -51,8 +51,8 @@ def _main() -> None:
 
 
 def _as_utf8(argument: str) -> str:
-    """Return the argument decoded as UTF-8, also in an ASCII locale. Other bytes are left as they are, and refused
-    where the argument is sent."""
+    """Return the argument decoded as UTF-8, even in an ASCII locale. Bytes that are not UTF-8 stay as they are; they
+    are refused when the argument is sent."""
     try:
         return os.fsencode(argument).decode("utf-8")
     except UnicodeError:

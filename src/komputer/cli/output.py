@@ -7,7 +7,8 @@ import sys
 from typing import Final, NoReturn
 
 ERRORS: Final = "komputer-output"
-"""Name of the codec error handler: our symbols become ASCII, other characters that cannot be encoded `\\uXXXX`."""
+"""The name of the codec error handler: it writes the command line's symbols in ASCII, and other characters that cannot
+be encoded as `\\uXXXX`."""
 _ASCII: Final = {"▶": ">", "↻": "~", "›": ">", "…": "...", "→": "->", "←": "<-", "✗": "x", "≡": "=", "✓": "+"} | {
     "■": "#",
     "·": "-",
@@ -22,8 +23,8 @@ def _encodable(wrong: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class Output(io.TextIOWrapper):
-    """A stream that encodes any text. If its reader is gone, the program exits with 0, as `head` expects. If it cannot
-    be written for another reason (a full disk), the program exits with 1 and a message."""
+    """A stream that can encode any text. If its reader has exited (`| head`), the program exits with 0. If a write
+    fails for another reason (a full disk), the program exits with 1 and a message."""
 
     def write(self, text: str) -> int:
         try:
@@ -49,7 +50,7 @@ class Output(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make it safe to print any text to standard output and error. For commands that print and exit."""
+    """Make it safe to print any text to standard output and error. It is for commands that print and exit."""
     codecs.register_error(ERRORS, _encodable)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors=ERRORS)

@@ -1,4 +1,4 @@
-"""Agents as text for a terminal. Control characters in their texts never reach the terminal."""
+"""Prints agents as text for a terminal. Control characters are removed from their texts."""
 
 import json
 import re
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 MESSAGE_MIN_CELLS: Final = 20
-"""Minimum width of a list's last column in cells: other columns are left out before it gets narrower."""
+"""The minimum width of a list's last column in terminal cells: other columns are left out before it becomes
+narrower."""
 NAME_MIN_CELLS: Final = 16
-"""Minimum width of a name in cells: longer names are cut if they leave no room for the rest."""
+"""The minimum width of the column of names in terminal cells: longer names are cut if they leave no room for the other
+columns."""
 STATE_STYLES: Final = {"working": "green", "compacting": "green", "waiting": "yellow", "failed": "red"}
 PHASES: Final = {"Sleeping": "asleep", "Archived": "archived", "Queued": "queued"}
 STARTING: Final = frozenset({"PodMissing", "PodStarting"})
-"""Reasons that disappear within seconds without any action."""
+"""Reasons of blockers that disappear within seconds without any action."""
 _INVISIBLE: Final = re.compile(r"[^\x20-\x7e]")
 
 
@@ -59,7 +61,7 @@ def print_note(sentence: str, as_json: bool) -> None:
 
 
 def print_error(message: str, code: str, as_json: bool) -> None:
-    """Print to standard error why a command failed."""
+    """Print the error of a failed command to standard error."""
     if as_json:
         print(json.dumps({"error": message, "code": code}), file=sys.stderr, flush=True)
         return
@@ -124,11 +126,11 @@ COLUMNS: Final[dict[str, Callable[[Json], str]]] = {
     "MESSAGE": _message,
 }
 DROPPED_FIRST: Final = ("MODEL", "COST", "NAMESPACE")
-"""Columns that are left out on a narrow terminal, in this order."""
+"""The columns that are left out on a narrow terminal, in this order."""
 
 
 def print_agents(agents: list[Json]) -> None:
-    """Print one line per agent, never wider than the terminal. In a pipe nothing is left out."""
+    """Print one line per agent, no wider than the terminal. In a pipe the width is not limited."""
     heads = [head for head in COLUMNS if head != "NAMESPACE" or len({agent.get("namespace") for agent in agents}) > 1]
     cells = {head: [head, *(COLUMNS[head](agent) for agent in agents)] for head in heads}
     widths = {head: max(map(cell_len, cells[head])) for head in heads[:-1]}
@@ -188,7 +190,8 @@ SHOWN_ABOVE: Final = frozenset(
     | {"totalCostUSD", "lastTaskCostUSD", "totalTokens", "model", "role", "templateRef", "labels", "sessionId"}
     | {"createdAt", "lastActivityAt", "completionTime", "modelContextWindow", "taskID"}
 )
-"""Fields that `FIELDS` shows, or that mean nothing to people. Others are shown under a label made of their name."""
+"""Fields that `FIELDS` shows, or that are of no use to people. Each other field is shown under a label derived from its
+name."""
 
 
 def print_agent(agent: Json) -> None:

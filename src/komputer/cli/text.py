@@ -1,4 +1,5 @@
-"""Text for people: without control sequences, wrapped to the terminal's width, with readable amounts and times."""
+"""Formats text for people: without control sequences, wrapped to the terminal's width, with readable amounts and
+times."""
 
 import re
 import unicodedata
@@ -9,12 +10,12 @@ from typing import Any, Final
 from rich.cells import cell_len
 
 LINE_LIMIT: Final = 400
-"""Characters after which a line is cut."""
+"""The number of characters after which a line is cut."""
 _SEQUENCE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)")
-"""Colours, cursor movements, titles and links: removed completely, since they contain no text."""
+"""Escape sequences for colours, cursor movements, titles and links. They contain no text, so they are removed."""
 _WORD: Final = re.compile(r"\s*\S+\s*")
 _KEPT: Final = frozenset("\n\t\u200c\u200d")
-"""The joiners are part of emoji and of Persian and Indic words."""
+"""Control and format characters that are kept. The joiners are part of emoji and of Persian and Indic words."""
 _LINE_SEPARATORS: Final = frozenset("\r\x85\u2028\u2029")
 
 
@@ -42,7 +43,7 @@ def one_line(value: Any) -> str:
 
 
 def excerpt(value: Any, head: int, tail: int = 0) -> str:
-    """Return the first and last lines of a text, clean; a line in between says how many are left out.
+    """Return the first and last lines of a text, clean, with a line in between that says how many are left out.
 
     A text that is at most three lines longer is returned in full, and so is each line up to `LINE_LIMIT`.
     """
@@ -83,7 +84,7 @@ def at_spaces(line: str, width: int) -> list[str]:
 
 
 def amount(value: Any) -> Decimal | None:
-    """Return a number of the API, which may be a decimal string; None for what is not a finite number."""
+    """Return a number of the API, which may be a decimal string; None if the value is not a finite number."""
     if isinstance(value, bool):
         return None
     try:
@@ -94,7 +95,7 @@ def amount(value: Any) -> Decimal | None:
 
 
 def money(value: Any) -> str:
-    """Return US dollars: `$12.34`, `$0.0007`, `<$0.0001`; `""` for what is not an amount."""
+    """Return US dollars as `$12.34`, `$0.0007` or `<$0.0001`; `""` if the value is not an amount."""
     found = amount(value)
     if found is None:
         return ""
@@ -104,7 +105,7 @@ def money(value: Any) -> str:
 
 
 def duration(milliseconds: Any) -> str:
-    """Return `35 ms`, `1.2 s`, `2 min 5 s` or `3 h 20 min`; `""` for what is not a duration."""
+    """Return a duration as `35 ms`, `1.2 s`, `2 min 5 s` or `3 h 20 min`; `""` if the value is not a duration."""
     found = amount(milliseconds)
     if found is None or found < 0:
         return ""
@@ -118,7 +119,7 @@ def duration(milliseconds: Any) -> str:
 
 
 def moment(value: Any) -> datetime | None:
-    """Return a time of the API in this machine's zone; None for what is not a time."""
+    """Return a time of the API in this machine's time zone; None if the value is not a time."""
     try:
         return datetime.fromisoformat(value).astimezone()
     except (TypeError, ValueError, OverflowError, OSError):
@@ -134,7 +135,7 @@ def clock(value: Any, now: datetime) -> str:
 
 
 def date_and_age(value: Any, now: datetime | None = None) -> str:
-    """Return `2026-11-28 13:40:43 (2 min ago)`."""
+    """Return a time of the API as `2026-11-28 13:40:43 (2 min ago)`."""
     at = moment(value)
     if at is None:
         return one_line(value)

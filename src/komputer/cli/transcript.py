@@ -1,4 +1,4 @@
-"""Events as text for a terminal."""
+"""Prints events as text for a terminal."""
 
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -20,9 +20,9 @@ STYLES: Final = {
     "task_cancelled": "yellow",
 }
 ARGUMENTS: Final = ("command", "file_path", "notebook_path", "path", "pattern", "url", "query", "prompt", "description")
-"""Fields of a tool's input that are shown: the first that exists."""
+"""Fields of a tool's input, the most informative first. Without `--verbose` the first that exists is shown."""
 CALL_LINES, RESULT_LINES, RESULT_LAST, FAILURE_LINES, FAILURE_LAST, THINKING_LINES = 6, 6, 4, 4, 12, 3
-"""Lines shown without `--verbose`. Of a failure more of the end is shown, which contains stderr."""
+"""How many lines are shown without `--verbose`. More of a failure's end is shown, since that contains stderr."""
 NEW_LINE: Final = "\n"
 
 
@@ -109,7 +109,7 @@ def _input(value: Any, verbose: bool) -> str:
 
 
 def _named(name: str, value: str) -> str:
-    """Return `name: value`; a value of several lines begins below the name."""
+    """Return `name: value`. A value of several lines begins below the name."""
     return f"{name}: {value}" if NEW_LINE not in value else f"{name}:\n  " + value.rstrip().replace("\n", "\n  ")
 
 

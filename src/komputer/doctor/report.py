@@ -12,7 +12,7 @@ State = Literal["ok", "warning", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found. `fix` says what to do about it; empty for `ok` and `skipped`."""
+    """The result of one check. `fix` says how to fix what is wrong; empty for `ok` and `skipped`."""
 
     state: State
     message: str
@@ -37,7 +37,7 @@ def skipped(message: str) -> Result:
 
 @dataclass(frozen=True)
 class Check(Generic[S]):
-    """A named check. It also fails where `examine` raises `KomputerError` or `OSError`."""
+    """A named check. It also fails if `examine` raises `KomputerError` or `OSError`."""
 
     name: str
     examine: Callable[[S], Awaitable[Result]]

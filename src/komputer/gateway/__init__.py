@@ -3,14 +3,14 @@ connectors.
 
 | file or package | what it does |
 |---|---|
-| `agents/` | identifies the caller, says hello, sends assignments with their secrets, and accepts events |
+| `agents/` | identifies the caller, answers its hello, sends assignments with their secrets, and accepts events |
 | `model/` | decides which model requests pass, and forwards them with the platform's credential |
 | `connectors/` | forwards MCP requests with the connector's credential, which it removes from answers |
 | `managers/` | the MCP server with which a manager controls agents of its own |
 | `caches.py`, `quota.py` | watched resources; limits on what is in progress |
 | `parts.py`, `routes.py`, `app.py` | the parts and their wiring, the HTTP routes, the ASGI app |
 
-A restart loses nothing that is in here. `domain/` and the event log decide what a task is and when it ends.
+The gateway has no state that a restart could lose: `domain/` and the event log decide what a task is and when it ends.
 """
 
 from komputer.gateway.app import Gateway, app

@@ -78,12 +78,13 @@ class Gateway:
         await parts.egress.close()
 
     async def _announce(self) -> None:
-        """Announce regularly that this gateway serves runtimes. It recognises pods by the Kubernetes API, so it says
-        nothing while it cannot read that: the operator must not blame a silent runtime then."""
+        """Announce regularly that this gateway serves runtimes. It identifies pods by the Kubernetes API, so it
+        announces nothing while it cannot read that API: the operator must then not replace the pod of a silent
+        runtime."""
         presence = self.parts.log.gateways()
         while True:
             if self.parts.caches.can_recognise_pods:
-                with suppress(Unavailable):  # without the log no runtime's heartbeat is recorded either
+                with suppress(Unavailable):  # then no heartbeat of a runtime is recorded either
                     await presence.beat()
             await asyncio.sleep(BEAT_EVERY.total_seconds())
 

@@ -16,23 +16,25 @@ from komputer.http.json_values import has_more_values
 from komputer.http.validation import explain
 
 AS_OBJECTS: Final = 8
-"""How many times its bytes a body counts that is kept as objects. JSON made for the purpose grows 26-fold; what
-runtimes send is mostly text, which does not grow."""
+"""Bytes of a quota that one byte of a body takes while the body is held as Python objects. Hostile JSON grows 26-fold
+when it is parsed. Bodies of runtimes are mostly text, which does not grow."""
 
 VALUES_LIMIT: Final = 100_000
-"""JSON values in a post: about 10 ms of the event loop. A runtime's largest batch has 100 events of 20 values."""
+"""How many JSON values a post may have: so many block the event loop for about 10 ms. A runtime's largest batch has 100
+events of 20 values."""
 
 B = TypeVar("B", bound=WireModel)
 T = TypeVar("T")
 
 
 class ClientLeft(Exception):
-    """The caller has disconnected, so there is nobody to answer."""
+    """The caller has disconnected, so no response can be sent."""
 
 
 async def read(receive: Receive, headers: list[tuple[bytes, bytes]], limit_bytes: int, take: Take) -> bytes:
-    """Return the whole body. Its bytes are taken as they arrive, so that a slow sender holds no more than it has sent.
-    Raises `TooLarge` as early as possible, `Invalid` for a compressed body, `ClientLeft`, and as `take` does."""
+    """Return the whole body. `take` is called for its bytes as they arrive, so that a slow sender takes no more of the
+    quota than it has sent. Raises `TooLarge` as early as possible, `Invalid` for a compressed body, `ClientLeft`, and
+    the errors of `take`."""
     if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
         raise Invalid("The request must not be compressed.", code="encoding_not_allowed")
     length = next((value for name, value in headers if name == b"content-length"), b"0")
@@ -98,7 +100,7 @@ def validated(kind: type[B], raw: bytes) -> B:
     """Return the body as `kind`. Raises `TooLarge`, or `Invalid` for the first fault, without the value."""
     require_few_values(raw)
     try:
-        # orjson is ten times as fast as pydantic for values without a model of their own.
+        # For values without a pydantic model of their own, orjson parses ten times as fast as pydantic.
         return kind.model_validate(orjson.loads(raw))
     except orjson.JSONDecodeError as wrong:
         raise Invalid(f"body: it is not JSON: {wrong.msg}", field="body") from None

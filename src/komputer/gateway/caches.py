@@ -1,4 +1,4 @@
-"""The resources that a gateway watches, and the platform's configuration as it reads it from them."""
+"""The resources that a gateway watches, and the platform's configuration, which it reads from them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -46,7 +46,8 @@ class Caches:
 
 
 def _identifying(manifest: Manifest) -> Manifest:
-    """Return the fields of a pod that `identity` reads. A pod's spec is large, and there may be thousands of pods."""
+    """Return only the fields of a pod that `identity` reads, to save memory: a pod's spec is large, and there may be
+    thousands of pods."""
     kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp")
     metadata: dict[str, Any] = {key: value for key, value in manifest["metadata"].items() if key in kept}
     status = manifest.get("status")

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class AgentGone(KomputerError):
-    """The agent is deleted or being deleted: its runtime exits."""
+    """The agent is deleted or being deleted. Its runtime exits when it gets this error."""
 
     code = "agent_gone"
 
@@ -70,16 +70,16 @@ ANTHROPIC_TYPES: Final = {
     429: "rate_limit_error",
     529: "overloaded_error",
 }
-"""Types of errors in the Messages API. Other statuses are `api_error`, which Claude retries."""
+"""The Messages API's error type for each HTTP status. All other statuses get `api_error`, which Claude retries."""
 
 
 def status_of(error: KomputerError) -> int:
-    """Return the HTTP status of an error; 500 for one that is internal."""
+    """Return the HTTP status of an error; 500 for an internal error."""
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
 def error_response(error: KomputerError) -> Response:
-    """Return `{"error": sentence, "code": code}`."""
+    """Return a response with the body `{"error": sentence, "code": code}`."""
     status = status_of(error)
     if status == 500:
         log.error("request failed", exc_info=error)

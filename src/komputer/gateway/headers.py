@@ -12,12 +12,13 @@ PASSED: Final = frozenset(
     {"accept", "accept-language", "content-type", "user-agent", "anthropic-version", "anthropic-beta", "x-app"}
 )
 PASSED_PREFIXES: Final = ("x-stainless-", "x-claude-code-")
-"""Headers by which Claude describes itself to the Messages API. This is a list of what passes, so that a pod's token,
-cookies, proxy and hop-by-hop headers, and headers that select an account never pass."""
+"""Prefixes of the headers by which Claude describes itself to the Messages API. Only listed headers pass, so a pod's
+token, cookies, proxy and hop-by-hop headers, and headers that select an account never do."""
 
 MCP_PASSED: Final = frozenset({"accept", "content-type", "user-agent", "last-event-id"})
 MCP_PREFIX: Final = "mcp-"
-"""Session and protocol version; later versions also repeat parts of the body."""
+"""Prefix of MCP's headers: session and protocol version. Later versions of MCP also repeat parts of the body in
+headers."""
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -32,7 +33,7 @@ HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
-"""RFC 9110 7.6.1: they concern one connection only, as do those that `connection` lists."""
+"""Headers that concern one connection only, like those that `connection` lists (RFC 9110, 7.6.1)."""
 NOT_RETURNED: Final = HOP_BY_HOP | {
     "alt-svc",
     "anthropic-organization-id",
@@ -42,14 +43,15 @@ NOT_RETURNED: Final = HOP_BY_HOP | {
     "via",
     "www-authenticate",
 }
-"""They describe the model's address, or an account there, and not the answer. Our own server adds `date`."""
+"""Headers of an answer that are not passed to the pod: they describe the upstream, or an account there, and not the
+answer. The gateway's HTTP server adds its own `date`."""
 
 
 def to_model(headers: RawHeaders, credential: ModelCredential | None) -> list[tuple[str, str]]:
     """Return the headers for the model's address, with the platform's credential.
 
-    Of the codings that Claude accepts only gzip is requested, so that the credential can be removed from an error's
-    body.
+    The only content coding that is requested is gzip, if Claude accepts it: the gateway must be able to decode an
+    error's body to remove the credential.
     """
     text = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     passed = [(name, value) for name, value in text if name in PASSED or name.startswith(PASSED_PREFIXES)]
@@ -59,8 +61,8 @@ def to_model(headers: RawHeaders, credential: ModelCredential | None) -> list[tu
 
 
 def to_server(headers: RawHeaders, credential: ServerCredential | None) -> list[tuple[str, str]]:
-    """Return the headers for a connector's server, with the connector's credential. No coding is requested, so that the
-    credential can be removed from the answer."""
+    """Return the headers for a connector's server, with the connector's credential. No content coding is requested, so
+    that the credential can be removed from the answer."""
     text = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     passed = [(name, value) for name, value in text if name in MCP_PASSED or name.startswith(MCP_PREFIX)]
     passed.append(("accept-encoding", "identity"))
@@ -79,8 +81,8 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 
 def to_pod(headers: Iterable[tuple[str, str]], secret: str | None) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer for the pod. `content-length` stays, since the bytes do not change. A header with
-    `secret` in its value does not pass."""
+    """Return the headers of an answer for the pod. `content-length` stays, since the body keeps its length. A header
+    whose value contains `secret` is removed."""
     pairs = [(name.lower(), value) for name, value in headers]
     named = {part.strip().lower() for name, value in pairs if name == "connection" for part in value.split(",")}
     return [

@@ -49,7 +49,7 @@ class ManagerServer:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The state of one gateway. Nothing in it is lost by a restart."""
+    """The parts of one gateway. Their state can be read again after a restart, so a restart loses nothing."""
 
     log: Log
     notifier: Notifier
@@ -73,7 +73,7 @@ class Parts:
         access = PodAccess(identity, OpenTasks(log))
         quotas, metrics = Quotas.of(settings), GatewayMetrics(tuple(caches))
         upstream, egress = Upstream(settings), EgressClient(settings.addresses, settings.connect_timeout)
-        # The overlay stays empty: decisions here read the log itself.
+        # This overlay of progress from the log stays empty: the gateway's decisions read the log itself.
         agents = Agents(cluster, caches.agents, Overlay(log, notifier, tuple), log, AgentSecrets(cluster))
 
         def reader() -> AssignmentReader:

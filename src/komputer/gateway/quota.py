@@ -10,14 +10,17 @@ from komputer.gateway.errors import Overloaded
 from komputer.gateway.settings import GatewaySettings
 
 Take = Callable[[int], None]
-"""Take so much more. Raises `TooManyRequests` if the agent has too much, or `Overloaded` if all agents together have;
-then nothing is taken."""
+"""Takes an additional amount. Raises `TooManyRequests` if the agent would hold too much, or `Overloaded` if all agents
+together would; then nothing is taken."""
 
 
 class Quota:
-    """At most `in_all` in this process and `of_one` for one agent, of which no agent gets more than what is left free.
-    So agents that take all they can leave something to the next, however many they are. `what` names the unit, in the
-    plural."""
+    """A limit on amounts in use: `in_all` for this process, `of_one` for one agent.
+
+    An amount is also refused if the agent would then hold more than is left free. So agents that take as much as they
+    can still leave something for the next agent, however many they are. `what` is the unit in the plural, for error
+    messages.
+    """
 
     def __init__(self, what: str, in_all: int, of_one: int) -> None:
         self._what = what
@@ -27,7 +30,8 @@ class Quota:
 
     @contextmanager
     def held(self, uid: str, amount: int = 0) -> Iterator[Take]:
-        """Hold `amount` for the agent `uid`, and what is taken inside, until the end. Raises as `Take` does."""
+        """Hold `amount`, and what is taken inside, for the agent `uid` until the `with` block ends. Raises the errors
+        of `Take`."""
         mine = 0
 
         def take(more: int) -> None:
@@ -58,14 +62,14 @@ class Quota:
 
 HEARTBEAT_BYTES: Final = 64 * 2**20
 HEARTBEAT_BYTES_OF_AGENT: Final = 4 * 2**20
-"""Bytes of hellos and heartbeats, as objects, in one process; for one agent, four that name as many tasks as
-allowed."""
+"""Limits on the bytes of hellos and heartbeats, as Python objects: for one process and for one agent. An agent's limit
+is four requests that name as many tasks as allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quotas:
-    """The quotas of one gateway. Model bodies have their own, so that waiting for a model never delays events or
-    heartbeats."""
+    """The quotas of one gateway. Bodies for the model have a quota of their own, so that requests that wait for the
+    model never delay events or heartbeats."""
 
     model_requests: Quota
     connector_requests: Quota

@@ -36,7 +36,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def kind_of(path: str) -> str:
-    """Return the label of a request's metrics. Unknown paths share one, so that callers cannot create labels."""
+    """Return the label for a path in metrics. Unknown paths share a label, so that callers cannot create labels."""
     return "connector" if path.startswith("/connectors/") else KINDS.get(path, "other")
 
 
@@ -75,7 +75,7 @@ def routes(parts: Parts, problem: Callable[[], str | None]) -> list[Route]:
 
 
 class _AsgiRoute:
-    """Wraps an ASGI callable, so that starlette does not take it for a function of a request."""
+    """Wraps an ASGI callable: starlette treats a plain function or method as a function of a request."""
 
     def __init__(self, serve: Asgi) -> None:
         self._serve = serve
@@ -87,7 +87,8 @@ class _AsgiRoute:
 def _call(
     parts: Parts, kind: type[B], answer: Callable[[PodIdentity, B], Awaitable[WireModel]], quota: Quota
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of a call with a JSON body of `kind`, whose bytes count for `quota` while it is answered."""
+    """Return the endpoint of a call with a JSON body of `kind`. The body's bytes are held from `quota` until the call
+    is answered."""
 
     async def endpoint(request: Request) -> Response:
         headers = request.scope["headers"]
@@ -112,7 +113,7 @@ async def _known_error(_: Request, error: Exception) -> Response:
 
 
 async def _client_left(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it
+    return Response(status_code=400)  # never sent: the connection is closed
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -131,7 +132,8 @@ async def _unexpected(request: Request, _: Exception) -> Response:
 
 
 def _error_for(request: Request) -> Callable[[int, str, str, dict[str, str] | None], Response]:
-    """Return what makes an error in the shape that the caller understands: the Messages API's, or plain JSON."""
+    """Return the function that builds an error in the shape that the caller understands: the Messages API's, or plain
+    JSON."""
     return messages_error if request.url.path.startswith(f"{model.PREFIX}/") else json_error
 
 

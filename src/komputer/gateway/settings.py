@@ -20,19 +20,19 @@ class ModelCredential:
 
     @property
     def header(self) -> tuple[str, str]:
-        """`x-api-key` for an API key, `authorization` for a token."""
+        """The header with the credential: `x-api-key` for an API key, `authorization` for a token."""
         if self.kind == "api_key":
             return "x-api-key", self.value
         return "authorization", f"Bearer {self.value}"
 
 
 Credentials = Callable[[], Awaitable[ModelCredential | None]]
-"""Returns the model credential. Called for each request, so that a rotated credential applies at once. Raises
-`UpstreamUnreachable` if there is none now."""
+"""Returns the model's credential; None if the upstream needs none. It is called for each request, so that a rotated
+credential applies at once. Raises `UpstreamUnreachable` if a credential is needed and not available now."""
 
 
 def always(credential: ModelCredential | None) -> Credentials:
-    """Return a credential that never changes."""
+    """Return a function that always returns `credential`."""
 
     async def unchanged() -> ModelCredential | None:
         return credential
@@ -42,8 +42,8 @@ def always(credential: ModelCredential | None) -> Credentials:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings:
-    """`/v1/messages` is appended to `model_base_url`. A `model_credential` of None is for the offline model, or for an
-    upstream that needs none."""
+    """The settings of one gateway. `/v1/messages` is appended to `model_base_url`. `model_credential` returns None for
+    the offline model, and for an upstream that needs no credential."""
 
     model_base_url: str
     model_credential: Credentials
@@ -51,25 +51,25 @@ class GatewaySettings:
     """Set if the model's address speaks Vertex AI's form of the Messages API."""
     audience: str = names.GATEWAY_AUDIENCE
     token_trusted_for: timedelta = timedelta(seconds=60)
-    """How long a token is accepted without another review. Its pod and agent are checked each time, so this is only how
-    long the token of a living pod may outlive its expiry."""
+    """How long a token is accepted without another review. Its pod and agent are checked for each request, so the only
+    effect is that the token of a living pod may be used for this long after it expires."""
     token_refused_for: timedelta = timedelta(seconds=5)
     """How long an invalid token is refused without another review: a pod that retries costs one review in 5 s. A
     guess."""
     connect_timeout: timedelta = timedelta(seconds=10)
     """The limit for connecting to the model's address or a connector's server."""
     silence_timeout: timedelta = timedelta(minutes=15)
-    """How long the model may send nothing. Above the CLI's own limit of 10 min (`x-stainless-timeout: 600`), which
-    therefore decides; this one only releases requests that will never be answered."""
+    """How long the model may send no bytes. The Claude CLI gives up earlier, after 10 min (`x-stainless-timeout: 600`).
+    This limit only releases requests that will never be answered."""
     heartbeat_s: float = HEARTBEAT_S
-    """Seconds between lines of an idle assignment stream. Runtimes expect the default."""
+    """Seconds between lines of an idle assignment stream. Runtimes derive their time-out from the default."""
     max_streams: int = 10_000
-    """The number of assignment streams; each holds a socket. A guess, unmeasured."""
+    """The limit of assignment streams in one process; each holds a socket. A guess, unmeasured."""
     max_model_requests: int = 1_000
     """Model requests in progress in one process; more are refused with 529. A guess, unmeasured."""
     max_model_requests_of_agent: int = 16
-    """The same for one agent; more are refused with 429. Claude has one for its conversation and one for each page that
-    it fetches, with ten tools at once at most; the rest is room for requests that it has just abandoned."""
+    """The same for one agent; more are refused with 429. Claude has one request for its conversation, and one for each
+    page that it fetches with at most ten concurrent tools. The rest is for requests that it has just abandoned."""
     namespaces: tuple[str, ...] | None = None
     """The namespaces whose agents are served; None: all."""
     addresses: AddressRules = field(default_factory=AddressRules)

@@ -1,5 +1,4 @@
-"""Metrics of agents' tasks. They are counted when the log accepts an event, so each event counts once for all
-gateways."""
+"""Metrics of agents' tasks. An event is counted when the log accepts it, so it is counted once, by one gateway."""
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -18,21 +17,22 @@ TASK_SECONDS = tuple(float(2**n) for n in range(12))
 TOOL_SECONDS = tuple(0.1 * 2**n for n in range(12))
 OUTCOME_LABELS: Final[Mapping[Outcome, str]] = {"completed": "completed", "cancelled": "cancelled", "error": "errored"}
 MODELS_OF_A_NAMESPACE: Final = 32
-"""How many models of a namespace have labels of their own: a manager may give its agents any model. A guess."""
+"""How many models of a namespace get a label of their own. Without a limit a manager, which may give its agents any
+model, could create labels. A guess."""
 OTHER: Final = "other"
 
 
 def tool_label(tool: str) -> str:
-    """Return the name of one of Claude's own tools, else a common label: a pod could invent names, each a series of its
-    own."""
+    """Return the name of a tool if it is one of Claude's own, else a common label: a pod could invent names, and each
+    would be a new series."""
     if tool in wire.BUILT_IN_TOOLS:
         return tool
     return "mcp" if tool.startswith("mcp__") else OTHER
 
 
 class TaskMetrics:
-    """Has the names and labels of Komputer.AI, so that existing dashboards work. `agent_name` is empty, as it is there
-    by default: each agent would add series. Pods cannot add labels."""
+    """The metrics, with the names and labels of Komputer.AI, so that existing dashboards work. `agent_name` is empty,
+    which is Komputer.AI's default: each agent would add series. Pods cannot create label values."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._models: dict[str, set[str]] = {}

@@ -11,13 +11,14 @@ from komputer.domain.errors import Invalid
 VERSION: Final = "vertex-2023-10-16"
 MULTI_REGIONS: Final = ("eu", "us")
 MODEL: Final = re.compile(r"[A-Za-z0-9.@_-]+")
-"""Names of models on Vertex AI. The name becomes part of the path of a request that carries Google's token."""
+"""The names of models that are accepted for Vertex AI. The name becomes part of the path of a request that carries
+Google's token."""
 
 
 @dataclass(frozen=True)
 class Vertex:
-    """A project, and its region (`europe-west1`, …), multi-region (`eu`, `us`) or `global`. Addresses, paths and
-    version are those of Anthropic's own client (anthropic 2.14, `lib/vertex`)."""
+    """A Google Cloud project, and its region (`europe-west1`, …), multi-region (`eu`, `us`) or `global`. Addresses,
+    paths and the API version are those of Anthropic's own client (anthropic 2.14, `lib/vertex`)."""
 
     project: str
     region: str

@@ -1,5 +1,5 @@
-"""Everything on one machine.
+"""Runs the platform on one machine.
 
-This package has what a cluster provides and a laptop lacks: the Kubernetes API (`apiserver`), the kubelet, Valkey, and
-the start and stop of the parts. The programs do not know about it: they see a Kubernetes API over HTTP.
+This package provides what a cluster has and a laptop does not: the Kubernetes API (`apiserver`), the kubelet, Valkey,
+and the start and stop of the parts. The programs do not depend on it: they use a Kubernetes API over HTTP.
 """

@@ -1,8 +1,8 @@
-"""Valkey's append-only file on disk: finds where it is damaged, cuts it there, and keeps a copy.
+"""Finds damage in Valkey's append-only file on the disk, cuts the file there, and keeps a copy.
 
-The log is a folder: a manifest names one base file (a snapshot) and the increments after it, each a sequence of
-commands as clients send them. Valkey refuses to start on most damage but, if the manifest is missing, starts with an
-empty log. On a healthy log only `check_files` runs.
+The append-only file (the log) is a folder. Its manifest names one base file (a snapshot) and the increments after it,
+each a sequence of commands as clients send them. With most kinds of damage Valkey refuses to start. If the manifest is
+missing, however, it starts with an empty log. On an undamaged log only `check_files` runs.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ from komputer.local.datadir import aside_path, set_aside
 
 FOLDER, BASENAME = "appendonlydir", "appendonly.aof"
 TORN_LIMIT_BYTES = 1024 * 1024
-"""A damaged end of at most this length is what a power cut leaves, and is cut off without asking. Every answered write
-is on the disk (`appendfsync always`), so an incomplete end contains only writes that were not answered. More than the
-server writes in one iteration of its event loop; a longer damaged end has certainly lost events."""
+"""The longest damaged end that is cut off without asking, since a power failure leaves one. Every answered write is on
+the disk (`appendfsync always`), so an incomplete end contains only writes that were not answered. The limit is more
+than the server writes in one iteration of its event loop: a longer damaged end has certainly lost events."""
 _COMMAND_NAMES = frozenset(
     b"select multi exec set setnx setex psetex getset getdel append del unlink incr incrby decr decrby incrbyfloat "
     b"expire pexpire expireat pexpireat persist rename hset hsetnx hmset hdel hincrby hincrbyfloat hpexpireat xadd "
     b"xtrim xdel xsetid xgroup xack xclaim xautoclaim sadd srem zadd zrem zincrby zremrangebyscore lpush rpush "
     b"lpop rpop ltrim flushall flushdb function script restore copy move swapdb mset".split()
 )
-"""Commands that change data and can therefore be in the file. Any other is damage."""
+"""The commands that can be in the file, since they change data. Any other command is damage."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LogDamage:
     offset: int | None
     reason: str
     is_torn_end: bool = False
-    """The damage is short and nothing readable follows it, as after a power cut."""
+    """Whether the damage is short and no complete command follows it, as after a power failure."""
 
     @property
     def lost_bytes(self) -> int:
@@ -59,7 +59,7 @@ def manifest_path(folder: Path) -> Path:
 
 def listed(folder: Path) -> list[tuple[str, str]]:
     """Return name and type of the base (`b`) and of the increments (`i`), in order. Files of type `h` (history) are
-    about to be deleted and left out. Raises `ValueError` if Valkey would not read the manifest."""
+    left out, since they are about to be deleted. Raises `ValueError` if Valkey would not read the manifest."""
     found = []
     for line in manifest_path(folder).read_text("ascii").splitlines():
         if not line or line.startswith("#"):
@@ -78,8 +78,8 @@ def listed(folder: Path) -> list[tuple[str, str]]:
 
 
 def check_files(folder: Path) -> LogDamage | None:
-    """Return damage that Valkey would not report: a missing manifest or file of the log. Cheap. A manifest that follows
-    from the files without doubt is written again."""
+    """Return damage that Valkey would not report: a missing manifest or a missing file of the log. This reads only the
+    manifest. A missing or unreadable manifest is written again if the files determine its content."""
     manifest = manifest_path(folder)
     files = _parts(folder)
     try:
@@ -106,8 +106,8 @@ def _parts(folder: Path) -> list[tuple[int, str, str]]:
 
 
 def _rebuild_manifest(folder: Path, files: list[tuple[int, str, str]]) -> bool:
-    """Write the manifest again, if there is one base and no gap between the increments: then every file belongs to the
-    log. Returns whether it was written."""
+    """Write the manifest again if there is one base and no gap between the increments: then every file belongs to the
+    log. Return whether it was written."""
     bases = [each for each in files if each[1] == "b"]
     increments = [each for each in files if each[1] == "i"]
     numbers = [number for number, _, _ in increments]
@@ -182,9 +182,9 @@ def sound_until(data: "mmap.mmap | bytes") -> int:
 
 
 def _commands_after(data: "mmap.mmap | bytes", offset: int) -> bool:
-    """Return whether a complete command follows the damage, so that it is not at the end of the file."""
+    """Return whether a complete command follows the damage. If not, the damage is at the end of the file."""
     at = data.find(b"*", offset)
-    # The command at `offset` itself may still have its beginning; only a complete one counts.
+    # The damaged command itself may have an intact beginning, so only a complete command is accepted.
     while at >= 0:
         if _command(data, at) is not None and not (_is_transaction_rest(data, offset, at)):
             return True
@@ -193,7 +193,8 @@ def _commands_after(data: "mmap.mmap | bytes", offset: int) -> bool:
 
 
 def _is_transaction_rest(data: "mmap.mmap | bytes", offset: int, at: int) -> bool:
-    """Return whether only complete commands are between `offset` and `at`: those of a transaction without its end."""
+    """Return whether there are only complete commands between `offset` and `at`. If so, `at` is within a transaction
+    whose end is missing."""
     while offset < at:
         if (found := _command(data, offset)) is None:
             return False
@@ -235,8 +236,8 @@ def _number(data: "mmap.mmap | bytes", at: int, sign: bytes) -> tuple[int, int] 
 
 # ---- repair ---------------------------------------------------------------------------------------------------------
 def cut(folder: Path, damage: LogDamage) -> Path:
-    """Keep what is before the damage, and return the path of a copy of what was there. An unusable log is set aside as
-    a whole: Valkey then starts with an empty one."""
+    """Cut the log off at the damage, and return the path of a copy of the damaged log. An unusable log is renamed as a
+    whole: Valkey then starts with an empty one."""
     log = folder / FOLDER
     if damage.offset is None:
         return set_aside(log)
@@ -245,7 +246,7 @@ def cut(folder: Path, damage: LogDamage) -> Path:
     later = names[names.index(damage.file.name) + 1 :]
     copy = aside_path(log)
     if later:
-        # The increments after the damaged one must not be applied without it: the log ends before them.
+        # The increments after the damaged one must not be applied without it, so they are left out of the manifest.
         shutil.copytree(log, copy)
         lines = [
             line for line in manifest_path(folder).read_text("ascii").splitlines() if line.split(" ")[1] not in later

@@ -1,7 +1,7 @@
-"""The model's credential on a laptop: from the environment to the gateway, and nowhere else.
+"""The model's credential on a laptop: how it gets from the environment to the gateway, and to no other process.
 
 `komputer up` first moves it from its environment into an unnamed file, and executes itself again without the variables.
-So `/proc/PID/environ` of no process shows it, and only the gateway reads the file.
+So it is in no process's `/proc/PID/environ`, and only the gateway reads the file.
 """
 
 import json
@@ -20,13 +20,13 @@ from komputer.domain.errors import Invalid
 VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
 HANDLE = "KOMPUTER_CREDENTIAL_FD"
 ADDRESS = "KOMPUTER_MODEL_ADDRESS"
-"""Variable with the address that the credential is sent to, for the messages of the start."""
+"""Variable with the address that the credential is sent to, for the messages of `komputer up`."""
 PROBLEM = "KOMPUTER_CREDENTIAL_PROBLEM"
 """Variable with the reason why the credential of the environment cannot be used."""
 UNUSED = "KOMPUTER_VARIABLE_UNUSED"
-"""Variable with the name of one that has no effect, since there is no credential."""
+"""Variable with the name of another variable, which has no effect because there is no credential."""
 REACH_S = 3.0
-"""How long the start tries to reach the model's address."""
+"""How long `komputer up` tries to reach the model's address when it starts."""
 ANTHROPIC = "https://api.anthropic.com"
 
 
@@ -74,8 +74,8 @@ def _checked_url(url: str) -> str:
 
 
 def leave_environment() -> None:
-    """Execute this program again without the variables, with the credential in an unnamed file that it inherits.
-    Returns if the environment has none of the variables."""
+    """Execute this program again without the variables. It inherits an unnamed file with the credential. Return only if
+    the environment has none of the variables."""
     if not any(name in os.environ for name in VARIABLES):
         return
     environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
@@ -92,7 +92,8 @@ def leave_environment() -> None:
         environment |= {HANDLE: str(handle), ADDRESS: access.base_url}
     elif PROBLEM not in environment and os.environ.get("ANTHROPIC_BASE_URL"):
         environment[UNUSED] = "ANTHROPIC_BASE_URL"
-    # A Ctrl-C between here and the first line of the new program stays pending until that unblocks it.
+    # A Ctrl-C from here on stays pending until the new program has its handler and unblocks SIGINT (`startup.begin`).
+    # Otherwise it could end that program with a traceback.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.execve(sys.executable, [sys.executable, "-P", "-m", "komputer.cli", *sys.argv[1:]], environment)
 
@@ -102,7 +103,7 @@ def why_unreachable(base_url: str) -> str | None:
     it), or None. Takes at most `REACH_S`. Sends nothing."""
     parts = urlsplit(_proxy(base_url) or base_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    # In a child process, which can be killed: resolving a name can take much longer than `REACH_S`.
+    # This runs in a child process, which can be killed: to resolve a name can take much longer than `REACH_S`.
     program = "import socket,sys\ntry: socket.create_connection((sys.argv[1],int(sys.argv[2])),5)\n"
     program += "except OSError as e: sys.exit(e.strerror or str(e))"
     try:
@@ -133,6 +134,6 @@ def handle() -> int | None:
 
 
 def read(descriptor: int) -> ModelAccess:
-    """Return the credential. For the gateway's process only, which reads it again after a restart."""
+    """Return the credential. Only the gateway's process calls this; after a restart it reads the file again."""
     size = os.fstat(descriptor).st_size
     return ModelAccess(*json.loads(os.pread(descriptor, size, 0)))

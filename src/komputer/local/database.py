@@ -1,7 +1,7 @@
-"""The database of the objects (SQLite) on disk: finds damage before it is served, and rescues what can be read.
+"""Finds damage in the SQLite database of the objects before it is served, and rescues what can be read.
 
-SQLite finds damage only where it reads, and takes an unreadable frame of its write-ahead log (WAL) for the end of the
-log: it would silently drop what was written after that.
+SQLite finds damage only where it reads. It also takes an unreadable frame of its write-ahead log (WAL) for the end of
+the log, and would silently drop everything that was written after that.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ SCHEMA = (
     " PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID",
 )
 REVISIONS_SKIPPED = 1_000_000
-"""Added to the revision by a repair: a resourceVersion that clients know must not be used again."""
+"""The number that a repair adds to the revision, so that no resourceVersion that a client may have is used again."""
 Row = tuple[Any, ...]
 
 
@@ -45,9 +45,9 @@ class DatabaseDamage:
 
 # ---- damage --------------------------------------------------------------------------------------------
 def find_damage(database: Path) -> DatabaseDamage | None:
-    """Return the first damage, or None where everything can be read or nothing was written yet. Changes nothing, except
-    that SQLite moves the content of an undamaged WAL into the database. Raises `Unusable` where a directory, a pipe or
-    a device has the name of the database."""
+    """Return the first damage; None if everything can be read or nothing was written yet. Nothing is changed, except
+    that SQLite moves the content of an undamaged WAL into the database. Raises `Unusable` if a directory, a pipe or a
+    device has the name of the database."""
     require_regular_files(database, wal_path(database))
     if not database.exists() or database.stat().st_size == 0:
         wal = wal_path(database)
@@ -76,7 +76,7 @@ def find_damage(database: Path) -> DatabaseDamage | None:
 
 
 def is_sound(row: Row) -> bool:
-    """Return whether a row of `objects` holds an object of that name, with a uid and a resourceVersion."""
+    """Return whether a row of `objects` contains an object of the row's name, with a uid and a resourceVersion."""
     try:
         resource, namespace, name, raw = row
         metadata = orjson.loads(raw)["metadata"]
@@ -92,8 +92,8 @@ def wal_path(database: Path) -> Path:
 
 
 def find_wal_damage(wal: Path) -> DatabaseDamage | None:
-    """Return damage in the WAL that is followed by frames with the same salts, which SQLite would drop. An unreadable
-    end is no damage: those frames were not committed when the power failed."""
+    """Return damage in the WAL if frames with the same salts follow it: SQLite would drop them. An unreadable end of
+    the WAL is not damage: its frames were not committed when the power failed."""
     data = wal.read_bytes() if wal.exists() else b""
     if len(data) < WAL_HEADER + FRAME_HEADER:
         return None
@@ -135,7 +135,7 @@ def _checksum(data: bytes, is_big_endian: bool, start: tuple[int, int]) -> tuple
 
 # ---- backup and repair ---------------------------------------------------------------------------------------------
 def back_up(database: Path) -> None:
-    """Copy an undamaged database, for `repair`. A disk without room for the copy is not an error."""
+    """Copy an undamaged database, for `repair`. If the disk has no space for the copy, that is not an error."""
     if not database.exists() or not database.stat().st_size:
         return
     backup = database.with_name(BACKUP)
@@ -155,7 +155,7 @@ def back_up(database: Path) -> None:
 
 def keep_backup_of_lost(database: Path) -> Path | None:
     """If the database is missing or empty and a copy exists, rename the copy, so that no later start overwrites it.
-    Returns its new path, or None."""
+    Return its new path, or None."""
     backup = database.with_name(BACKUP)
     if (database.exists() and database.stat().st_size) or not backup.exists():
         return None
@@ -166,8 +166,8 @@ def keep_backup_of_lost(database: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Repaired:
-    """The result of a repair: `read` objects came from the damaged file, `restored` from the copy of the last start;
-    `copy` is the folder with the damaged files."""
+    """The result of a repair. `read` objects were read from the damaged file, `restored` objects from the copy of the
+    last start. `copy` is the folder with the damaged files."""
 
     copy: Path
     read: int
@@ -175,8 +175,8 @@ class Repaired:
 
 
 def repair(database: Path) -> Repaired:
-    """Set the damaged files aside and write a new database with everything that can be read. Objects in unreadable
-    places come from the copy of the last start, if it has them."""
+    """Move the damaged files away, and write a new database with everything that can be read. Objects in unreadable
+    places are restored from the copy of the last start, if that has them."""
     copy = aside_path(database)
     copy.mkdir(mode=0o700)
     for path in (database, wal_path(database), database.with_name(f"{database.name}-shm")):
@@ -223,12 +223,12 @@ def repair(database: Path) -> Repaired:
 
 Key = tuple[Any, ...]
 Gap = tuple[Key, Key | None]
-"""A range of keys whose rows could not be read; None: up to the end."""
+"""A range of primary keys whose rows could not be read. None as its end: up to the last row."""
 
 
 def _read_all(database: Path, table: str, keys: int) -> tuple[dict[Key, Row], list[Gap]]:
-    """Return the rows of a table by primary key, and the ranges where some may be missing. Reads from the beginning up
-    to the first unreadable place, and from the end down to the last one."""
+    """Return the rows of a table by primary key, and the ranges where some may be missing. The table is read from the
+    beginning up to the first unreadable place, and from the end down to the last one."""
     columns = {"objects": "resource, namespace, name", "state": "name"}[table]
     rows: dict[Key, Row] = {}
     before: Key = ()

@@ -1,4 +1,4 @@
-"""The data directory: everything that outlives a run, private to its owner."""
+"""The data directory: all data that outlives a run of the platform, private to its owner."""
 
 import contextlib
 import fcntl
@@ -15,14 +15,15 @@ from typing import Any
 from komputer.domain.errors import KomputerError
 
 FORMAT = 1
-"""Version of the directory's layout. A release that changes the layout increments it and migrates older ones."""
+"""The version of the directory's layout. A release that changes the layout increments it and migrates older
+directories."""
 OURS = ("komputer.json", "objects.db", "lock", "valkey", "volumes")
-"""A directory with one of these is a data directory."""
+"""Names in a data directory. A directory with one of them is considered a data directory."""
 IGNORED = ("lost+found",)
 """Names that a new data directory may contain. Names that begin with a dot are allowed too."""
 
 RELEASE_S = 1.0
-"""How long the last processes of a killed platform may still hold its name."""
+"""How long the last processes of a killed platform may keep its name bound."""
 
 
 class InUse(KomputerError):
@@ -52,15 +53,16 @@ def existing(path: Path | None) -> Path:
 
 
 def require_regular_files(*paths: Path) -> None:
-    """Raise `Unusable` where one of the paths exists and is a directory, a pipe or a device: to open it would fail, or
-    wait for ever."""
+    """Raise `Unusable` if one of the paths exists and is a directory, a pipe or a device: to open it would fail or
+    block."""
     for path in paths:
         if path.exists() and not path.is_file():
             raise Unusable(f"{path} is not a regular file; move it away and try again")
 
 
 def default_path() -> Path:
-    """`$XDG_DATA_HOME/komputer`, else `~/.local/share/komputer`. Raises `Unusable` where there is no home directory."""
+    """Return `$XDG_DATA_HOME/komputer`, else `~/.local/share/komputer`. Raises `Unusable` if there is no home
+    directory."""
     try:
         return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "komputer"
     except RuntimeError as homeless:
@@ -71,12 +73,13 @@ class DataDir:
     """A data directory, opened and locked for the life of this process. Raises `InUse` if another platform runs on it,
     `Unusable` if it cannot be used. `note` is called with lines for the person who starts the platform.
 
-    The directory itself is locked, so that the lock cannot be removed, and the file `lock` too, for file systems that
-    lock files only.
+    The directory itself is locked, since a lock file can be removed. The file `lock` is locked too, for file systems
+    that can lock only files.
 
-    `installation` identifies the installation: the keys of its tokens are derived from it. A copied directory gets a
-    new one, since a copy must not act as the original. A copy is recognised by the directory's inode, which a rename
-    keeps and a copy changes, and by a name that a running platform holds in this machine's network namespace."""
+    `installation` is an id from which the keys of the platform's tokens are derived. A copy of the directory gets a new
+    id, since a copy must not act as the original. A copy is detected in two ways: the directory has another inode,
+    which a rename would keep; or another running platform has bound the id's name in this machine's network
+    namespace."""
 
     def __init__(self, path: Path, note: Callable[[str], None] = lambda line: None) -> None:
         self.path = path.absolute()
@@ -128,14 +131,14 @@ class DataDir:
                 raise
 
     def restore(self) -> None:
-        """Create the folders and the lock file that every part expects, if they were removed. Raises `OSError`."""
+        """Create the folders and the lock file that the parts need, if they were removed. Raises `OSError`."""
         for folder in (self.path, self.logs, self.valkey):
             folder.mkdir(exist_ok=True, mode=0o700)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path / "lock", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def why_lost(self) -> str | None:
-        """Return why this process must stop, if the directory is no longer at its path; otherwise None."""
+        """Return why this process must stop: the directory is no longer at its path. Otherwise return None."""
         try:
             found, held = self.path.stat(), os.fstat(self._directory)
         except FileNotFoundError:
@@ -147,7 +150,7 @@ class DataDir:
         return None
 
     def _read_settings(self) -> dict[str, Any]:
-        """Return the content of `komputer.json`. All of it can be created again, so a damaged file is set aside."""
+        """Return the content of `komputer.json`. A damaged file is renamed, since all of it can be created again."""
         file = self.path / "komputer.json"
         try:
             found = json.loads(file.read_bytes())
@@ -188,9 +191,9 @@ class DataDir:
         self._hold_name(self._settings["installation"])
 
     def _hold_name(self, installation: str) -> bool:
-        """Bind the installation's name in this machine's network namespace, until this process ends. Returns False if
-        another platform holds it. The name is not secret: a process that binds it while the platform is stopped only
-        causes a new identity."""
+        """Bind the installation's name (an abstract Unix socket) in this machine's network namespace, until this
+        process ends. Return False if another platform has bound it. The name is not secret: a process that binds it
+        while the platform is stopped only causes a new installation id."""
         if sys.platform != "linux":
             return True
         self._name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -206,7 +209,7 @@ class DataDir:
                 time.sleep(0.02)
 
     def save(self) -> None:
-        """Write the settings to a private file, completely or not at all."""
+        """Write the settings to a private file, atomically."""
         new = self.path / "komputer.json.new"
         with new.open("w", encoding="utf-8") as file:
             json.dump(self._settings, file)
@@ -216,7 +219,7 @@ class DataDir:
 
     @property
     def token(self) -> str:
-        """The token of the kubeconfig. It allows everything in this platform's Kubernetes API."""
+        """The administrator's token for this platform's Kubernetes API, which is in the kubeconfig."""
         return str(self._settings["token"])
 
     @property
@@ -240,8 +243,8 @@ class DataDir:
         return self.path / "valkey"
 
     def listen(self, part: str) -> socket.socket:
-        """Return a listening loopback socket for a part: on the port of the last run if it is free, since running
-        agents know that address."""
+        """Return a listening loopback socket for a part. It has the port of the last run if that is free, since running
+        agents use that address."""
         ports: dict[str, int] = self._settings["ports"]
         try:
             listening = listen("127.0.0.1", ports.get(part, 0))
@@ -252,7 +255,7 @@ class DataDir:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged file or folder, so that nothing is lost. Returns its new path."""
+    """Rename a damaged file or folder, so that nothing is lost. Return its new path."""
     aside = aside_path(path)
     path.rename(aside)
     return aside

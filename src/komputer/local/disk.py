@@ -1,8 +1,8 @@
-"""A full disk: it is detected and reported, and deletions still work.
+"""Detects a full disk, and reserves space so that deletions and a start work on one.
 
-Space is reserved in two ways. Blocks are allocated beyond the end of the files that grow with every write (Valkey's
-append-only file, the database of objects and its log), so that no agent can take them. And a folder `reserve/` holds
-space and inodes that `komputer up` frees when it starts on a full disk.
+Space is reserved in two ways. First, blocks are allocated beyond the end of the files that grow with every write
+(Valkey's append-only file, the database of objects and its log), so that no agent can use them. Second, a folder
+`reserve/` occupies space and inodes, which `komputer up` frees when it starts on a full disk.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ from typing import Final
 
 MIN_FREE_BYTES: Final = 8 * 1024 * 1024
 MIN_FREE_INODES: Final = 64
-"""With less, the disk counts as full: no agent is created and no container started. 8 MiB is what a task writes before
-it does anything useful (its ledger, its log, Claude's own files)."""
+"""With less free space or fewer inodes, the disk is considered full: no agent is created and no container is started. A
+task writes 8 MiB before it does anything useful (its ledger, its log, Claude's own files)."""
 EVENTS_AHEAD_BYTES: Final = 16 * 1024 * 1024
-"""Allocated beyond the end of Valkey's append-only file: room for about 16 000 events or deletions on a full disk."""
+"""Allocated beyond the end of Valkey's append-only file: space for about 16 000 events or deletions on a full disk."""
 OBJECTS_AHEAD_BYTES: Final = 4 * 1024 * 1024
 """Allocated beyond the end of the database of objects, and of its write-ahead log."""
 RESERVE_BYTES: Final = 4 * 1024 * 1024
 RESERVE_INODES: Final = 32
-"""Size of `reserve/`: enough for the files that a start creates (sockets, the database's log, pid files)."""
+"""The size of `reserve/`: enough for the files that a start creates (sockets, the database's log, pid files)."""
 CHECK_S: Final = 1.0
 """Interval between two checks of the free space."""
 FALLOC_FL_KEEP_SIZE: Final = 1
 
 
 def shortage(path: Path) -> str | None:
-    """Return a sentence if the file system of `path` is full, otherwise None. File systems without a fixed number of
-    inodes report 0 of 0."""
+    """Return a sentence if the file system of `path` is full, otherwise None. Inodes are ignored on a file system
+    without a fixed number of them, which reports 0 of 0."""
     found = os.statvfs(path)
     free_bytes = found.f_bavail * found.f_frsize
     if free_bytes < MIN_FREE_BYTES:
@@ -43,8 +43,8 @@ def shortage(path: Path) -> str | None:
 
 
 def allocate_ahead(path: Path, length: int) -> bool:
-    """Allocate `length` bytes beyond the end of the file, without changing its size. Returns False where the system or
-    the file system cannot do that, or has no room."""
+    """Allocate `length` bytes beyond the end of the file, without changing its size. Return False if the system or the
+    file system does not support that, or has no space."""
     if sys.platform != "linux":
         return False
     try:
@@ -53,7 +53,7 @@ def allocate_ahead(path: Path, length: int) -> bool:
         return False
     try:
         end, allocated = os.fstat(handle).st_size, os.fstat(handle).st_blocks * 512
-        if allocated >= end + length // 2:  # half of it is left: extending at every check would fragment the file
+        if allocated >= end + length // 2:  # half is left; an extension at every check would fragment the file
             return True
         offset, size = ctypes.c_int64(end), ctypes.c_int64(length)
         return bool(ctypes.CDLL(None).fallocate(handle, FALLOC_FL_KEEP_SIZE, offset, size) == 0)
@@ -71,13 +71,14 @@ def growing_files(data_dir: Path) -> dict[Path, int]:
 
 
 def _sequence(part: Path) -> int:
-    """Return 12 for `appendonly.aof.12.incr.aof`. Valkey writes to the file with the highest number."""
+    """Return the number in a file's name: 12 for `appendonly.aof.12.incr.aof`. Valkey writes to the file with the
+    highest number."""
     number = part.name.split(".")[-3]
     return int(number) if number.isdecimal() else 0
 
 
 async def keep_reserves(data_dir: Path) -> None:
-    """Keep space reserved, for ever. Raises `OSError` if the data directory is gone."""
+    """Keep space reserved until cancelled. Raises `OSError` if the data directory does not exist any more."""
     while True:
         await asyncio.to_thread(_reserve, data_dir)
         await asyncio.sleep(CHECK_S)
@@ -93,7 +94,7 @@ def _reserve(data_dir: Path) -> None:
 
 
 def fill_reserve(data_dir: Path) -> None:
-    """Create `reserve/` unless it exists. Raises `OSError` if there is no room for it."""
+    """Create `reserve/` unless it exists. Raises `OSError` if there is no space for it."""
     folder, new = data_dir / "reserve", data_dir / "reserve.new"
     if folder.exists():
         return
@@ -111,7 +112,7 @@ def fill_reserve(data_dir: Path) -> None:
 
 
 def open_reserve(data_dir: Path) -> str | None:
-    """Delete `reserve/` if the disk is full, before a start. Returns what is wrong with the disk, or None."""
+    """Delete `reserve/` if the disk is full, before a start. Return a sentence about the full disk, or None."""
     full = shortage(data_dir)
     if full:
         shutil.rmtree(data_dir / "reserve", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the chart installs on a cluster: the resource definitions, the default template and the configuration."""
+"""Installs what the chart installs on a cluster: the resource definitions, the default template, the configuration."""
 
 from komputer.domain import crds, names
 from komputer.domain.base import Manifest
@@ -6,7 +6,7 @@ from komputer.domain.errors import Conflict
 from komputer.kube import CLUSTER_TEMPLATES, CONFIGS, CRDS, Cluster, Kind
 
 AGENT_IMAGE = "komputer-agent"
-"""Image name that the local kubelet maps to the command of the runtime."""
+"""The image name that the local kubelet maps to the command of the runtime."""
 
 
 def default_template() -> Manifest:
@@ -28,8 +28,9 @@ def config(redis_address: str, api_url: str, gateway_url: str) -> Manifest:
 
 
 async def install(cluster: Cluster, wanted_config: Manifest) -> None:
-    """Create or update the definitions, create what is missing, and write the present addresses into the configuration.
-    An existing template, and every other setting of the configuration, belongs to the user and is not changed."""
+    """Create or update the definitions, create the template and the configuration if they are missing, and write the
+    present addresses into the configuration. An existing template, and every other setting of the configuration,
+    belongs to the user and is not changed."""
     for crd in crds.manifests():
         await _created_or_patched(cluster, CRDS, crd, {"spec": crd["spec"]})
     await _created_or_patched(cluster, CLUSTER_TEMPLATES, default_template(), None)

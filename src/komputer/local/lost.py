@@ -1,4 +1,4 @@
-"""`komputer volumes`: workspaces that belong to no agent, and how an agent gets one back."""
+"""`komputer volumes`: lists workspaces that belong to no agent, gives one to an agent, or deletes it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,8 +44,9 @@ def lost_volume(data_dir: Path, name: str) -> LostVolume:
 
 
 async def adopt(data_dir: Path, cluster: Cluster, name: str, agent: str, namespace: str) -> Path:
-    """Make the lost volume the workspace of the agent, and move its present one to `lost+found/`. The agent's pod is
-    restarted on it. Raises `NotFound` if the agent has no claim yet, `Conflict` if the claim is being deleted."""
+    """Make the lost volume the workspace of the agent, and move the agent's present workspace to `lost+found/`. The
+    agent's pod is restarted with the new one. Raises `NotFound` if the agent has no claim yet, `Conflict` if the claim
+    is being deleted."""
     volume = lost_volume(data_dir, name)
     try:
         claim = await cluster.get(PVCS, names.pvc_name(agent), namespace)

@@ -13,7 +13,7 @@ LOG_LIMIT_BYTES, LOGS_KEPT = 10 * 1024 * 1024, 3
 
 
 class PartLogFile(logging.handlers.RotatingFileHandler):
-    """A log file that is rotated at `LOG_LIMIT_BYTES`, and created again if somebody removes it."""
+    """A log file that is rotated at `LOG_LIMIT_BYTES`, and created again if it is removed."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,8 +1,7 @@
-"""The parts of the platform of one machine: what each does in its process, from the laptop's settings.
+"""The parts of the platform on one machine: one function per part, which runs it in its process.
 
-`api`, `gateway`, `operator` and `model` are the programs of a cluster (`komputer.bootstrap`); `valkey`, `kubernetes`
-and `kubelet` stand in for what a cluster provides. Imports are at the top, so that they happen in the parent, before
-the forks.
+`api`, `gateway`, `operator` and `model` are the programs of a cluster (`komputer.bootstrap`). `valkey`, `kubernetes`
+and `kubelet` replace what a cluster provides. All imports are at the top, so that the parent runs them before it forks.
 """
 
 import asyncio
@@ -66,7 +65,8 @@ def run_gateway(platform: Platform, ready: Ready) -> None:
 
 
 def _addresses(platform: Platform) -> AddressRules:
-    """Connectors may be other servers of this machine, but not the parts of the platform."""
+    """Return the rules for connectors' addresses: other servers of this machine are permitted, the parts of the
+    platform are not."""
     return AddressRules(loopback=True, own_ports=platform.sockets.ports)
 
 
@@ -124,7 +124,7 @@ def run_kubernetes(platform: Platform, ready: Ready) -> None:
 
 
 def check_objects(objects: Path) -> None:
-    """Raise `Fatal` where the database of the objects cannot be used; otherwise copy it, for a later repair."""
+    """Raise `Fatal` if the database of the objects cannot be used. Otherwise copy it, for a later repair."""
     try:
         damage = database.find_damage(objects)
     except Unusable as wrong:

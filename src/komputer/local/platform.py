@@ -1,4 +1,4 @@
-"""The platform of one machine as values: what `komputer up` was asked for, and what every part needs of it."""
+"""The platform on one machine as values: the options of `komputer up`, and the values that every part needs."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from komputer.local.datadir import DataDir
 from komputer.local.kubelet import Sandbox
 
 LAST_LINES = 12
-"""Lines of a part's log that are printed when it fails repeatedly."""
+"""How many lines of a part's log are printed when it fails repeatedly."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    """0 takes a free one."""
+    """The API's port. 0: the system chooses a free one."""
     data_dir: Path | None = None
-    """Default: `$XDG_DATA_HOME/komputer` or `~/.local/share/komputer`."""
+    """The data directory. None: `$XDG_DATA_HOME/komputer` or `~/.local/share/komputer`."""
     offline: bool = False
-    """Use the offline model, even with a credential."""
+    """Whether to use the offline model even if there is a credential."""
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
@@ -38,8 +38,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Sockets:
-    """Listening sockets of the parts. The parent opens them, so that a part that restarts keeps its address, and
-    clients that connect meanwhile wait instead of failing."""
+    """The listening sockets of the parts. The parent opens them, so a part that restarts keeps its address, and clients
+    that connect meanwhile wait and do not fail."""
 
     api: socket.socket
     kubernetes: socket.socket
@@ -57,8 +57,8 @@ class Sockets:
 
 @dataclass(frozen=True)
 class Platform:
-    """What the parts share. `options.offline` is set wherever the offline model is used, also for lack of a credential.
-    `unready` returns the names of the parts that are not ready."""
+    """The values that the parts share. `options.offline` is set whenever the offline model is used, even if the reason
+    is that there is no credential. `unready` returns the names of the parts that are not ready."""
 
     data: DataDir
     sockets: Sockets
@@ -71,12 +71,13 @@ class Platform:
         return Backends(self.data.kubeconfig, valkey.url(self.data.valkey))
 
     def restore(self) -> None:
-        """Create what every part expects in the data directory, where it was removed or changed. Raises `OSError`."""
+        """Create the files and folders that the parts need in the data directory, if they were removed or changed.
+        Raises `OSError`."""
         self.data.restore()
         ensure_kubeconfig(self.data.kubeconfig, self.sockets.url(self.sockets.kubernetes), self.data.token)
 
     def watch(self) -> str | None:
-        """Restore what is missing. Return why the platform must stop, or None. The parent calls it every 2 s."""
+        """Restore missing files. Return why the platform must stop, or None. The parent calls it every 2 s."""
         if lost := self.data.why_lost():
             return lost
         with contextlib.suppress(OSError):  # a full disk: the next call tries again

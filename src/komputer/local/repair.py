@@ -14,7 +14,7 @@ WORKSPACES = "Workspaces without an agent are moved to lost+found/ at the next s
 def repair(path: Path | None, tell: Callable[[str], None]) -> None:
     """Check the objects and the event log, and repair what is damaged. `tell` prints what was found and done. A copy of
     each damaged file is kept beside it. Raises `NoDataDirectory`, `InUse` while a platform runs on the directory,
-    `Unusable` where it cannot be written."""
+    `Unusable` if it cannot be written."""
     data = DataDir(existing(path), tell)
     try:
         _repair_objects(data.objects, tell)

@@ -1,4 +1,4 @@
-"""The first steps of `komputer up`, before any import that takes time."""
+"""The first steps of `komputer up`, before any import that takes long."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ from komputer.local import credential
 
 
 def begin() -> None:
-    """Prepare the process: Ctrl-C ends it without a traceback, standard streams are open, and the environment contains
-    no credential. May replace the process (see `credential.leave_environment`)."""
+    """Prepare the process: Ctrl-C ends it without a traceback, the standard streams are open, and the environment has
+    no credential. This may replace the process (see `credential.leave_environment`)."""
     signal.signal(signal.SIGINT, _interrupted)
     _open_standard_streams()
     credential.leave_environment()
@@ -19,15 +19,15 @@ def begin() -> None:
 
 
 def _interrupted(*_: Any) -> None:
-    """Nothing has been started yet, so there is nothing to stop."""
+    """Exit at once: nothing has been started yet, so there is nothing to stop."""
     with contextlib.suppress(OSError):
         os.write(2, b"komputer: interrupted before anything was started\n")
     os._exit(130)
 
 
 def _open_standard_streams() -> None:
-    """Open the standard streams that are closed: otherwise the next file that is opened would get the number of one,
-    and printed lines would be written into that file."""
+    """Open /dev/null for each standard stream that is closed. Otherwise the next file that is opened would get the
+    stream's descriptor, and printed lines would be written into that file."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

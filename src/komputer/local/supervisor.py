@@ -1,7 +1,8 @@
-"""The parent of all parts: it starts each, restarts it when it fails, and stops all of them in order.
+"""The parent of all parts: starts them, restarts those that fail, and stops all of them in order.
 
-Each part is a fork of this process, which has imported everything and opened the sockets. A part that restarts is
-therefore ready in milliseconds, and accepts the connections that wait. The parent runs no event loop and no thread.
+Each part is a fork of this process, which has imported all modules and opened the sockets. So a part that restarts is
+ready in milliseconds, and accepts the connections that wait. The parent runs neither an event loop nor threads, which
+makes the forks safe.
 """
 
 import contextlib
@@ -22,41 +23,46 @@ from komputer.http import descriptors
 from komputer.local.kubelet.processes import end_with_parent
 
 RESTART_PAUSE_MAX_S = 30.0
-"""Longest pause between two attempts to start a part that fails repeatedly."""
+"""The longest pause between two attempts to start a part that fails repeatedly."""
 BACKOFF = Backoff(0.5, RESTART_PAUSE_MAX_S)
-"""Pauses before the first `ATTEMPTS` failures are reached. The first restart is immediate."""
+"""The pauses up to the failure number `ATTEMPTS`. The first restart is immediate."""
 ATTEMPTS = 5
-"""Failures in a row after which the end of a part's log is printed. A part that was never ready then stops the
-platform, about 4 s after its first failure; one that was ready before is restarted every `RESTART_PAUSE_MAX_S`."""
+"""Consecutive failures of a part after which the end of its log is printed. If the part was never ready, the platform
+then stops, about 4 s after the first failure. A part that was ready before is restarted every `RESTART_PAUSE_MAX_S`."""
 FATAL_EXIT = 78
-"""Exit code of a part that raised `Fatal`: a person must act first, so the platform stops. EX_CONFIG of sysexits.h."""
+"""The exit code of a part that raised `Fatal`; EX_CONFIG of sysexits.h. The platform stops, since a restart would not
+help before a person has acted."""
 WATCH_S = 2.0
 """Interval between two calls of `watch`."""
 SLOW_START_S = 30.0
-"""Interval at which a slow start is reported, with the parts that are not ready."""
+"""Seconds between two reports of a slow start, which name the parts that are not ready."""
 UNREADY_STOP_S = 3.0
-"""How long a part that is still starting may take to stop. It has nothing to finish, and may wait for another part."""
+"""How long a part that is still starting may take to stop. It has no work to finish, and may be waiting for another
+part."""
 SLOW_STOP_S = 3.0
-"""Time after which a slow stop is reported, with the part that is still running."""
+"""Seconds after which a slow stop is reported, with the name of the part that is still running."""
 FAILURES_RESET_AFTER_S = 60.0
-"""A part that ran for so long failed for another reason than before: its failures are counted from one again."""
+"""The time that a part must run before its failures are counted from one again: the next failure is then considered to
+have another reason."""
 
 
 class Fatal(KomputerError):
-    """A part cannot run, and would fail in the same way again. The message is printed and the platform stops."""
+    """A part cannot run, and another attempt would fail in the same way. The message is printed and the platform
+    stops."""
 
     code = "fatal"
 
 
 @dataclass
 class Part:
-    """A process of the platform. `run(ready)` is called in the child process; it calls `ready` when it serves, and
-    returns or exits after SIGTERM."""
+    """A process of the platform. `run(ready)` is called in the child process. It must call `ready` when it serves, and
+    return or exit after SIGTERM."""
 
     name: str
     run: Callable[[Callable[[], None]], None]
     stop_s: float = 30.0
-    """How long it may take to stop before it is killed. A part needs 3 s at most; ten times as much under load."""
+    """How long the part may take to stop before it is killed. A part needs at most 3 s; this is ten times as much, for
+    a busy machine."""
     after: tuple[str, ...] = ()
     """Names of parts that must have been ready once before this one starts."""
     pid: int | None = None
@@ -65,18 +71,20 @@ class Part:
     failures: int = 0
     due: float = field(default=0.0)
     is_degraded: bool = False
-    """It failed `ATTEMPTS` times in a row, which was reported."""
+    """Whether the part has failed `ATTEMPTS` times in a row and this was reported."""
 
 
 def restart_pause(failures: int) -> float:
-    """Return the seconds before the next attempt, after this many failures in a row."""
+    """Return the seconds before the next attempt after this number of consecutive failures."""
     return RESTART_PAUSE_MAX_S if failures >= ATTEMPTS else BACKOFF.delay_s(failures - 1)
 
 
 class Supervisor:
-    """Runs the parts. `tell(line)` prints a line and never raises. `watch()` and `problem()` are called every
-    `WATCH_S`: `watch` returns why the platform must stop, or None; `problem` returns what is wrong for now, or None,
-    and is reported when it begins and when it ends. `last_lines(part)` returns the end of a part's log."""
+    """Runs the parts. `tell(line)` prints a line and never raises. `last_lines(part)` returns the end of a part's log.
+
+    `watch()` and `problem()` are called every `WATCH_S`. `watch` returns why the platform must stop, or None. `problem`
+    returns a temporary problem, or None; the problem is reported when it begins and when it ends.
+    """
 
     def __init__(
         self,
@@ -102,14 +110,14 @@ class Supervisor:
         self._stopping = 0
 
     def unready(self) -> list[str]:
-        """Return the names of the parts that are not ready now. Works in the parts' processes too: the state is in
-        shared memory."""
+        """Return the names of the parts that are not ready now. This works in the processes of the parts too, since the
+        state is in shared memory."""
         return [part.name for part in self.parts if self._ready[part.slot] != 1]
 
     def run(self, on_ready: Callable[[], None]) -> int:
         """Run the parts until SIGINT or SIGTERM, or until the platform cannot continue. `on_ready` is called when all
-        parts are ready for the first time. Returns the exit code: 1 where a part could not be started, or had to be
-        killed at the end, otherwise 0."""
+        parts are ready for the first time. Return the exit code: 1 if a part could not be started, or had to be killed
+        at the end, otherwise 0."""
         descriptors.raise_limit()
         heap.freeze()
         reader, writer = os.pipe()
@@ -142,8 +150,8 @@ class Supervisor:
             if not announced and time.monotonic() > slow_start_at:
                 slow_start_at += SLOW_START_S
                 self._tell(f"still waiting for {', '.join(self.unready())}")
-            # A part that becomes ready writes a byte into shared memory, which does not wake this process up: poll
-            # until all are ready.
+            # Signals wake this `select` through the pipe. A part that becomes ready only writes a byte into shared
+            # memory, which does not, so poll until all parts are ready.
             select.select([reader], [], [], 0.01 if not announced else self._pause())
             self._drain(reader)
         return max(self._stop(), int(self._failed))
@@ -187,6 +195,8 @@ class Supervisor:
                 self._start(part)
 
     def _start(self, part: Part) -> None:
+        """Fork a process that runs the part. The child restores the parent's signal handling and never returns from
+        this function: it exits with `os._exit`, so that no code of the parent runs in it."""
         self._ready[part.slot] = 0
         part.started = time.monotonic()
         parent = os.getpid()
@@ -208,7 +218,7 @@ class Supervisor:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             end_with_parent()
-            if os.getppid() == parent:
+            if os.getppid() == parent:  # else the parent ended before `end_with_parent`, and no signal would come
                 part.run(lambda: self._ready.__setitem__(part.slot, 1))
                 code = 0
         except SystemExit as exited:
@@ -225,7 +235,7 @@ class Supervisor:
             os._exit(code)
 
     def _reap(self) -> None:
-        """Collect the parts that have exited. Each is due again after a pause that grows with its failures."""
+        """Reap the parts that have exited. Each is due again after a pause that grows with its failures."""
         for part in self.parts:
             if part.pid is None:
                 continue
@@ -241,7 +251,7 @@ class Supervisor:
                 self._report_end(part, os.waitstatus_to_exitcode(status), pause)
 
     def _report_end(self, part: Part, code: int, pause: float) -> None:
-        """Report how a part ended, and stop the platform where another attempt would be useless."""
+        """Report how a part ended, and stop the platform if another attempt would be useless."""
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         if code == FATAL_EXIT:
             self._give_up(f"komputer: {part.name} cannot run; the reason is above")
@@ -261,8 +271,8 @@ class Supervisor:
             self._tell(f"    {line}")
 
     def _stop(self) -> int:
-        """Stop the parts in the reverse order of their start, so that each can still reach the ones it depends on.
-        Returns 1 where one that was ready had to be killed, otherwise 0."""
+        """Stop the parts in the reverse order of their start, so that each can still reach the parts that it depends
+        on. Return 1 if a part that was ready had to be killed, otherwise 0."""
         code = 0
         for part in reversed(self.parts):
             was_ready = self._ready[part.slot] == 1

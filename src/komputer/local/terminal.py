@@ -1,4 +1,4 @@
-"""Lines that `komputer up` and its parts print for the person who started them."""
+"""Prints lines of `komputer up` and its parts for the person who started them."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ import sys
 
 
 def tell(line: str) -> None:
-    """Print a line to standard output. Never raises, and waits for a second at most: a line that cannot be written (a
-    closed pipe, a full disk, a paused terminal) is dropped, since it must not stop the platform."""
+    """Print a line to standard output. Never raises, and waits for at most one second: a line that cannot be written (a
+    closed pipe, a full disk, a paused terminal) is dropped, so that it does not stop the platform."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError, ValueError):
         data = (line + "\n").encode(encoding, "backslashreplace")

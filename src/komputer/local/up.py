@@ -1,4 +1,4 @@
-"""`komputer up`: the whole platform on this machine, with one command."""
+"""`komputer up`: runs the whole platform on this machine, with one command."""
 
 import json
 import os
@@ -27,14 +27,15 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 class NeedsDecision(KomputerError):
-    """The person who starts the platform must decide this; the message says how."""
+    """The person who starts the platform must make a decision. The message says how."""
 
     code = "needs_decision"
 
 
 def choose_sandbox(wanted: str, missing: str | None, has_credential: bool) -> Sandbox:
     """Return the sandbox to use. `missing` says why bubblewrap does not work here (None: it works). Raises
-    `NeedsDecision` where agents would run without a sandbox and nobody has agreed to that."""
+    `NeedsDecision` if there can be no sandbox, although the option `bubblewrap` requires one or there is a real
+    credential; with the option `none` it is never raised."""
     if wanted == "none":
         return Sandbox.NONE
     if missing is None:
@@ -50,7 +51,7 @@ def choose_sandbox(wanted: str, missing: str | None, has_credential: bool) -> Sa
 
 
 def up(options: Options) -> int:
-    """Run the platform until Ctrl-C or SIGTERM. Returns the exit code. Raises `KomputerError` where it cannot start."""
+    """Run the platform until Ctrl-C or SIGTERM. Return the exit code. Raises `KomputerError` if it cannot start."""
     if not is_loopback(options.host):
         raise Invalid(
             f"--host {options.host}: there is no authentication, so the API listens on loopback only (127.0.0.1)"
@@ -108,7 +109,7 @@ def up(options: Options) -> int:
 
 
 def _command() -> str:
-    """Return the shell command by which this installation is called from the current directory."""
+    """Return the shell command that runs this installation of `komputer` from the current directory."""
     program = Path(sys.executable).with_name("komputer")
     if not program.exists():
         return f"{shlex.quote(sys.executable)} -m komputer.cli"

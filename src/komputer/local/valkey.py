@@ -1,6 +1,6 @@
-"""The Valkey server of the laptop: on a Unix socket in the data directory, with an append-only file.
+"""Runs the laptop's Valkey server, on a Unix socket in the data directory and with an append-only file.
 
-It has no TCP port: sandboxes share the host's network, and agents must not reach the event log.
+It has no TCP port, since sandboxes share the host's network and agents must not reach the event log.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from komputer.local.kubelet.processes import end_with_parent
 from komputer.local.supervisor import Fatal
 
 WATCH_S = 1.0
-"""Interval between two checks that the socket still exists."""
+"""Seconds between two checks that the socket still exists."""
 SOCKET_PATH_LIMIT = 100
-"""Bytes. The kernel takes 107 on Linux and 103 on macOS."""
+"""The longest path of a socket in bytes. The limit of the kernel is 107 on Linux and 103 on macOS."""
 
 
 class Damaged(Fatal):
-    """The event log cannot be read. To continue would lose events that clients were told are stored."""
+    """The event log cannot be read. To continue would lose events for which clients have a confirmation."""
 
     def __init__(self, damage: aof.LogDamage) -> None:
         super().__init__(
@@ -60,14 +60,14 @@ def _private_folder(path: Path) -> None:
 
 
 def url(folder: Path) -> str:
-    """Return the Redis URL of the server. The path is quoted, since it may contain characters with a meaning in a
-    URL."""
+    """Return the Redis URL of the server. The path is percent-encoded, since it may contain characters that are special
+    in URLs."""
     return f"unix://{quote(os.fsencode(socket_path(folder)))}"
 
 
 def command(folder: Path, log_file: Path) -> list[str]:
-    """Return the command line of the server. With `appendfsync always` an answered write is on the disk, so that
-    callers need not wait for that separately."""
+    """Return the command line of the server. With `appendfsync always` an answered write is on the disk, so clients do
+    not need to wait for the disk separately."""
     settings = {
         "port": "0",
         "unixsocket": str(socket_path(folder)),
@@ -75,7 +75,7 @@ def command(folder: Path, log_file: Path) -> list[str]:
         "dir": str(folder),
         "appendonly": "yes",
         "appendfsync": "always",
-        "aof-load-truncated": "no",  # `run` cuts a torn end off itself, keeps a copy and says so
+        "aof-load-truncated": "no",  # `run` itself cuts an incomplete end off, keeps a copy and reports it
         "save": "",
         "daemonize": "no",
         "logfile": str(log_file),
@@ -86,7 +86,7 @@ def command(folder: Path, log_file: Path) -> list[str]:
 
 
 def stop_previous(folder: Path) -> None:
-    """Stop the server of a platform that was killed, if it still runs: it has the append-only file open."""
+    """Stop the server of a platform that was killed, if it still runs: it writes to the same append-only file."""
     try:
         pid = int((folder / "valkey.pid").read_text())
         if Path(f"/proc/{pid}/cwd").resolve() != folder.resolve():
@@ -106,8 +106,12 @@ def stop_previous(folder: Path) -> None:
 
 
 def run(folder: Path, log_file: Path, ready: Callable[[], None], tell: Callable[[str], None] = print) -> None:
-    """Serve until SIGTERM, and raise `SystemExit`: with an error if the server exits unasked or its socket is removed.
-    Raises `Damaged` if the log cannot be read and events would be lost. `tell` prints what was repaired."""
+    """Run the server until SIGTERM, then raise `SystemExit`. The exit code is not 0 if the server exits on its own or
+    its socket is removed. Raises `Damaged` if the log cannot be read and events would be lost. `tell` prints what was
+    repaired.
+
+    The whole log is checked only if the server does not start, since that takes 1 to 2 s per 100 MB.
+    """
     folder.mkdir(exist_ok=True, mode=0o700)
     stop_previous(folder)
     _private_folder(socket_path(folder).parent)
@@ -126,7 +130,7 @@ def run(folder: Path, log_file: Path, ready: Callable[[], None], tell: Callable[
 
 
 def _serve(folder: Path, log_file: Path, ready: Callable[[], None]) -> int | None:
-    """Run the server once. Returns its exit code, or None if it exited before it was ready."""
+    """Run the server once. Return its exit code, or None if it exited before it was ready."""
     socket_path(folder).unlink(missing_ok=True)
     server = subprocess.Popen(
         command(folder, log_file), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_dies_with_us
@@ -156,7 +160,7 @@ def _serve(folder: Path, log_file: Path, ready: Callable[[], None]) -> int | Non
 
 
 def starts(folder: Path, log_file: Path) -> bool:
-    """Return whether a server can load the files of the folder. Starts one and stops it."""
+    """Return whether a server can load the files in the folder. A server is started for this, and stopped."""
     _private_folder(socket_path(folder).parent)
     socket_path(folder).unlink(missing_ok=True)
     server = subprocess.Popen(
@@ -181,7 +185,7 @@ def _is_at(path: Path, inode: int) -> bool:
 
 
 def _dies_with_us() -> None:
-    """Stop the server gracefully when this process ends, so that it completes its file."""
+    """Request SIGTERM for the server when this process ends, so that it stops gracefully and completes its file."""
     end_with_parent(signal.SIGTERM)
 
 

@@ -1,9 +1,9 @@
 """A stand-in for Anthropic's Messages API that plays scripts: for demos, tests and benchmarks without an API key.
 
-The package decides and sends the stand-in's responses. It knows nothing of agents, the gateway or Kubernetes: any
-Anthropic client can use it. `docs/offline.md` describes the scripts.
+The package does not depend on agents, the gateway or Kubernetes: any Anthropic client can use the stand-in.
+`docs/offline.md` describes the scripts.
 
-The functions import what they need themselves, so that importing this package is cheap.
+Imports are inside the functions, so that importing this package is cheap.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["app", "serve"]
 
 
 def app() -> Starlette:
-    """Return the stand-in as an ASGI application. Its only state, in memory, is how often each step with `times` was
-    played."""
+    """Return the stand-in as an ASGI application. Its only state, kept in memory, is how often each step with `times`
+    was played."""
     from komputer.offline.endpoint import application
 
     return application()

@@ -1,7 +1,7 @@
-"""The next turn of the model: a pure function of the conversation.
+"""Decides the next turn of the model: a pure function of the conversation.
 
-The position in a script is derived from the messages after the one that contains the script. So the client, and this
-process, may be killed and restarted at any time. `docs/offline.md` explains the rules.
+The position in a script is derived from the messages that follow the script in the conversation. So the client and this
+process may be killed and restarted at any time. `docs/offline.md` explains the rules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from komputer.offline.conversation import BadRequest, HistoryEntry, Text, ToolUs
 from komputer.offline.script import Fail, Hang, Say, Step, Think, ToolStep, UsageCounts, Use, Wait
 
 QUOTED_CHARACTERS = 300
-"""How many characters of the task the answer without a script quotes."""
+"""How many characters of the prompt an answer without a script quotes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,9 @@ def plain(prompt: str) -> str:
 def position(steps: Sequence[Step], visible: Iterable[Text | ToolUse], start: int = 0) -> int:
     """Return the index of the next step to play, given what the model has said since the script.
 
-    A tool call, whatever its result, moves the position behind the next `tool` step. A text equal to the next `say`, or
-    to several in a row before the next `tool`, moves it behind them; a text that is cut off within a `say` does not
-    count that one. Any other text does not come from the script and is ignored."""
+    A tool call, whatever its result, moves the position behind the next `tool` step. A text that equals the next `say`,
+    or several consecutive ones before the next `tool`, moves it behind them. If the text ends within a `say`, that step
+    is not passed. Any other text does not come from the script and is ignored."""
     at = start
     for block in visible:
         if isinstance(block, ToolUse):
@@ -123,8 +123,8 @@ class _Script:
 def _current_script(entries: Sequence[HistoryEntry]) -> _Script | None:
     """Return the script of the newest user text that has one.
 
-    An invalid script is refused if it is in the newest user text. In an older text it counts as a script without steps,
-    so that one mistake does not block all later tasks."""
+    An invalid script is refused if it is in the newest user text. In an older text it is treated as a script without
+    steps, so that one mistake does not block all later tasks."""
     texts = [(at, text) for at, entry in enumerate(entries) if entry.role == "user" for text in entry.texts]
     newest, ordinal = None, 0
     for index, (at, text) in enumerate(texts):
@@ -193,18 +193,18 @@ def _output_tokens(moves: Iterable[Move]) -> int:
 
 
 def _wants_title(schema: object) -> bool:
-    """Return whether the Claude CLI asks for the title of a session; it does so in a separate request."""
+    """Return whether this is the separate request in which the Claude CLI asks for the title of a session."""
     return isinstance(schema, dict) and list(schema.get("properties") or ()) == ["title"]
 
 
 def _wants_summary(prompt: str) -> bool:
-    """Return whether the Claude CLI asks for a summary in order to compact the conversation."""
+    """Return whether the Claude CLI asks for a summary, to compact the conversation."""
     return "TEXT ONLY" in prompt and "<summary>" in prompt
 
 
 def _summary(script: _Script | None) -> str:
-    """Return the summary that replaces the conversation. It contains the script and the position in it, because nothing
-    else is left of them."""
+    """Return the summary that replaces the conversation. It contains the script and the position in it, which would
+    otherwise be lost with the conversation."""
     rest = ""
     if script:
         rest = "\n" + play.write(script.steps, play.Bookmark(step=script.at, ordinal=script.ordinal))

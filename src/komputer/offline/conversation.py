@@ -1,5 +1,4 @@
-"""The parts of a request's `messages` that matter: what the user and the model said, without the Claude CLI's
-additions.
+"""Reads a request's `messages`: the texts and tool calls of user and model, without the Claude CLI's additions.
 
 Pure. Request bodies are arbitrary JSON, so malformed ones raise `BadRequest`.
 """
@@ -15,17 +14,17 @@ _STEERED = re.compile(
     r"<system-reminder>\s*The user sent a new message while you were working:\n(.*?)\n\nThis is how Claude Code",
     re.DOTALL,
 )
-"""A user message that the CLI delivers while a tool runs: it is appended to the tool's result."""
+"""The form of a user message that the CLI delivers while a tool runs: it appends the message to the tool's result."""
 
 _REMINDER = re.compile(r"<system-reminder>.*?(?:</system-reminder>|\Z)", re.DOTALL)
 
 
 MAX_DEPTH = 100
-"""How deeply a tool's input may nest objects and arrays; far below the limit of Python's JSON encoder."""
+"""How many levels of objects and arrays a tool's input may have; far below the limit of Python's JSON encoder."""
 
 
 class BadRequest(ValueError):
-    """The request cannot be answered; the text explains why. Sent as a 400 `invalid_request_error`."""
+    """The request cannot be answered; the message explains why. The response is a 400 `invalid_request_error`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class ToolUse:
 @dataclass(frozen=True, kw_only=True)
 class HistoryEntry:
     """One user or assistant message: its texts without `<system-reminder>` passages, and its tool calls, in order.
-    Thinking, images and tool results are omitted: clients drop or change them, so the position in a script must not
+    Thinking, images and tool results are left out: clients drop or change them, so the position in a script must not
     depend on them."""
 
     role: Literal["user", "assistant"]
@@ -118,13 +117,14 @@ def _contents(content: object, where: str) -> list[dict[str, Any]]:
 
 
 def size_tokens(conversation: tuple[HistoryEntry, ...]) -> int:
-    """Return an invented but repeatable number of input tokens: a quarter of the characters of what the user and the
-    model said. Tool results and the client's additions are not counted, so that paths and dates do not change the cost
-    of a task."""
+    """Return an invented but reproducible number of input tokens: a quarter of the number of characters in the texts of
+    user and model. Tool results and the client's additions are not counted, so that paths and dates do not change the
+    cost of a task."""
     blocks = [block for entry in conversation for block in entry.blocks]
     return tokens(*(block.text if isinstance(block, Text) else json.dumps(block.input) for block in blocks))
 
 
 def tokens(*texts: str) -> int:
-    """Return an invented but repeatable number of tokens: a quarter of the characters, rounded up, at least 1."""
+    """Return an invented but reproducible number of tokens: a quarter of the number of characters, rounded up, at least
+    1."""
     return max(1, -(-sum(map(len, texts)) // 4))

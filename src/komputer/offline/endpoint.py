@@ -1,4 +1,4 @@
-"""The Messages API over HTTP: parse the request, let `answer` decide, play the reply."""
+"""Serves the Messages API over HTTP: parses the request, lets `answer` decide, and plays the reply."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from komputer.offline.conversation import BadRequest, tokens
 from komputer.offline.playing import Counters, Playing
 
 KNOWN_MODEL = re.compile(r"claude-.*[0-9]")
-"""The model ids that are served: those of Anthropic's form, also on Vertex AI and Bedrock. Any other is answered
-404."""
+"""The model ids that are served: those of Anthropic's form, including their forms on Vertex AI and Bedrock. A request
+with any other id is answered with 404."""
 MAX_BODY_BYTES = 32 * 2**20
-"""Anthropic's limit."""
+"""The largest body of a request: the limit of Anthropic's API."""
 
 
 def application() -> Starlette:

@@ -1,4 +1,4 @@
-"""Sending a reply: play its moves one after the other, to a client that may disconnect at any time."""
+"""Sends a reply: plays its moves one after the other, to a client that may disconnect at any time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from komputer.offline.answer import ModelReply
 from komputer.offline.script import Fail, Hang, Wait
 
 PING_SECONDS = 5.0
-"""How often a `wait` sends a ping to show that the connection is alive; a guess, unmeasured."""
+"""Seconds between two pings during a `wait`, which show that the connection is alive. A guess, unmeasured."""
 
 
 class Counters:
-    """How often each step with `times` was played. In memory; beyond `limit` steps the oldest counts are dropped."""
+    """Counts how often each step with `times` was played, in memory. With more than `limit` steps the oldest counts are
+    dropped."""
 
     def __init__(self, limit: int = 10_000) -> None:
         self._played: OrderedDict[str, int] = OrderedDict()
         self._limit = limit
 
     def take(self, step: str, times: int | None) -> bool:
-        """Return whether `step` is to be played, and count it. `times` None means always, without counting."""
+        """Return whether `step` is to be played, and count it. If `times` is None, it is always played, not counted."""
         if times is None:
             return True
         played = self._played.pop(step, 0)
@@ -35,7 +36,8 @@ class Counters:
 
 
 class Playing(Response):
-    """A response that plays `answer`. `session` separates the counters of two clients with equal conversations."""
+    """A response that plays `answer`. Clients with equal conversations have separate counters if their `session`
+    differs."""
 
     def __init__(self, answer: ModelReply, model: str, counters: Counters, *, stream: bool, session: str) -> None:
         self.answer = answer
@@ -116,7 +118,7 @@ class Playing(Response):
 
 
 class _Outlet:
-    """The event stream. Events are sent together up to the next pause, in one write per turn instead of one per
+    """The event stream. Events are buffered until the next pause: a turn without pauses is one write instead of one per
     word."""
 
     def __init__(self, send: Send, opening: bytes, request_id: bytes) -> None:

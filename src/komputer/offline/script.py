@@ -1,4 +1,4 @@
-"""The steps of a script, and how a script is found in a text and parsed.
+"""The steps of a script, and the functions that find a script in a text and parse it.
 
 Pure. A script is a fenced block that opens with ```offline and contains a JSON array of steps.
 """
@@ -45,7 +45,7 @@ class ToolStep(_Model):
 
     tool: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
     input: Any = Field(default_factory=dict)
-    """Usually an object; a script may play a faulty model."""
+    """The tool's input. It is usually an object; another value plays a faulty model."""
 
 
 class Wait(_Model):
@@ -101,7 +101,7 @@ KINDS: dict[str, type[Step]] = {
 }
 
 CLOSING = Say(say="The offline model's script ends here.")
-"""Appended to a script that does not end with a `say`: a model's last turn always ends with a text."""
+"""The step that is appended to a script without a `say` at its end: a model's last turn always ends with a text."""
 
 MAX_STEPS = 10_000
 
@@ -111,7 +111,8 @@ _OPENING = re.compile(r"^[ \t]*(`{3,}|~{3,})offline(?:[ \t]+bookmark=(\d{1,5}):(
 
 @dataclass(frozen=True, kw_only=True)
 class Bookmark:
-    """Where a script continues after a compaction: the step, and the number of scripts in the conversation so far."""
+    """The position at which a script continues after a compaction: the step, and the number of scripts so far in the
+    conversation."""
 
     step: int
     ordinal: int
@@ -156,8 +157,9 @@ def write(steps: Sequence[Step], bookmark: Bookmark) -> str:
 
 
 def read(array: object) -> tuple[Step, ...]:
-    """Return the steps of a script given as parsed JSON, with a closing `say` if it has none at the end. An empty array
-    is a script without steps. Raises BadRequest with the number of the step, from 1, and what is wrong with it."""
+    """Return the steps of a script given as parsed JSON. `CLOSING` is appended if it does not end with a `say`. An
+    empty array is a script without steps. Raises BadRequest with the number of the step, from 1, and what is wrong with
+    it."""
     if not isinstance(array, list):
         raise BadRequest(f"The ```offline block must hold a JSON array of steps, not {_shown(array)}")
     if len(array) > MAX_STEPS:

@@ -1,4 +1,4 @@
-"""The stand-in as a process: one socket, one uvicorn server."""
+"""Runs the stand-in in a process, with one socket and one uvicorn server."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals like uvicorn, but do not raise them again at the end: `run` returns, and its caller
-        decides."""
+        """Handle signals like uvicorn, but do not raise them again at the end: `run` returns, and its caller decides
+        how the process exits."""
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield

@@ -23,7 +23,7 @@ _ERROR_TYPES = {
 }
 
 DELTAS = 8
-"""Number of deltas per block, unless they would be shorter than `SHORTEST_DELTA` characters."""
+"""The number of deltas per block. There are fewer if they would be shorter than `SHORTEST_DELTA` characters."""
 
 SHORTEST_DELTA = 12
 
@@ -37,7 +37,7 @@ def error(status: int, message: str) -> dict[str, Any]:
 
 
 def encode(value: object) -> bytes:
-    """Return `value` as ASCII JSON, which can also encode a lone surrogate."""
+    """Return `value` as ASCII JSON, in which a lone surrogate can be encoded too."""
     return json.dumps(value).encode()
 
 

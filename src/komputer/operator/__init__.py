@@ -1,8 +1,9 @@
-"""The operator: brings the cluster to what agents ask for, and is the only writer of `status`.
+"""The operator: makes the cluster match the specs of agents, and is the only writer of `status`.
 
 `agent/` observes one agent, decides (pure functions of one value and the time) and applies the decision; `controllers/`
 has the reconcilers of the other kinds. `cluster_state.py` caches what is in the cluster, `queue.py` orders the work,
-`running.py` connects them. Nothing is kept here that must survive a restart: it is in the resources and in the log.
+`running.py` connects them. The operator keeps no state that must survive a restart: all of that is in the resources
+and in the log.
 """
 
 from komputer.operator.running import run

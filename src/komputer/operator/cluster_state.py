@@ -1,4 +1,4 @@
-"""The observed state of the cluster: a cache of each watched kind, and which objects a change affects."""
+"""The observed state of the cluster: a cache of each watched kind, and the rules for which objects a change affects."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -23,7 +23,7 @@ from komputer.kube import (
 from komputer.operator.agent.children import CHILDREN
 
 CHILD_KINDS: Final = tuple(dict.fromkeys(child.kind for child in CHILDREN))
-"""Watched by label, so that of a cluster's pods only those of agents are received."""
+"""The kinds of children. They are watched with a label selector, so that only the pods of agents are received."""
 RESOURCE_KINDS: Final = (AGENTS, TEMPLATES, CLUSTER_TEMPLATES, CONFIGS, CONNECTORS)
 
 Wake = Callable[[Kind, ObjectRef], None]
@@ -32,8 +32,8 @@ Wake = Callable[[Kind, ObjectRef], None]
 class ClusterState:
     """The caches of all watched kinds, in all namespaces (None) or in some.
 
-    `wake` is called with each agent, connector, template and configuration that a change affects. Our own writes wake
-    nothing, except the connectors that an agent has begun or ceased to name."""
+    `wake` is called with each agent, connector, template and configuration that a change affects. The operator's own
+    writes wake nothing, except connectors: an agent that begins or ceases to name one always wakes it."""
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str] | None, wake: Wake) -> None:
         self._wake = wake
@@ -86,12 +86,12 @@ class ClusterState:
             self._deleted.pop(agent, None)
 
     def read(self, kind: Kind, manifest: Manifest) -> None:
-        """Take an object that was read from the server."""
+        """Store an object that was read from the server in the cache."""
         self._caches[kind].put(manifest)
 
     def wrote(self, kind: Kind, manifest: Manifest) -> bool:
-        """Take the server's answer to a write of ours, without waking agents. Return False for an object that is not
-        watched: it has been deleted, or has lost its label."""
+        """Store the server's answer to one of our writes in the cache, without waking agents. Return False for an
+        object that is not watched: it has been deleted, or has lost its label."""
         self._is_own_write = True
         try:
             self._caches[kind].put(manifest)
@@ -102,7 +102,7 @@ class ClusterState:
         return held is not None and held["metadata"]["uid"] == metadata["uid"]
 
     def deleted(self, kind: Kind, manifest: Manifest) -> None:
-        """Take that we have deleted the object, and that it is gone."""
+        """Remove an object from the cache. The operator has deleted it, and it does not exist any more."""
         self._caches[kind].forget(manifest)
 
     def _changed(self, kind: Kind, change: CacheChange) -> None:
@@ -142,7 +142,7 @@ class ClusterState:
 
 
 def _is_status_only(change: CacheChange) -> bool:
-    """Return whether only the status has changed, which the operator itself writes."""
+    """Return whether the change is only one of the status, which the operator itself writes."""
     return (
         change.type == "MODIFIED" and change.old is not None and change.old.get("spec") == change.manifest.get("spec")
     )

@@ -15,13 +15,15 @@ log = structlog.get_logger(__name__)
 
 
 class LogSweep:
+    """Compares event logs with agents, and deletes the logs of deleted agents."""
+
     def __init__(self, cluster: Cluster, log: Log, state: ClusterState) -> None:
         self._cluster = cluster
         self._log = log
         self._state = state
 
     async def run(self, every: timedelta, after_each: Callable[[], None]) -> None:
-        """Sweep now and then at this interval, and call `after_each` after each sweep."""
+        """Sweep at once and then every `every`, and call `after_each` after each sweep."""
         while True:
             try:
                 await self.sweep()
@@ -43,7 +45,7 @@ class LogSweep:
             log.info("log purged", agent=f"{namespace}/{name}", uid=uid)
 
     async def _exists(self, namespace: str, name: str, uid: str) -> bool:
-        """Ask the API server itself: the cache can lag behind an agent that was just created."""
+        """Ask the API server whether the agent exists: the cache may not have an agent that was just created."""
         try:
             found = await self._cluster.get(AGENTS, name, namespace)
         except NotFound:

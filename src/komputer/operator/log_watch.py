@@ -1,4 +1,4 @@
-"""Wakes agents because of their event logs: after new events, and when a runtime is silent."""
+"""Wakes agents when their event logs have new events, and when their runtimes are silent."""
 
 import asyncio
 from datetime import timedelta
@@ -15,7 +15,7 @@ from komputer.operator.cluster_state import ClusterState
 from komputer.operator.queue import NO_DELAY
 
 BATCH: Final = 500
-"""Live hashes that are read in one round trip."""
+"""How many live hashes are read in one round trip."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -24,13 +24,15 @@ class WakeAgent(Protocol):
 
 
 class LogWatch:
+    """Follows the event logs of all agents. `wake` is called with each agent that must have a turn."""
+
     def __init__(self, log: Log, state: ClusterState, wake: WakeAgent) -> None:
         self._log = log
         self._state = state
         self._wake = wake
 
     async def follow(self) -> None:
-        """Wake each agent whose log has new events: at once where a task has started or ended, else at intervals."""
+        """Wake each agent whose log has new events: at once if a task has started or ended, else at intervals."""
         async for changed in self._log.notifications():
             try:
                 live = await self._log.live_many(changed)
@@ -45,8 +47,8 @@ class LogWatch:
                     self._wake(ref)
 
     async def find_silent(self, report_after: timedelta) -> None:
-        """Wake the agents whose pods run and whose runtimes have sent nothing for so long, though no event and perhaps
-        no task calls for it. Their turns decide what that means."""
+        """Wake, at intervals, the agents whose pods run and whose runtimes have sent nothing for `report_after`. A
+        silent runtime causes no event that would wake its agent. The agents' turns decide what to do."""
         while True:
             await asyncio.sleep(report_after.total_seconds() / 2)
             try:

@@ -15,17 +15,17 @@ from komputer.operator import metrics
 log = structlog.get_logger(__name__)
 
 BACKOFF: Final = Backoff(0.2, 30.0, jitter=0.2)
-"""Before a failed turn is repeated."""
+"""The delay before a failed turn is repeated."""
 NO_DELAY: Final = timedelta(0)
 
 K = TypeVar("K", bound=Hashable)
 
 
 class Queue(Generic[K]):
-    """A set of keys, each with the time at which it is due. Waking a key that waits can only make it earlier; one that
-    is being worked on has another turn afterwards. `name` identifies the queue in metrics.
+    """A set of keys, each with the time at which it is due. Waking a key that waits can only make it due earlier. A key
+    that is woken while it is being worked on has another turn afterwards. `name` identifies the queue in metrics.
 
-    client-go's workqueue is the model; no maintained Python package has one for asyncio outside of a framework."""
+    The model is client-go's workqueue. No maintained Python package has one for asyncio outside of a framework."""
 
     def __init__(
         self,
@@ -35,7 +35,8 @@ class Queue(Generic[K]):
         min_interval: timedelta = NO_DELAY,
         backoff: Backoff = BACKOFF,
     ) -> None:
-        """`min_interval`: between the starts of two turns of the same key, unless the work asks for less."""
+        """`min_interval` is the shortest time between the starts of two turns of the same key, unless the work itself
+        asks for an earlier turn."""
         self._concurrency = concurrency
         self._min_interval = min_interval
         self._backoff = backoff
@@ -63,8 +64,8 @@ class Queue(Generic[K]):
         self._failures.pop(key, None)
 
     async def run(self, work: Callable[[K], Awaitable[timedelta | None]]) -> None:
-        """Call `work` for each key that is due, until cancelled. It returns after how long to repeat the turn; None:
-        not at all. What it raises is logged, and the turn is repeated with back-off."""
+        """Call `work` for each key that is due, until cancelled. `work` returns after how long to repeat the turn;
+        None: not at all. Its exceptions are logged, and the turn is repeated with back-off."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
@@ -74,7 +75,8 @@ class Queue(Generic[K]):
                 await self._wait()
 
     def _depth(self) -> float:
-        """Return the number of keys that are due and wait. Metrics are served in the loop's own thread."""
+        """Return the number of keys that are due and wait. It needs no lock: metrics are served by the event loop that
+        runs the queue."""
         now = asyncio.get_running_loop().time()
         return sum(due <= now for due in self._due.values())
 
@@ -91,8 +93,8 @@ class Queue(Generic[K]):
         self._changed.set()
 
     def _top(self) -> tuple[float, K] | None:
-        """Return the earliest key that waits. Heap entries before it are outdated: the key was woken for an earlier
-        time, or is being worked on."""
+        """Return the earliest key that waits, and drop outdated heap entries before it. An entry is outdated if its key
+        was woken for an earlier time, or is being worked on: `_turn` pushes that key again."""
         while self._heap:
             due, _, key = self._heap[0]
             if self._due.get(key) == due and key not in self._working:
@@ -127,7 +129,7 @@ class Queue(Generic[K]):
                 requeue_after = await work(key)
             metrics.RECONCILES.labels(self._name, "success" if requeue_after is None else "requeue_after").inc()
             self._failures.pop(key, None)
-        except Exception as error:  # border: one object's failure must not stop the others
+        except Exception as error:  # boundary: one object's failure must not stop the others
             metrics.RECONCILES.labels(self._name, "error").inc()
             requeue_after = self._delay_after(key, error)
         finally:

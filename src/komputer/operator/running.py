@@ -23,12 +23,12 @@ from komputer.operator.queue import Queue
 from komputer.operator.settings import OperatorSettings
 
 OTHERS_CONCURRENCY: Final = 4
-"""Objects of each kind other than the agent that are reconciled at the same time."""
+"""How many objects of each kind other than the agent are reconciled concurrently."""
 
 
 class Controller(NamedTuple):
-    """The queue of one kind's objects, and the function that reconciles one of them. It returns after how long to
-    repeat that though nothing changes; None: never."""
+    """The queue of one kind's objects, and the function that reconciles one of them. The function returns after how
+    long to repeat the turn even if nothing changes; None: never."""
 
     kind: Kind
     queue: Queue[ObjectRef]
@@ -52,7 +52,7 @@ async def run(
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    """Operate until `stop` is set. `ready` is called when every object was listed once."""
+    """Run the operator until `stop` is set. `ready` is called when every object was listed once."""
     queues = _queues(settings)
     state = ClusterState(cluster, settings.namespaces, wake=lambda kind, ref: queues[kind].wake(ref))
     reconciler = Reconciler(settings, cluster, events, state)
@@ -66,7 +66,7 @@ async def run(
         controllers.append(Controller(kind, queues[kind], fields.reconcile))
 
     async def operate(background: Background) -> None:
-        await state.synced()  # before everything was listed, an object that is not known may exist
+        await state.synced()  # until everything was listed, an object that is missing in a cache may exist
         for each in controllers:
             background.run_forever(f"controller of {each.kind.plural}", partial(each.run, state))
         background.run_forever("notifications of the event log", watch.follow)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Changes:
-    """Wakes those who wait for a condition, so that they check it again. A notification carries no data."""
+    """Wakes all tasks that wait for a condition, so that they evaluate it again. A notification carries no data."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
@@ -19,7 +19,7 @@ class Changes:
                 future.set_result(None)
 
     async def until(self, holds: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Wait until `holds()` is true, at most `timeout_s`. Return whether it is."""
+        """Wait until `holds()` is true, at most `timeout_s` (None: without limit). Return whether it is."""
         deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         while not holds():
             future = asyncio.get_running_loop().create_future()

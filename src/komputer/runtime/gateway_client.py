@@ -19,7 +19,7 @@ from komputer.http import keepalive
 from komputer.protocol import older, wire
 from komputer.runtime.ledger.ledger import Outgoing
 
-# httpx imports its command line, with click and rich, where they are installed: 0.25 s of each agent's start.
+# Where click and rich are installed, httpx would also import its command line: 0.25 s of each agent's start.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 import httpx  # noqa: E402
@@ -27,15 +27,15 @@ import httpx  # noqa: E402
 log = logging.getLogger(__name__)
 
 SILENCE_S: Final = 3 * wire.HEARTBEAT_S
-"""An assignment stream without any bytes for so long is considered dead."""
+"""How long an assignment stream may send no bytes before it is considered dead."""
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 30.0
-"""How long an answer may take: the log answers a start only when it is on its disk."""
+"""How long an answer may take. The log answers a start only when the start is on its disk."""
 BACKOFF: Final = Backoff(0.1, 5.0, jitter=0.5)
 """The pauses between attempts to reach the gateway; the jitter keeps many agents from retrying at once."""
 LINE_LIMIT_BYTES: Final = 32 * 2**20
-"""The longest line of the assignment stream: an assignment with 1 MiB of instructions and a system prompt, each
-character up to six bytes as ASCII JSON."""
+"""The longest line of the assignment stream. It leaves room for an assignment with 1 MiB of instructions and a system
+prompt, where ASCII JSON may need six bytes per character."""
 
 Body = TypeVar("Body", bound=WireModel)
 Line = wire.Assignment | wire.TaskMessage | wire.Pulse
@@ -43,7 +43,7 @@ _KINDS: Final[dict[Any, type[Line]]] = {"pulse": wire.Pulse, "message": wire.Tas
 
 
 class PodDismissed(KomputerError):
-    """The agent is deleted: this runtime exits."""
+    """The agent is deleted, so this runtime must exit."""
 
     code = "gone"
 
@@ -58,7 +58,7 @@ class GatewayClient:
     def __init__(self, gateway_url: str, token_file: Path) -> None:
         self._token_file = token_file
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-        # Forwarded requests have no time limit, so only TCP keep-alive detects that the gateway is gone.
+        # Forwarded requests have no time limit, so only TCP keep-alive detects that the gateway has disappeared.
         transport = httpx.AsyncHTTPTransport(trust_env=False, socket_options=keepalive.socket_options())
         self.http = httpx.AsyncClient(
             base_url=gateway_url, timeout=timeout, transport=transport, trust_env=False, follow_redirects=False
@@ -71,12 +71,13 @@ class GatewayClient:
         return await self._call("/v1/heartbeat", body.model_dump_json(), wire.Pulse)
 
     async def post(self, term: int, events: Sequence[tuple[Outgoing, str | None]]) -> wire.Posted:
-        """Send events, each with the last message that the model has answered (see `ledger.acked_by`)."""
+        """Send events under the term. Each comes with the id of the last message that the model has answered, or None
+        (see `rules.acked_by`)."""
         body = {"formatVersion": wire.FORMAT_VERSION, "term": term, "events": [_numbered(*each) for each in events]}
         return await self._call("/v1/events", json.dumps(body), wire.Posted)
 
     async def assignments(self) -> AsyncIterator[Line]:
-        """Yield everything that the gateway sends, and reconnect whenever the stream breaks. Ends only by
+        """Yield each line that the gateway sends, and reconnect whenever the stream breaks. Ends only by raising
         `PodDismissed`."""
         failures = 0
         while True:
@@ -96,7 +97,7 @@ class GatewayClient:
         return {"authorization": f"Bearer {self.token()}"}
 
     def token(self) -> str:
-        """Read the pod's token, which the kubelet replaces from time to time. Raises `Unavailable`."""
+        """Return the pod's token from its file, which the kubelet replaces from time to time. Raises `Unavailable`."""
         try:
             return self._token_file.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
@@ -132,8 +133,8 @@ class GatewayClient:
 
 
 async def split_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the lines of an NDJSON stream without their `\\n`, the only byte that ends a line. An incomplete last line
-    is dropped. Raises `Unavailable` for a line of more than `LINE_LIMIT_BYTES`."""
+    """Yield the lines of an NDJSON stream, without the `\\n` that ends each. Only `\\n` ends a line. An incomplete last
+    line is dropped. Raises `Unavailable` for a line of more than `LINE_LIMIT_BYTES`."""
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:

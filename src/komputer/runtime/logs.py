@@ -1,6 +1,6 @@
-"""The runtime's log on stderr: one JSON object per line. A reader that stalls never blocks the runtime.
+"""The runtime's log on stderr: one JSON object per line. A stalled reader never blocks the runtime.
 
-This uses the standard library's logging, because importing structlog takes 0.3 s of each agent's start.
+It uses the standard library's logging, because the import of structlog takes 0.3 s of each agent's start.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class _Lines(logging.Formatter):
 
 
 class Dropping(logging.Handler):
-    """Writes lines to a descriptor without blocking. While a pipe or a disk is full, lines are dropped; their number is
-    logged before the next line."""
+    """Writes lines to a descriptor without blocking. While the pipe or the disk is full, lines are dropped. The number
+    of dropped lines is logged before the next line."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -48,7 +48,8 @@ class Dropping(logging.Handler):
             self._dropped += 1
 
     def _write(self, data: bytes) -> bool:
-        """Return whether anything was written. The rest of a line that was begun is written before the next line."""
+        """Write as much as possible and return whether anything was written. The rest of an incomplete line is written
+        before the next line."""
         try:
             written = os.write(self._descriptor, data)
         except OSError:
@@ -58,12 +59,12 @@ class Dropping(logging.Handler):
 
 
 def set_up(level: str) -> None:
-    """Log our messages from `level` on, and those of libraries from WARNING on."""
+    """Log the runtime's messages from `level` on, and those of libraries from WARNING on."""
     handler = Dropping(sys.stderr.fileno())
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     known = logging.getLevelNamesMapping()
     logging.getLogger("komputer").setLevel(known.get(level.upper(), logging.INFO))
-    # We log the death of Claude ourselves; a forwarded stream that breaks is not an error of the server.
+    # The runtime logs the death of Claude itself, and a forwarded stream that breaks is not an error of the server.
     logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CATCH_UP_INTERVAL_S: Final = 2.0
-"""How often the ledger's file is checked, and written again if it is missing or incomplete."""
+"""Seconds between two checks of the ledger's file. It is written again if it is missing or incomplete."""
 FLUSH_S: Final = 3.0
 """How long a runtime that stops waits for the log to accept its last events. The rest stays in the ledger."""
 
 
 def main() -> int:
-    """Run the runtime. Exit code 0: stopped by a signal, or the agent is deleted. 1: cannot run; stderr has the
-    reason."""
+    """Run the runtime and return the exit code. 0: it was stopped by a signal, or the agent is deleted. 1: it cannot
+    run; stderr has the reason."""
     try:
         settings = RuntimeSettings.from_environment(os.environ)
         logs.set_up(settings.log_level)
@@ -59,15 +59,16 @@ def main() -> int:
 
 
 def print_reason(reason: str) -> None:
-    """Write why the runtime exits to stderr, where `kubectl logs` shows it. Never blocks."""
+    """Write the reason of an exit to stderr, where `kubectl logs` shows it. Never blocks."""
     with contextlib.suppress(OSError):
         os.write(sys.stderr.fileno(), f"komputer.runtime: {reason}\n".encode("utf-8", "backslashreplace"))
 
 
 def prepare(settings: RuntimeSettings) -> Path:
-    """Prepare the workspace's folders and an environment that the agent's commands may see. Return TMPDIR.
+    """Prepare the workspace's folders, and reduce the process's environment to what the agent's commands may see.
+    Return the folder for TMPDIR.
 
-    If the workspace cannot be used the runtime still runs: it ends each task with that reason."""
+    If the workspace cannot be used, the runtime runs all the same: it ends each task with that reason."""
     try:
         workspace.prepare(settings)
     except OSError as error:
@@ -124,14 +125,15 @@ async def serve(settings: RuntimeSettings, temporary: Path) -> int:
 
 
 async def _catch_up(store: LedgerStore) -> None:
-    """Write the ledger as soon as the disk accepts it again, or if its file was removed."""
+    """Write the ledger again when the disk accepts it, or if its file was removed. Runs until cancelled."""
     while True:
         await asyncio.sleep(CATCH_UP_INTERVAL_S)
         store.catch_up()
 
 
 async def _dismissed(relaying: asyncio.Task[None], worker: Worker, working: asyncio.Task[None]) -> int:
-    """Return the exit code after the gateway has dismissed this runtime. An open task is kept for a newer pod."""
+    """Return the exit code after the gateway has dismissed this runtime. An open task stays in the ledger, for a newer
+    pod."""
     try:
         relaying.result()
     except PodDismissed:

@@ -1,7 +1,7 @@
 """Masks secrets in events, in case a tool prints them: the agent's secrets, the pod's token, the task's key. Pure.
 
-A value is found as it is, as JSON writes it, and by its longer lines. A value that a tool encodes, splits or reverses
-is not found: an agent that has a secret can reveal it.
+A value is found literally, as a JSON string, and by its longer lines. A value that a tool encodes, splits or reverses
+is not found: masking does not stop an agent from revealing a secret that it has.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Any, Final, TypeVar
 from komputer.events.schema import EventBase
 
 SHORTEST: Final = 6
-"""Characters. A shorter value would match parts of ordinary text."""
+"""The shortest value that is masked, in characters. A shorter one would match parts of ordinary text."""
 SHORTEST_LINE: Final = 16
-"""The same for a line of a value with several lines, such as a PEM key."""
+"""The shortest line that is masked, of a value with several lines such as a PEM key, in characters."""
 FIELDS: Final = ("content", "tool", "input", "output", "result", "error", "reason")
-"""Fields of events with text of a model, a tool or a program."""
+"""The fields of events with text from a model, a tool or a program."""
 
 CLI_TOKEN: Final = "CLAUDE_CODE_MESSAGING_TOKEN"
-"""A variable that the Claude CLI gives to its tools: the token of a socket of its own. The CLI chooses the value and
-cannot be told another, so it is learnt from the first text that names the variable, such as the output of `env`."""
+"""A variable that the Claude CLI sets for its tools: the token of its own socket. The CLI chooses the value, which
+cannot be configured. So the value is taken from the first text that names the variable, such as the output of `env`."""
 _CLI_TOKEN_VALUE: Final = re.compile(CLI_TOKEN + r"\W{1,6}([0-9A-Za-z_-]{16,})")
 
 E = TypeVar("E", bound=EventBase)
 
 
 class Mask:
-    """Knows every secret that this runtime has ever had: a conversation may repeat one that was replaced since."""
+    """Masks all secrets that this runtime has ever had: a conversation may repeat one that has been replaced since."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
 
     def learn(self, environment: Mapping[str, str]) -> None:
-        """Add secrets. `environment` maps the name that is shown instead to the value."""
+        """Add secrets. `environment` maps the name of each, which is shown in place of the value, to the value."""
         before = len(self._names)
         for name, value in environment.items():
             for text in forms(value):
@@ -84,7 +84,7 @@ def _strings_in(value: Any) -> Iterator[str]:
 
 
 def forms(value: str) -> set[str]:
-    """Return the texts by which a value is recognised."""
+    """Return the texts that are masked for a value."""
     whole = value.strip()
     if len(whole) < SHORTEST:
         return set()

@@ -1,7 +1,7 @@
 """Forwards a manager's MCP calls to the platform's MCP server, with the pod's own token.
 
-A call that breaks because the gateway goes away is repeated, to whichever gateway answers: calls are independent, and a
-repeated one does nothing twice. So Claude does not notice a restart of the gateway.
+A call that breaks because a gateway stops is repeated, to any gateway that answers. This is safe: calls are
+independent, and a repeated call does nothing twice. So Claude does not notice a restart of the gateway.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 PATH: Final = "/komputer/mcp"
 SERVER: Final = "komputer"
 SILENCE_S: Final = 60.0
-"""How long an answer may send nothing; the gateway sends something every 15 s."""
+"""How long an answer may send no bytes. The gateway sends some at least every 15 s."""
 UNREACHABLE_S: Final = 300.0
 """How long the gateway may be unreachable before the call fails."""
 CALL_LIMIT_MS: Final = 2_000_000_000
-"""Claude's own limit of a call: 23 days, in effect none."""
+"""Claude's own limit for a call in milliseconds: 23 days, in effect no limit."""
 _EVENT_END: Final = re.compile(rb"\r?\n\r?\n")
 _OURS: Final = frozenset({"host", "authorization", "x-api-key", "content-length", "connection", "accept-encoding"})
 _PASSED: Final = frozenset({"content-type", "cache-control", "mcp-session-id", "mcp-protocol-version"})
 
 
 def _is_response(event: bytes) -> bool:
-    """Whether this event is the call's response; others report progress."""
+    """Whether this event is the response to the call. Other events report progress."""
     data = b"\n".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
     try:
         message = json.loads(data)
@@ -56,8 +56,8 @@ class ManagerCall:
         self._has_progressed = False
 
     async def run(self) -> None:
-        """Answer the call. Raises `Unavailable` if the gateway stays unreachable; the caller's connection then
-        breaks."""
+        """Answer the call. Raises `Unavailable` if the gateway is unreachable for `UNREACHABLE_S`; Claude's connection
+        then breaks."""
         now = asyncio.get_running_loop().time
         reachable_at, failures = now(), 0
         while True:
@@ -75,7 +75,8 @@ class ManagerCall:
             await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _try(self) -> bool:
-        """Send the call once. Return whether its answer is complete."""
+        """Send the call once, and forward the events of its answer as they arrive. Return whether the answer is
+        complete. A repeated call sends its events on the response that an earlier attempt has begun."""
         headers = {**self._headers, **self._gateway.authorization()}
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
         async with self._gateway.http.stream(

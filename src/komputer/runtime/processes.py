@@ -1,5 +1,5 @@
-"""The process tree below the runtime: no process of it outlives Claude, and Claude does not outlive the runtime. Linux
-only; elsewhere Claude ends its own commands when it is told to stop."""
+"""The process tree below the runtime. On Linux none of its processes outlives Claude, and Claude does not outlive the
+runtime. On other systems Claude ends its own commands when it is stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from komputer.runtime.workspace import read_small, remove, write_private
 
 _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 SWEEP_S: Final = 5.0
-"""How long processes that a task has left are killed before the runtime gives up."""
+"""How long to keep killing the processes that a task has left behind, before the runtime gives up."""
 SWEEP_PAUSE_S: Final = 0.02
 REAP_LIMIT_S: Final = 0.1
 FORMER_WAIT_S: Final = 8.0
@@ -26,29 +26,30 @@ FORMER_WAIT_S: Final = 8.0
 
 
 def adopt_orphans() -> bool:
-    """Make orphans below us our children, so that `sweep` finds them. Return whether the system can do that."""
+    """Make this process the parent of orphans below it (a child subreaper), so that `sweep` finds them. Return whether
+    the system supports that."""
     if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
 def launcher() -> Path | None:
-    """Return a command that runs the program in KOMPUTER_CLAUDE and gets SIGTERM when the runtime dies: Claude alone
-    would continue until the end of its turn. None if the system cannot do that. The agent cannot change the file, which
-    is part of the package."""
+    """Return the script that starts the program in KOMPUTER_CLAUDE so that it gets SIGTERM when the runtime dies.
+    Without it Claude would continue until the end of its turn. None if the system does not support that. The script is
+    part of the package, so the agent cannot change it."""
     script = Path(__file__).with_name("claude.sh")
     can = sys.platform == "linux" and shutil.which("setpriv") is not None
     return script if can and os.access(script, os.X_OK) else None
 
 
 def close_memory() -> None:
-    """Protect our memory and environment from other processes of our user, such as our own children."""
+    """Protect the memory and environment of this process from other processes of its user, such as its children."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def children() -> list[int]:
-    """Return the pids of our direct children, zombies included; empty without /proc."""
+    """Return the pids of this process's direct children, including zombies; empty without /proc."""
     me, found = os.getpid(), []
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
@@ -58,15 +59,15 @@ def children() -> list[int]:
 
 
 def write_pid(pid: int | None, file: Path) -> None:
-    """Record which process Claude is, for a later runtime."""
+    """Write the pid and start time of the Claude process to a file, for `wait_for_former` of a later runtime."""
     if pid is not None and (started := _started_at_ticks(pid)):
         with contextlib.suppress(OSError):  # without the file a later runtime does not wait
             write_private(file, f"{pid} {started}")
 
 
 async def wait_for_former(file: Path) -> None:
-    """Wait until the Claude process of an earlier runtime has exited, since it may still write to the transcript; then
-    kill it. It got SIGTERM when that runtime died."""
+    """Wait until the Claude process of an earlier runtime has exited, since it may still write to the transcript. It
+    got SIGTERM when that runtime died. If it still runs after `FORMER_WAIT_S`, kill it."""
     try:
         pid, started = (int(word) for word in read_small(file).split())
     except (OSError, ValueError):
@@ -85,12 +86,15 @@ async def wait_for_former(file: Path) -> None:
 
 
 class StillRunning(Exception):
-    """A process of a task cannot be ended: it forks faster than it is killed, or hangs in the kernel."""
+    """A process of a task cannot be killed: it forks faster than it is killed, or hangs in the kernel."""
 
 
 async def sweep() -> None:
-    """Kill and reap everything below us. Call it only when no child is needed any more. Raises `StillRunning` after
-    `SWEEP_S`: then only the end of the container, and so of its process namespace, ends the rest."""
+    """Kill and reap all processes below this one. Call it only when no child is needed any more.
+
+    Raises `StillRunning` after `SWEEP_S`. The runtime must then exit: only the end of the container's PID namespace
+    kills the rest.
+    """
     deadline = time.monotonic() + SWEEP_S
     while _has_children():
         if time.monotonic() > deadline:
@@ -102,8 +106,8 @@ async def sweep() -> None:
 
 
 def _has_children() -> bool:
-    """Whether we have any child, after reaping dead ones. This asks the kernel: a scan of /proc can miss a child that
-    is forked meanwhile."""
+    """Whether this process has any child, after reaping dead ones. It uses waitpid, since a scan of /proc can miss a
+    child that is forked during the scan."""
     if sys.platform != "linux":
         return False
     deadline = time.monotonic() + REAP_LIMIT_S
@@ -117,7 +121,7 @@ def _has_children() -> bool:
 
 
 def reap_orphans(wanted: int | None) -> None:
-    """Reap dead children other than `wanted`, whose exit status somebody else waits for."""
+    """Reap dead children, except `wanted`: its exit status is read elsewhere."""
     for pid in children():
         if pid != wanted:
             with contextlib.suppress(ChildProcessError):
@@ -130,7 +134,8 @@ def _parent(pid: str) -> int:
 
 
 def _started_at_ticks(pid: int) -> int | None:
-    """Return when a process started, in ticks: with the pid this identifies a process. None for a dead one."""
+    """Return when a process started, in clock ticks since boot; None for a dead one. Pid and start time together
+    identify a process, since pids are reused."""
     stat = _stat(str(pid))
     return int(stat[19]) if stat and stat[0] != "Z" else None
 

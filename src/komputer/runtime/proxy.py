@@ -1,8 +1,8 @@
-"""The loopback address of the model and the connectors inside the pod: forwards Claude's requests to the gateway with
-the pod's present token.
+"""The loopback server for model and connectors inside the pod: it forwards Claude's requests to the gateway with the
+pod's present token.
 
-Claude gets a key that is valid for one attempt and on this port only. The pod's token never reaches Claude's
-environment, and may be replaced while a request runs.
+Claude gets a key that is valid for one attempt and on this port only. So the pod's token is never in Claude's
+environment, and the kubelet may replace it while Claude runs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 LIMITS: Final = Limits(connections=512, connections_per_address=512)
-"""Claude uses one connection per request; ten tools and 64 connectors may each have some."""
+"""Limits of the loopback server. Claude uses one connection per request, and ten tools and 64 connectors may each have
+several."""
 PATHS: Final = ("/v1/messages", "/v1/messages/count_tokens")
 CONNECTOR: Final = re.compile(r"/connectors/[a-z0-9-]{1,63}")
 CONNECTOR_METHODS: Final = ("POST", "GET", "DELETE")
@@ -55,10 +56,11 @@ HOP_BY_HOP: Final = frozenset(
         b"upgrade",
     }
 )
-"""RFC 9110 7.6.1: they concern one connection only, as do those that `connection` lists."""
+"""Headers that concern one connection only, like those that `connection` lists (RFC 9110, 7.6.1)."""
 DISMISSALS: Final = frozenset({401, 403, 410})
 POD_CODES: Final = frozenset({"unauthorized", "not_current_pod", "agent_gone"}) | older.POD_CODES
-"""Codes by which the gateway dismisses a pod. Errors of the model have no `code` at the top level."""
+"""Error codes by which the gateway refuses a request because of the pod. Errors of the model have no `code` at the top
+level."""
 _OURS: Final = frozenset({b"host", b"authorization", b"x-api-key", b"content-length", b"expect"})
 
 
@@ -90,7 +92,7 @@ class Forwarder:
             date_header=False,
             timeout_graceful_shutdown=1,
         )
-        # Not `serve`: that wakes up ten times a second, and replaces the process's signal handlers.
+        # uvicorn's `serve` is not used: it wakes up ten times a second, and replaces the process's signal handlers.
         config.load()
         self._server = uvicorn.Server(config)
         self._server.lifespan = config.lifespan_class(config)
@@ -147,13 +149,15 @@ class Forwarder:
         await _until_disconnected(client, answer())
 
     async def _answer(self, path: str, scope: Scope, headers: Headers, client: _Client, send: Send) -> None:
+        """Forward the request and stream the answer. If the gateway refuses the pod itself, answer with 503, which
+        Claude retries. Raises `ConnectionResetError` if the answer breaks off."""
         query = scope["query_string"].decode("latin-1")
         url = path + (f"?{query}" if query else "")
         is_model = path.startswith("/model/")
         try:
             passed = [pair for pair in end_to_end(headers) if pair[0] not in _OURS]
             passed += [(name.encode(), value.encode()) for name, value in self._gateway.authorization().items()]
-            # With its length the body is sent unchanged; without one httpx uses chunked encoding.
+            # With `content-length` the body is sent unchanged. Without it httpx would use chunked encoding.
             passed += [pair for pair in headers if pair[0] == b"content-length"]
             request = self._gateway.http.build_request(
                 scope["method"],
@@ -186,19 +190,19 @@ class Forwarder:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except httpx.HTTPError as error:
-            # Without the last chunk Claude detects that the answer is incomplete.
+            # The last chunk is not sent, so Claude detects that the answer is incomplete.
             raise ConnectionResetError(f"the answer is incomplete: {error!r}") from error
         finally:
             await response.aclose()
 
     def _note_byte(self, is_model: bool) -> None:
-        """Record when the model sent something; bytes of a connector do not count."""
+        """Record the time if the model has sent something. Bytes of a connector are ignored."""
         if is_model:
             self.last_byte_at = asyncio.get_running_loop().time()
 
 
 class _Client:
-    """The sender of one request: yields the body, then reports a disconnect."""
+    """The client of one request. `body` yields the request's body, `disconnected` waits for the disconnect after it."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -230,9 +234,10 @@ def end_to_end(headers: Headers) -> Headers:
 
 
 def is_about_the_pod(refusal: bytes) -> bool:
-    """Whether the gateway refused because of the pod: its token, or because it is not the agent's current pod any more.
+    """Whether the gateway refused a request because of the pod: its token is invalid, or it is not the agent's current
+    pod any more.
 
-    Claude must not see that, and the task must not end for it: a new token, or the next pod, will be accepted.
+    Claude must not get such an error, since the task would end with it: a new token, or the next pod, will be accepted.
     """
     try:
         body = json.loads(refusal)
@@ -242,14 +247,14 @@ def is_about_the_pod(refusal: bytes) -> bool:
 
 
 def _methods(path: str) -> tuple[str, ...]:
-    """Return the methods of a path that is forwarded; none for any other path."""
+    """Return the methods of a path that is forwarded; empty for any other path."""
     if path in PATHS or path == mcp_proxy.PATH:
         return ("POST",)
     return CONNECTOR_METHODS if CONNECTOR.fullmatch(path) else ()
 
 
 async def _refuse(send: Send, status: int, kind: str, message: str, *more: tuple[bytes, bytes]) -> None:
-    """Send an error in the shape of the Messages API, which Claude understands and retries accordingly."""
+    """Send an error in the shape of the Messages API. Claude decides by it whether to retry."""
     body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -257,7 +262,7 @@ async def _refuse(send: Send, status: int, kind: str, message: str, *more: tuple
 
 
 async def _until_disconnected(client: _Client, answer: Coroutine[Any, Any, None]) -> None:
-    """Answer, and stop as soon as the client disconnects."""
+    """Run `answer`, and cancel it as soon as the client disconnects."""
     answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(client.disconnected())
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)

@@ -23,6 +23,8 @@ _KEPT_PREFIXES: Final = ("SECRET_", "SSL_CERT_")
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSettings:
+    """The settings of one runtime process."""
+
     gateway_url: str
     token_file: Path
     workspace: Path
@@ -74,7 +76,7 @@ class RuntimeSettings:
 
     @property
     def servers(self) -> Path:
-        """The MCP configuration of the present attempt: connectors and the key."""
+        """The file with the MCP configuration of the present attempt: connectors and the key."""
         return self.state / "servers.json"
 
     @property
@@ -89,10 +91,11 @@ class RuntimeSettings:
 
     @property
     def temporary_name(self) -> str:
-        """The name of the folder for temporary files. Short: paths of sockets in it are limited to 108 characters."""
+        """The name of the folder for temporary files. It is short, since paths of sockets in it are limited to 108
+        characters."""
         return "komputer-" + hashlib.sha256(f"{self.workspace}".encode()).hexdigest()[:12]
 
 
 def kept(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that Claude's tools may see: they inherit the runtime's environment."""
+    """Return the variables that Claude's tools may see, since they inherit the runtime's environment."""
     return {name: value for name, value in environment.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}

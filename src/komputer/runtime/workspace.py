@@ -1,8 +1,8 @@
 """Folders and files on the agent's workspace that the runtime or Claude depends on.
 
-The agent's commands run as the same user and may change, replace or lock all of them. So nothing that influences a task
-is kept from the previous task: `rebuild` creates it again for each start of Claude. Only conversation state
-(transcripts, the ledger) is kept, and it is read as untrusted input.
+The agent's commands run as the same user and may change, replace or lock all of them. So no file that influences Claude
+is kept from one task to the next: `rebuild` creates all of them again for each start of Claude. Only the state of the
+conversation (transcripts, the ledger) is kept, and it is read as untrusted input.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any, Final
 from komputer.runtime.settings import RuntimeSettings
 
 SMALL_FILE_BYTES: Final = 64 * 1024
-"""How much is read of a file with one line."""
+"""How many bytes `read_small` reads."""
 KEPT_OF_A_SESSION: Final = frozenset({"subagents", "tool-results"})
-"""Folders beside a transcript to which it refers. Claude reads no instructions from them."""
+"""Folders beside a transcript that it refers to. Claude reads no instructions from them."""
 MIGRATION: Final = 15
-"""The newest migration of its configuration in the Claude CLI (2.1.332)."""
+"""The number of the newest migration that the Claude CLI (2.1.332) applies to its configuration."""
 PLUGINS: Final = ("agents-md", "privacy", "plugin-authoring")
-"""Plugins in the Claude CLI, whose uses it counts."""
+"""The plugins that the Claude CLI contains. It counts their uses in its configuration."""
 _TRANSCRIPT: Final = re.compile(r"[0-9A-Za-z-]{1,64}\.jsonl")
 _SESSION: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -43,8 +43,8 @@ def prepare(settings: RuntimeSettings) -> None:
 
 
 def rebuild(settings: RuntimeSettings, temporary: Path) -> None:
-    """Create a new home, a new folder for temporary files, and a configuration folder with only transcripts and our
-    `.claude.json`, before each start of Claude. Raises `OSError` if that is not possible."""
+    """Create a new home, a new folder for temporary files, and a configuration folder with only the transcripts and the
+    runtime's `.claude.json`. Called before each start of Claude. Raises `OSError` if that is not possible."""
     prepare(settings)
     remove(settings.home)
     settings.home.mkdir(mode=0o700)
@@ -65,7 +65,7 @@ def rebuild(settings: RuntimeSettings, temporary: Path) -> None:
 
 
 def make_temporary(folder: Path) -> None:
-    """Create a new folder for temporary files in place of anything that has its name: /tmp outlives a container, and
+    """Create a new folder for temporary files, and remove anything that has its name: /tmp outlives a container, and
     the agent can write there and may own it. Raises `OSError` if that is not possible."""
     _allow_owner(folder.parent, os.stat(folder.parent))
     remove(folder)
@@ -73,8 +73,8 @@ def make_temporary(folder: Path) -> None:
 
 
 def configuration(settings: RuntimeSettings) -> dict[str, Any]:
-    """Return the `.claude.json` that the Claude CLI would write at its first start, which would take a tenth of a
-    second of CPU time. It permits nothing and identifies nobody: the ids are derived from the agent's name."""
+    """Return the `.claude.json` that the Claude CLI would write at its first start; that would take 0.1 s of CPU time.
+    It grants no permissions, and its ids identify no person: they are derived from the agent's name."""
     identity = hashlib.sha256(f"{settings.namespace}/{settings.agent}".encode()).hexdigest()
     unused = {"usageCount": 0, "lastUsedAt": 0, "lastUsedNumStartups": 0}
     return {
@@ -99,7 +99,7 @@ def _keep_transcript(path: Path, entry: os.DirEntry[str]) -> None:
 
 
 def own_folder(path: Path) -> None:
-    """Make `path` a folder that we can read and write. Anything else in its place is set aside."""
+    """Make `path` a folder that the runtime can read and write. Anything else at the path is renamed (`set_aside`)."""
     with contextlib.suppress(FileNotFoundError):
         found = path.lstat()
         if stat.S_ISDIR(found.st_mode):
@@ -110,7 +110,8 @@ def own_folder(path: Path) -> None:
 
 
 def own_file(path: Path) -> bool:
-    """Return whether `path` is a regular file, and make it readable and writable. Anything else is set aside."""
+    """Return whether `path` is a regular file, and make it readable and writable. Anything else at the path is renamed
+    (`set_aside`)."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -123,7 +124,7 @@ def own_file(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> None:
-    """Rename to `<name>.unreadable`, and remove what had that name."""
+    """Rename `path` to `<name>.unreadable`. Anything that had that name is removed."""
     target = path.with_name(f"{path.name}.unreadable")
     remove(target)
     with contextlib.suppress(FileNotFoundError):
@@ -131,8 +132,8 @@ def set_aside(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a tree with any modes. If a part cannot be removed, rename the tree; raises `OSError` if that
-    fails too."""
+    """Remove a file or a tree, whatever its modes. If a part cannot be removed, rename the tree. Raises `OSError` if
+    that fails too."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -158,7 +159,8 @@ def _retry_with_rights(function: Callable[..., Any], path: str, _: object) -> No
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a new file that only its owner may read. A link or a pipe in its place is not followed."""
+    """Replace `path` by a new file that only its owner may read. A link or a pipe at the path is replaced, not
+    followed."""
     remove(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
@@ -166,7 +168,8 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_small(path: Path) -> str:
-    """Return the beginning of a regular file. Raises `OSError` for anything else, and never blocks on a pipe."""
+    """Return the first `SMALL_FILE_BYTES` of a regular file. Raises `OSError` for anything else. Never blocks on a
+    pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -180,7 +183,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _allow_owner(path: Path, found: os.stat_result) -> None:
-    """Restore the owner's rights if the file is ours."""
+    """Restore the owner's permissions if this user owns the file."""
     wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
     if found.st_mode & wanted != wanted:
         with contextlib.suppress(PermissionError):

@@ -1,4 +1,5 @@
-"""The model's credential as a mounted Secret: in a file, never in the environment, read again after a rotation."""
+"""The model's credential from a mounted Secret. It is in a file, never in the environment, and is read again after a
+rotation."""
 
 import os
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class CredentialFile:
-    """The credential in a file. Calling it returns the present one. The constructor raises `Invalid`
-    (`model_credential`) if the file cannot be read or is empty; later, the last valid credential is used until the file
-    can be read again."""
+    """The credential in a file. A call returns the present one. The constructor raises `Invalid` (`model_credential`)
+    if the file cannot be read or is empty. If that happens later, the last valid credential is used until the file can
+    be read again."""
 
     path: Path
     kind: Literal["api_key", "bearer"]

@@ -1,4 +1,4 @@
-"""Wrong flags and variables in words for the person who set them. Pure."""
+"""Explains wrong flags and variables to the person who set them. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ PATTERNS: Final[Mapping[str, str]] = {
 
 
 def explain(errors: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return one sentence for each flag that is missing or wrong, given the errors of Pydantic."""
+    """Return one sentence for each flag that is missing or wrong. `errors` come from pydantic's `ValidationError`."""
     sentences: dict[str, str] = {}
     for error in errors:
         field = str(error["loc"][0]) if error["loc"] else ""
@@ -36,7 +36,8 @@ def _sentence(field: str, error: Mapping[str, Any]) -> str:
 
 
 def _wanted(kind: str, context: Mapping[str, Any]) -> str | None:
-    """Return what a value must be; None where this kind of error has no words of ours. Such a value is not printed."""
+    """Return what a value must be; None for a kind of error that is not explained here. The value itself is then not
+    printed."""
     match kind:
         case "greater_than_equal":
             return f"{context['ge']} or more"

@@ -1,4 +1,4 @@
-"""Google's access tokens, from Google's own library: for a service account's key or the pod's identity."""
+"""Access tokens of Google Cloud, for a service account's key or the pod's identity, by Google's own library."""
 
 import asyncio
 import time
@@ -17,14 +17,16 @@ from komputer.gateway import ModelCredential, UpstreamUnreachable
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 TIMEOUT_S = 10.0
 RETRY_S = 30.0
-"""Interval between attempts to renew a token that is still valid: not every request waits for one."""
+"""Seconds between attempts to renew a token that is still valid. Without this pause, every request would wait for an
+attempt while Google does not answer."""
 
 log = structlog.get_logger(__name__)
 
 
 class GoogleToken:
-    """An access token. Calling it returns one that is valid for some minutes at least. `key_file` is read for each new
-    token; None: the identity of the pod, or the file that GOOGLE_APPLICATION_CREDENTIALS names."""
+    """An access token that renews itself. A call returns a token that is valid for some minutes at least. `key_file`
+    is read for each new token. None: the token is for the pod's identity, or for the key in the file that
+    GOOGLE_APPLICATION_CREDENTIALS names."""
 
     def __init__(self, key_file: Path | None) -> None:
         self._key_file = key_file

@@ -23,7 +23,7 @@ PROGRAMS: dict[str, Any] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a program and return the exit code: 0 after SIGTERM or SIGINT, 1 where it cannot run, 2 for wrong usage."""
+    """Run a program and return the exit code: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 for wrong usage."""
     program = PROGRAMS.get(arguments[0]) if arguments else None
     if program is None:
         known = "|".join(PROGRAMS)

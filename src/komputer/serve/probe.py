@@ -1,4 +1,5 @@
-"""What a process can reach from where it runs. `komputer doctor` runs `komputer serve probe` in a pod for this."""
+"""Finds out whether Redis and the model can be reached from this process. `komputer doctor` runs it in a pod of the
+gateway, as `komputer serve probe`."""
 
 from typing import Any
 
@@ -15,7 +16,7 @@ HELLO = {"model": names.DEFAULT_MODEL, "messages": [{"role": "user", "content": 
 
 
 async def redis(log: Log) -> dict[str, str]:
-    """Return the server's name, version, eviction policy and durability; `{"error": …}` where it does not answer."""
+    """Return the server's name, version, eviction policy and durability; `{"error": …}` if it does not answer."""
     try:
         await log.ping()
         info: Any = await log.server.translated(lambda: log.server.redis.info("server"))
@@ -37,10 +38,10 @@ async def redis(log: Log) -> dict[str, str]:
 
 
 async def _settings(log: Log) -> dict[str, str]:
-    """Return the settings that matter; none where a managed server does not allow CONFIG."""
+    """Return the server's settings for eviction and durability; empty if a managed server does not permit CONFIG."""
     try:
         found = await log.server.redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
-    except Exception:  # every managed service refuses CONFIG with another error
+    except Exception:  # each managed service refuses CONFIG with a different error
         return {}
     return {_text(key): _text(value) for key, value in found.items()}
 

@@ -1,4 +1,4 @@
-"""The processes of a cluster, each made from its flags. They run until SIGTERM or SIGINT."""
+"""The processes of a cluster, each with its flags. They run until SIGTERM or SIGINT."""
 
 import json
 from pathlib import Path

@@ -1,8 +1,8 @@
 """The rights that each part always needs in the Kubernetes API.
 
-The chart grants them (`tests/chart` compares), `komputer doctor` asks whether they are granted, and `docs/security.md`
-has the reason for each verb. Two that depend on options are not here: creating namespaces (`--create-namespaces`), and
-the operator's Lease (`--lease`).
+The chart grants them (`tests/chart` compares the two), `komputer doctor` checks that they are granted, and
+`docs/security.md` has the reason for each verb. Two rights that depend on options are not here: to create namespaces
+(`--create-namespaces`), and to use the operator's Lease (`--lease`).
 """
 
 from typing import Final, NamedTuple
@@ -11,7 +11,7 @@ GROUP: Final = "komputer.komputer.ai"
 
 
 class RbacRule(NamedTuple):
-    """Verbs on resources of one API group. A resource may have a subresource: `komputeragents/status`."""
+    """The permitted verbs on resources of one API group. A resource may be a subresource: `komputeragents/status`."""
 
     group: str
     resources: tuple[str, ...]

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 def _separated(given: Any) -> Any:
-    """Return `a, b` as a list of two texts; an empty text as an empty list."""
+    """Return a text such as `a, b` as a list of two texts, and an empty text as an empty list."""
     return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
 
@@ -57,8 +57,8 @@ class Process(BaseSettings):
     log_format: Literal["json", "text"] = "json"
 
     def listen(self, option: str = "port") -> socket.socket:
-        """Return a listening socket on the port that `option` names. Raises `Invalid` (`address_in_use`) where the port
-        is taken or the host is not an address of this machine."""
+        """Return a listening socket on the port that `option` names. Raises `Invalid` (`address_in_use`) if the port is
+        in use or the host is not an address of this machine."""
         family, port = socket.AF_INET6 if ":" in self.host else socket.AF_INET, getattr(self, option)
         try:
             return socket.create_server((self.host, port), family=family, backlog=1024)
@@ -70,7 +70,7 @@ class Process(BaseSettings):
             ) from wrong
 
     def endpoint(self) -> Endpoint:
-        """Open the sockets that the process serves. Raises `Invalid` (`address_in_use`)."""
+        """Open the sockets that the process serves, and return them. Raises `Invalid` (`address_in_use`)."""
         listening = self.listen()
         return Endpoint(listening, announcement(listening), grace_s=self.drain_seconds)
 
@@ -79,7 +79,8 @@ class Process(BaseSettings):
 
 
 def announcement(listening: socket.socket) -> Ready:
-    """Return a function that logs that the process is ready, and its address: port 0 stands for a free one."""
+    """Return a function that logs that the process is ready, with the address of the socket: for the option `0` the
+    system has chosen the port."""
     host, port = listening.getsockname()[:2]
     return lambda: log.info("ready", host=host, port=port)
 

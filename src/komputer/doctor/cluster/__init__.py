@@ -31,6 +31,6 @@ CHECKS: Final = (
     Check("model", model.examine),
     Check("network policy", network_policy.examine),
 )
-"""`parts` precedes the checks that need the Deployments, which it reads."""
+"""The checks, in order. `parts` reads the Deployments, so it precedes the checks that need them."""
 
 __all__ = ["CHECKS", "Installation"]

@@ -1,4 +1,4 @@
-"""Whether this machine's clock agrees with the API server's."""
+"""Checks whether this machine's clock agrees with the API server's."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -7,7 +7,8 @@ from komputer.doctor.cluster.installation import Installation
 from komputer.doctor.report import Result, ok, warning
 
 MAX_SKEW_S: Final = 5.0
-"""The order of events does not depend on clocks; the times that people read do. A guess."""
+"""The largest difference that is accepted. The order of events does not depend on clocks, but the times that are shown
+do. A guess."""
 
 
 async def examine(installation: Installation) -> Result:

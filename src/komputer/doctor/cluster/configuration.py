@@ -1,4 +1,4 @@
-"""Whether the KomputerConfig and the default agent template exist and can be read."""
+"""Checks whether the KomputerConfig and the default agent template exist and are valid."""
 
 from pydantic import ValidationError
 

@@ -1,4 +1,4 @@
-"""Whether the resource definitions (CRDs) are those of this version."""
+"""Checks whether the resource definitions (CRDs) are those of this version."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +33,8 @@ async def examine(installation: Installation) -> Result:
 
 
 def _fields(version: dict[str, Any]) -> set[str]:
-    """Return the paths of all fields of a schema. Only these are compared: an API server adds defaults to the rest."""
+    """Return the paths of all fields of a schema. Only paths are compared, since an API server adds defaults to the
+    rest of a schema."""
 
     def paths(schema: dict[str, Any], at: str) -> Iterator[str]:
         for name, part in (schema.get("properties") or {}).items():

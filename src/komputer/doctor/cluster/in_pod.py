@@ -1,4 +1,4 @@
-"""What a pod of the gateway can reach: `komputer serve probe`, run in the pod by kubectl."""
+"""Finds out what a pod of the gateway can reach: kubectl runs `komputer serve probe` in the pod."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ TIMEOUT_S: Final = 90.0
 
 
 async def probe(installation: Installation) -> dict[str, Any] | Result:
-    """Return what the probe printed, or the result of the check where it could not run."""
+    """Return the JSON that the probe printed, or the result of the check if the probe could not run."""
     if not installation.has_parts:
         return skipped("no part was found")
     if shutil.which("kubectl") is None:
@@ -39,7 +39,8 @@ async def probe(installation: Installation) -> dict[str, Any] | Result:
         return failed(f"a pod of deployment/{name} did not answer within {TIMEOUT_S:.0f} s", fix)
     finally:
         if running.returncode is None:
-            # The whole process group: a credential plugin that kubectl started may be what hangs, and holds its pipes.
+            # Kill the whole process group: the process that hangs, and holds kubectl's pipes open, may be a credential
+            # plugin that kubectl started.
             os.killpg(running.pid, signal.SIGKILL)
             await running.wait()
     try:

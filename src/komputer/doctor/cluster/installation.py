@@ -13,8 +13,8 @@ PARTS: Final = ("api", "gateway", "operator")
 
 
 class Installation:
-    """The installation that `kubeconfig` leads to (None: the one of this pod's cluster), in `namespace` (empty: in
-    whichever it is). With `runs_pods` a check may start a pod for a moment."""
+    """The installation on the cluster of `kubeconfig` (None: this pod's cluster), in `namespace` (empty: it is searched
+    in all namespaces). With `runs_pods` a check may start a pod for some seconds."""
 
     def __init__(self, cluster: Cluster, kubeconfig: Path | None, namespace: str, *, runs_pods: bool) -> None:
         self.cluster = cluster
@@ -31,7 +31,7 @@ class Installation:
 
     @property
     def namespace(self) -> str:
-        """The namespace of the parts, once they were found."""
+        """The namespace of the parts. Known after `find_deployments`."""
         return str(self.deployments[PARTS[0]]["metadata"]["namespace"])
 
     @property

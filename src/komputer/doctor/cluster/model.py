@@ -1,4 +1,4 @@
-"""Whether the gateway reaches the model, and the model accepts the credential."""
+"""Checks whether the gateway reaches the model, and the model accepts the credential."""
 
 from komputer.doctor.cluster import in_pod
 from komputer.doctor.cluster.installation import Installation

@@ -1,4 +1,4 @@
-"""Whether the cluster enforces the NetworkPolicy of agents, tried with a pod that is labelled like an agent's."""
+"""Checks whether the cluster enforces the NetworkPolicy of agents, with a pod that has the labels of an agent's pod."""
 
 import asyncio
 from typing import Any, Final
@@ -12,7 +12,7 @@ from komputer.kube import CONFIGS, PODS, Kind
 
 NETWORK_POLICIES: Final = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 TIMEOUT_S: Final = 90.0
-"""How long the pod may take, including the download of its image."""
+"""How long the pod may run, including the download of its image."""
 
 
 async def examine(installation: Installation) -> Result:
@@ -41,7 +41,7 @@ async def _namespace_with_policy(installation: Installation) -> str | None:
 
 
 async def _run(installation: Installation, namespace: str, manifest: dict[str, Any]) -> str:
-    """Run the pod, delete it, and return its termination message, or why there is none."""
+    """Run the pod, delete it, and return its termination message, or a sentence why there is none."""
     cluster, name = installation.cluster, manifest["metadata"]["name"]
     manifest["metadata"]["namespace"] = namespace
     await cluster.create(PODS, manifest)
@@ -61,7 +61,8 @@ async def _run(installation: Installation, namespace: str, manifest: dict[str, A
 
 def _pod(template: dict[str, Any], gateway_url: str) -> dict[str, Any]:
     """Return the manifest of a pod with an agent's image and label that tries two connections: to the gateway and to
-    the Kubernetes API. It leaves `cut off`, `open` or `fenced` as its termination message."""
+    the Kubernetes API. Its termination message is `cut off` (it cannot reach the gateway), `open` (it can reach both)
+    or `fenced` (it can reach the gateway only)."""
     (container, *_) = template["containers"]
     host, _, port = gateway_url.partition("://")[2].partition(":")
     program = (

@@ -1,4 +1,4 @@
-"""Whether each part has a Deployment with a pod that is ready. The first check that knows where the parts are."""
+"""Checks whether each part has a Deployment with a pod that is ready. It finds the Deployments for later checks."""
 
 from komputer.doctor.cluster.installation import PARTS, Installation
 from komputer.doctor.report import Result, failed, ok

@@ -1,4 +1,4 @@
-"""Whether the gateway reaches Redis, and whether Redis keeps what it is given."""
+"""Checks whether the gateway reaches Redis, and whether Redis is configured to keep all data (eviction, durability)."""
 
 from komputer.doctor.cluster import in_pod
 from komputer.doctor.cluster.installation import Installation

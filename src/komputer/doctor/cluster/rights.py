@@ -1,4 +1,4 @@
-"""Whether the service account of each part has every right that the part needs."""
+"""Checks whether the service account of each part has all rights that the part needs."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ async def examine(installation: Installation) -> Result:
 async def _lacking(
     installation: Installation, part: str, verb: str, group: str, resource: str, namespace: str | None
 ) -> str | None:
-    """Return a sentence where the part may not do this in the namespace (None: in all), else None."""
+    """Return a sentence if the part does not have this right in the namespace (None: in all namespaces), else None."""
     home = installation.namespace
     user = f"system:serviceaccount:{home}:{installation.service_account(part)}"
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{home}", "system:authenticated"]

@@ -1,4 +1,4 @@
-"""Whether the StorageClass of agents' disks exists."""
+"""Checks whether the StorageClass of agents' disks exists."""
 
 from typing import Any, Final
 

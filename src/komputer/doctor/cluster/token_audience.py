@@ -1,11 +1,11 @@
-"""Whether the API server issues and recognises tokens for the gateway's audience."""
+"""Checks whether the API server issues and accepts tokens for the gateway's audience."""
 
 from komputer.doctor.cluster.installation import Installation
 from komputer.doctor.report import Result, failed, ok
 from komputer.domain import names
 
 TOKEN_S = 600
-"""Life of the token that is tried: the shortest that Kubernetes issues."""
+"""The lifetime of the token that is issued for the check: the shortest that Kubernetes accepts."""
 
 
 async def examine(installation: Installation) -> Result:

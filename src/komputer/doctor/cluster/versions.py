@@ -1,4 +1,4 @@
-"""The versions of Komputer and Kubernetes."""
+"""Reports the versions of Komputer and Kubernetes."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ OLDEST_KUBERNETES: Final = (1, 28)
 
 async def examine(installation: Installation) -> Result:
     version, _ = await installation.cluster.server()
-    # A provider may append to the number: `28+`.
+    # Some providers append a sign to the number: `28+`.
     major, minor = (int("".join(filter(str.isdigit, version[part])) or 0) for part in ("major", "minor"))
     message = f"komputer {__version__}, Kubernetes {version['gitVersion']}"
     if (major, minor) < OLDEST_KUBERNETES:

@@ -1,4 +1,4 @@
-"""Whether the data directory exists, can be used, and is private."""
+"""Checks whether the data directory exists, can be used, and is private."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Whether a process may open enough files."""
+"""Checks whether a process may open enough files."""
 
 import resource
 from typing import Final
@@ -7,7 +7,8 @@ from komputer.doctor.laptop.machine import Machine
 from komputer.doctor.report import Result, ok, warning
 
 MIN_DESCRIPTORS: Final = 4096
-"""Each follower of events and each agent takes a few; a few hundred use up 1024. A guess."""
+"""The smallest accepted limit of open files. Each follower of events and each agent takes several descriptors, so a few
+hundred of them use up 1024. A guess."""
 
 
 async def examine(machine: Machine) -> Result:

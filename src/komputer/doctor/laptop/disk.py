@@ -1,4 +1,4 @@
-"""Whether the disk of the data directory has room."""
+"""Checks whether the disk of the data directory has enough space."""
 
 import os
 import shutil
@@ -8,11 +8,12 @@ from komputer.doctor.laptop.machine import Machine
 from komputer.doctor.report import Result, failed, ok, warning
 
 MIN_FREE_BYTES: Final = 256 * 1024**2
-"""With less, nothing works for long."""
+"""With less free space the check fails: the platform would not work for long."""
 LOW_FREE_BYTES: Final = 2 * 1024**3
-"""With less, a few agents fill the disk: one takes 50 to 500 MB. Both limits are guesses."""
+"""With less free space the check warns: an agent takes 50 to 500 MB, so a few agents fill the disk. Both limits are
+guesses."""
 LOW_FREE_INODES: Final = 50_000
-"""A checkout with its dependencies has as many files."""
+"""With fewer free inodes the check warns: one checkout with its dependencies has as many files."""
 
 
 async def examine(machine: Machine) -> Result:

@@ -1,4 +1,4 @@
-"""Whether kubectl is installed, and how to use it here."""
+"""Checks whether kubectl is installed, and says how to use it with the platform of this machine."""
 
 import shutil
 

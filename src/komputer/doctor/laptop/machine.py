@@ -13,14 +13,14 @@ TIMEOUT_S: Final = 5.0
 
 
 class Machine:
-    """The platform whose data is in `data_dir`, and whose API has the base URL `api`."""
+    """The platform of this machine. Its data is in `data_dir`, and its API has the base URL `api`."""
 
     def __init__(self, data_dir: Path, api: str) -> None:
         self.data_dir = data_dir
         self.api = api
 
     def settings(self) -> dict[str, Any] | None:
-        """Return the content of `komputer.json`, or None where it is missing or damaged."""
+        """Return the content of `komputer.json`; None if the file is missing or damaged."""
         try:
             found = json.loads((self.data_dir / "komputer.json").read_bytes())
             return found if isinstance(found["format"], int) else None
@@ -28,13 +28,13 @@ class Machine:
             return None
 
     def is_running(self) -> bool:
-        """Return whether a platform runs on the data directory. It locks the directory itself or the file `lock`,
-        whichever the file system supports."""
+        """Return whether a platform runs on the data directory. A running platform locks the directory itself, the file
+        `lock`, or both, depending on the file system."""
         return self.settings() is not None and any(map(_is_locked, (self.data_dir, self.data_dir / "lock")))
 
     async def get(self, url: str) -> tuple[int, Any]:
-        """Return the status and the JSON body (None where it is not JSON) of a local URL. Raises `aiohttp.ClientError`,
-        `TimeoutError`."""
+        """Return the HTTP status of a local URL and its JSON body (None if the body is not JSON). Raises
+        `aiohttp.ClientError`, `TimeoutError`."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http, http.get(url) as answer:
             try:

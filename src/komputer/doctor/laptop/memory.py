@@ -1,4 +1,4 @@
-"""Whether enough memory is available."""
+"""Checks whether enough memory is available."""
 
 from pathlib import Path
 from typing import Final
@@ -7,7 +7,8 @@ from komputer.doctor.laptop.machine import Machine
 from komputer.doctor.report import Result, ok, skipped, warning
 
 LOW_BYTES: Final = 1024**3
-"""The platform takes about 500 MB, an agent at work up to 500 MB. A guess."""
+"""With less available memory the check warns: the platform takes about 500 MB, and an agent at work up to 500 MB. A
+guess."""
 
 
 async def examine(machine: Machine) -> Result:

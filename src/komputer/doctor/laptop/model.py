@@ -1,4 +1,4 @@
-"""Whether the model accepts the credential, or the offline model answers."""
+"""Checks whether the model accepts the credential, or the offline model answers."""
 
 import os
 
@@ -27,7 +27,8 @@ async def examine(machine: Machine) -> Result:
 
 
 async def _offline_model_answers(machine: Machine) -> bool:
-    """The socket is open with Claude too, but no process accepts connections on it then."""
+    """Return whether the offline model answers. Its socket is open even when Claude is used, but then no process
+    accepts connections on it."""
     settings = machine.settings() or {}
     try:
         await machine.get(f"http://127.0.0.1:{int(settings['ports']['model'])}/")

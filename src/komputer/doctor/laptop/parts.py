@@ -1,4 +1,4 @@
-"""Whether all parts of a running platform are ready."""
+"""Checks whether all parts of a running platform are ready."""
 
 import aiohttp
 

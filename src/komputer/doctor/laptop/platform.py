@@ -1,4 +1,4 @@
-"""Whether a platform runs on the data directory."""
+"""Checks whether a platform runs on the data directory."""
 
 from komputer.doctor.laptop.machine import Machine
 from komputer.doctor.report import Result, failed, ok, skipped

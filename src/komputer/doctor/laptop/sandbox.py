@@ -1,4 +1,4 @@
-"""Whether agents run in a sandbox."""
+"""Checks whether agents run in a sandbox."""
 
 from komputer.doctor.laptop.machine import Machine
 from komputer.doctor.report import Result, ok, warning

@@ -1,4 +1,4 @@
-"""The versions of Komputer and Python."""
+"""Reports the versions of Komputer and Python."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""The runtime's side of the gateway: whose pod it is, the hello, the assignment and the events."""
+"""The calls of runtimes: identifies the pod, answers its hello, sends assignments, and accepts its events."""

@@ -13,16 +13,16 @@ from komputer.events.entries import Live, task_of
 from komputer.protocol.wire import AssignedTask, Assignment, TaskSettings
 
 ACCOUNTED_LIMIT = 4096
-"""The limit of `wire.TaskIds`; the status keeps fewer."""
+"""The number of ended tasks that an assignment may name: the limit of `wire.TaskIds`. The status keeps fewer."""
 
 
 NO_SECRETS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def assignment(agent: Agent, config: Config | None, environment: Mapping[str, str] | None = NO_SECRETS) -> Assignment:
-    """Return the desired state of `agent`. `wanted` alone decides which task that is; a task that the operator has not
-    recorded yet does not count. Without a `config` its defaults apply. There is no task while its `environment` is not
-    known (None)."""
+    """Return the desired state of `agent`. `wanted` alone chooses the task. The assignment has no task while the
+    operator has not recorded it, and while its `environment` is unknown (None). Without a `config` the defaults of a
+    KomputerConfig apply."""
     task = wanted(agent.spec, agent.status)
     limits = (
         {}
@@ -51,10 +51,10 @@ def assignment(agent: Agent, config: Config | None, environment: Mapping[str, st
 def open_task(agent: Agent, live: Live | None) -> str:
     """Return the task that is open in the log. It was wanted when it started (`intake.admitted`).
 
-    Raises `Forbidden` (`no_open_task`) if there is none. Raises `Unavailable` if a task is wanted that the log does not
-    have: it may have lost the start, which the runtime then repeats. Raises `Unavailable` (`task_cancelling`) for a
-    task that is being cancelled: Claude retries until its runtime interrupts it, and gets nothing if it is not
-    interrupted.
+    Raises `Forbidden` (`no_open_task`) if there is none. Raises `Unavailable` (`no_open_task`) if a task is wanted that
+    the log does not have: the log may have lost the start, which the runtime then repeats. Raises `Unavailable`
+    (`task_cancelling`) for a task that is being cancelled: Claude retries until its runtime interrupts it, and gets no
+    answer from the model meanwhile.
     """
     logged = task_of(live, agent.metadata.uid)
     if (task := tasks.open_task(agent.status, logged)) is not None:

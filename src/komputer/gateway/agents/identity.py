@@ -1,4 +1,5 @@
-"""Identifies callers: the token identifies a pod, and the pod its agent. No other statement of a pod is trusted."""
+"""Identifies callers: the token identifies a pod, and the pod identifies its agent. No other claim of a pod is
+trusted."""
 
 import asyncio
 import contextlib
@@ -25,10 +26,11 @@ from komputer.kube.ttl_cache import TTLCache
 
 TOKEN_LIMIT_BYTES: Final = 16 * 1024
 REVIEWS_KEPT: Final = 20_000
-"""Reviews of valid tokens that are kept, and as many of invalid ones: invented tokens cannot evict valid ones."""
+"""How many reviews of valid tokens are cached, and as many of invalid ones. The two are cached separately, so that
+invented tokens cannot evict valid ones."""
 MAX_UNKNOWN_TOKEN_REVIEWS: Final = 8
-"""Concurrent reviews of tokens that were not accepted before, so that they cannot delay our other requests to the
-Kubernetes API (32)."""
+"""How many tokens that were not accepted before are reviewed concurrently. This leaves capacity for the gateway's other
+requests to the Kubernetes API, of which 32 run concurrently."""
 DELETION_GRACE: Final = timedelta(seconds=30)
 """How long after its deletionTimestamp, which includes the grace period, a pod may still report the end of its task:
 clocks may differ. A guess."""
@@ -74,7 +76,8 @@ def bearer(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def pod_of(identity: TokenIdentity | None) -> PodRef | None:
-    """Return the pod of a reviewed token if it is bound to a pod and of our service account; else None."""
+    """Return the pod of a reviewed token; None if the token is not bound to a pod or is not of the agents' service
+    account."""
     if identity is None or identity.service_account != names.SERVICE_ACCOUNT:
         return None
     if not (identity.namespace and identity.pod_name and identity.pod_uid):
@@ -122,7 +125,7 @@ def judge(ref: PodRef, pod: Manifest | None, agent: Manifest | None, now: dateti
 
 
 class Identity:
-    """Identifies callers by their tokens, of which only digests are kept."""
+    """Identifies callers by their tokens. It keeps digests of tokens only."""
 
     def __init__(self, settings: GatewaySettings, cluster: Cluster, agents: Cache, pods: Cache) -> None:
         self._settings = settings
@@ -146,8 +149,8 @@ class Identity:
         return await self.current(ref)
 
     async def current(self, ref: PodRef) -> PodIdentity:
-        """Return the caller that `ref` is now. Objects that the caches lack are read from the API, since caches may
-        lag."""
+        """Return the caller for the pod `ref`, judged by the objects as they are now. Objects that are not in the
+        caches are read from the Kubernetes API, since caches may lag."""
         pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
         if not is_the_pod(ref, pod):
             pod = await self._fresh(PODS, self._pods, ref.namespace, ref.name)
@@ -163,7 +166,7 @@ class Identity:
         return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
     def known(self, ref: PodRef) -> PodIdentity:
-        """Like `current`, from the caches alone."""
+        """Like `current`, but reads the caches only."""
         pod, agent = self._pods.get(ref.namespace, ref.name), self._agents.get(ref.namespace, ref.agent)
         return PodIdentity(ref, self._typed_agent(judge(ref, pod, agent, datetime.now(UTC))))
 
@@ -199,12 +202,12 @@ class Identity:
         return agent
 
     def forget(self, namespace: str, name: str) -> None:
-        """Drop what is known of a deleted agent."""
+        """Drop what is cached about a deleted agent."""
         self._typed.pop(ObjectRef(namespace, name), None)
 
 
 async def _asked(call: Callable[[], Awaitable[T]]) -> T:
-    """Call the Kubernetes API. Its errors reach pods without its address."""
+    """Return the result of a call to the Kubernetes API. Pods get its errors, so these do not contain its address."""
     try:
         return await call()
     except NotFound:

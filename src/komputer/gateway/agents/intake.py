@@ -24,15 +24,15 @@ EVENT_LIMIT_BYTES: Final = 256 * 1024
 """The limit of an event's payload after its texts were cut: only a tool's input or a model's usage can exceed it."""
 
 NEVER: Final = -1
-"""A generation that no log accepts: each log begins at 0."""
+"""A generation that no log accepts, since each log begins at 0."""
 REREAD_INTERVAL_S: Final = 1.0
 REREAD_WAIT_S: Final = 5.0
 log = structlog.get_logger(__name__)
 
 
 def events_of(post: wire.Post, agent: Agent) -> list[Numbered]:
-    """Return the events for the log: texts cut, and a start under no other model than the agent's. Raises `Invalid`
-    (`invalid_event`) for the first event that is not valid."""
+    """Return the events for the log. Long texts are cut, and the model of a start is the one in the agent's spec.
+    Raises `Invalid` (`invalid_event`) for the first event that is not valid."""
     return [_event(numbered, agent) for numbered in post.events]
 
 
@@ -46,30 +46,30 @@ def _event(numbered: wire.NumberedEvent, agent: Agent) -> Numbered:
     if TASK_ID.fullmatch(event.task_id) is None:
         raise Invalid(f"event {numbered.seq}: task_id is not the id of a task", code="invalid_event", field="task_id")
     if isinstance(event, schema.TaskStarted) and not serves(agent.spec.model, event.model):
-        # The log is trusted to say with which model a task was started (see model/assigned.py).
+        # model/assigned.py reads from the log which model a task was started with, so a pod must not choose it.
         event = event.model_copy(update={"model": agent.spec.model})
     return Numbered(numbered.seq, bounded(schema.clipped(event)), numbered.generation, numbered.acked_message_id)
 
 
 class Admitted(NamedTuple):
-    """The events that reach the log. If `is_cut`, the event after them is refused."""
+    """The events that may reach the log. With `is_cut`, the event that follows them is refused."""
 
     events: list[Numbered]
     is_cut: bool
 
 
 def is_known(numbered: Numbered, agent: Agent) -> bool:
-    """Whether this copy of the agent wants the event's task now. Ends always pass: they open nothing, and a runtime
-    also owes them for tasks that no resource names any more."""
+    """Whether this copy of the agent wants the event's task now. Ends always pass: they open no task, and a runtime
+    must also send them for tasks that no resource names any more."""
     return isinstance(numbered.event, schema.End) or may_start(agent.spec, agent.status, numbered.event.task_id)
 
 
 def admitted(events: Sequence[Numbered], agent: Agent, live: Live | None) -> Admitted:
-    """Return the events that may reach the log (rule `wanted`): an agent cannot open a task by its own statements.
+    """Return the events that may reach the log (rule `wanted`): an agent cannot open a task that it was not assigned.
 
-    A start of a task that is not wanted now gets a generation below all others: then the log still answers to it, also
-    to a repeated one, and never accepts it. Any other event of a task that is neither wanted nor open ends the list. A
-    task that was wanted when it started stays open until its end, even if the manifest changes.
+    A start of a task that is not wanted now gets the generation `NEVER`. The log then answers it, and every repetition
+    of it, but never accepts it. Any other event of a task that is neither wanted nor open ends the list. A task that
+    was wanted when it started stays open until its end, even if the manifest changes.
     """
     logged = task_of(live, agent.metadata.uid)
     accepted: list[Numbered] = []
@@ -84,7 +84,8 @@ def admitted(events: Sequence[Numbered], agent: Agent, live: Live | None) -> Adm
 
 
 def bounded(event: schema.Event) -> schema.Event:
-    """Return the event, without the fields that make it too large: then it is marked `truncated`."""
+    """Return the event if it is within `EVENT_LIMIT_BYTES`; otherwise without its large fields and marked `truncated`.
+    Raises `Invalid` (`invalid_event`) for an event without such fields."""
     if len(orjson.dumps(schema.to_wire(event)[1])) <= EVENT_LIMIT_BYTES:
         return event
     if isinstance(event, schema.ToolCall | schema.ToolResult):
@@ -95,7 +96,7 @@ def bounded(event: schema.Event) -> schema.Event:
 
 
 class Intake:
-    """The calls of agents' current pods. All raise `Unavailable` while the log does not answer."""
+    """Handles the calls of agents' current pods. All methods raise `Unavailable` while the log does not answer."""
 
     def __init__(self, log: Log, metrics: TaskMetrics, identity: Identity) -> None:
         self._log = log
@@ -104,7 +105,8 @@ class Intake:
         self._due: dict[str, float] = {}
 
     async def hello(self, caller: PodIdentity, body: wire.Hello) -> wire.Welcome:
-        """Introduce a runtime. Raises `AgentGone` for a deleted agent, `Invalid` for a newer runtime."""
+        """Return a new term for a runtime, and the state of its tasks in the log. Raises `AgentGone` for a deleted
+        agent, `Invalid` (`format_version`) for a runtime that is newer than the gateway."""
         if body.format_version > wire.FORMAT_VERSION:
             raise Invalid(
                 f"This gateway speaks format {wire.FORMAT_VERSION}; the runtime is newer. Update the gateway first.",
@@ -132,7 +134,8 @@ class Intake:
         return wire.Posted(answers=answers, format_version=body.format_version)
 
     async def _admitted(self, caller: PodIdentity, events: list[Numbered]) -> Admitted:
-        """Admit events by the cached agent; before any is refused, by the agent and the log as they are now."""
+        """Admit events by the cached agent. If that would refuse one, decide by the agent and the log as they are now:
+        the cache may lag."""
         if all(is_known(numbered, caller.agent) for numbered in events):
             return Admitted(events, False)
         await self._wait_for_turn(caller.key.uid)
@@ -144,7 +147,8 @@ class Intake:
         return found
 
     async def _wait_for_turn(self, uid: str) -> None:
-        """Let one agent cause at most one read per `REREAD_INTERVAL_S`. Raises `Unavailable` if many requests wait."""
+        """Wait, so that one agent causes at most one read per `REREAD_INTERVAL_S`. Raises `Unavailable` if the wait
+        would exceed `REREAD_WAIT_S`."""
         now = asyncio.get_running_loop().time()
         due = max(now, self._due.get(uid, 0.0))
         if due > now + REREAD_WAIT_S:
@@ -153,7 +157,7 @@ class Intake:
         await asyncio.sleep(due - now)
 
     def forget(self, uid: str) -> None:
-        """Drop what is known of a deleted agent."""
+        """Drop what is kept about a deleted agent."""
         self._due.pop(uid, None)
 
     async def heartbeat(self, caller: PodIdentity, body: wire.Heartbeat) -> wire.Pulse:

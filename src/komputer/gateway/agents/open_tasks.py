@@ -9,12 +9,12 @@ from komputer.gateway.agents.assignment import open_task
 from komputer.gateway.agents.identity import PodIdentity
 
 LOG_TIMEOUT_S: Final = 1.0
-"""How long the log is waited for if an earlier answer is known."""
+"""How long to wait for the log if an earlier answer is cached."""
 
 
 class OpenTasks:
-    """Reads open tasks from the log. While that does not answer, its last answer counts: no task can end without the
-    log."""
+    """Reads open tasks from the log. While the log does not answer, its last answer is used: no task can end without
+    the log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -36,5 +36,5 @@ class OpenTasks:
         return open_task(caller.agent, live)
 
     def forget(self, uid: str) -> None:
-        """Drop what is known of a deleted agent."""
+        """Drop the cached answer about a deleted agent."""
         self._last.pop(uid, None)

@@ -1,4 +1,4 @@
-"""Reads owner references. Their shape is checked here, since people and other controllers can write them."""
+"""Reads owner references. People and other controllers can write them too, so their shape is checked here."""
 
 from typing import NamedTuple
 

@@ -17,7 +17,7 @@ from komputer.kube import SECRETS, Cluster
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S: Final = 1.0
-"""The pause before Secrets that could not be read are read again; the task waits for them meanwhile."""
+"""The pause after which Secrets that could not be read are read again. The task is not assigned before they are."""
 
 
 class TaskSecrets:
@@ -31,7 +31,8 @@ class TaskSecrets:
         self._environment: dict[str, str] = {}
 
     async def environment(self, agent: Agent) -> dict[str, str] | None:
-        """Return `SECRET_…` variables, or None if the Secrets cannot be read now. A Secret that is gone gives none."""
+        """Return `SECRET_…` variables, or None if the Secrets cannot be read now. A Secret that does not exist adds no
+        variables."""
         spec = agent.spec
         if not spec.secrets and spec.secrets_uid is None:
             return {}
@@ -57,8 +58,8 @@ class TaskSecrets:
         return secret.environment(own, {name: found for name, found in named if found is not None})
 
     async def _one(self, agent: Agent, name: str | None) -> Manifest | None:
-        """Return the Secret, or None if agents may not have it, or if it does not exist; a manifest may name
-        anything."""
+        """Return the Secret; None if it does not exist or agents may not have it. This is checked here because a
+        manifest may name any Secret."""
         if name is None:
             return None
         try:

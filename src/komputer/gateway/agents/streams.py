@@ -30,7 +30,7 @@ from komputer.protocol.wire import HEARTBEAT_S, Assignment, TaskMessage
 log = structlog.get_logger(__name__)
 
 SEND_TIMEOUT_S: Final = 3 * HEARTBEAT_S
-"""A reader that accepts nothing for so long is considered dead, as it considers us."""
+"""A runtime that accepts no bytes for this long is considered dead. A runtime applies the same limit to the gateway."""
 
 
 class AssignmentReader:
@@ -47,8 +47,8 @@ class AssignmentReader:
 
 
 class Stream:
-    """One runtime's stream. `reread` announces a change of the assignment, `wake` a message, `end` that nothing
-    follows."""
+    """One runtime's stream. Call `reread` when the assignment has changed, `wake` when there is a message, and `end` to
+    close the stream."""
 
     def __init__(self, pod: PodRef) -> None:
         self.pod = pod
@@ -68,7 +68,7 @@ class Stream:
         self._woken.set()
 
     async def wait(self, timeout_s: float) -> None:
-        """Wait until the stream is woken, at most `timeout_s`. Several calls of `wake` count as one."""
+        """Wait until the stream is woken, at most `timeout_s`. Several calls of `wake` end one wait only."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
@@ -153,6 +153,9 @@ class AssignmentStreams:
                 del self._open[ref]
 
     async def _feed(self, stream: Stream, caller: PodIdentity, send: Send) -> None:
+        """Send the assignment whenever it changes, messages as they arrive, and a line of state if nothing else was
+        sent for a heartbeat. The caller is checked after each wait: the stream ends when the pod is not current any
+        more."""
         sent, last_message_id = b"", None
         reader = self._reader()
         loop = asyncio.get_running_loop()
@@ -183,8 +186,8 @@ class AssignmentStreams:
                 return
 
     async def _messages(self, caller: PodIdentity, after: str | None) -> list[TaskMessage]:
-        """Return the messages to the open task after the message `after`; none while the log does not answer: it
-        notifies all streams when it is back."""
+        """Return the messages to the open task after the message `after`; none while the log does not answer. All
+        streams are woken when it answers again."""
         try:
             entries = await self._log.messages(caller.key, after)
         except Unavailable:
@@ -195,8 +198,8 @@ class AssignmentStreams:
         ]
 
     async def _pulse(self, caller: PodIdentity) -> bytes:
-        """Return what the log holds of the newest term, which does not count as a heartbeat of the runtime. While the
-        log does not answer, return an empty line, which keeps the connection alive all the same."""
+        """Return a line with the log's state of the newest term. Reading it does not record a heartbeat of the runtime.
+        While the log does not answer, return an empty line, which also keeps the connection alive."""
         try:
             return _line(await self._log.pulse(caller.key, 0, []))
         except Unavailable:
@@ -214,5 +217,5 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _line(message: WireModel) -> bytes:
-    """Return one line of NDJSON in ASCII, so that no reader finds a line separator other than the `\\n` at its end."""
+    """Return one line of NDJSON in ASCII, so that the only line separator in it is the `\\n` at its end."""
     return json.dumps(message.to_wire(), separators=(",", ":")).encode() + b"\n"

@@ -31,9 +31,9 @@ METHODS: Final = ("POST", "GET", "DELETE")
 BODY_LIMIT_BYTES: Final = 8 * 2**20
 """The largest message to a server: a file or a picture as a tool's argument."""
 ANSWER_LIMIT_BYTES: Final = 32 * 2**20
-"""The largest answer that is no stream. Claude accepts lines of 64 MiB."""
+"""The largest answer that is not a stream. Claude accepts lines of 64 MiB."""
 SERVER_ERROR: Final = -32000
-"""JSON-RPC's first code for server errors; our own code is in `data.code`."""
+"""The first of JSON-RPC's codes for server errors. The platform's error code is in `data.code`."""
 
 
 class ConnectorProxy:
@@ -71,7 +71,7 @@ class ConnectorProxy:
             await bodies.until_disconnected(self._answer(caller, scope, receive, send, body), receive)
 
     async def _message(self, scope: Scope, receive: Receive, take: Take) -> bytes | None:
-        """Return the body of a POST. Raises `Invalid`, and as `take` does."""
+        """Return the body of a POST; None for other methods. Raises `Invalid`, and the errors of `take`."""
         if scope["query_string"]:
             raise Invalid("A connector takes no query.", code="query_not_allowed")
         if scope["method"] != "POST":
@@ -81,8 +81,8 @@ class ConnectorProxy:
     async def _answer(
         self, caller: PodIdentity, scope: Scope, receive: Receive, send: Send, body: bytes | None
     ) -> None:
-        """Forward the request, or answer with an error in MCP's shape. An answer that the server aborts is aborted too,
-        so that the agent's client detects it."""
+        """Forward the request, or answer with an error in MCP's shape. If the server aborts its answer, the connection
+        to the pod is aborted too, so that the agent's client detects it."""
         connector: Connector | None = None
         try:
             await self._access.open_task(caller)
@@ -106,8 +106,8 @@ class ConnectorProxy:
     async def _forward(
         self, connector: Connector, credential: ConnectorCredential | None, scope: Scope, send: Send, body: bytes | None
     ) -> ServerFailed | None:
-        """Forward the request and the server's answer, also an error. Return the failure if nothing was sent to the
-        pod. Raises `ServerFailed` if the server cannot be reached."""
+        """Forward the request, and the server's answer even if that is an error. Return the failure if nothing was sent
+        to the pod. Raises `ServerFailed` if the server cannot be reached."""
         sent = headers.to_server(scope["headers"], credential)
         async with self._egress.request(scope["method"], connector.spec.url, sent, body) as answer:
             has_session = any(name == b"mcp-session-id" for name, _ in scope["headers"])
@@ -124,8 +124,8 @@ class ConnectorProxy:
     async def _stream(
         self, connector: Connector, answer: aiohttp.ClientResponse, redaction: Redaction, send: Send
     ) -> None:
-        """Send the body as it arrives. If it is aborted or too large no last chunk is sent: then our HTTP server closes
-        the connection, and the agent's client detects it."""
+        """Send the body as it arrives. If the body is aborted or too large, the last chunk is not sent. The HTTP server
+        then closes the connection, and the agent's client detects it."""
         if answer.status < 400:
             await self._note(connector, None)
         is_stream = answer.content_type == "text/event-stream"
@@ -150,10 +150,11 @@ class ConnectorProxy:
 
 
 def _refusal(error: KomputerError, body: bytes | None) -> Response:
-    """Return a JSON-RPC error for a request, which clients show to the agent, or an HTTP status for anything else."""
+    """Return a JSON-RPC error if the body is a JSON-RPC request: clients show it to the agent. Return an error with an
+    HTTP status for anything else."""
     if (request_id := request_id_of(body)) is None:
         status = 502 if isinstance(error, ServerFailed) else status_of(error)
-        # 401, 403 and 410 would mean that the pod is dismissed, and 404 that a session has ended.
+        # 401, 403 and 410 could be taken for a dismissal of the pod, and 404 for the end of the MCP session.
         return json_error(502 if status in (401, 403, 404, 410) else status, error.message, error.code)
     failure = {"code": SERVER_ERROR, "message": error.message, "data": {"code": error.code}}
     answer = {"jsonrpc": "2.0", "id": request_id, "error": failure}

@@ -1,12 +1,12 @@
 """Removes a credential from a stream of bytes, in case a server sends it back."""
 
 SHORTEST: int = 8
-"""Characters. A shorter value is no secret and would match ordinary text."""
+"""The shortest value that is redacted, in characters. A shorter one is not a secret and would match ordinary text."""
 
 
 class Redaction:
-    """The filter for one answer. The number of bytes does not change. Bytes are passed on at once, except those at the
-    end that may be the beginning of the secret."""
+    """The filter for one answer. It replaces each byte of the secret by an asterisk, so the length does not change. It
+    holds back only the bytes at the end of a chunk that may be the beginning of the secret."""
 
     def __init__(self, secret: str | None) -> None:
         self._secret = secret.encode() if secret and len(secret) >= SHORTEST else b""

@@ -22,7 +22,7 @@ from komputer.services.agents.claim import NewTask
 from komputer.services.agents.view import agent_view
 
 TOOL_USE: Final = "claudecode/toolUseId"
-"""The field in which Claude names its tool call; a repeated call has the same name."""
+"""The field of a request's metadata with the id of Claude's tool call. A repeated call has the same id."""
 LISTED: Final = (
     "name",
     "role",
@@ -38,12 +38,12 @@ Context = ServerRequestContext[Any]
 
 
 class ToolCallContext(NamedTuple):
-    """A tool call: the manager that calls, the task in which it does, and a check that both still hold."""
+    """A tool call: the calling manager, its open task, and a check that both are still current."""
 
     caller: PodIdentity
     task: str
     require_open: Callable[[], Awaitable[None]]
-    """Raises if the calling task is cancelled or has ended."""
+    """Raises `KomputerError` if the calling task is being cancelled or has ended."""
 
     @property
     def manager(self) -> Agent:
@@ -55,7 +55,8 @@ class ToolCallContext(NamedTuple):
 
 
 class ManagerActions:
-    """Carries tool calls out. Stateless, so that a repeated call does nothing twice, here or at another gateway."""
+    """Executes tool calls. It keeps no results: a repeated call gets its answer from the resources and the log, at this
+    gateway or another, and nothing is done twice."""
 
     def __init__(
         self, agents: Agents, caches: Caches, log: Log, waiter: waiting.Waiter, cascade: CancelCascade
@@ -89,7 +90,7 @@ class ManagerActions:
     async def _create_agent(self, context: Context, call: ToolCallContext, given: tools.CreateAgentArguments) -> Any:
         manager, find = call.manager, self._find(call)
         task = _new_task(context, call, given.instructions)
-        # One at a time for each manager: else two calls at once could both find room for one more agent.
+        # One at a time for each manager: two concurrent calls could both find room for the last permitted agent.
         async with self._creating.setdefault(manager.metadata.uid, asyncio.Lock()):
             existing = find(given.name)
             own = ownership.children(manager, self._caches.agents.items(call.namespace))

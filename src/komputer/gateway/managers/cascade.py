@@ -1,4 +1,4 @@
-"""Cancels the tasks that a manager gave when the manager's own task is cancelled."""
+"""Cancels the tasks that a manager gave to its agents when the manager's own task is cancelled."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +17,8 @@ log = structlog.get_logger(__name__)
 
 
 class CancelCascade:
-    """Watches all agents. Level-triggered: it acts whichever of manager and child changes last, and after a restart."""
+    """Watches all agents. It is level-triggered: the order in which manager and child change does not matter, and a
+    cancel that a restart interrupted is done after it."""
 
     def __init__(self, agents: Agents, cache: Cache) -> None:
         self._agents = agents
@@ -78,6 +79,6 @@ class CancelCascade:
 
 
 def assigned_task(manifest: Manifest) -> Manifest:
-    """Return the task that was given to an agent last; empty if there is none."""
+    """Return the task that was assigned to an agent last; empty if there is none."""
     task = fields_of(manifest, "spec").get("task")
     return task if isinstance(task, dict) else {}

@@ -28,13 +28,13 @@ log = structlog.get_logger(__name__)
 
 SCOPE_KEY: Final = "komputer.call"
 MESSAGE_LIMIT_BYTES: Final = 2**20
-"""The largest call: instructions and a prompt of maximal length, with room for JSON escapes."""
+"""The largest call: instructions and a system prompt of the maximum length, with room for JSON escapes."""
 VALUES_LIMIT: Final = 10_000
 """JSON values in one call, which the MCP library validates several times. The largest call names 64 agents."""
 
 
 class ManagerEndpoint:
-    """An ASGI app for `/komputer/mcp`; it serves while `run` is entered."""
+    """An ASGI app for `/komputer/mcp`. It serves inside the `async with` block of `run`."""
 
     def __init__(self, access: PodAccess, actions: ManagerActions, quotas: Quotas) -> None:
         self._access = access

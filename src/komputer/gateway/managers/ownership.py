@@ -1,7 +1,7 @@
 """Which agents belong to a manager, and what a manager may give to an agent that it creates. Pure.
 
-An agent belongs to its manager by the owner reference with the manager's uid, which no agent can write. So Kubernetes'
-garbage collector deletes a manager's agents with it.
+An agent belongs to the manager whose uid is in its owner reference. No agent can write owner references. With them,
+Kubernetes' garbage collector deletes a manager's agents together with the manager.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from komputer.gateway.agents.owners import agent_owners
 from komputer.kube import AGENTS
 
 Find = Callable[[str], Manifest | None]
-"""Returns the agent of a name in the manager's namespace."""
+"""Returns the agent with this name in the manager's namespace; None if there is none."""
 DEFAULTS = ConfigSpec(redis=RedisRef(address=""))
 MAX_DEPTH = 64
-"""A deeper chain of owners is circular: people can write owner references too."""
+"""The limit of a chain of owners. A longer one is considered circular: people can write owner references too."""
 
 
 def manager_of(manifest: Manifest) -> tuple[str, str] | None:
-    """Return name and uid of the agent that created this one."""
+    """Return name and uid of the agent that created this one; None if no agent did."""
     owners = agent_owners(manifest)
     return (owners[0].name, owners[0].uid) if owners else None
 
 
 def managers_of(manifest: Manifest, find: Find) -> list[str]:
-    """Return the uids of the agent's managers, its own manager first."""
+    """Return the uids of the agent's manager, the manager's manager and so on, its own manager first."""
     uids: list[str] = []
     while len(uids) < MAX_DEPTH and (found := manager_of(manifest)):
         uids.append(found[1])
@@ -117,7 +117,7 @@ def belonging_to(manager: Agent) -> Manifest:
 
 
 def task_id_of(manager: Agent, manager_task: str, call: str | None) -> str:
-    """Return the id of the task that a tool call gives. A repeated call gets the same id, so it runs nothing twice."""
+    """Return the id of the task that a tool call assigns. A repeated call gets the same id, so the task runs once."""
     if not call:
         return str(ULID())
     digest = hashlib.sha256(f"{manager.metadata.uid} {manager_task} {call}".encode()).digest()

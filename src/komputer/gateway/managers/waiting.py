@@ -20,13 +20,13 @@ from komputer.services.agents.agents import Agents
 from komputer.services.agents.view import typed
 
 CHECK_INTERVAL_S: Final = 10.0
-"""How often the tasks are checked without a notification, and progress is reported."""
+"""Seconds between two checks of the tasks without a notification, and between two reports of progress."""
 PAGE: Final = 200
 Report = dict[str, Any]
 
 
 class WaitRequest(NamedTuple):
-    """A task of an agent. The uid distinguishes the agent from a later one of the same name."""
+    """A task to wait for, and its agent. The uid distinguishes the agent from a later one of the same name."""
 
     name: str
     uid: str
@@ -34,7 +34,7 @@ class WaitRequest(NamedTuple):
 
 
 def newest_task(manifest: Manifest) -> str:
-    """Return the task that the agent was given last. Raises `Invalid` if it never had one."""
+    """Return the task that was assigned to the agent last. Raises `Invalid` if it never had one."""
     agent = typed(manifest)
     found = wanted(agent.spec, agent.status)
     if isinstance(found, WantedTask):
@@ -46,7 +46,7 @@ def newest_task(manifest: Manifest) -> str:
 
 
 class Waiter:
-    """Finds out how tasks ended."""
+    """Waits for tasks, and reports how they ended."""
 
     def __init__(self, agents: Agents, log: Log, notifier: Notifier) -> None:
         self._agents = agents

@@ -12,7 +12,8 @@ TASKS_KEPT: Final = 10_000
 
 
 class AssignedModels:
-    """The models of agents' open tasks, as far as they differ from the agents' present ones."""
+    """The models that agents may use. Caches the model of an open task if it differs from the model in the agent's
+    spec."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

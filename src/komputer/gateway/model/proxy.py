@@ -28,10 +28,10 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 PREFIX: Final = "/model"
 BODY_LIMIT_BYTES: Final = 32 * 2**20
-"""Anthropic's own limit."""
+"""The largest body of a request: the Messages API's own limit."""
 QUERIES: Final = (b"", b"beta=true")
 PERMANENT: Final = frozenset({401, 402, 403, 404})
-"""Statuses that the same request would get again: a wrong key, no money, no access, no such model."""
+"""Statuses of errors that a retry cannot fix: a wrong key, no money, no access, no such model."""
 
 
 class ModelProxy:
@@ -84,13 +84,14 @@ class ModelProxy:
         finally:
             finding_task.cancel()
             await asyncio.gather(finding_task, return_exceptions=True)
-        # Only the name is kept while the log is read: a parsed body may be many times as large as its bytes.
+        # Only the model's name is kept while the log is read: a parsed body may take many times the memory of `raw`.
         requested = await self._model_of(caller.key.uid, raw)
         requests.admit_model(requested, await self._models.of(caller, task, requested))
         return raw
 
     async def _model_of(self, uid: str, raw: bytes) -> object:
-        """Call `requests.model_of` for one body of an agent at a time, so that its bodies cannot delay other agents."""
+        """Call `requests.model_of`, for one body per agent at a time, so that one agent's bodies cannot delay other
+        agents."""
         turn = self._parsing.setdefault(uid, asyncio.Lock())
         async with turn:
             return await _run(raw, requests.model_of, raw)
@@ -98,6 +99,8 @@ class ModelProxy:
     async def _pass_on(
         self, scope: Scope, receive: Receive, send: Send, path: str, query: str, body: bytes, began: float
     ) -> str:
+        """Forward the admitted request and stream the answer. Return the label of the outcome for metrics: the status,
+        or `broken` if the upstream aborts its answer after the head was sent."""
         has_begun = False
         try:
             credential = await self._upstream.credential()
@@ -124,14 +127,14 @@ class ModelProxy:
 
 
 async def _run(raw: bytes, work: Callable[..., T], *arguments: Any) -> T:
-    """Call `work`, which parses `raw`; in a thread if that takes long. The thread yields to the event loop every
-    millisecond (`bootstrap/server.py`)."""
+    """Return the result of `work`, which parses `raw`; in a thread if `raw` is not quick to parse. The thread yields to
+    the event loop every millisecond (`SWITCH_S` in `bootstrap/server.py`)."""
     return work(*arguments) if requests.is_quick(raw) else await asyncio.to_thread(work, *arguments)
 
 
 async def _refused(answer: aiohttp.ClientResponse, credential: ModelCredential | None) -> Response:
-    """Return the model's error without the credential, or an error in place of a redirect, which could lead
-    anywhere."""
+    """Return the upstream's error without the credential. A redirect, which could lead anywhere, is replaced by an
+    error."""
     log.info("model refused a request", status=answer.status, request_id=answer.headers.get("request-id"))
     if answer.status < 400:
         redirect = UpstreamUnreachable("The model's address answers with a redirect; the platform follows none.")
@@ -148,7 +151,8 @@ async def _refused(answer: aiohttp.ClientResponse, credential: ModelCredential |
 
 
 def _final(response: Response) -> Response:
-    """Tell Claude not to retry. It would retry for three minutes, even after a wrong key."""
+    """Return the response with a header that tells Claude not to retry. Claude would retry for three minutes, even with
+    a wrong key."""
     response.headers["x-should-retry"] = "false"
     return response
 

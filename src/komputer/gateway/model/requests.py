@@ -14,33 +14,34 @@ from komputer.http.json_values import has_more_values
 REFUSED_FIELDS: Final = ("container", "fallbacks", "files", "mcp_servers")
 """Top-level fields that refer to stored files, to servers that the model's side would call, or to other models."""
 CLIENT_TOOLS: Final = ("bash_", "computer_", "memory_", "text_editor_", "tool_search_tool_")
-"""Prefixes of tool types that concern only the request and the agent's own machine. All other types are refused,
-unknown ones too: they run on the model's side (web_search_…, web_fetch_…, code_execution_…, mcp_toolset)."""
+"""Prefixes of the types of tools that run on the agent's own machine or within the request. All other types, and
+unknown ones, are refused: they run on the model's side (web_search_…, web_fetch_…, code_execution_…, mcp_toolset)."""
 INLINE_SOURCES: Final = frozenset({"base64", "content", "text"})
-"""Sources inside the request. `file`, `url` and unknown ones are refused."""
+"""Types of content sources whose data is in the request itself. `file`, `url` and unknown types are refused."""
 SERVER_BLOCKS: Final = frozenset({"container_upload"})
 ALIASES: Final = frozenset({"haiku", "opus", "sonnet"})
 MODEL_LIMIT: Final = 256
 """Characters of a model's name, as in an agent's spec."""
 VALUES_LIMIT: Final = 200_000
-"""JSON values in one body: each may take 200 bytes and 1 µs to parse. The largest conversation has a million tokens,
-but most are in texts; a message has some ten values, a tool's schema some hundred."""
+"""How many JSON values a body may have. Each may take 200 bytes of memory and 1 µs to parse. The largest conversation
+has a million tokens, most of them in long texts: a message has about ten values, a tool's schema about a hundred."""
 QUICK_BYTES: Final = 256 * 1024
 QUICK_VALUES: Final = 10_000
-"""A body within both limits is parsed on the event loop, which takes 3 ms at most; others in a thread."""
+"""A body within both limits (bytes and JSON values) is parsed on the event loop, which takes 3 ms at most. Others are
+parsed in a thread."""
 LONG_CONTEXT: Final = "[1m]"
 """A suffix that Claude removes from a model's name before a request."""
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
-    """Return the body, which the model's side must read exactly as we do. Raises `Invalid` for anything but a JSON
-    object, and for duplicate names in an object, of which one parser uses the first and another the last. Raises
-    `TooLarge` for a body that would take too much memory."""
+    """Return the parsed body. The upstream must read it exactly as the gateway does: duplicate names in an object are
+    refused, since one parser uses the first and another the last. Raises `Invalid` for these and for anything but a
+    JSON object, and `TooLarge` for a body that would take too much memory."""
     if has_more_values(raw, VALUES_LIMIT):
         raise TooLarge(f"The body has more than {VALUES_LIMIT} values.")
     try:
         body: Any = orjson.loads(raw)
-        if orjson.dumps(body) != raw:  # never for what Claude sends; then check for duplicate names
+        if orjson.dumps(body) != raw:  # does not happen with Claude's own requests; check for duplicate names
             body = None  # free the memory of the first parse before the second
             body = json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
@@ -107,8 +108,8 @@ def serves(assigned: str, asked: str) -> bool:
 
 
 def _blocks(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every content block: of the system prompt and of messages, including those in tool results and documents. A
-    tool's input has none: it is the agent's own data and may look like anything."""
+    """Yield every content block of the system prompt and of messages, including those in tool results and documents.
+    The input of a tool call is not searched: it is the agent's own data and may look like a content block."""
     messages = body.get("messages")
     waiting: list[Any] = [body.get("system")]
     waiting += (

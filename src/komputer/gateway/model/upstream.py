@@ -1,4 +1,4 @@
-"""The model's address: one long-lived client, and errors that do not reveal the address."""
+"""The client of the model's address. It lives as long as the gateway, and its errors do not reveal the address."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from komputer.gateway.settings import GatewaySettings, ModelCredential
 from komputer.services.connectors.egress import session
 
 ERROR_LIMIT_BYTES = 1024 * 1024
-"""The part of an error's body that is passed on."""
+"""How much of an error's body is passed on."""
 REDACTED = b"[redacted]"
 
 
@@ -48,7 +48,7 @@ class Upstream:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield the response after its head; read the body inside. Leaving early closes the connection.
 
-        Raises `UpstreamUnreachable` before the head has come, and aiohttp's errors after it.
+        Raises `UpstreamUnreachable` until the head of the response has arrived, and aiohttp's errors after that.
         """
         assert self._session is not None
         url = URL(f"{self._base}{path}" + (f"?{query}" if query else ""), encoded=True)
@@ -76,8 +76,8 @@ def proxy_for(base_url: str) -> str | None:
 
 
 def cleaned(body: bytes, coding: str, credential: ModelCredential | None) -> bytes:
-    """Return an error's body decoded and without the credential, which some servers quote. Empty for a coding that was
-    not requested, since such a body cannot be searched."""
+    """Return an error's body decoded and without the credential, which some servers quote. Return an empty body for a
+    content coding that was not requested: it cannot be decoded to search for the credential."""
     match coding.strip().lower():
         case "" | "identity":
             plain = body

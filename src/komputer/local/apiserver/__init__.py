@@ -2,12 +2,12 @@
 interface.
 
 The package implements what a kube-apiserver, and the garbage collector of a kube-controller-manager, do for the
-resources that Komputer uses. Objects are kept in memory and in one SQLite file. Where it behaves differently from a
-real kube-apiserver, that is a defect of this one; `tests/contract/kubernetes` runs the same tests on both. Features
+resources that Komputer uses. Objects are kept in memory and in one SQLite file. Every difference from the behaviour of
+a real kube-apiserver is a defect of this package; `tests/contract/kubernetes` runs the same tests on both. Features
 that Komputer does not use (server-side apply, CEL, webhooks, exec, …) are refused with a Status that says so.
 
-A real API server is no alternative on a laptop: kube-apiserver is a Go program of 100 MB that needs etcd beside it, k3s
-runs on Linux as root only, and no Python package brings either.
+A real API server is no alternative on a laptop: kube-apiserver is a Go program of 100 MB that also needs etcd, k3s runs
+only on Linux and as root, and no Python package contains either.
 """
 
 from komputer.local.apiserver.errors import as_status

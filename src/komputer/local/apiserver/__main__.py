@@ -19,7 +19,7 @@ from komputer.local.apiserver.tokens import ServerCredentials
 
 
 class Server(uvicorn.Server):
-    """Ends the watches at the first signal, because a graceful stop waits for open responses."""
+    """A uvicorn server that ends the watches at the first signal, because a graceful stop waits for open responses."""
 
     def __init__(self, config: uvicorn.Config, api: ApiServer) -> None:
         super().__init__(config)

@@ -1,6 +1,6 @@
 """Schemas of the built-in kinds, in the form of a CRD's, derived on first use from lightkube's generated models.
 
-lightkube is a dependency anyway; the alternative, Kubernetes' own OpenAPI document, is several megabytes of JSON.
+lightkube is a dependency in any case. The alternative, Kubernetes' own OpenAPI document, is several megabytes of JSON.
 """
 
 import importlib
@@ -36,7 +36,7 @@ MERGE_KEYS = {
 """The lists of built-in kinds that a strategic merge patch merges item by item, and the key that identifies an item."""
 
 RETAIN_KEYS = {"volumes"}
-"""Lists whose items drop the fields that a patch does not retain."""
+"""Lists whose items support the directive `$retainKeys`: a patch with it drops the fields that it does not list."""
 _MODULES = {
     "": "core_v1",
     "coordination.k8s.io": "coordination_v1",

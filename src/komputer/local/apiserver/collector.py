@@ -1,4 +1,5 @@
-"""The garbage collector: deletes objects whose owners are gone, and the contents of what is being deleted.
+"""The garbage collector: deletes objects whose owners are gone, and the contents of terminating namespaces and
+definitions.
 
 Equivalent to the garbage collector and the namespace controller of a kube-controller-manager.
 """
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Collector:
-    """Examines every object that a change may concern, once per change, in a background task."""
+    """Examines, in a background task, the objects that a change may have made due for collection."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -46,7 +47,7 @@ class Collector:
             self._wake.set()
 
     def enqueue_all(self) -> None:
-        """Queue all objects, to finish what an earlier process left undone."""
+        """Queue all objects, to finish the work of an earlier process."""
         for stored in self._store.all_objects():
             self._queue[stored.address] = None
         self._wake.set()
@@ -80,7 +81,7 @@ class Collector:
             self._queue[stored.address] = None
 
     def _collect(self, address: Address) -> None:
-        """Do what is due for one object: continue its deletion, or check its owners."""
+        """Process one object: continue its deletion, or check its owners."""
         stored = self._store.get(*address)
         kind = self._objects.registry.by_resource(address[0])
         if stored is None or kind is None:
@@ -100,8 +101,8 @@ class Collector:
             self._check_owners(kind, stored)
 
     def _check_owners(self, kind: ResourceKind, stored: Stored) -> None:
-        """Delete an object without owners, or whose last owners wait for its deletion; otherwise remove such owners
-        from its list."""
+        """Delete the object if all of its owners are deleted or wait for its deletion. If only some are, remove those
+        from its list of owners."""
         meta = stored.object["metadata"]
         references = meta["ownerReferences"]
         deleted_owners = [reference for reference in references if self._is_deleted_owner(reference, stored)]
@@ -120,13 +121,13 @@ class Collector:
         self._delete(kind, stored, DeleteOptions(policy=policy, uid=meta["uid"]))
 
     def _is_deleted_owner(self, reference: Object, dependent: Stored) -> bool:
-        """Return whether an owner is gone. An owner of an unknown kind counts as present, because its absence
+        """Return whether an owner is deleted. An owner of an unknown kind is considered present, because its absence
         cannot be established."""
         kind = self._objects.registry.by_object(reference["apiVersion"], reference["kind"])
         return kind is not None and self._owner(reference, kind, dependent) is None
 
     def _waits_for_deletion(self, reference: Object) -> bool:
-        """Return whether the owner is in foreground deletion and blocked by this reference."""
+        """Return whether the owner is in foreground deletion and this reference blocks it."""
         owner = self._store.by_uid(reference["uid"])
         return bool(owner and reference.get("blockOwnerDeletion") and _is_waiting(owner))
 
@@ -137,7 +138,7 @@ class Collector:
         return owner if not kind.namespaced or owner.address[1] == dependent.address[1] else None
 
     def _orphan(self, kind: ResourceKind, owner: Stored) -> None:
-        """Remove the owner from its dependents, then the finalizer that held it."""
+        """Remove the owner from the lists of its dependents, then the finalizer from the owner."""
         uid = owner.object["metadata"]["uid"]
         for dependent in self._store.dependents(uid):
             kept = [one for one in dependent.object["metadata"]["ownerReferences"] if one["uid"] != uid]
@@ -146,7 +147,7 @@ class Collector:
         self._drop_finalizer(kind, owner, ORPHAN)
 
     def _delete_dependents_first(self, kind: ResourceKind, owner: Stored) -> None:
-        """Delete the dependents that block the owner; when none is left, remove the finalizer that held it."""
+        """Delete the dependents that block the owner. When none is left, remove the finalizer from the owner."""
         uid = owner.object["metadata"]["uid"]
         blocking = [dependent for dependent in self._store.dependents(uid) if _blocks(dependent, uid)]
         for dependent in blocking:

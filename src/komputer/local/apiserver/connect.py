@@ -1,8 +1,8 @@
 """The CONNECT method, with which `kubectl exec`, `cp` and `port-forward` open a tunnel through their proxy.
 
-The kubeconfig names this server as its own proxy (see `write_kubeconfig`), so the tunnel ends here as well: the bytes
-after the handshake are read as requests to this server. They carry no credential, and are answered with the refusal
-that explains why (`errors.not_offered`).
+The kubeconfig names this server as its own proxy (see `write_kubeconfig`), so the tunnel ends at this server too: the
+bytes after the handshake are read as requests to it. These have no credential, and are answered with an error that says
+that the server does not offer such requests (`errors.not_offered`).
 """
 
 import asyncio
@@ -15,12 +15,12 @@ ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class AnswersConnect:
-    """A mixin for an HTTP protocol; it must precede the protocol among the base classes."""
+    """A mixin for an HTTP protocol that answers CONNECT. It must precede the protocol among the base classes."""
 
     transport: asyncio.Transport
     _first_bytes: bytes | None = b""
-    """The bytes received so far of the connection's first head. None once it is known to be no CONNECT, or was
-    answered."""
+    """The received bytes of the connection's first request head. None once the request is known not to be a CONNECT, or
+    was answered."""
 
     def data_received(self, data: bytes) -> None:
         if self._first_bytes is None:
@@ -42,4 +42,4 @@ class AnswersConnect:
 
 
 class ConnectProtocol(AnswersConnect, protocol.HttpProtocol):
-    """The HTTP protocol of the platform's servers, with tunnels to itself."""
+    """The HTTP protocol of the platform's servers, which also answers CONNECT with a tunnel to itself."""

@@ -118,7 +118,7 @@ def _check_structure(schema: Any, path: str, found: list[FieldError]) -> None:
 
 
 def rules_not_evaluated(crd: Object) -> bool:
-    """Return whether the definition has CEL rules, which are stored and published but not evaluated."""
+    """Return whether the definition has CEL rules. Those are stored and published, but not evaluated."""
     return "x-kubernetes-validations" in str((crd.get("spec") or {}).get("versions"))
 
 

@@ -8,13 +8,14 @@ from komputer.local.apiserver.options import DeleteOptions
 from komputer.local.apiserver.store import Object, Stored
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
-"""Finalizers that hold an object until the garbage collector has dealt with its dependents."""
+"""Finalizers that keep an object until the garbage collector has deleted or released its dependents."""
 PROTECTED_NAMESPACES = ("default", "kube-system")
 _RETURNS_OBJECT = ("pods", "persistentvolumeclaims", "serviceaccounts", "namespaces")
 
 
 def check_preconditions(kind: ResourceKind, before: Stored, options: DeleteOptions) -> None:
-    """Raise StatusError 409 for another uid or resourceVersion, 403 for a protected namespace."""
+    """Raise StatusError 409 if the object has another uid or resourceVersion than the options, 403 for a protected
+    namespace."""
     name, meta = before.address[2], before.object["metadata"]
     if options.uid is not None and options.uid != meta["uid"]:
         why = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {meta['uid']}"
@@ -42,8 +43,8 @@ def finalizers(kind: ResourceKind, meta: Object, options: DeleteOptions) -> list
 
 
 def marked_as_deleted(kind: ResourceKind, before: Object, finalizers: list[str], grace_seconds: int) -> Object:
-    """Return the object with its deletionTimestamp: its finalizers, its kubelet or, for a namespace, the garbage
-    collector remove it later. A second deletion can only shorten the grace period."""
+    """Return the object with a deletionTimestamp. It is removed later: when its finalizers are gone, by the pod's
+    kubelet, or, for a namespace, by the garbage collector. A second deletion can only shorten the grace period."""
     meta = before["metadata"]
     body = {**before, "metadata": {**meta}}
     changed = body["metadata"]
@@ -65,8 +66,8 @@ def marked_as_deleted(kind: ResourceKind, before: Object, finalizers: list[str],
 
 
 def is_complete(body: Object) -> bool:
-    """Return whether nothing holds the object any more: it is being deleted and has no finalizers and no grace period.
-    A namespace is removed by the garbage collector only, once it is empty."""
+    """Return whether the object can be removed: it is being deleted, and has neither finalizers nor a grace period. For
+    a namespace this is False: the garbage collector removes it once it is empty."""
     meta = body["metadata"]
     return (
         "deletionTimestamp" in meta

@@ -101,7 +101,7 @@ def no_such_path() -> StatusError:
 
 
 class NotAllowed(StatusError):
-    """405. `allow` lists the methods that the path has."""
+    """The error 405. `allow` lists the methods that the path has."""
 
     def __init__(self, message: str, allow: Sequence[str]) -> None:
         super().__init__(405, "MethodNotAllowed", message)
@@ -149,8 +149,8 @@ def unsupported_media(message: str) -> StatusError:
 
 
 def invalid(kind: str, group: str, name: str, errors: Sequence[FieldError]) -> StatusError:
-    """Return a 422 with every invalid field in `details.causes`. `kind` is without its group, as in the real server's
-    message."""
+    """Return the error 422, with every invalid field in `details.causes`. `kind` is without its group, as in the real
+    server's message."""
     texts = [f"{error.field}: {error.message}" if error.field else error.message for error in errors]
     listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     causes = [{"reason": error.reason, "message": error.message, "field": error.field} for error in errors]

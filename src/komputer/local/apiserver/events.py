@@ -1,5 +1,5 @@
-"""Events, which are served by two APIs: v1, in whose form they are stored, and events.k8s.io/v1 with other field
-names."""
+"""Converts Events between the two APIs that serve them: v1, in whose form they are stored, and events.k8s.io/v1, which
+has other field names."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The resources: the built-in kinds, and a registry to which CustomResourceDefinitions add theirs."""
+"""The kinds of resources: the built-in ones, and a registry to which CustomResourceDefinitions add theirs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ class TableColumn:
 
 @dataclass(frozen=True, slots=True)
 class ResourceKind:
-    """One resource of the API. `schema` is that of a custom resource; `builtin_schema` has those of the built-in
-    ones."""
+    """One resource of the API. `schema` is set for custom resources only; `builtin_schema` has the schemas of the
+    built-in kinds."""
 
     group: str
     version: str
@@ -47,7 +47,7 @@ class ResourceKind:
 
     @property
     def resource(self) -> str:
-        """`plural.group`, as in messages and in the store; the core group has no suffix."""
+        """The name `plural.group`, which is used in messages and in the store. The core group has no suffix."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
@@ -131,7 +131,7 @@ BUILT_IN = (
 
 
 class Registry:
-    """The kinds served now, by (group, version, plural). `generation` increases with every change."""
+    """The kinds that are served now, by (group, version, plural). `generation` increases with every change."""
 
     def __init__(self, kinds: Iterable[ResourceKind] = BUILT_IN) -> None:
         self._kinds = {(kind.group, kind.version, kind.plural): kind for kind in kinds}
@@ -141,18 +141,18 @@ class Registry:
         return iter(self._kinds.values())
 
     def find(self, group: str, version: str, plural: str) -> ResourceKind:
-        """Return the kind with this path. StatusError 404."""
+        """Return the kind with this path. Raises StatusError 404."""
         kind = self._kinds.get((group, version, plural))
         if kind is None:
             raise no_such_path()
         return kind
 
     def by_resource(self, resource: str) -> ResourceKind | None:
-        """Return the kind stored under `plural.group`."""
+        """Return the kind with the name `plural.group`, or None."""
         return next((kind for kind in self if kind.resource == resource), None)
 
     def by_object(self, api_version: str, kind_name: str) -> ResourceKind | None:
-        """Return the kind that an ownerReference names."""
+        """Return the kind that an ownerReference names, or None."""
         return next((kind for kind in self if kind.kind == kind_name and kind.api_version == api_version), None)
 
     def add(self, kind: ResourceKind) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 
 def ensure_kubeconfig(path: Path, server: str, token: str) -> None:
-    """Write the kubeconfig unless it exists and names this server and token."""
+    """Write the kubeconfig, unless the file exists and has this server and token."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         found = json.loads(path.read_bytes())
         if (found["clusters"][0]["cluster"]["server"], found["users"][0]["user"]["token"]) == (server, token):
@@ -19,8 +19,8 @@ def ensure_kubeconfig(path: Path, server: str, token: str) -> None:
 def write_kubeconfig(path: Path, server: str, token: str) -> None:
     """Write a kubeconfig (mode 0600) whose only context reaches `server`, an http:// address, as administrator.
 
-    kubectl sends a user's token to TLS servers only, but sends the credentials of a proxy over plain HTTP. So the
-    server is named as its own proxy as well. Other clients may use either."""
+    kubectl sends a user's token to TLS servers only, but sends the credentials of a proxy over plain HTTP too. So the
+    kubeconfig also names the server as its own proxy, with the token as password. Other clients may use either."""
     scheme, _, address = server.partition("://")
     cluster = {"server": server, "proxy-url": f"{scheme}://token:{quote(token, safe='')}@{address}"}
     config = {

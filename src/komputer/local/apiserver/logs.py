@@ -1,4 +1,4 @@
-"""The interface behind `pods/log`: the one request that is answered by the kubelet."""
+"""The interface between `pods/log` and the kubelet, which answers this request."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """ObjectMeta: decoding and validation of names, labels, annotations, owners and finalizers.
 
-The rules and texts are those of Kubernetes' `apimachinery`, of which there is no Python version.
+The rules and messages are those of Kubernetes' `apimachinery`, which has no Python version.
 """
 
 import random
@@ -45,7 +45,7 @@ _OWNER_FIELDS: dict[str, type] = {
 
 def decoded(body: Object) -> tuple[Object, list[str]]:
     """Return the ObjectMeta of `body` as a new dict without nulls, empty values and unknown fields, and the paths of
-    the unknown fields. StatusError 400 for a wrong type, as when decoding fails in the real server."""
+    the unknown fields. Raises StatusError 400 for a wrong type, as the real server does when decoding fails."""
     raw = body.get("metadata")
     if raw is None:
         raw = {}

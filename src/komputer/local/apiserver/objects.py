@@ -29,21 +29,21 @@ def now() -> str:
 
 
 class Objects:
-    """Writes to the store by the rules of the API. Reads of lists go to the store directly."""
+    """Writes to the store by the rules of the API. Lists are read from the store directly."""
 
     def __init__(self, store: ObjectDatabase, registry: Registry) -> None:
         self.store = store
         self.registry = registry
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Stored:
-        """Return a stored object. StatusError 404."""
+        """Return a stored object. Raises StatusError 404."""
         stored = self.store.get(events.stored_as(kind).resource, namespace, name)
         if stored is None:
             raise errors.not_found(kind.resource, name)
         return stored
 
     def create(self, kind: ResourceKind, namespace: str, body: Any, options: WriteOptions) -> Stored:
-        """Create an object and return it. StatusError 400, 403, 405, 409 or 422."""
+        """Create an object and return it. Raises StatusError 400, 403, 405, 409 or 422."""
         body = validation.decode(kind, body, options)
         meta = body["metadata"]
         if meta.pop("resourceVersion", None):
@@ -119,8 +119,8 @@ class Objects:
         *,
         is_patch: bool = False,
     ) -> Stored:
-        """Replace the object, or its status, and return it. An equal object is not written. StatusError 400, 404, 409
-        or 422."""
+        """Replace the object, or its status, and return it. An equal object is not written. Raises StatusError 400,
+        404, 409 or 422."""
         before = self.get(kind, namespace, name)
         if is_patch and isinstance(body, dict) and isinstance(body.get("metadata"), dict):
             body = {**body, "metadata": {**body["metadata"]}}
@@ -158,11 +158,11 @@ class Objects:
         return self._put(stored_kind, body, options)
 
     def delete(self, kind: ResourceKind, namespace: str, name: str, options: DeleteOptions) -> Object:
-        """Delete the object, or mark it as being deleted, and return the body of the response. StatusError 403, 404 or
-        409.
+        """Delete the object, or mark it as being deleted, and return the body of the response. Raises StatusError 403,
+        404 or 409.
 
-        The object is removed at once if nothing holds it. Finalizers, a pod's grace period and the content of a
-        namespace hold it: then it gets a deletionTimestamp, and is removed when the last of them is gone."""
+        The object is removed at once unless it has finalizers, a pod's grace period or, as a namespace, contents. In
+        these cases it gets a deletionTimestamp, and is removed when the last of them has been removed."""
         before = self.get(kind, namespace, name)
         kind = events.stored_as(kind)
         meta = before.object["metadata"]
@@ -186,7 +186,7 @@ class Objects:
         return self.store.put(kind.resource, body)
 
     def _enter_namespace(self, kind: ResourceKind, namespace: str, name: str, options: WriteOptions) -> None:
-        """Create the namespace on first use; refuse one that is being deleted."""
+        """Create the namespace on first use. Raises StatusError 403 for one that is being deleted."""
         found = self.store.get(NAMESPACE.resource, "", namespace)
         if found is None:
             self.make_namespace(namespace, options)
@@ -200,19 +200,19 @@ class Objects:
             raise errors.forbidden(kind.resource, name, why, [cause])
 
     def make_namespace(self, namespace: str, options: WriteOptions | None = None) -> None:
-        """Create a namespace with its `default` ServiceAccount. StatusError 422 for an invalid name."""
+        """Create a namespace with its `default` ServiceAccount. Raises StatusError 422 for an invalid name."""
         options = options or WriteOptions()
         self.create(NAMESPACE, "", {"metadata": {"name": namespace}}, WriteOptions(dry_run=options.dry_run))
 
     def _admit_pod(self, namespace: str, body: Object) -> None:
-        """Refuse a pod whose ServiceAccount does not exist, like the admission plugin of that name."""
+        """Refuse a pod whose ServiceAccount does not exist, as the admission plugin ServiceAccount does."""
         account = body["spec"]["serviceAccountName"]
         if account != "default" and not self.store.get(SERVICE_ACCOUNT.resource, namespace, account):
             why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
             raise errors.forbidden("pods", body["metadata"]["name"], why)
 
     def _accept_definition(self, body: Object, before: Object | None, options: WriteOptions) -> None:
-        """Refuse names that another definition uses; otherwise set the status of a served definition."""
+        """Refuse a definition with names that another one uses. Otherwise set the status of a served definition."""
         if before is not None and "deletionTimestamp" in before["metadata"]:
             return
         kind = crd.defined_kind(body)

@@ -1,4 +1,4 @@
-"""OpenAPI documents, as far as `kubectl explain` and the validation of `kubectl apply` use them."""
+"""OpenAPI documents, to the extent that `kubectl explain` and the validation of `kubectl apply` need them."""
 
 import copy
 import hashlib
@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 _INFO = {"title": "Kubernetes", "version": "v1.33.0"}
 _PROTOBUF_V2 = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.33.0"
-"""An OpenAPI v2 document without definitions, in protobuf: kubectl then uses its own types."""
+"""An OpenAPI v2 document without definitions, in protobuf. With it kubectl uses its own types."""
 
 
 def v3_paths(registry: Registry) -> Object:
@@ -47,8 +47,8 @@ def v3_document(registry: Registry, group: str, version: str) -> Object | None:
 
 
 def v2_document(registry: Registry, accept: str) -> Response:
-    """Return /openapi/v2: all definitions in JSON, or an empty document in protobuf, the only form that kubectl reads
-    there."""
+    """Return the response to /openapi/v2: all definitions in JSON, or an empty document in protobuf, the only form that
+    kubectl reads there."""
     if "protobuf" in accept:
         media = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
         return Response(_PROTOBUF_V2, media_type=media)
@@ -89,7 +89,7 @@ def _define(kind: ResourceKind, schemas: dict[str, Schema], prefix: str) -> str:
 
 
 def _collected(schema: Schema, schemas: dict[str, Schema], prefix: str) -> Schema:
-    """Put every named type of `schema` into `schemas`, and return `schema` with references to them."""
+    """Add every named type in `schema` to `schemas`, and return `schema` with references to them."""
     name = schema.get(TYPE_NAME)
     if name is None:
         return {key: _keyword(key, value, schemas, prefix) for key, value in schema.items()}
@@ -105,7 +105,7 @@ def _collected(schema: Schema, schemas: dict[str, Schema], prefix: str) -> Schem
 def _keyword(key: str, value: Any, schemas: dict[str, Schema], prefix: str) -> Any:
     if key == "items":
         return _collected(value, schemas, prefix)
-    # kubectl explain needs a type for additional properties; the models' untyped maps are maps of strings.
+    # kubectl explain needs a type for additional properties. The untyped maps of the models are maps of strings.
     return {"type": "string"} if key == "additionalProperties" and value is True else value
 
 

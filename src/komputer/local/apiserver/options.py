@@ -18,7 +18,7 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """The options of a deletion. If `policy` is None, the object's own finalizers decide, and otherwise Background."""
+    """The options of a deletion. If `policy` is None, the object's finalizers decide; without any it is Background."""
 
     grace_seconds: int | None = None
     policy: Policy | None = None

@@ -1,8 +1,8 @@
-"""The three kinds of patch: pure functions from a document and a patch to a new document.
+"""The three kinds of patch, as pure functions of a document and a patch that return a new document.
 
-JSON patch is implemented here because Kubernetes' library (evanphx/json-patch) deviates from RFC 6902, see
-`json_patch`. The package jsonpatch fails in these cases, its messages differ, and it takes four times as long
-(measured). A merge patch is ten lines. No Python library implements strategic merge patches.
+JSON patch is implemented here because Kubernetes' library (evanphx/json-patch) deviates from RFC 6902; `json_patch`
+says how. The package jsonpatch fails in these cases, its messages differ, and it takes four times as long (measured).
+A merge patch takes ten lines. No Python library implements strategic merge patches.
 """
 
 import copy
@@ -14,7 +14,7 @@ import orjson
 from komputer.local.apiserver.errors import StatusError, bad_request
 
 MERGED_AS_SET = {"finalizers"}
-"""Lists of plain values to which a strategic merge patch adds, instead of replacing the list."""
+"""Lists of plain values to which a strategic merge patch adds values; it replaces other such lists."""
 
 _OPERATIONS_LIMIT = 10_000
 _ORDER = "$setElementOrder/"
@@ -36,15 +36,16 @@ def merge_patch(document: Any, patch: Any) -> Any:
 
 def json_patch(document: Any, operations: Any) -> Any:
     """Return `document` with a JSON patch (RFC 6902) applied, with the deviations of the real server's library: a
-    missing key of an object reads as null, so `test` with null succeeds on it and `replace` adds it. StatusError 400
-    for a malformed patch, 422 for one that does not apply."""
+    missing key of an object reads as null, so `test` with null succeeds on it and `replace` adds it. Raises StatusError
+    400 for a malformed patch, 422 for one that cannot be applied."""
     if not isinstance(operations, list) or not all(isinstance(operation, dict) for operation in operations):
         raise bad_request("error decoding patch: a JSON patch is a list of operations")
     if len(operations) > _OPERATIONS_LIMIT:
         raise StatusError(
             413, "RequestEntityTooLarge", f"The allowed maximum operations in a JSON patch is {_OPERATIONS_LIMIT}"
         )
-    # Pointers begin with an empty step, so the document is the value of the key "" and can be replaced like any other.
+    # Pointers begin with an empty step. So the document is the value of the key "" here, and can be replaced like any
+    # other value.
     holder = {"": copy.deepcopy(document)}
     for operation in operations:
         try:
@@ -82,7 +83,7 @@ def _operate(holder: dict[str, Any], operation: dict[str, Any]) -> None:
 
 
 def is_same(left: Any, right: Any) -> bool:
-    """Return whether two values have the same JSON text: 1, 1.0 and true are three values."""
+    """Return whether two values have the same JSON text. In Python 1, 1.0 and True are equal; here they differ."""
     return orjson.dumps(left, option=orjson.OPT_SORT_KEYS) == orjson.dumps(right, option=orjson.OPT_SORT_KEYS)
 
 
@@ -147,14 +148,16 @@ def _remove(holder: dict[str, Any], path: list[str]) -> None:
 
 def strategic_merge_patch(document: Any, patch: Any, merge_keys: Mapping[str, str]) -> Any:
     """Return `document` with a strategic merge patch applied. Lists in `merge_keys` are merged by that key. Supports
-    kubectl's directives `$patch`, `$retainKeys`, `$setElementOrder` and `$deleteFromPrimitiveList`. StatusError 400 for
-    a malformed patch."""
+    kubectl's directives `$patch`, `$retainKeys`, `$setElementOrder` and `$deleteFromPrimitiveList`. Raises StatusError
+    400 for a malformed patch."""
     if not isinstance(document, dict) or not isinstance(patch, dict):
         raise bad_request("a strategic merge patch must be an object")
     return _strategic(document, patch, merge_keys)
 
 
 def _strategic(document: dict[str, Any], patch: dict[str, Any], merge_keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return `document` with the patch applied, in the order of the real server: `$retainKeys` first, then deletions
+    from lists of plain values, the fields themselves, and the order of lists last."""
     match patch.get("$patch", "merge"):
         case "replace":
             return {key: value for key, value in patch.items() if key != "$patch"}
@@ -193,6 +196,7 @@ def _strategic(document: dict[str, Any], patch: dict[str, Any], merge_keys: Mapp
 
 
 def _merged_list(before: list[Any], patch: list[Any], merge_key: str, merge_keys: Mapping[str, str]) -> list[Any]:
+    """Return `before` with each item of `patch` merged into the item with the same `merge_key`, or appended."""
     if not all(isinstance(item, dict) for item in patch):
         raise bad_request(f"every item of a list that is merged by {merge_key} must be an object")
     if any(item.get("$patch") == "replace" for item in patch):
@@ -214,7 +218,7 @@ def _merged_list(before: list[Any], patch: list[Any], merge_key: str, merge_keys
 
 
 def _ordered(items: list[Any], order: list[Any], merge_key: str | None) -> list[Any]:
-    """Return `items` in the client's order, followed by items that the client does not know."""
+    """Return `items` in the client's order, followed by the items that are not in it."""
     wanted = [entry.get(merge_key) if merge_key and isinstance(entry, dict) else entry for entry in order]
 
     def place(item: Any) -> int:

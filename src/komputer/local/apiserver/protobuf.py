@@ -1,9 +1,9 @@
-"""Request bodies in Kubernetes' protobuf encoding, which newer kubectl versions use for what they create by name,
-whatever the server offers.
+"""Decodes request bodies in Kubernetes' protobuf encoding. Newer kubectl versions use it for objects that they create
+by name (`kubectl create namespace NAME`), whatever the server offers.
 
 Only the kinds that `kubectl create`, `auth` and `delete` send are decoded, with the field numbers of Kubernetes'
 generated.proto files. All responses are JSON. The protobuf package would need the compiled descriptors of those files,
-and its import takes almost as long as that of PyJWT (see `tokens.py`); this decoder has 60 lines.
+and its import takes almost as long as that of PyJWT (see `tokens.py`). This decoder has 60 lines.
 """
 
 import base64
@@ -69,8 +69,8 @@ _KINDS: dict[str, Message] = {
 
 
 def decoded(body: bytes) -> dict[str, Any]:
-    """Return the object in an enveloped body. StatusError 400 for a malformed body, 415 for a kind that is read as JSON
-    only."""
+    """Return the object in an enveloped body. Raises StatusError 400 for a malformed body, 415 for a kind that is
+    accepted as JSON only."""
     if not body.startswith(_MAGIC):
         raise bad_request("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     try:
@@ -120,7 +120,8 @@ def _raw(value: int | bytes) -> bytes:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the fields of a message as (number, value): an int for a varint, bytes for everything with a length."""
+    """Yield the fields of a message as (number, value). The value is an int for a varint, and bytes for a
+    length-delimited field."""
     place = 0
     while place < len(data):
         tag, place = _varint(data, place)

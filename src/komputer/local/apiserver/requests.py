@@ -1,6 +1,6 @@
-"""Parsing of requests: the path into resource, namespace, name and subresource; headers and query into options.
+"""Parses requests: the path into resource, namespace, name and subresource; headers and query into options.
 
-The resources change while the server runs, so the paths are parsed here instead of by starlette's routes.
+The resources change while the server runs, so the paths are parsed here and not by starlette's routes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,9 @@ from komputer.local.apiserver.tokens import User
 BODY_LIMIT_BYTES = 3 * 1024 * 1024
 """Maximum size of a request body, as in the real server."""
 VALUES_LIMIT = 100_000
-"""Maximum number of JSON values in one body. Parsing and validating one takes about 2 µs of the event loop. Our largest
-resource definition has 3000. The real server has no such limit; etcd's limit of 1.5 MiB bounds what it stores."""
+"""Maximum number of JSON values in one body. To parse and validate a value takes about 2 µs of the event loop. The
+largest resource definition of Komputer has 3000 values. The real server has no such limit, but etcd limits the size of
+an object to 1.5 MiB."""
 PATCH_FORMS = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
@@ -66,7 +67,7 @@ class ResourceRequest:
 
 
 def parse_target(parts: list[str], registry: Registry) -> Target | None:
-    """Return the resource that the parts of the path name; None for a discovery path. StatusError 404."""
+    """Return the resource that the parts of the path name; None for a discovery path. Raises StatusError 404."""
     if parts[0] == "api":
         group, rest = "", parts[1:]
     else:
@@ -76,8 +77,8 @@ def parse_target(parts: list[str], registry: Registry) -> Target | None:
     version, *rest = rest
     namespace = None
     if (
-        # /namespaces/NAME/PLURAL… is a resource in a namespace, but /namespaces/NAME/status a subresource of the
-        # namespace.
+        # /namespaces/NAME/PLURAL… names a resource in a namespace, but /namespaces/NAME/status names a subresource of
+        # the namespace itself.
         rest[0] == "namespaces"
         and len(rest) >= 3
         and not (group == "" and rest[2] in ("status", "finalize") and len(rest) == 3)
@@ -95,7 +96,7 @@ def registry_mismatch() -> StatusError:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the whole body. StatusError 413 above `BODY_LIMIT_BYTES` or `VALUES_LIMIT`."""
+    """Return the whole body. Raises StatusError 413 above `BODY_LIMIT_BYTES` or `VALUES_LIMIT`."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -116,7 +117,7 @@ def media_type(request: Request) -> str:
 
 
 async def read_json(request: Request) -> Any:
-    """Return the body of a create or update. StatusError 400, 413 or 415."""
+    """Return the body of a create or update. Raises StatusError 400, 413 or 415."""
     media = media_type(request)
     if media == protobuf.MEDIA_TYPE:
         return protobuf.decoded(await read_body(request))
@@ -133,8 +134,8 @@ def decode_json(raw: bytes) -> Any:
 
 
 async def read_patch(request: Request) -> tuple[str, Any]:
-    """Return the type of a patch (json, merge or strategic) and the patch. StatusError 415 for server-side apply, which
-    is not supported."""
+    """Return the type of a patch (json, merge or strategic) and the patch. Raises StatusError 415 for server-side
+    apply, which is not supported."""
     media = media_type(request)
     if media not in PATCH_FORMS:
         why = (
@@ -241,7 +242,7 @@ def check_accept(request: Request) -> None:
 
 
 def refuse_method(kind: ResourceKind, method: str, allow: Sequence[str]) -> StatusError:
-    """Return StatusError 405. `allow` lists the methods that the path has."""
+    """Return the StatusError 405 for a method that is not supported. `allow` lists the methods that the path has."""
     return not_allowed(
         f"the server does not allow this method on the requested resource: {method} {kind.resource}", allow
     )

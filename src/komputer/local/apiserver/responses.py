@@ -21,7 +21,8 @@ def json_response(body: Any, code: int = 200, warnings: list[str] | None = None)
 
 
 def encoded(kind: ResourceKind, stored: Stored) -> bytes:
-    """Return the object as JSON, in the form of `kind`'s API. Usually that is the stored form, byte for byte."""
+    """Return the object as JSON, in the form of `kind`'s API. These are the stored bytes, except for Events of
+    events.k8s.io and for results of a dry run."""
     if events.stored_as(kind) is kind and stored.raw:
         return stored.raw
     return orjson.dumps(events.to_served(kind, stored.object))
@@ -35,6 +36,7 @@ def encoded_list(kind: ResourceKind, items: list[Stored], metadata: Object) -> b
 
 
 def _printable_latin1(text: str) -> str:
-    """Return `text` as a quoted string of a header may hold it: a warning can quote anything that a client sent."""
+    """Return `text` with only the characters that a quoted string in a header may contain: a warning can quote anything
+    that a client sent."""
     plain = "".join(char if char.isprintable() else "?" for char in text)
     return plain.encode("latin-1", "replace").decode("latin-1")

@@ -1,4 +1,4 @@
-"""Label and field selectors, parsed into predicates. Python client libraries only build selectors."""
+"""Parses label and field selectors into predicates. Python client libraries can only build selectors."""
 
 import re
 from collections.abc import Callable
@@ -47,7 +47,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
 
 
 def labels(text: str) -> Selector | None:
-    """Return the predicate of a `labelSelector`, None if it selects everything. StatusError 400."""
+    """Return the predicate of a `labelSelector`; None if it selects everything. Raises StatusError 400."""
     tests = [_requirement(part.strip()) for part in re.split(r",(?![^(]*\))", text)] if text.strip() else []
     if not tests:
         return None
@@ -92,8 +92,8 @@ def _unreadable(text: str) -> Exception:
 
 
 def fields(text: str, resource: str) -> Selector | None:
-    """Return the predicate of a `fieldSelector` for `resource`, None if it selects everything. StatusError 400 for an
-    unknown field."""
+    """Return the predicate of a `fieldSelector` for `resource`; None if it selects everything. Raises StatusError 400
+    for an unknown field."""
     known = (*_COMMON_FIELDS, *FIELDS.get(resource, ()))
     tests: list[tuple[list[str], str, bool]] = []
     for part in filter(None, (part.strip() for part in text.split(","))):

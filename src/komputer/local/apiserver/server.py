@@ -1,4 +1,4 @@
-"""The application: authentication, authorization, discovery, and the dispatch of a path to its handler."""
+"""The ASGI application: authentication, authorization, discovery, and the dispatch of a request to its handler."""
 
 import asyncio
 import contextlib
@@ -36,10 +36,10 @@ STREAMS = ("exec", "attach", "portforward")
 
 
 class ApiServer:
-    """The Kubernetes API over one database file, which is opened at once and must not be written by another process.
+    """The Kubernetes API over one database file. The constructor opens the file, and no other process may write it.
 
     Serve `app()` with uvicorn; its lifespan runs the garbage collector. Call `stop_watches()` when the server begins to
-    stop, because it waits for open responses. `log_source` answers `kubectl logs`."""
+    stop: it would otherwise wait for the watches to end. `log_source` answers `kubectl logs`."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class ApiServer:
         log_source: LogSource | None = None,
         full_disk: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`history_length` is how many changes per resource a watch can resume from (a guess, unmeasured); an older
-        resourceVersion is answered 410. `full_disk` returns why no custom object may be created now, or None: changes
-        and deletions may use the reserved disk space, creations may not."""
+        """`history_length` is the number of changes per resource that are kept for watches to resume from (a guess,
+        unmeasured); an older resourceVersion is answered with 410. `full_disk` returns why no custom object may be
+        created now, or None: changes and deletions may use the reserved disk space, creations may not."""
         self.log_source = log_source
         self._full_disk = full_disk
         self.registry = Registry()
@@ -85,7 +85,8 @@ class ApiServer:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self._collector.enqueue_all()
-        # Importing the models takes a moment; without this, the first write of a pod would wait for it.
+        # The import of the models takes some time. Here it runs in a thread, so that the first write of a pod does not
+        # wait for it.
         models = asyncio.create_task(asyncio.to_thread(schema_of, POD), name="models")
         async with self._background:
             self._background.run_forever("garbage collector", self._collector.run)
@@ -105,7 +106,7 @@ class ApiServer:
         self._collector.enqueue(change)
 
     async def answer(self, request: Request) -> Response:
-        """Answer any request. Every error becomes a Status."""
+        """Answer any request. Every error is answered with a Status."""
         try:
             return await self._answer(request)
         except StatusError as error:
@@ -123,8 +124,8 @@ class ApiServer:
                 StatusError(500, "InternalError", f"Internal error occurred: database: {error}").status(), 500
             )
         except ClientDisconnect:
-            raise  # the client is gone, and nothing of ours has failed
-        except Exception:  # boundary: an unexpected error is a Status as well
+            raise  # the client has disconnected; this is no error of the server
+        except Exception:  # boundary: an unexpected error is answered with a Status too
             log.exception("request failed", extra={"method": request.method, "path": request.url.path})
             return json_response(StatusError(500, "InternalError", "Internal error occurred").status(), 500)
 
@@ -136,7 +137,7 @@ class ApiServer:
         if parts in (["healthz"], ["livez"], ["readyz"]):
             return Response("ok", media_type="text/plain")
         if len(parts) == 7 and parts[:3] == ["api", "v1", "namespaces"] and parts[4] == "pods" and parts[6] in STREAMS:
-            raise errors.not_offered(parts[6])  # before authentication: requests through a tunnel carry no credential
+            raise errors.not_offered(parts[6])  # before authentication: requests through a tunnel have no credential
         user = self._reviews.authenticate(request.headers)
         if not parts:
             v3_paths = [
@@ -224,7 +225,7 @@ class ApiServer:
 
 
 class _Endpoint:
-    """An ASGI application instead of a function, because starlette restricts the methods of a function."""
+    """Wraps the server as an ASGI application: starlette would restrict the HTTP methods of a plain function."""
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server

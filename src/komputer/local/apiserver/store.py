@@ -1,8 +1,8 @@
 """The stored objects: in memory for reads, in SQLite for durability.
 
-A write is committed before anybody can observe it. SQLite runs in WAL mode with synchronous=NORMAL: an acknowledged
-write survives a crash of the process; a power failure may lose the last writes (synchronous=FULL costs 3.6 ms per
-write, measured).
+A write is committed before it becomes visible to any reader or watch. SQLite runs in WAL mode with synchronous=NORMAL:
+an acknowledged write survives a crash of the process, but a power failure may lose the last writes (synchronous=FULL
+costs 3.6 ms per write, measured).
 
 Every write increments the revision, which becomes the object's resourceVersion. Each resource keeps a bounded history
 of its changes, from which watches resume. Key-value libraries over SQLite (diskcache, sqlitedict) have neither
@@ -24,12 +24,13 @@ Address = tuple[str, str, str]
 """(resource, namespace, name); the namespace of a cluster-scoped object is ''."""
 
 FIRST_REVISION = 100
-"""The first resourceVersion. 1 is then always too old, as on a cluster that has been used for a while."""
+"""The first resourceVersion. So resourceVersion 1 is always too old, as on a cluster that has been used for some time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A stored object. `object` must not be changed: other readers hold it."""
+    """A stored object. `object` must not be changed, since readers share it."""
 
     address: Address
     revision: int
@@ -76,7 +77,8 @@ class WatchHistory:
 
 
 class ObjectDatabase:
-    """One database file, opened by one process. Every method is synchronous and takes well under a millisecond."""
+    """The objects in one database file, which one process opens. Every method is synchronous and takes well under a
+    millisecond."""
 
     def __init__(self, database: Path, *, history_length: int) -> None:
         self._history_length = history_length
@@ -112,7 +114,7 @@ class ObjectDatabase:
         return self._objects.get(resource, {}).get(namespace, {}).get(name)
 
     def all(self, resource: str, namespace: str | None = None) -> list[Stored]:
-        """Return objects ordered by namespace and name; those of all namespaces for None."""
+        """Return the objects of a namespace (None: of all namespaces), ordered by namespace and name."""
         spaces = self._objects.get(resource, {})
         chosen = sorted(spaces) if namespace is None else [namespace]
         return [stored for space in chosen for _, stored in sorted(spaces.get(space, {}).items())]
@@ -148,7 +150,7 @@ class ObjectDatabase:
         return stored
 
     def remove(self, before: Stored, last: Object | None = None) -> Stored:
-        """Delete an object. Returns its final version, `last` if given, with the resourceVersion of the deletion."""
+        """Delete an object. Return its final version (`last` if given), with the resourceVersion of the deletion."""
         body = last or before.object
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.revision + 1)}}
         stored = _stored(before.address, body)
@@ -163,7 +165,7 @@ class ObjectDatabase:
         return self._histories[resource]
 
     def drop_history(self, resource: str) -> None:
-        """Drop the history of a resource that is no longer served; its watches end with 410."""
+        """Drop the history of a resource that is no longer served. Its watches end with 410."""
         if history := self._histories.pop(resource, None):
             history.compacted = self.revision + 1
             for event in history.wake_events:
@@ -176,14 +178,14 @@ class ObjectDatabase:
                 event.set()
 
     def compact(self) -> None:
-        """Drop all history: a watch from an older revision than the current one is answered 410."""
+        """Drop all history. A watch from an older revision than the current one is then answered with 410."""
         for history in self._histories.values():
             history.changes.clear()
             history.compacted = self.revision
 
     def rewrite(self, resource: str, change: Callable[[Object], Object]) -> None:
-        """Replace every object of `resource` in memory by the result of `change`, without writing it: the defaults of a
-        new schema."""
+        """Replace every object of `resource` in memory by the result of `change`, without writing it to the database.
+        This applies the defaults of a new schema."""
         for stored in self.all(resource):
             _, namespace, name = stored.address
             self._objects[resource][namespace][name] = _stored(stored.address, change(stored.object))

@@ -1,4 +1,4 @@
-"""The rules of each built-in kind: defaults, validation, and which fields may change."""
+"""The rules of each built-in kind: its defaults, its validation, and the fields that may change."""
 
 import base64
 import binascii
@@ -31,7 +31,7 @@ def faults(resource: str, body: Object, before: Object | None) -> list[FieldErro
 
 
 def undecodable(resource: str, body: Object) -> list[FieldError]:
-    """Return faults that already fail the decoding in the real server: Secret data that is not base64."""
+    """Return the faults for which decoding fails in the real server: Secret data that is not base64."""
     found: list[FieldError] = []
     for key, value in (body.get("data") or {}).items() if resource == "secrets" else ():
         try:
@@ -42,8 +42,8 @@ def undecodable(resource: str, body: Object) -> list[FieldError]:
 
 
 def deletion_grace_seconds(resource: str, body: Object, requested_seconds: int | None) -> int:
-    """Return the grace period of a deletion. It is 0, which deletes at once, for everything except a pod that a kubelet
-    runs."""
+    """Return the grace period of a deletion in seconds. It is 0, which means deletion at once, for all objects except
+    pods that a kubelet runs."""
     if resource != "pods":
         return 0
     status, spec = body.get("status") or {}, body.get("spec") or {}

@@ -1,7 +1,7 @@
 """Server-side printing: objects as the rows of `kubectl get`.
 
-kubectl's JSONPath is not that of RFC 9535, which JSONPath libraries implement, and its short ages ("3m10s", "5h") have
-rules of their own.
+No library is used: kubectl's JSONPath is not that of RFC 9535, which JSONPath libraries implement, and its short ages
+("3m10s", "5h") have their own rules.
 """
 
 import re
@@ -58,7 +58,8 @@ _ACCESS_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany":
 def rendered(
     kind: ResourceKind, objects: Sequence[Object], metadata: Object, include: str, *, header: bool = True
 ) -> Object:
-    """Return a `Table` (meta.k8s.io/v1). Each row contains its object as `include` says: None, Metadata or Object."""
+    """Return a `Table` (meta.k8s.io/v1). `include` says what each row contains of its object: None, Metadata or
+    Object."""
     columns = [_NAME, *(kind.columns if kind.custom else _COLUMNS.get(kind.resource, (_AGE,)))]
     now = datetime.now(UTC)
     rows = []
@@ -134,10 +135,11 @@ _STEP = re.compile(
 
 
 def values_at(body: Any, path: str) -> list[Any]:
-    """Return what the JSONPath of a printer column finds: fields, ['keys'], [indexes], [*] and
+    """Return the values at the JSONPath of a printer column. It may contain fields, ['keys'], [indexes], [*] and
     [?(@.field=="value")]."""
     values = [body]
-    # An escaped dot (`metadata.labels.example\.com/x`) belongs to the field; it is hidden from the pattern as a NUL.
+    # An escaped dot (`metadata.labels.example\.com/x`) is part of a field's name. It is replaced by a NUL while the
+    # path is split.
     for step in _STEP.finditer(path.replace("\\.", "\0")):
         field, index, condition = step["field"], step["index"], step["filter"]
         name = step["quoted"] if step["quoted"] is not None else field and field.replace("\0", ".")

@@ -17,9 +17,9 @@ _REQUIRES_RESOURCE_VERSION = ("leases.coordination.k8s.io", "customresourcedefin
 
 
 def decode(kind: ResourceKind, body: Any, options: WriteOptions) -> Object:
-    """Return a new object with checked types, the defaults of its schema and no unknown fields. StatusError 400.
+    """Return a new object with checked types, the defaults of its schema and no unknown fields. Raises StatusError 400.
 
-    Unknown fields are dropped, reported as warnings or refused, as `options.field_validation` says."""
+    Unknown fields are dropped, dropped with a warning, or refused, as `options.field_validation` says."""
     if not isinstance(body, dict):
         raise bad_request("the object provided is unrecognized (must be of type Object)")
     api_version, name = body.get("apiVersion", kind.api_version), body.get("kind", kind.kind)
@@ -50,7 +50,8 @@ def decode(kind: ResourceKind, body: Any, options: WriteOptions) -> Object:
 
 
 def check_namespace(kind: ResourceKind, namespace: str, meta: Object) -> None:
-    """Set the namespace of the request on `meta`, or refuse another one. Cluster-scoped objects lose theirs."""
+    """Set the namespace of the request in `meta`; refuse an object with another one. The namespace of a cluster-scoped
+    object is removed."""
     if not kind.namespaced:
         meta.pop("namespace", None)
         return
@@ -64,8 +65,8 @@ def validate(kind: ResourceKind, body: Object, before: Object | None) -> None:
     if kind.custom:
         found += schema_faults(body, kind.schema)
         if found and before:
-            # Ratcheting: a fault that the stored object has as well is accepted, so that a stricter schema does not
-            # make existing objects impossible to update.
+            # Ratcheting: a fault that the stored object has too is accepted. Otherwise existing objects could not be
+            # updated after the schema has become stricter.
             known = schema_faults(before, kind.schema)
             found = [fault for fault in found if fault not in known]
     else:
@@ -78,15 +79,15 @@ def validate(kind: ResourceKind, body: Object, before: Object | None) -> None:
 
 
 def invalid(kind: ResourceKind, name: str, found: list[FieldError]) -> errors.StatusError:
-    """Return StatusError 422 for an object of `kind`."""
+    """Return the StatusError 422 with the faults of an object of `kind`."""
     return errors.invalid(kind.kind, kind.group, name, found)
 
 
 def check_preconditions(kind: ResourceKind, meta: Object, before: Stored, is_patch: bool) -> None:
     """Raise StatusError 409 or 422 unless the uid and resourceVersion of `meta` are those of the stored object.
 
-    This is the optimistic locking of Kubernetes: a client that changes an older version than the stored one must read
-    again. A patch without a resourceVersion applies to whatever is stored."""
+    This is the optimistic locking of Kubernetes: a client whose write is based on an older version than the stored one
+    must read the object again. A patch without a resourceVersion applies to any stored version."""
     old, name = before.object["metadata"], before.address[2]
     if meta.get("uid", old["uid"]) != old["uid"]:
         if is_patch:

@@ -1,4 +1,5 @@
-"""Watches. Each reads the history of its resource at its own pace, so that a slow reader does not delay the others."""
+"""Serves watches. Each one reads the history of its resource at its own pace, so that a slow reader does not delay
+others."""
 
 import asyncio
 import random
@@ -16,7 +17,7 @@ from komputer.local.apiserver.store import Object, ObjectChange, ObjectDatabase,
 Encode = Callable[[Stored], bytes]
 
 BOOKMARK_INTERVAL_S: Final = 60.0
-"""How often a watch that asked for bookmarks gets one; the real server's interval."""
+"""Seconds between two bookmarks of a watch that asked for them; the real server's interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,8 @@ def too_old(revision: int, history: WatchHistory) -> StatusError:
 
 
 def _change(watch: Watch, change: ObjectChange, encode: Encode) -> bytes | None:
-    """Return the line of a change; None if it never matched the watch. An object that begins to match the selector is
-    ADDED, one that ceases to match is DELETED."""
+    """Return the line of a change; None if the object matches the watch neither before nor after it. An object that
+    begins to match the selector is ADDED, one that ceases to match is DELETED."""
     was = change.before is not None and watch.concerns(change.before)
     if change.type == "DELETED":
         return _line("DELETED", encode(change.stored)) if was else None

@@ -1,9 +1,9 @@
-"""A kubelet for one machine: each pod is a tree of processes, in a bubblewrap sandbox where that works.
+"""A kubelet for one machine: each pod is a tree of processes, in a bubblewrap sandbox if the machine supports that.
 
 `kubelet.py` watches pods and claims and reconciles them, `pod.py` runs one pod, `container.py` one container's
 processes. `volumes.py` and `environment.py` prepare what a container needs, `removal.py` deletes and sets aside
-folders. `sandbox.py` (what a process can see) and `status.py` (the pod's status) are pure. The package speaks the
-Kubernetes API and nothing else: all it knows about agents is in their pod specs.
+folders. `sandbox.py` (what a process can see) and `status.py` (the pod's status) are pure. The package uses only the
+Kubernetes API: it has no knowledge of agents apart from their pod specs.
 
 An existing kubelet is no alternative: it needs a container runtime and root, and does not run on macOS.
 """

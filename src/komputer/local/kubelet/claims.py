@@ -1,9 +1,10 @@
-"""PersistentVolumeClaims: each is a folder of the data directory, which outlives its object until it is certain that
-the claim was deleted.
+"""PersistentVolumeClaims. Each is a folder of the data directory, which is deleted only if the claim was certainly
+deleted.
 
-A bound claim has our finalizer, so its deletion cannot be missed: its folder is moved to `volumes/.deleted/` and
-removed there, then the finalizer. A folder without a claim is not deleted, since the objects may have been lost: it is
-moved to `lost+found/`, from where `komputer volumes adopt` gives it to an agent.
+A bound claim has this kubelet's finalizer, so its deletion cannot be missed. The kubelet moves the folder of a deleted
+claim to `volumes/.deleted/`, from where it is removed, and then removes the finalizer. A folder without a claim is not
+deleted, since the objects may have been lost: it is moved to `lost+found/`, from where `komputer volumes adopt` gives
+it to an agent.
 """
 
 from pathlib import Path
@@ -24,7 +25,7 @@ def claim_folder(claims: Path, claim: Manifest) -> Path:
 
 
 def is_bound(claim: Manifest) -> bool:
-    """Return whether the claim is bound and has our finalizer."""
+    """Return whether the claim is bound and has this kubelet's finalizer."""
     is_ours = FINALIZER in claim["metadata"].get("finalizers", ())
     return is_ours and (claim.get("status") or {}).get("phase") == "Bound"
 
@@ -35,8 +36,7 @@ def is_deleted(claim: Manifest) -> bool:
 
 
 async def bind(cluster: Cluster, claim: Manifest) -> Manifest:
-    """Bind the claim and return the newest version of it. A claim that is being deleted is left as it is. Raises
-    `NotFound`."""
+    """Bind the claim and return its newest version. A claim that is being deleted is not changed. Raises `NotFound`."""
     while not is_bound(claim) and not is_deleted(claim):
         try:
             claim = await _bind(cluster, claim)
@@ -60,8 +60,8 @@ async def _bind(cluster: Cluster, claim: Manifest) -> Manifest:
 
 
 async def release(cluster: Cluster, claim: Manifest) -> None:
-    """Remove our finalizer from a deleted claim whose folder was discarded. Raises `Conflict` if the claim has changed
-    since."""
+    """Remove this kubelet's finalizer from a deleted claim whose folder was discarded. Raises `Conflict` if the claim
+    has changed since it was read."""
     meta = claim["metadata"]
     finalizers = [one for one in meta.get("finalizers", ()) if one != FINALIZER]
     own = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"], "finalizers": finalizers}

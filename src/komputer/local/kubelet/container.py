@@ -24,10 +24,10 @@ from komputer.local.kubelet.sandbox import (
 from komputer.local.kubelet.status import Exit
 
 OUTPUT_DRAIN_S = 2.0
-"""How long output is still read after the container has ended: a process that escaped may hold the pipe open."""
+"""How long output is still read after the container has ended. A process that was not killed may keep the pipe open."""
 MAX_SWEEPS = 20
-"""How many times, 50 ms apart, the remaining processes of a container are killed. Each round catches processes that
-were forked since the one before."""
+"""How many times, at intervals of 50 ms, the remaining processes of a container are killed. Each round kills processes
+that were forked since the round before."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Command:
     """The command of a container and its surroundings, with paths as the container sees them."""
 
     entrypoint: list[str]
-    """The image's command on this machine. Empty if the pod has a command of its own."""
+    """The image's command on this machine. Empty if the container's spec has a command of its own."""
     argv: list[str]
     environment: Mapping[str, str]
     working_dir: str | None
@@ -52,7 +52,7 @@ class Command:
 
 
 class Run:
-    """A started container. `exit` returns when all of its processes are gone."""
+    """A started container. `exit` returns when all of its processes have ended."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Run:
             )
         finally:
             os.close(write_end)
-        # EOF comes when bubblewrap has written the information, or has failed before.
+        # The read ends when bubblewrap has closed its end: after it has written the information, or has failed.
         with os.fdopen(read_end, "rb") as pipe:
             info = await asyncio.to_thread(pipe.read)
         init = json.loads(info)["child-pid"] if info.strip() else None
@@ -135,7 +135,7 @@ class Run:
             self._log.write(data)
 
     def main_pid(self) -> int | None:
-        """Return the pid of the container's main process in the host's PID namespace, or None once it is gone."""
+        """Return the pid of the container's main process in the host's PID namespace; None once it has ended."""
         if self._sandbox is Sandbox.NONE:
             return self._process.pid
         return next(iter(processes.children(self._init)), None) if self._init else None
@@ -157,8 +157,8 @@ class Run:
         self._log.close()
 
     async def _sweep(self) -> None:
-        """Kill every process with the pod's mark. Without a PID namespace the kernel does not kill a tree with its
-        root."""
+        """Kill every process with the pod's mark, if there is no sandbox. With one, the kernel kills all processes of
+        the PID namespace together with its init."""
         for _ in range(MAX_SWEEPS if self._sandbox is Sandbox.NONE else 0):
             left = processes.marked(self._command.pod_folder)
             if not left:
@@ -167,7 +167,7 @@ class Run:
             await asyncio.sleep(0.05)
 
     async def stop(self, grace: timedelta) -> None:
-        """Send SIGTERM to the main process, and SIGKILL to the tree after `grace`. Returns when all of it is gone."""
+        """Send SIGTERM to the main process and, after `grace`, SIGKILL to the tree. Return when all of it has ended."""
         pid = self.main_pid()
         processes.kill([pid] if pid else [], signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
@@ -181,7 +181,7 @@ class Run:
 
 
 def _before_exec() -> None:
-    """Runs in the child before exec. Without a sandbox, only the parent-death signal ends it together with the
+    """Prepare the child process before exec. Without a sandbox, only the parent-death signal ends it together with the
     kubelet."""
     processes.end_with_parent()
     processes.be_first_oom_victim()

@@ -1,8 +1,8 @@
-"""The `/etc` of a sandbox: a fixed, small set of files that programs need, copied from the machine or generated.
+"""Creates the `/etc` of sandboxes: a small, fixed set of files that programs need, some copied, some generated.
 
 Only regular, world-readable files are copied, once, when the kubelet starts. A file that is added to the machine's
-`/etc` later, or that only root can read, never appears in a sandbox. `hosts` and `resolv.conf` are copied again when
-they change, since a laptop changes its network.
+`/etc` later, or that only root can read, is never in a sandbox. `hosts` and `resolv.conf` are copied again when they
+change, since a laptop changes its network.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ FOLDERS: Final = (
 """Folders with public content: the system's certificates, the linker's paths, the alternatives of programs."""
 NETWORK: Final = ("hosts", "resolv.conf")
 FILE_LIMIT_BYTES: Final = 4 * 1024 * 1024
-"""Larger files are skipped; none of the above is that large."""
+"""The largest file that is copied. None of the files above is that large."""
 GENERATED: Final = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\nagent:x:1000:1000:agent:/workspace:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     "group": "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n",
     "hostname": "agent\n",
 }
-"""Generated files, with the user of the sandbox."""
+"""The content of generated files, which contain the user of the sandbox."""
 
 
 def make_etc(target: Path, source: Path = Path("/etc")) -> None:
@@ -53,7 +53,7 @@ def make_etc(target: Path, source: Path = Path("/etc")) -> None:
     (new / "mtab").symlink_to("/proc/mounts")
     for path in new.rglob("*"):
         if not path.is_symlink():
-            path.chmod(0o700 if path.is_dir() else 0o600)  # the sandbox's user owns them; /etc is mounted read-only
+            path.chmod(0o700 if path.is_dir() else 0o600)  # the sandbox's user owns them, and /etc is mounted read-only
     shutil.rmtree(target, ignore_errors=True)
     new.replace(target)
 
@@ -82,7 +82,7 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _content(path: Path) -> bytes | None:
-    """Return the content of a regular, world-readable file; links are followed."""
+    """Return the content of a regular, world-readable file, else None. Links are followed."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:

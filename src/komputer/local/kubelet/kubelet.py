@@ -1,4 +1,4 @@
-"""The main loop: run every pod of the cluster on this machine, and clean up what was deleted."""
+"""The main loop: runs every pod of the cluster on this machine, and removes the data of deleted pods and claims."""
 
 import asyncio
 import threading
@@ -26,10 +26,10 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_GRACE_S = 30
 NETWORK_CHECK_S = 5.0
-"""How often the machine's `hosts` and `resolv.conf` are compared with the sandboxes' /etc."""
+"""Seconds between two comparisons of the machine's `hosts` and `resolv.conf` with those in the sandboxes' /etc."""
 REMOVAL_BACKOFF = Backoff(1.0, 60.0)
-"""Between attempts to remove a folder. A pod that is about to end may still write into its folder; a folder that cannot
-be removed costs one attempt a minute."""
+"""The pauses between attempts to remove a folder. A pod that is about to end may still write into its folder. A folder
+that cannot be removed at all costs one attempt a minute."""
 
 
 class Kubelet:
@@ -58,7 +58,7 @@ class Kubelet:
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Run until `stop` is set, then end the processes of all pods gracefully; the next run starts them again.
         `ready` is called once the caches are filled."""
-        # Containers of an earlier kubelet that was killed: without a sandbox they may still run.
+        # Kill the containers of an earlier kubelet that was killed: without a sandbox they may still run.
         processes.kill(processes.marked(self._node.pods))
         self._pods.subscribe(self._pod_changed)
         self._claims.subscribe(self._claim_changed)
@@ -69,7 +69,7 @@ class Kubelet:
                 self._background.run_forever("/etc of sandboxes", self._sync_etc)
             self._background.run_forever("cache of pods", self._pods.run)
             self._background.run_forever("cache of claims", self._claims.run)
-            # Only complete caches can tell which folders are unknown.
+            # Which folders belong to no object is known only when the caches are complete.
             await asyncio.gather(self._pods.synced(), self._claims.synced())
             self._set_aside_unknown_folders()
             for folder in self._folders:
@@ -85,8 +85,8 @@ class Kubelet:
 
     # ---- disk -------------------------------------------------------------------------------------------------
     async def _watch_disk(self) -> None:
-        """Check the free space. All pods report a full disk in their status, and start no container until there is
-        space again."""
+        """Check the free space regularly. While the disk is full, all pods report that in their status and start no
+        container."""
         while True:
             found = disk.shortage(self._node.data_dir)
             if (found is None) != (self._node.full_disk is None):
@@ -107,8 +107,8 @@ class Kubelet:
     def _set_aside_unknown_folders(self) -> None:
         """Move folders that belong to no pod and no claim to `lost+found/`.
 
-        They may hold an agent's work: a missing object does not prove a deletion, since the database may have been
-        lost. The folder of a deleted object is moved to `.deleted/` before its object disappears."""
+        They may contain an agent's work: a missing object is no proof of a deletion, since the database may have been
+        lost. The folder of a deleted object is moved to `.deleted/` before the object is removed."""
         pods = {m["metadata"]["uid"] for m in self._pods.items()}
         volumes = {claims.claim_folder(self._node.volumes, m).name for m in self._claims.items()}
         logs = {self._node.log_folder(m).name for m in self._pods.items()}
@@ -123,7 +123,7 @@ class Kubelet:
             self._remove(discarded)
 
     def _remove(self, path: Path) -> None:
-        """Remove a discarded folder in the background; retry until it is gone."""
+        """Remove a discarded folder in the background. Retry until it is removed."""
         if path not in self._removing:
             self._removing.add(path)
             job = partial(asyncio.to_thread, removal.remove_tree, path, self._has_stopped.is_set)
@@ -131,8 +131,8 @@ class Kubelet:
             task.add_done_callback(lambda _: self._removing.discard(path))
 
     def _reconcile(self, manifest: Manifest, name: str, job: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Run `job` for this object until it succeeds. At most one job runs per object; a change that arrives meanwhile
-        runs another one afterwards."""
+        """Run `job` for this object until it succeeds. At most one job runs per object. For a change that arrives
+        meanwhile, another job runs afterwards; of several changes only the last one is kept."""
         uid = manifest["metadata"]["uid"]
         if uid in self._busy:
             self._pending[uid] = partial(self._reconcile, manifest, name, job)
@@ -177,7 +177,7 @@ class Kubelet:
             self._reconcile(pod, f"pod {_name(pod)}", partial(self._reconcile_pod, change))
 
     async def _reconcile_pod(self, change: CacheChange) -> None:
-        """Bring one pod to the state that the cluster wants now."""
+        """Make the processes of one pod match the pod's object as it is now."""
         meta = change.manifest["metadata"]
         uid = meta["uid"]
         pod = self._pods.get(meta["namespace"], meta["name"])
@@ -194,8 +194,8 @@ class Kubelet:
             runner.start()
 
     async def _end(self, pod: Manifest, grace: timedelta, *, is_deleted: bool) -> None:
-        """End the pod's processes, then discard its folders if it was deleted, or set them aside if its object was
-        lost."""
+        """End the pod's processes. Then discard its folders if the pod was deleted, or move them to `lost+found/` if
+        its object was lost."""
         uid = pod["metadata"]["uid"]
         if uid in self._runners:
             await self._runners[uid].stop(grace)
@@ -207,7 +207,7 @@ class Kubelet:
                 removal.set_aside(path, self._node.data_dir)
 
     async def _confirm_deletion(self, pod: Manifest) -> None:
-        """Delete the object with a grace period of 0, now that its processes are gone."""
+        """Delete the object with a grace period of 0. Called when the pod's processes have ended."""
         meta = pod["metadata"]
         with suppress(NotFound, Conflict):
             await self._cluster.delete(PODS, meta["name"], meta["namespace"], uid=meta["uid"], grace_s=0)

@@ -1,6 +1,6 @@
-"""Container logs: one folder per pod, and per container two files of at most 10 MiB each.
+"""Container logs: one folder per pod, with two files of at most 10 MiB per container.
 
-`logging.handlers.RotatingFileHandler` is no alternative: it rotates text records, raises when the disk is full, and
+`logging.handlers.RotatingFileHandler` is no alternative: it rotates text records, raises if the disk is full, and
 keeps writing to a file that was deleted.
 """
 
@@ -21,10 +21,11 @@ from komputer.local.apiserver.logs import LogRequest, LogSource
 log = structlog.get_logger(__name__)
 
 FILE_LIMIT_BYTES = 10 * 1024 * 1024
-"""The kubelet's default for containerLogMaxSize. One older file is kept."""
+"""The largest log file: the kubelet's default for containerLogMaxSize. One older file is kept."""
 READ_BYTES = 65_536
 FOLLOW_INTERVAL_S = 0.2
-"""How often `kubectl logs --follow` checks for more output. No notification of file changes works on every platform."""
+"""Seconds between two checks of `kubectl logs --follow` for more output. The file is polled, since no notification of
+file changes works on every platform."""
 
 
 def pod_folder(folder: Path, pod: Manifest) -> Path:
@@ -36,14 +37,14 @@ def pod_folder(folder: Path, pod: Manifest) -> Path:
 class ContainerLogFile:
     """Appends a container's output, and rotates the file when it is full.
 
-    A container never waits for its log: output that cannot be written is dropped, and a line states how much once there
-    is space again. A file that was deleted is created again."""
+    A container never waits for its log: output that cannot be written is dropped. When there is space again, a line
+    says how much was dropped. A file that was deleted is created again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: FileIO | None = None
         self._dropped_bytes = 0
-        self.write(b"")  # a container without output has a log as well
+        self.write(b"")  # creates the file: a container without output has a log too
 
     def write(self, data: bytes) -> None:
         """Append `data`, or drop it. Never raises `OSError`."""
@@ -79,7 +80,7 @@ class ContainerLogFile:
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
-    """Write all of `data`. After a short write, the next one raises the reason."""
+    """Write all of `data`. If a write is incomplete, the next one raises the reason as `OSError`."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) or 0 :]
@@ -90,6 +91,8 @@ def log_source(folder: Path) -> LogSource:
     MiB."""
 
     async def read(request: LogRequest) -> AsyncIterator[bytes]:
+        """Yield the older file, then the current one from its beginning; with `tail_lines` only their last lines. With
+        `follow` this never ends before the file is deleted."""
         found = sorted(folder.glob(f"{request.namespace}_{request.pod}_*/{request.container}.log"), key=_age)
         if not found:
             raise LookupError(f"container {request.container!r} has printed nothing yet")
@@ -104,8 +107,8 @@ def log_source(folder: Path) -> LogSource:
             yield b"".join(lines)
         elif older.exists():
             yield older.read_bytes()
-        # The file is opened again for each read, since it is rotated meanwhile: another inode at the path is the new
-        # file, which is read from its beginning.
+        # The file is opened again for each read, since it may be rotated between two reads. If the path has another
+        # inode, that is the new file, which is read from its beginning.
         inode = path.stat().st_ino
         while path.exists():
             if path.stat().st_ino != inode:

@@ -1,4 +1,4 @@
-"""The machine as its pods use it: folders, images, the kind of sandbox, and the state of the disk."""
+"""The machine on which pods run: its folders, images, kind of sandbox, and the state of its disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

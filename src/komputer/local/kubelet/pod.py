@@ -1,4 +1,4 @@
-"""One pod: prepare its volumes, run its containers, restart them, end them."""
+"""Runs one pod: prepares its volumes, and starts, restarts and ends its containers."""
 
 import asyncio
 import errno
@@ -34,15 +34,14 @@ from komputer.local.kubelet.volumes import NotMounted, Volumes
 log = structlog.get_logger(__name__)
 
 BACKOFF = Backoff(0.1, 2.0)
-"""Between attempts while a pod waits for a volume, for disk space, or for its status to be accepted."""
+"""The pauses between attempts while a pod waits for a volume, for disk space, or until its status can be written."""
 REFRESH = timedelta(seconds=2)
-"""How often tokens are renewed if due, and the folders of running containers checked: a deleted folder is detected
-then."""
+"""The interval at which due tokens are renewed, and the folders of running containers are checked for deletion."""
 LOST_FOLDER_GRACE = timedelta(seconds=5)
 """How long a container whose folder was deleted may take to end."""
 EXEC_ERRORS = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EPERM})
-"""Errors of exec that mean the program itself cannot run: the container fails. Any other error (no memory, space or
-descriptors) is retried."""
+"""Errors of exec which mean that the program itself cannot run, so that the container fails. After any other error (no
+memory, space or descriptors) the start is retried."""
 
 
 class PodRunner:
@@ -66,8 +65,8 @@ class PodRunner:
 
     @staticmethod
     def _initial_state(container: Manifest, before: Manifest | None) -> ContainerState:
-        """Return the state of a container. One that ran under an earlier kubelet ended with it: it starts again and
-        counts as restarted."""
+        """Return the first state of a container. `before` is its status under an earlier kubelet. If it ran then, it
+        ended with that kubelet: it is started again, and a restart is counted."""
         state = ContainerState(container["name"], container.get("image", ""))
         if before:
             state.restarts = before.get("restartCount", 0)
@@ -82,7 +81,7 @@ class PodRunner:
         return str(self._pod["metadata"]["uid"])
 
     def start(self) -> None:
-        """Start the containers and the loops beside them."""
+        """Start the containers, and the loops that report the status and refresh the volumes."""
         name = f"pod {self._pod['metadata']['namespace']}/{self._pod['metadata']['name']}"
         self._background.run_forever(f"status of {name}", self._report)
         self._background.run_forever(f"volumes of {name}", self._refresh_volumes)
@@ -96,11 +95,11 @@ class PodRunner:
         self._runs.clear()
 
     def changed(self) -> None:
-        """Have the status written soon."""
+        """Cause the status to be written soon."""
         self._status_changed.set()
 
     async def _report(self) -> None:
-        """Write the newest status whenever it changes. No container waits for it."""
+        """Write the newest status whenever it changes. Containers do not wait for the write."""
         while True:
             await self._status_changed.wait()
             self._status_changed.clear()
@@ -122,7 +121,8 @@ class PodRunner:
             self.changed()
 
     async def _refresh_volumes(self) -> None:
-        """Renew tokens, and restart a container whose folder was deleted or replaced: it still sees the old one."""
+        """Renew tokens, and restart a container whose folder was deleted or replaced, since it still has the old one
+        mounted."""
         while True:
             await asyncio.sleep(REFRESH.total_seconds())
             for name, run in list(self._runs.items()):
@@ -135,7 +135,7 @@ class PodRunner:
             await self._volumes.refresh(datetime.now(UTC))
 
     async def _keep_running(self, spec: Manifest, state: ContainerState) -> None:
-        """Start the container, and restart it as restartPolicy says; return when it has ended for good."""
+        """Start the container, and restart it as restartPolicy says. Return when it is not to be restarted any more."""
         policy = self._pod["spec"].get("restartPolicy", "Always")
         while True:
             try:
@@ -158,8 +158,8 @@ class PodRunner:
                 await asyncio.sleep(pause_s)
 
     async def _prepare(self, spec: Manifest) -> Command:
-        """Return what to run, with its volumes in place. Raises `NotMounted`, `OSError`, and the errors of the
-        cluster."""
+        """Create the volumes and return the command to run. Raises `NotMounted`, `OSError`, and the errors of the
+        Kubernetes client."""
         if full := self._node.full_disk:
             raise NotMounted(full, code=DISK_PRESSURE)
         if self._node.sandbox is Sandbox.BUBBLEWRAP and not self._node.etc.exists():
@@ -175,7 +175,7 @@ class PodRunner:
             run = await asyncio.shield(starting)
         except asyncio.CancelledError:
             with suppress(OSError):
-                self._runs[state.name] = await starting  # `stop` ends it: the start is shielded and completes
+                self._runs[state.name] = await starting  # the shielded start has completed, so `stop` ends its run
             raise
         except OSError as error:
             if error.errno not in EXEC_ERRORS:
@@ -223,8 +223,8 @@ class PodRunner:
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Return the device and inode of a folder, (0, 0) if there is none. Another folder at the same path is not the one
-    that a running container sees."""
+    """Return the device and inode of a folder; (0, 0) if there is none. If they differ from those at the start of a
+    container, the folder at the path is not the one that the container has mounted."""
     try:
         found = path.stat()
     except OSError:

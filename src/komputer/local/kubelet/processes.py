@@ -1,6 +1,6 @@
-"""Process trees: finding and killing all processes of a container.
+"""Finds and kills all processes of a container.
 
-psutil could find them as well, at the same speed (measured), but would be a dependency for one function.
+psutil could find them too, at the same speed (measured), but would be a dependency for one function.
 """
 
 import contextlib
@@ -12,21 +12,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MARK = "KOMPUTER_POD_FOLDER"
-"""An environment variable of every process of a container without a sandbox. Children inherit it through setsid and
-double forks. It holds the pod's folder, because two installations on one machine may have pods of the same uid if one
-is a copy of the other."""
+"""The mark: an environment variable of every process of a container without a sandbox. Children inherit it, even
+through setsid and double forks. Its value is the pod's folder and not the uid, because two installations on one machine
+may have pods with the same uid if one is a copy of the other."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Have Linux send signal `number` to this process when its parent thread ends. Does nothing on other systems."""
+    """Request from Linux that it sends signal `number` to this process when its parent thread ends. Does nothing on
+    other systems."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 AGENT_OOM_SCORE, PLATFORM_OOM_SCORE = 800, -500
-"""Values for oom_score_adj, which the kernel adds to a process's score (0 to 1000 for 0 to 100 % of the memory) when
-memory runs out. An agent is killed before any other process that uses less than 80 % of the memory. Negative values
+"""Values for oom_score_adj. When memory runs out, the kernel adds them to a process's score (0 to 1000 for 0 to 100 %
+of the memory). So an agent is killed before any other process that uses less than 80 % of the memory. Negative values
 need CAP_SYS_RESOURCE."""
 
 
@@ -45,14 +46,15 @@ def be_last_oom_victim() -> None:
 
 
 def children(pid: int) -> list[int]:
-    """Return the direct children of `pid`; empty if it is gone or /proc does not list them."""
+    """Return the pids of the direct children of `pid`; empty if it has ended or /proc does not list them."""
     with contextlib.suppress(OSError, ValueError):
         return [int(part) for part in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
 def marked(folder: Path) -> list[int]:
-    """Return the processes with the mark of the pod with this folder, or of any pod with a folder below it."""
+    """Return the pids of the processes with the mark of the pod with this folder, or of any pod with a folder below
+    it."""
     mark = os.fsencode(f"{MARK}={folder}")
     found = []
     for entry in os.scandir("/proc") if sys.platform == "linux" else ():

@@ -1,8 +1,9 @@
-"""How data leaves the disk: deleted folders are discarded and then removed, unknown ones are set aside.
+"""Removes data from the disk. The folder of a deleted object is discarded and then removed; a folder without an object
+is set aside.
 
-An agent chooses the modes, depth and names in its tree. It is removed whatever they are, and nothing outside of it is
-touched. `shutil.rmtree` gives up on directories without write permission and on immutable files, and recurses once per
-level.
+An agent chooses the modes, depth and names in its tree. The tree is removed whatever they are, and nothing outside of
+it is changed. `shutil.rmtree` is not used: it fails on directories without write permission and on immutable files, and
+recurses once per level.
 """
 
 import contextlib
@@ -21,21 +22,21 @@ import structlog
 log = structlog.get_logger(__name__)
 
 MAX_OPEN_DEPTH: Final = 64
-"""Maximum number of directories open at once. A directory at this depth is moved to the top of the tree first, so that
-no depth exhausts descriptors, the stack or the length of a path."""
+"""Maximum number of directories that are open at once. A directory at this depth is first moved to the top of the tree,
+so that no depth exhausts descriptors, the stack or the length of a path."""
 GETFLAGS, SETFLAGS = 0x80086601, 0x40086602
 IMMUTABLE, APPEND_ONLY = 0x10, 0x20
 """Inode flags of ioctl_iflags(2) and chattr(1). Only root may set and clear them."""
 DELETED: Final = ".deleted"
-"""The folder for discarded trees. It lies beside them, on the same file system: a rename into it is atomic and needs no
-space."""
+"""The name of the folder for discarded trees. It is beside them, on the same file system, so a rename into it is atomic
+and needs no space."""
 LOST_AND_FOUND: Final = "lost+found"
 O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
 
 
 def discard(path: Path) -> Path | None:
-    """Move `path` into `.deleted/` beside it and return its new path; None if it does not exist. Its place there
-    records, also for the next run, that it was deleted. Raises `OSError`."""
+    """Move `path` into `.deleted/` beside it and return its new path; None if it does not exist. Its place in that
+    folder records for the next run that it was deleted. Raises `OSError`."""
     target = path.parent / DELETED / path.name
     try:
         target.parent.mkdir(exist_ok=True, mode=0o700)
@@ -69,8 +70,8 @@ def set_aside(path: Path, data_dir: Path) -> None:
 def remove_tree(path: Path, has_stopped: Callable[[], bool] = lambda: False) -> None:
     """Remove `path` and everything below it.
 
-    Symbolic links are removed, not followed; mounted file systems stay. Removes all it can, then raises the first
-    `OSError`. Stops early if `has_stopped` returns true."""
+    Symbolic links are removed, not followed. Mounted file systems are left alone. Everything that can be removed is
+    removed, then the first `OSError` is raised. Stops early if `has_stopped` returns true."""
     try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -104,8 +105,8 @@ class _Removal:
     def remove_directory(self, parent: int, name: str) -> None:
         self._top = self._open(parent, name)
         try:
-            # Each pass moves directories that are too deep to the top, where the next pass finds them; the last pass
-            # moves none.
+            # Each pass moves directories that are too deep to the top of the tree, where the next pass removes them.
+            # The last pass has moved none.
             moved = -1
             while moved != self._moved:
                 moved = self._moved
@@ -145,7 +146,7 @@ class _Removal:
             self._unlink(folder, name, is_directory=False)
 
     def _unlink(self, folder: int, name: str, *, is_directory: bool) -> None:
-        """Unlink an entry; on a permission error clear the flags of the entry and of its directory, and try again."""
+        """Unlink an entry. On a permission error, clear the flags of the entry and of its directory, and try again."""
         take = os.rmdir if is_directory else os.unlink
         try:
             take(name, dir_fd=folder)
@@ -162,8 +163,8 @@ class _Removal:
             take(name, dir_fd=folder)
 
     def _open(self, folder: int, name: str) -> int:
-        """Open a directory for reading and writing. A descriptor holds it before its mode is changed, so that an agent
-        cannot replace it by a link to another file in between."""
+        """Open a directory for reading and writing. It is first opened with O_PATH, and its mode is changed through
+        that descriptor: an agent cannot replace it by a link to another file in between."""
         held = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
             found = os.fstat(held)
@@ -189,7 +190,8 @@ class _Removal:
 
 
 def _clear_flags_of(held: int) -> None:
-    """Clear the flags of a directory that is held with O_PATH, which allows no ioctl."""
+    """Clear the flags of a directory that is opened with O_PATH. Such a descriptor allows no ioctl, so the directory is
+    opened again through it."""
     with contextlib.suppress(OSError):
         handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=held)
         try:

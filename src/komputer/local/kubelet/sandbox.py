@@ -1,5 +1,5 @@
-"""The sandbox of a container: which files its processes see, and their environment. Pure, except for the check whether
-bubblewrap works on this machine."""
+"""The sandbox of a container: the files that its processes see, and their environment. Pure, except for the check
+whether bubblewrap works on this machine."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def bubblewrap() -> str | None:
 
 
 def why_no_sandbox() -> str | None:
-    """Return None if bubblewrap works on this machine, otherwise one line about what is missing."""
+    """Return why bubblewrap does not work on this machine, as one line; None if it works."""
     if sys.platform != "linux":
         return "bubblewrap needs Linux"
     program = bubblewrap()
@@ -78,8 +78,8 @@ def bubblewrap_command(
     """Return the command line that runs `command` in a sandbox.
 
     The sandbox sees /usr, the interpreter and this package (read-only), `etc` as /etc, the mounts, its own /tmp, /proc
-    and /dev, the network of the host, and nothing else. It can write to the mounts, /tmp and /dev/shm only: a restarted
-    container, or a later task, must not run files that an earlier one has put elsewhere."""
+    and /dev, the network of the host, and nothing else. It can write only to the mounts, /tmp and /dev/shm: a restarted
+    container, or a later task, must not run files that an earlier one has written elsewhere."""
     line = [program, *_namespaces(), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     line += ["--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", "agent", "--info-fd", str(info_fd)]
     line += ["--ro-bind", "/usr", "/usr", "--ro-bind", str(etc), "/etc"]
@@ -94,31 +94,32 @@ def bubblewrap_command(
     for mount in ordered:
         line += ["--ro-bind" if mount.is_read_only else "--bind", str(mount.source), mount.path]
     folders = [folder for folder in program_folders() if not folder.is_relative_to("/usr")]
-    # A directory between a writable mount and a program could be renamed, and another program put in its place. A tmpfs
-    # over it prevents that.
+    # The installation may be below a writable place. An agent could then rename a directory between the two, and put
+    # another program in its place. A tmpfs over the topmost such directory, which becomes read-only, prevents that.
     writable = [Path("/tmp"), *(Path(mount.path) for mount in ordered if not mount.is_read_only)]
     fixed = sorted({str(top) for folder in folders for place in writable if (top := _first_below(place, folder))})
     for folder_name in fixed:
         line += ["--tmpfs", folder_name]
-    # After the mounts: an installation below /tmp must not be hidden by the pod's own /tmp.
+    # This comes after the mounts: otherwise the pod's own /tmp would hide an installation below /tmp.
     for folder in folders:
         line += ["--ro-bind", str(folder), str(folder)]
-    # The root and /dev are tmpfs owned by the sandbox's user, who could otherwise replace /bin or /lib64.
+    # The root and /dev are tmpfs that the sandbox's user owns. If they were writable, it could replace /bin or /lib64.
     for shown in (*fixed, "/dev", "/"):
         line += ["--remount-ro", shown]
     return [*line, "--chdir", working_dir, "--", *command]
 
 
 def _first_below(place: Path, folder: Path) -> Path | None:
-    """Return the directory in `place` that leads to `folder`; None if `folder` is elsewhere or directly in `place`."""
+    """Return the directory directly in `place` that contains `folder`; None if `folder` is not below `place`, or is
+    directly in it."""
     if place not in folder.parents or folder.parent == place:
         return None
     return place / folder.relative_to(place).parts[0]
 
 
 def rewritten(value: str, mounts: Iterable[Mount]) -> str:
-    """Return `value` with a container path below a mount replaced by the path on the host. Without a sandbox there are
-    no mounts, and processes find their volumes that way."""
+    """Return `value` with a container path below a mount replaced by the path on the host. Processes without a sandbox
+    have no mounts, so this is how they find their volumes."""
     for mount in sorted(mounts, key=lambda mount: -len(mount.path)):
         if value == mount.path or value.startswith(mount.path.rstrip("/") + "/"):
             return str(mount.source) + value[len(mount.path.rstrip("/")) :]
@@ -126,8 +127,8 @@ def rewritten(value: str, mounts: Iterable[Mount]) -> str:
 
 
 def container_environment(declared: Mapping[str, str], home: str, temporary: str) -> dict[str, str]:
-    """Return the complete environment of a container's process: the declared variables over the defaults of every
-    image."""
+    """Return the complete environment of a container's process: the defaults of every image, overridden by the declared
+    variables."""
     folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     defaults = {
         "PATH": ":".join([*folders, str(Path(sys.prefix) / "bin")]),

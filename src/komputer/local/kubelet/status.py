@@ -1,4 +1,4 @@
-"""The status of a pod, from the states of its containers. Pure."""
+"""Derives the status of a pod from the states of its containers. Pure."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -8,9 +8,10 @@ from komputer.backoff import Backoff
 from komputer.domain.base import Manifest, rfc3339
 
 RESTART_BACKOFF = Backoff(10.0, 300.0)
-"""Kubernetes' own. The first restart is immediate, so the delay is computed from the crashes before the last."""
+"""Kubernetes' own values. The first restart is immediate, so the delay depends on the number of crashes before the
+last one."""
 BACK_OFF_FORGIVEN = timedelta(minutes=10)
-"""Kubernetes' CrashLoopBackOff: after a container has run for ten minutes the count of its crashes starts again."""
+"""How long a container must run before the count of its crashes starts again, as in Kubernetes' CrashLoopBackOff."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ContainerState:
     last: Exit | None = None
     restarts: int = 0
     crashes: int = field(default=0)
-    """Crashes in a row, which decide the back-off; reset when the container ran long enough."""
+    """The number of consecutive crashes, which determines the back-off. It starts again after `BACK_OFF_FORGIVEN`."""
 
 
 def starts_again(policy: str, exit_code: int) -> bool:
@@ -87,8 +88,9 @@ DISK_PRESSURE = "DiskPressure"
 def pod_status(
     pod: Manifest, containers: list[ContainerState], now: datetime, disk_is_full: str | None = None
 ) -> Manifest:
-    """Return the pod's `status`. Transition times are kept where nothing changed. `disk_is_full` is one sentence, or
-    None: a cluster reports it as a condition of the node; here, without a Node object, it is a condition of the pod."""
+    """Return the pod's `status`. The transition time of an unchanged condition is kept. `disk_is_full` is a sentence or
+    None. A cluster reports a full disk as a condition of the node; here it is a condition of the pod, since there is no
+    Node object."""
     old = pod.get("status") or {}
     policy = pod["spec"].get("restartPolicy", "Always")
     if all(c.state == "terminated" and c.exit and not starts_again(policy, c.exit.code) for c in containers):

@@ -17,7 +17,7 @@ TOKEN_RENEWAL_SHARE = 0.8
 
 
 class NotMounted(KomputerError):
-    """A container cannot start yet; the message says what is missing."""
+    """A container cannot start yet. The message says what is missing."""
 
     code = "not_mounted"
 
@@ -51,7 +51,7 @@ class Volumes:
             made[name] = path = self._folder / name
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             if "emptyDir" in volume:
-                path.chmod(0o700)  # the agent owns it and may have removed its own access
+                path.chmod(0o700)  # the agent owns it, and may have removed its own permissions
             if "persistentVolumeClaim" in volume:
                 made[name] = await self._claim(volume["persistentVolumeClaim"]["claimName"])
             elif "configMap" in volume:
@@ -66,7 +66,7 @@ class Volumes:
         return made
 
     async def refresh(self, now: datetime) -> None:
-        """Rewrite tokens that are due for renewal or were deleted."""
+        """Write new tokens for those that are due for renewal or were deleted."""
         if any(now >= due or not path.exists() for path, due in self._tokens.items()):
             await self.make()
 
@@ -111,7 +111,7 @@ class Volumes:
             raise NotMounted("a projected volume has a source that this kubelet does not support")
 
     async def _write_token(self, path: Path, source: Manifest) -> None:
-        """Write a projected token, unless the present one has more than a fifth of its lifetime left."""
+        """Write a projected token, unless the present one has not reached `TOKEN_RENEWAL_SHARE` of its lifetime."""
         now = datetime.now(UTC)
         if path in self._tokens and now < self._tokens[path] and path.exists():
             return
@@ -146,7 +146,7 @@ class Volumes:
 
 
 def inside(folder: Path, part: str) -> Path:
-    """Return `folder/part`; raises `NotMounted` if that is outside of `folder`."""
+    """Return `folder/part`. Raises `NotMounted` if that is outside of `folder`."""
     path = (folder / part).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise NotMounted(f"{part!r} is outside of its volume")

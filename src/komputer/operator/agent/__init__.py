@@ -1,1 +1,1 @@
-"""Reconciling one agent. Read `reconcile.py` first, then `decide.py`; `children.py` lists what an agent consists of."""
+"""Reconciles one agent. Read `reconcile.py` first, then `decide.py`. `children.py` lists the objects of an agent."""

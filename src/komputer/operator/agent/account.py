@@ -1,4 +1,4 @@
-"""Accounts for ended tasks in the status. Pure; each task is counted once, by its id."""
+"""Counts ended tasks in the status. Pure. Each task is counted once, by its id."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -12,17 +12,18 @@ from komputer.events.log import LogEntry
 from komputer.events.schema import from_wire, line
 
 ENDED_TASKS_KEPT: Final = 32
-"""Ids of ended tasks kept in the status, beyond those that spec and status name. A log that lost its last second can
-deliver an end again only until the runtime knows that the end is accounted, which is one or two tasks later."""
+"""How many ids of ended tasks the status keeps, besides those that other fields of spec and status name. A log that has
+lost its last second can deliver an end again, but only until the runtime knows that the status counts it: that is one
+or two tasks later."""
 
 
 def account(status: AgentStatus, spec: AgentSpec, ends: Iterable[LogEntry]) -> AgentStatus:
-    """Return the status with `ends` counted and `lastEventID` advanced. `ends` are ordered, the oldest first, and come
-    after `status.lastEventID`."""
+    """Return the status with `ends` counted and `lastEventID` advanced. `ends` are later than `status.lastEventID`, the
+    oldest first."""
     for entry in ends:
         task = str(entry.payload.get("task_id"))
         changes: dict[str, Any] = {"last_event_id": entry.id}
-        # An entry that is not the end of a task is skipped, so that it cannot hide the ends after it.
+        # An entry that is not the end of a task is skipped, and `lastEventID` advances: it must not block later ends.
         is_end = entry.type in ENDS and TASK_ID.fullmatch(task) is not None
         if is_end and task not in status.ended_tasks:
             changes |= _counted(status, task, entry)
@@ -54,6 +55,6 @@ def _counted(status: AgentStatus, task: str, entry: LogEntry) -> dict[str, Any]:
             changes["model_context_window"] = usage.context_window
     try:
         message = line(from_wire(entry.type, entry.payload))
-    except Invalid:  # written by a later release: count what we understand
+    except Invalid:  # written by a later release: count the fields that this release knows
         return changes
     return changes | ({"last_task_message": message} if message else {})

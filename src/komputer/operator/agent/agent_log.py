@@ -1,4 +1,4 @@
-"""The operator's use of an agent's event log."""
+"""Access of the operator to an agent's event log."""
 
 import asyncio
 from typing import Final
@@ -17,7 +17,7 @@ from komputer.redis.presence import GatewayPresence
 log = structlog.get_logger(__name__)
 
 ALIVE_TTL_S: Final = 1.0
-"""How long the answer whether a gateway is alive is reused."""
+"""How long the log's answer about gateways is cached."""
 
 
 class AgentLog:
@@ -41,8 +41,8 @@ class AgentLog:
         return LogState(live, tuple(ends), alive)
 
     async def append_endings(self, observed: Observed, decision: Decision) -> bool:
-        """Append the ends that no runtime will write. Return whether the log has accepted one, or has one already, so
-        that there is an end to account for."""
+        """Append the ends that no runtime will write. Return whether there is an end to count in the status: the log
+        has accepted one, or already had one."""
         has_new_end = False
         for ending in decision.endings:
             answer = await self._append(observed.agent, ending)
@@ -53,16 +53,16 @@ class AgentLog:
         return has_new_end
 
     async def forget_ends(self, agent: Agent, last_event_id: str) -> None:
-        """Remove ends up to `last_event_id`, which the stored status accounts for."""
+        """Remove ends up to `last_event_id` from the log; the stored status must count them."""
         await self._log.trim_ends(_key(agent), last_event_id)
 
     async def purge(self, namespace: str, name: str, uid: str) -> None:
-        """Delete the log of a deleted agent. Pods with this uid can write no more."""
+        """Delete the log of a deleted agent. Afterwards pods of the agent with this uid cannot write to it."""
         await self._log.purge(LogKey(namespace, name, uid))
         log.info("log purged", agent=f"{namespace}/{name}", uid=uid)
 
     async def _gateways_alive(self) -> GatewayPresence:
-        """Return since when a gateway has been alive. The answer is at most `ALIVE_TTL_S` old."""
+        """Return the time since which a gateway has been alive. The answer is at most `ALIVE_TTL_S` old."""
         now = asyncio.get_running_loop().time()
         if self._alive is None or now > self._alive[0] + ALIVE_TTL_S:
             self._alive = (now, await self._log.gateways().read())

@@ -32,14 +32,15 @@ CREATE_REASONS: Final = frozenset(
     {"CreateContainerError", "CreateContainerConfigError", "RunContainerError", "PreCreateHookError"}
 )
 STABLE_AFTER: Final = timedelta(seconds=30)
-"""How long a container that crashed twice or more must run until it no longer counts as crash-looping. A guess,
-unmeasured: a runtime connects to the gateway in less time."""
+"""How long a container that crashed at least twice must run before it is considered stable again. A guess, unmeasured:
+a runtime connects to the gateway in less time."""
 TERMINATION_LIMIT: Final = timedelta(seconds=60)
-"""How long after its deletion time a pod may still exist before its node counts as lost."""
+"""How long after its deletion time a pod may still exist before its node is considered lost."""
 
 
 def find_blocker(observed: Observed, pending_since: datetime | None) -> Blocker | None:
-    """Return the first reason, or None. `pending_since`: since when a task waits or runs; None where there is none."""
+    """Return the first blocker, or None. `pending_since` is the time since which a task waits or runs; None if there is
+    no task."""
     found = _without_pod(observed) if observed.pod is None else _with_pod(observed, observed.pod)
     if found or observed.pod is None:
         return found
@@ -58,7 +59,8 @@ def _without_pod(observed: Observed) -> Blocker:
 
 
 def _foreign(observed: Observed) -> Blocker | None:
-    """Return the blocker for the first object that has a child's name and that this agent cannot use."""
+    """Return the blocker for the first object that has the name of a child but is not this agent's; None if there is
+    no such object."""
     for child in observed.children.values():
         kind, name = child.get("kind", "object"), child["metadata"]["name"]
         if is_ours(child, observed.agent) and not is_terminating(child):
@@ -86,7 +88,7 @@ def _with_pod(observed: Observed, pod: Manifest) -> Blocker | None:
     if phase in ("Failed", "Succeeded"):
         return Blocker("PodFailed", f"the pod ended ({reason or phase}) and will be created again. {message}".strip())
     found = _containers(observed, pod)
-    # kubelet's word on the containers is newer than the scheduler's word on the pod.
+    # kubelet's status of the containers is newer than the scheduler's condition of the pod.
     return (_unscheduled(status) or found) if found and found.reason == "PodStarting" else found
 
 
@@ -130,7 +132,7 @@ def _crashes(container: Manifest) -> str:
 
 
 def _silence(observed: Observed, *, has_task: bool) -> Blocker | None:
-    """Return the blocker for a pod that runs and whose runtime sends nothing."""
+    """Return the blocker for a running pod whose runtime sends nothing; None if the runtime is not silent."""
     report_after, replace_after = observed.silence.report_after, observed.silence.replace_after
     since = silent_since(observed)
     if since is not None:

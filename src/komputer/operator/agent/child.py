@@ -1,4 +1,4 @@
-"""A child: an object that the operator makes for an agent, and the rules for it. `children.py` has the list."""
+"""A child: an object that the operator creates for an agent, and the rules for it. `children.py` has the list."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ NO_ANNOTATIONS: Final[Mapping[str, str]] = {}
 
 
 class Replacement(NamedTuple):
-    """The decision to delete a child, so that the next turn creates another in its place."""
+    """The decision to delete a child. The next turn creates its successor."""
 
     due: datetime | None = None
-    """When to delete it; None: now."""
+    """The time at which to delete the child; None: now."""
     annotations: Mapping[str, str] = NO_ANNOTATIONS
     """Annotations of the successor, such as how often the child has failed."""
     after_endings: bool = False
-    """Whether tasks that end together with the child must be ended in the log first."""
+    """Whether the tasks that cannot continue without this child must be ended in the log before it is deleted."""
 
 
 def _no_update(found: Manifest, desired: Manifest) -> Manifest | None:
@@ -44,7 +44,7 @@ def _no_replacement(observed: Observed, found: Manifest, desired: Manifest) -> R
 
 @dataclass(frozen=True, kw_only=True)
 class Child:
-    """One object of every agent. All are deleted with the agent, by Kubernetes' garbage collector."""
+    """The rules for one child of every agent. Kubernetes' garbage collector deletes all children with the agent."""
 
     key: str
     """Identifies it among an agent's children."""
@@ -52,14 +52,15 @@ class Child:
     name: Callable[[str], str]
     """Returns the object's name for an agent's name."""
     build: Callable[[Agent, TemplateSpec, ConfigSpec], Manifest]
-    """Returns the object that must exist: a function of `desired/`."""
+    """Returns the desired object; a function of `desired/`."""
     stage: int = 0
     """Order of creation. Children of one stage are created concurrently, after those of the stages before."""
     update: Callable[[Manifest, Manifest], Manifest | None] = _no_update
-    """Returns the merge patch that turns the object found into the desired one; None where nothing is to be changed.
-    By default an object is never changed."""
+    """Returns the merge patch that turns the existing object into the desired one; None if nothing is to be changed. By
+    default an object is never changed."""
     replace: Callable[[Observed, Manifest, Manifest], Replacement | None] = _no_replacement
-    """Returns whether the object found must give way to the desired one; None: it stays. By default it always stays."""
+    """Returns the decision to replace the existing object by the desired one; None if it stays. By default it always
+    stays."""
     restores_label: bool = True
-    """What happens to an object that has lost the agent's label, and is therefore not watched: it is labelled again, or
-    (False) deleted and created again."""
+    """How to treat an object that has lost the agent's label and is therefore not watched. True: label it again. False:
+    delete it and create it again."""

@@ -1,4 +1,4 @@
-"""Takes the steps that were decided on: creates, changes and deletes children. It knows no kind of child by name."""
+"""Performs the steps that were decided: creates, changes and deletes children. It has no code for particular kinds."""
 
 import asyncio
 
@@ -18,15 +18,18 @@ log = structlog.get_logger(__name__)
 
 
 class ChildWriter:
+    """Performs steps, and stores their results in the caches before the watch delivers them."""
+
     def __init__(self, cluster: Cluster, state: ClusterState) -> None:
         self._cluster = cluster
         self._state = state
 
     async def apply(self, agent: Agent, plan: Steps, annotations: dict[str, dict[str, str]]) -> dict[str, Manifest]:
-        """Take the steps, and keep in `annotations`, by `Child.key`, what successors of deleted children must have.
+        """Perform the steps. For each deleted child, store the annotations of its successor in `annotations`, by
+        `Child.key`.
 
-        Return, by `Child.key`, the objects that exist under a child's name and are not watched; the stages after them
-        are left out. Raises what the API server refuses."""
+        Return, by `Child.key`, the objects that have a child's name and are not watched; the stages after them are left
+        out. Raises the API server's error if it refuses a step."""
         obstacles: dict[str, Manifest] = {}
         for stage in plan.stages:
             for found in await asyncio.gather(*(self._take(agent, step, annotations) for step in stage)):
@@ -52,7 +55,7 @@ class ChildWriter:
         return obstacles
 
     async def _create(self, agent: Agent, child: Child, manifest: Manifest) -> dict[str, Manifest]:
-        """Create the object. One that exists already is used as it is, and returned if it is not watched."""
+        """Create the object. An object that exists already is used as it is, and returned if it is not watched."""
         try:
             made = await self._cluster.create(child.kind, manifest)
             log.info("child created", agent=agent.key, kind=child.kind.kind, name=manifest["metadata"]["name"])
@@ -61,8 +64,8 @@ class ChildWriter:
         return {} if self._state.wrote(child.kind, made) else {child.key: made}
 
     async def _existing(self, agent: Agent, child: Child, manifest: Manifest) -> Manifest:
-        """Return the object that exists already. One of this agent that has lost its label is labelled again, or
-        deleted where the child's rules say so."""
+        """Return the object that exists already. If it is this agent's and has lost its label, it is labelled again, or
+        deleted if the child's rules say so (`restores_label`)."""
         name, namespace = manifest["metadata"]["name"], agent.metadata.namespace
         found = await self._cluster.get(child.kind, name, namespace)
         if not is_ours(found, agent) or names.AGENT_LABEL in (found["metadata"].get("labels") or {}):

@@ -1,4 +1,4 @@
-"""The children of an agent. Another child is another entry in `CHILDREN` and a function of `desired/`."""
+"""The children of an agent. To add one, add an entry to `CHILDREN` and a function to `desired/`."""
 
 from typing import Final
 
@@ -34,7 +34,7 @@ CHILDREN: Final = (
         build=desired.pod,
         stage=1,  # kubelet needs the PVC and the ConfigMap
         replace=pod_replacement.replacement,
-        restores_label=False,  # without its label the pod was out of the NetworkPolicy's reach too
+        restores_label=False,  # without its label the NetworkPolicy did not apply to the pod either
     ),
 )
 

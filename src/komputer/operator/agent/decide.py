@@ -24,16 +24,17 @@ class Decision(NamedTuple):
     """Ends of tasks that the operator itself must append to the log."""
     blocker: Blocker | None
     requeue_at: datetime | None
-    """When to decide again though nothing has changed."""
+    """The time at which to decide again even if nothing changes; None: not at all."""
 
 
 def decide(observed: Observed, fresh_id: str, annotations: SuccessorAnnotations = NO_SUCCESSORS) -> Decision:
-    """Decide on one agent. `fresh_id` becomes the id of the manifest's task if that needs one; `annotations` are for
-    children that replace deleted ones."""
+    """Return the decision about one agent. `fresh_id` becomes the id of the manifest's task if that needs one.
+    `annotations` are those of children that replace deleted ones."""
     spec, before = observed.agent.spec, observed.agent.status
     status = account(recorded(before, spec, fresh_id), spec, observed.ends)
     pending = endings.pending_tasks(observed, status) if observed.log_answers else {}
-    # If the status cannot be written, the next turn chooses another id: this one must not be ended before it is stored.
+    # If the status cannot be written, the next turn chooses another id. So no end may be appended for this id before
+    # the status with it is stored.
     pending.pop(fresh_id, None)
     pending_since = _pending_since(observed, pending)
     blocker = find_blocker(observed, pending_since)
@@ -64,7 +65,7 @@ def decide(observed: Observed, fresh_id: str, annotations: SuccessorAnnotations 
 
 
 def _pending_since(observed: Observed, pending: Mapping[str, datetime]) -> datetime | None:
-    """Return the time since which the runtime should have sent something: it has a task, or was silent before."""
+    """Return the time since which the runtime should have sent something: since it has a task, or has been silent."""
     if not observed.log_answers:
         return None
     silent = (c for c in observed.agent.status.conditions if c.type == "Ready" and c.reason == "RuntimeSilent")

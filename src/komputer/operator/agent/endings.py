@@ -1,4 +1,4 @@
-"""Tasks that the operator ends, because no runtime will. Pure."""
+"""Decides which tasks the operator itself ends, because no runtime will. Pure."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -36,14 +36,14 @@ CODES: Final = {
     "RuntimeSilent": "runtime_lost",
     "GatewayAway": "runtime_lost",
 }
-"""The error code of a task that a blocker has kept waiting for `startDeadlineSeconds`, by the blocker's reason."""
+"""The error codes, by the blocker's reason, of tasks that a blocker has kept waiting for `startDeadlineSeconds`."""
 PERMANENT: Final = frozenset({"InvalidName"})
-"""Reasons that never go away: the task ends at once."""
+"""Reasons of blockers that never go away: the task ends at once."""
 WITHOUT_DEADLINE: Final = frozenset({"RuntimeSilent", "GatewayAway"})
-"""Reasons that never end a task by their duration: the pod of a silent runtime is replaced (`lost`), and without a
-gateway nothing is known about runtimes."""
+"""Reasons of blockers that do not end a task, however long they last. The pod of a silent runtime is replaced instead
+(`lost`), and without a gateway nothing is known about runtimes."""
 DEFAULT_DEADLINE: Final = timedelta(seconds=600)
-"""Used while there is no KomputerConfig; equal to the default of its field."""
+"""The deadline while there is no KomputerConfig; equal to the default of `startDeadlineSeconds`."""
 
 
 class Ending(NamedTuple):
@@ -57,7 +57,7 @@ class Ending(NamedTuple):
 class Endings(NamedTuple):
     endings: list[Ending]
     requeue_at: datetime | None
-    """When the next task will have to be ended."""
+    """The time at which the next task must be ended; None: there is none."""
 
 
 def pending_tasks(observed: Observed, status: AgentStatus) -> dict[str, datetime]:
@@ -70,7 +70,7 @@ def pending_tasks(observed: Observed, status: AgentStatus) -> dict[str, datetime
 
 
 def assigned_at(task: str, now: datetime) -> datetime:
-    """Return the time in a task's ULID, or `now` where another clock has put that into the future."""
+    """Return the time in a task's ULID, or `now` if that is in the future because another clock issued the id."""
     try:
         return min(now, ULID.from_str(task).datetime.astimezone(UTC))
     except ValueError:
@@ -78,7 +78,7 @@ def assigned_at(task: str, now: datetime) -> datetime:
 
 
 def deadline(config: ConfigSpec | None, reason: str) -> timedelta | None:
-    """Return how long a task may wait for a blocker to go away; None: without a limit."""
+    """Return how long a task may wait for a blocker with this reason to go away; None: without a limit."""
     if reason in WITHOUT_DEADLINE:
         return None
     if reason in PERMANENT:
@@ -87,7 +87,7 @@ def deadline(config: ConfigSpec | None, reason: str) -> timedelta | None:
 
 
 def overdue(observed: Observed, tasks: dict[str, datetime], blocker: Blocker | None, since: datetime) -> Endings:
-    """Return errors for the tasks that a blocker has kept waiting for too long. `since`: when it appeared."""
+    """Return error ends for the tasks that a blocker has kept waiting for too long. `since` is when it appeared."""
     if blocker is None:
         return Endings([], None)
     limit = deadline(observed.config, blocker.reason)
@@ -111,7 +111,7 @@ def overdue(observed: Observed, tasks: dict[str, datetime], blocker: Blocker | N
 
 
 def lost(observed: Observed, tasks: dict[str, datetime]) -> list[Ending]:
-    """Return errors for the tasks of an agent whose last `MAX_SILENT_PODS` pods were all silent."""
+    """Return error ends for the tasks of an agent whose last `MAX_SILENT_PODS` pods were all silent."""
     if (
         observed.pod is None
         or not tasks
@@ -128,10 +128,11 @@ def lost(observed: Observed, tasks: dict[str, datetime]) -> list[Ending]:
 
 
 def cancelled(observed: Observed, status: AgentStatus, *, has_started: bool = False) -> Endings:
-    """Return the end of the task that is to be cancelled, where no runtime will write it.
+    """Return the end of the task that is to be cancelled if no runtime will write it.
 
-    A task that has not started ends at once. One that has started is ended by its runtime, as long as that is alive.
-    `has_started`: the log answered that the task has started, though its live hash is about another task.
+    A task that has not started ends at once. A task that has started is ended by its runtime, as long as that is alive.
+    `has_started` is true if the log has refused an end because the task has started, although the live hash shows
+    another task.
     """
     task = observed.agent.spec.cancel_task_id
     if task is None or task in status.ended_tasks:
@@ -153,7 +154,7 @@ def cancelled(observed: Observed, status: AgentStatus, *, has_started: bool = Fa
 
 
 def not_ready_since(status: AgentStatus, now: datetime) -> datetime:
-    """Return since when no runtime could hold a task. The condition Ready keeps this time across restarts."""
+    """Return the time since which no runtime could hold a task. The condition Ready keeps it across restarts."""
     for condition in status.conditions:
         if condition.type == "Ready" and condition.status != "True" and condition.last_transition_time:
             return min(now, parse_time(condition.last_transition_time))

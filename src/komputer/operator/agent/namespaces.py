@@ -1,4 +1,4 @@
-"""Keeps what the agents of a namespace share: a service account and a network policy."""
+"""Creates the objects that the agents of a namespace share: a service account and a network policy."""
 
 import contextlib
 
@@ -10,19 +10,21 @@ from komputer.operator.agent import desired
 
 
 class NamespaceSetup:
+    """Creates the shared objects of a namespace once, and remembers which namespaces are prepared."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._policies: dict[str, Manifest | None] = {}
         """The policy of each prepared namespace."""
 
     def is_prepared(self, namespace: str, config: ConfigSpec | None) -> bool:
-        """Return whether the namespace is known to have the shared objects; True without a configuration."""
+        """Return whether the shared objects are known to exist in the namespace; True without a configuration."""
         if config is None:
             return True
         return self._policies.get(namespace, ...) == desired.network_policy(namespace, config)
 
     async def prepare(self, namespace: str, config: ConfigSpec | None) -> None:
-        """Create the shared objects, and correct the policy, unless the namespace is prepared."""
+        """Create the shared objects, and update the policy, unless the namespace is prepared."""
         if config is None or self.is_prepared(namespace, config):
             return
         with contextlib.suppress(Conflict):
@@ -39,7 +41,7 @@ class NamespaceSetup:
         self._policies[namespace] = policy
 
     def forget(self, namespace: str | None = None) -> None:
-        """Check this namespace (None: all) again at the next turn: somebody may have deleted the objects."""
+        """Make the next turn check this namespace (None: all) again: the objects may have been deleted."""
         if namespace is None:
             self._policies.clear()
         else:

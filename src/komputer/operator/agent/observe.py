@@ -44,12 +44,13 @@ def observe(
     silence: SilenceLimits,
     now: datetime,
 ) -> Observed:
-    """Return what concerns `agent` at the time `now`. `log_state.live` of another agent of this name is ignored. Times
-    of the log's server are converted to the clock of `now`, so that no runtime is silent because clocks differ."""
+    """Return what concerns `agent` at the time `now`. `log_state.live` is ignored if it is of an earlier agent of this
+    name. Times of the log's server are converted to the clock of `now`: otherwise a runtime could seem silent because
+    the clocks differ."""
     now_us = int(now.timestamp() * 1e6)
 
     def by_our_clock(us: int) -> int:
-        """Never in the future: a sign of life that has just arrived is of now."""
+        """Return the log's time by the clock of `now`, and never a time in the future."""
         return min(now_us, us + now_us - log_state.alive.now_us) if log_state.alive else us
 
     since = log_state.alive.since_us if log_state.alive else None
@@ -88,7 +89,8 @@ def _connectors(state: ClusterState, agent: Agent) -> dict[str, Connector | None
 
 
 def _template(state: ClusterState, agent: Agent) -> TemplateSpec | Blocker:
-    """Return the agent's template. One of the agent's namespace wins over a cluster template of the same name."""
+    """Return the agent's template, or why it cannot be used. A template in the agent's namespace takes precedence over
+    a cluster template of the same name."""
     name = agent.spec.template_ref
     found = state.get(TEMPLATES, agent.metadata.namespace, name) or state.get(CLUSTER_TEMPLATES, None, name)
     if found is None:

@@ -16,23 +16,24 @@ from komputer.operator.settings import SilenceLimits
 
 
 class Blocker(NamedTuple):
-    """Why no runtime can hold the agent's task: a condition's reason and message."""
+    """The reason why no runtime can hold the agent's task, as reason and message of a condition."""
 
     reason: str
     message: str
     requeue_at: datetime | None = None
-    """When the answer changes though no object does."""
+    """The time at which the blocker may change although no object changes; None: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """`live`, `ends` and `gateway_since` mean nothing unless the log answers. Times are by the clock of `now`."""
+    """The input of all decisions about one agent. `live`, `ends` and `gateway_since` are meaningless unless the log
+    answers. Times are by the clock of `now`."""
 
     agent: Agent
     desired: Mapping[str, Manifest] | Blocker
-    """The children that must exist, by `Child.key`, or why they cannot."""
+    """The desired children, by `Child.key`, or why none can exist."""
     children: Mapping[str, Manifest]
-    """The objects that exist under the names of the children, by `Child.key`, whoever made them."""
+    """The existing objects with the names of the children, by `Child.key`, whoever created them."""
     config: ConfigSpec | None
     live: Live | None = None
     ends: tuple[LogEntry, ...] = ()
@@ -41,7 +42,7 @@ class Observed:
     """The time since which a gateway has been alive without interruption; None while there is none. Without a gateway
     no runtime can send a sign of life."""
     refused: str | None = None
-    """The API server's message, where it refused the last attempt to create the children."""
+    """The API server's message if it refused the last attempt to create the children; else None."""
     connectors: Mapping[str, Connector | None] = field(default_factory=dict)
     silence: SilenceLimits = field(default_factory=SilenceLimits)
     now: datetime
@@ -55,20 +56,20 @@ class Observed:
         return self.children.get(PVC)
 
     def open_task(self, status: AgentStatus) -> str | None:
-        """Return the task that has started and not ended, by the log and by `status`, which may count more ends than
-        the agent's own."""
+        """Return the task that has started and not ended, by the log and by `status`. `status` may count more ends than
+        `agent.status` does."""
         return None if self.live is None else tasks.open_task(status, self.live.task)
 
 
 def is_ours(child: Manifest, agent: Agent) -> bool:
-    """Return whether this very agent controls the object. An object that only has a child's name belongs to others."""
+    """Return whether this agent controls the object, by uid. An object that only has a child's name is not ours."""
     controller = _controller(child)
     return controller is not None and controller.get("uid") == agent.metadata.uid
 
 
 def is_of_old_agent(child: Manifest, agent: Agent) -> bool:
-    """Return whether an earlier agent of the same name controls the object, which must not be ours. That agent has been
-    deleted, since this one has its name."""
+    """Return whether an earlier agent of the same name controls the object. That agent has been deleted, since this one
+    has its name. Call it only for an object that is not ours (`is_ours`)."""
     found = _controller(child)
     return (
         found is not None

@@ -1,7 +1,7 @@
-"""When an agent's pod is replaced. Pure.
+"""Decides when an agent's pod is replaced. Pure.
 
-A running pod is left alone, whatever has changed in its template, unless its runtime is silent, or the gateway has
-moved and it would retry the old address for ever. Its task is resumed in the next pod.
+A running pod is not replaced because its template has changed. It is replaced if its runtime is silent, or if the
+gateway has another address now: the runtime would retry the old one for ever. The next pod resumes the task.
 """
 
 from datetime import datetime, timedelta
@@ -16,12 +16,12 @@ from komputer.operator.agent.pod_status import created_at, phase_of
 from komputer.operator.agent.silence import is_lost
 
 BACKOFF: Final = Backoff(10.0, 300.0)
-"""Before a pod that failed is replaced. The values are kubelet's for containers."""
+"""The delay before a failed pod is replaced. The values are kubelet's for containers."""
 COUNT_RESET_AFTER: Final = timedelta(minutes=10)
-"""A pod that lived for so long counts as the first to fail or to be silent."""
+"""The life of a pod after which the counts of failed and silent pods start again at this pod."""
 MAX_SILENT_PODS: Final = 3
-"""Silent pods in a row after which the task ends with `runtime_lost`. Each takes `SilenceLimits.replace_after` and its
-pod's grace period."""
+"""Consecutive silent pods after which the task ends with `runtime_lost`. Each of them takes
+`SilenceLimits.replace_after` and the pod's grace period."""
 _MAX_COUNT: Final = 100
 
 
@@ -39,18 +39,19 @@ def replacement(observed: Observed, pod: Manifest, desired: Manifest) -> Replace
 
 
 def silent_pods(pod: Manifest, now: datetime) -> int:
-    """Return the number of silent pods in a row, this one included."""
+    """Return the number of consecutive silent pods, including this one."""
     return _count(pod, now, names.SILENT_ANNOTATION) + 1
 
 
 def failures(pod: Manifest, now: datetime) -> int:
-    """Return the number of pods in a row that failed before this one; 0 if this one lived long."""
+    """Return the number of consecutive pods that failed before this one. It is 0 once this one has lived for
+    `COUNT_RESET_AFTER`."""
     return _count(pod, now, names.REMADE_ANNOTATION)
 
 
 def _has_old_gateway(pod: Manifest, desired: Manifest) -> bool:
-    """Return whether the pod's runtime uses another address of the gateway. A pod without the annotation was created by
-    an earlier version, and is left alone."""
+    """Return whether the pod's runtime uses an old address of the gateway. Return False for a pod without the
+    annotation, which an earlier version created."""
     known = _annotation(pod, names.GATEWAY_ANNOTATION)
     return known is not None and known != _annotation(desired, names.GATEWAY_ANNOTATION)
 

@@ -1,4 +1,4 @@
-"""Readers of a pod's status. It may hold anything: kubelet is not its only writer."""
+"""Reads a pod's status. Types are checked, since kubelet is not its only writer."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -8,8 +8,8 @@ from komputer.domain.base import Manifest
 from komputer.kube.store import is_terminating
 
 DISK_PRESSURE: Final = "DiskPressure"
-"""A node's condition in Kubernetes. The laptop's kubelet, which has no node, sets it on pods, and gives it as the
-reason why a container waits."""
+"""A condition that Kubernetes sets on nodes. The laptop's kubelet has no node: it sets the condition on pods, and uses
+it as the reason of a waiting container."""
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -24,7 +24,7 @@ def phase_of(pod: Manifest) -> str:
 
 
 def start_time_of(pod: Manifest) -> str | None:
-    """Return `startTime` as kubelet wrote it; None where it is not a time."""
+    """Return `startTime` as kubelet wrote it; None if it is not a time."""
     found = text_in(dict_in(pod, "status"), "startTime")
     return found if parse_time(found) > EPOCH else None
 
@@ -44,7 +44,7 @@ def agent_container(pod: Manifest) -> Manifest:
 
 
 def disk_pressure(pod: Manifest) -> str | None:
-    """Return the message of the pod's condition DiskPressure, or None while it does not hold."""
+    """Return the message of the pod's condition DiskPressure; None if it is not True."""
     conditions = dicts_in(dict_in(pod, "status"), "conditions")
     found: Manifest = next((c for c in conditions if c.get("type") == DISK_PRESSURE), {})
     return (found.get("message") or "the disk is full") if found.get("status") == "True" else None
@@ -77,18 +77,18 @@ def time_of_us(us: int) -> datetime:
 
 
 def dict_in(parent: Manifest, field: str) -> Manifest:
-    """Return a nested object; empty where the value is something else."""
+    """Return a nested object; an empty one if the value is not an object."""
     found = parent.get(field)
     return found if isinstance(found, dict) else {}
 
 
 def text_in(parent: Manifest, field: str) -> str:
-    """Return a string; empty where the value is something else."""
+    """Return a string; an empty one if the value is not a string."""
     found = parent.get(field)
     return found if isinstance(found, str) else ""
 
 
 def dicts_in(parent: Manifest, field: str) -> list[Manifest]:
-    """Return the objects of a list; empty where the value is something else."""
+    """Return the objects in a list; an empty list if the value is not a list."""
     found = parent.get(field)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

@@ -1,4 +1,4 @@
-"""Reconciles one agent: observe, decide, apply. Every step may be interrupted, and repeated."""
+"""Reconciles one agent: observe, decide, apply. Every step may be interrupted and repeated."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
@@ -28,24 +28,25 @@ from komputer.operator.cluster_state import ClusterState
 from komputer.operator.settings import OperatorSettings
 
 MIN_REQUEUE: Final = timedelta(milliseconds=20)
-"""Before the next turn that follows from our own writes: the watch delivers them at about the same time."""
+"""The shortest delay of a turn after the operator's own writes: the watch delivers these at about the same time."""
 
 
 @dataclasses.dataclass
 class _Memory:
-    """What is kept about one agent between turns. Safe to lose: the worst case is one redundant write or attempt."""
+    """The state that is kept about one agent between turns. If it is lost, the worst case is one redundant write or
+    attempt."""
 
     uid: str
     written_at: datetime | None = None
-    """When the status was written last."""
+    """The time of the last write of the status."""
     refused: str | None = None
-    """The API server's message, where it refused the last steps."""
+    """The API server's message if it refused the last steps; else None."""
     annotations: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
-    """Of the successors of deleted children, by `Child.key`."""
+    """The annotations of the successors of deleted children, by `Child.key`."""
 
 
 class Reconciler:
-    """Call `reconcile` once per turn of an agent, and never concurrently for the same agent."""
+    """Reconciles agents. Call `reconcile` once per turn of an agent, and never concurrently for the same agent."""
 
     def __init__(self, settings: OperatorSettings, cluster: Cluster, log: Log, state: ClusterState) -> None:
         self._settings = settings
@@ -57,12 +58,12 @@ class Reconciler:
         self._memory: dict[ObjectRef, _Memory] = {}
 
     def check_namespaces(self) -> None:
-        """Make sure of the shared objects of all namespaces again, at the next turn of their agents."""
+        """Make the next turn of each agent check the shared objects of its namespace again."""
         self._namespaces.forget()
 
     async def reconcile(self, key: ObjectRef) -> timedelta | None:
-        """Bring the cluster to what the agent asks for, and its status to what is. Return after how long to repeat
-        this though nothing changes; None: never. Raises `Unavailable` while the event log does not answer."""
+        """Make the cluster match the agent's spec, and the agent's status match the cluster. Return after how long to
+        repeat this even if nothing changes; None: never. Raises `Unavailable` while the event log does not answer."""
         manifest = self._state.get(AGENTS, *key)
         requeue_after = None
         if manifest is None:
@@ -118,7 +119,7 @@ class Reconciler:
         return observe(self._state, agent, log_state, refused=memory.refused, silence=silence, now=now)
 
     async def _apply(self, observed: Observed, plan: Steps, memory: _Memory) -> dict[str, Manifest]:
-        """Take the steps. Return the objects that exist under a child's name and are not watched."""
+        """Perform the steps. Return the objects that have a child's name and are not watched."""
         memory.refused = None
         namespace = observed.agent.metadata.namespace or ""
         try:
@@ -132,8 +133,8 @@ class Reconciler:
     async def _write(
         self, manifest: Manifest, observed: Observed, decision: Decision, memory: _Memory
     ) -> datetime | None:
-        """Write the status. Return when to write what was held back. Ends are removed from the log only after the
-        status that accounts for them is stored."""
+        """Write the status. Return when to write the changes that were held back; None if none were. Ends are removed
+        from the log only after the status that counts them is stored."""
         old = observed.agent.status
         status, write_at = throttled(old, decision.status, memory.written_at, observed.now)
         is_written = await self._status.write(manifest, old, status)

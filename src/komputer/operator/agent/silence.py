@@ -1,4 +1,4 @@
-"""How long a runtime has sent nothing. Pure."""
+"""Decides whether a runtime is silent, and since when. Pure."""
 
 from datetime import datetime
 
@@ -16,8 +16,8 @@ from komputer.operator.agent.pod_status import (
 
 
 def silent_since(observed: Observed) -> datetime | None:
-    """Return the time since which the runtime of a running pod could have sent a sign of life and has not. None where
-    nothing can be concluded: there is no such pod, no gateway is alive, or the log does not answer."""
+    """Return the time since which the runtime of a running pod could have sent something and has not. None if that is
+    unknown: there is no running pod, no gateway is alive, or the log does not answer."""
     if observed.pod is None or not observed.log_answers or observed.gateway_since is None:
         return None
     if not is_ours(observed.pod, observed.agent) or not pod_is_running(observed.pod):
@@ -26,7 +26,7 @@ def silent_since(observed: Observed) -> datetime | None:
 
 
 def is_lost(observed: Observed) -> bool:
-    """Return whether the runtime has been silent for so long that its pod is replaced."""
+    """Return whether the runtime has been silent for `SilenceLimits.replace_after`, so that its pod is replaced."""
     since = silent_since(observed)
     return since is not None and observed.now >= since + observed.silence.replace_after
 

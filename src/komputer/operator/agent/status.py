@@ -23,9 +23,9 @@ from komputer.operator.conditions import fields_supported
 
 ALIAS_ADVICE: Final = "write a model's id, for example claude-sonnet-4-6; tasks end with model_not_found"
 PROGRESS_FIELDS: Final = frozenset({"last_task_message", "last_activity_at"})
-"""Fields that every event of a running task changes."""
+"""Fields of the status that every event of a running task changes."""
 PROGRESS_INTERVAL: Final = timedelta(seconds=5)
-"""How often the progress fields are written while a task runs; the API reads newer values from the log."""
+"""The shortest time between two writes of the progress fields. The API reads newer values from the log."""
 
 
 class Throttled(NamedTuple):
@@ -34,10 +34,10 @@ class Throttled(NamedTuple):
 
 
 def recorded(status: AgentStatus, spec: AgentSpec, fresh_id: str) -> AgentStatus:
-    """Return the status with an id for the task that consists of the manifest's instructions.
+    """Return the status with an id for the task of the manifest's instructions.
 
-    The id is `fresh_id` whenever the instructions have changed. The first instructions take over the id of the API's
-    task that covers them (rule `create`).
+    The id is `fresh_id` if the instructions have changed. If they are the agent's first and the API has assigned a task
+    with them, the id is that of the API's task (rule `create`).
     """
     digest, before, task = digest_of(spec.instructions), status.manifest_task, spec.task
     if before and before.digest == digest:
@@ -48,8 +48,8 @@ def recorded(status: AgentStatus, spec: AgentSpec, fresh_id: str) -> AgentStatus
 
 
 def next_status(observed: Observed, status: AgentStatus, blocker: Blocker | None, *, has_failed: bool) -> AgentStatus:
-    """Return `status`, in which tasks are recorded and accounted already, with phase, children, running task and
-    conditions."""
+    """Return `status` with phase, children, running task and conditions. In `status`, tasks must already be recorded
+    and counted."""
     pod, agent = observed.pod, observed.agent
     pod_is_ours = pod is not None and is_ours(pod, agent)
     full = disk_pressure(pod) if pod and pod_is_ours else None
@@ -81,7 +81,7 @@ def _phase(observed: Observed, blocker: Blocker | None, has_failed: bool) -> Pha
 
 
 def _running(observed: Observed, status: AgentStatus) -> AgentStatus:
-    """Return the status with the open task as the live hash shows it. Ended tasks are in the status already."""
+    """Return the status with the open task as the log's live hash shows it. Ended tasks are in the status already."""
     live, task = observed.live, observed.open_task(status)
     if live and task:
         changes: dict[str, Any] = {
@@ -149,14 +149,14 @@ def _task(observed: Observed, status: AgentStatus) -> tuple[bool, str, str]:
 
 
 def without_connectors(without: Sequence[str]) -> tuple[str, str]:
-    """Return reason and message for an agent that names connectors which it cannot use."""
+    """Return reason and message of the condition for an agent that names connectors it cannot use."""
     reason = "ConnectorDisabled" if all("is disabled" in each for each in without) else "ConnectorMissing"
     return reason, f"{'; '.join(without)}: tasks run without"
 
 
 def throttled(old: AgentStatus, new: AgentStatus, written_at: datetime | None, now: datetime) -> Throttled:
-    """Return `new`; or `old` and the time of the next write, where only progress fields differ and the last write was
-    less than `PROGRESS_INTERVAL` ago."""
+    """Return `new`. If only progress fields differ and the last write was less than `PROGRESS_INTERVAL` ago, return
+    `old` and the time of the next write instead."""
     changed = {name for name in AgentStatus.model_fields if getattr(old, name) != getattr(new, name)}
     due = written_at + PROGRESS_INTERVAL if written_at else now
     if not changed or not changed <= PROGRESS_FIELDS or now >= due:
@@ -165,7 +165,8 @@ def throttled(old: AgentStatus, new: AgentStatus, written_at: datetime | None, n
 
 
 def is_progress_only(status: Manifest, uid: str, live: Live | None) -> bool:
-    """Return whether the log has nothing newer than progress of the task that `status`, as JSON, shows as running."""
+    """Return whether all that the log has beyond `status` (as JSON) is progress of the task that `status` shows as
+    running."""
     return (
         live is not None
         and live.uid == uid
@@ -178,7 +179,7 @@ def is_progress_only(status: Manifest, uid: str, live: Live | None) -> bool:
 
 
 def merge_patch(found: Manifest, status: AgentStatus) -> Manifest:
-    """Return the merge patch that turns `found`, a status as JSON, into `status`; empty where they are equal."""
+    """Return the merge patch that turns `found`, a status as JSON, into `status`; empty if they are equal."""
     wire = status.to_wire()
     patch = {field: value for field, value in wire.items() if found.get(field) != value}
     known = {field.alias or name for name, field in AgentStatus.model_fields.items()}

@@ -13,18 +13,23 @@ from komputer.operator.cluster_state import ClusterState
 
 COMPONENT: Final = "komputer-operator"
 TRANSIENT_REASONS: Final = frozenset({"PodMissing", "PodStarting", "WaitingForOldPod", "WaitingForOldChildren"})
-"""Reasons that every agent passes through; they get no Event."""
+"""Reasons of Ready that are normal while an agent starts. No Event is posted for them."""
 
 
 class StatusWriter:
+    """Writes agents' status, with the resourceVersion that was read: a decision about an old version is not written."""
+
     def __init__(self, cluster: Cluster, state: ClusterState) -> None:
         self._cluster = cluster
         self._state = state
 
     async def write(self, manifest: Manifest, old: AgentStatus, new: AgentStatus) -> bool | None:
-        """Write `new` where it differs from the status in `manifest`, and post an Event where the agent's readiness has
-        changed. Return whether it was written; None where there is nothing to write. It is not written where the agent
-        has changed since `manifest` was read: then the newer agent is read, and has another turn."""
+        """Write `new` if it differs from the status in `manifest`, and post an Event if the agent's readiness has
+        changed.
+
+        Return None if there is nothing to write, True if the status was written, and False if the agent has changed
+        since `manifest` was read. In the last case the newer agent is read, and has another turn.
+        """
         patch = merge_patch(manifest.get("status") or {}, new)
         if not patch:
             return None
@@ -48,7 +53,7 @@ class StatusWriter:
             await self._patch(manifest, wire)
 
     async def _patch(self, manifest: Manifest, patch: Manifest) -> bool:
-        """Patch the status of exactly this version of the agent. Return False where that version is outdated."""
+        """Patch the status of exactly this version of the agent. Return False if that version is outdated."""
         metadata = manifest["metadata"]
         name, namespace = metadata["name"], metadata["namespace"]
         guard = {"metadata": {"resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}, "status": patch}
@@ -64,7 +69,7 @@ class StatusWriter:
         return True
 
     async def _post_event(self, manifest: Manifest, old: AgentStatus, new: AgentStatus) -> None:
-        """Post an Event where the condition Ready has changed, but not for reasons that pass by themselves."""
+        """Post an Event if the condition Ready has changed, except for `TRANSIENT_REASONS`."""
         before, after = (next((c for c in s.conditions if c.type == "Ready"), None) for s in (old, new))
         if after is None or (before and (before.status, before.reason) == (after.status, after.reason)):
             return

@@ -1,4 +1,4 @@
-"""Which children to create, change and delete. Pure; the rules of each child are in `children.py`."""
+"""Decides which children to create, change and delete. Pure. The rules of each child are in `children.py`."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,22 +11,22 @@ from komputer.operator.agent.children import CHILDREN
 from komputer.operator.agent.observed import Blocker, Observed, is_of_old_agent, is_ours
 
 SuccessorAnnotations: TypeAlias = Mapping[str, Mapping[str, str]]
-"""By `Child.key`: what `Replacement.annotations` of the deleted child asked for."""
+"""`Replacement.annotations` of deleted children, by `Child.key`."""
 
 
 class Step(NamedTuple):
     verb: Literal["create", "patch", "delete"]
     child: Child
     manifest: Manifest
-    """The object to create; the merge patch; or the object found, which is to be deleted."""
+    """The object to create, the merge patch to apply, or the object to delete."""
     name: str
     annotations: Mapping[str, str] = NO_ANNOTATIONS
-    """Of a deletion: the annotations of the successor."""
+    """The annotations of the successor, if the step is a deletion."""
 
 
 class Steps(NamedTuple):
     stages: tuple[tuple[Step, ...], ...] = ()
-    """The steps of one stage are taken concurrently, each stage after the one before."""
+    """The steps by stage. Those of one stage are performed concurrently, after those of the stage before."""
     requeue_at: datetime | None = None
 
     @property
@@ -35,8 +35,12 @@ class Steps(NamedTuple):
 
 
 def steps(observed: Observed, annotations: SuccessorAnnotations, *, has_lost_task: bool = False) -> Steps:
-    """Return what turns the children found into those desired. `annotations` are for children that are created.
-    `has_lost_task`: a task ends with its pod, and has not been ended in the log yet."""
+    """Return the steps that turn the existing children into the desired ones.
+
+    While an object with a child's name is not ours or is terminating, nothing is created or changed; only children of
+    an earlier agent of this name are deleted. `annotations` are for children that are created. `has_lost_task` is true
+    if a task cannot continue in the next pod and has not been ended in the log yet.
+    """
     desired = observed.desired
     if isinstance(desired, Blocker):
         return Steps()
@@ -58,7 +62,7 @@ def steps(observed: Observed, annotations: SuccessorAnnotations, *, has_lost_tas
 def _step(
     child: Child, observed: Observed, desired: Manifest, annotations: Mapping[str, str], has_lost_task: bool
 ) -> Step | datetime | None:
-    """Return the step, or when one will be due."""
+    """Return the step for one child, or the time at which one will be due; None if there is neither."""
     found = observed.children.get(child.key)
     if found is None:
         return Step("create", child, _annotated(desired, annotations), desired["metadata"]["name"])
@@ -79,9 +83,11 @@ def _delete(child: Child, found: Manifest, replacement: Replacement | None = Non
 
 
 def _is_leftover(manifest: Manifest, observed: Observed) -> bool:
-    """Return whether the object belongs to an earlier agent of this name and has not been deleted by the garbage
-    collector. That can take long, or for ever: a collector whose watch broke while the agent was deleted and created
-    again has never learned of the deletion."""
+    """Return whether the object belongs to an earlier agent of this name and must be deleted by the operator.
+
+    The garbage collector may take long to delete it, or never do so: if its watch broke while the agent was deleted and
+    created again, it has not seen the deletion.
+    """
     agent = observed.agent
     return not is_ours(manifest, agent) and is_of_old_agent(manifest, agent) and not is_terminating(manifest)
 

@@ -15,9 +15,10 @@ from komputer.operator.cluster_state import ClusterState
 from komputer.operator.controllers.status import write_status
 
 MIN_INTERVAL: Final = timedelta(seconds=1)
-"""Between two writes of one connector's status, while hundreds of agents are created or deleted."""
+"""The shortest time between two writes of one connector's status: hundreds of agents may be created or deleted at once.
+"""
 NAMES_LIMIT: Final = 100
-"""Names of agents in the status. `attachedAgents` counts all, and the API lists all."""
+"""How many names of agents the status lists. `attachedAgents` counts all of them, and the API lists all."""
 
 
 def status_of(manifest: Manifest, agents: list[str], now: datetime) -> dict[str, Any]:

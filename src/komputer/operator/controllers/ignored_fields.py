@@ -25,7 +25,7 @@ TYPES: Final[Mapping[Kind, type[Resource]]] = {
 
 
 def status_of(kind: Kind, manifest: Manifest, now: datetime) -> dict[str, Any]:
-    """Return the next status of the object, as JSON. An object that is not valid gets the condition Ready, False."""
+    """Return the next status of the object, as JSON. An object that is not valid gets the condition Ready=False."""
     known = [Condition.model_validate(each) for each in (manifest.get("status") or {}).get("conditions") or ()]
     generation = manifest["metadata"].get("generation")
     conditions = known

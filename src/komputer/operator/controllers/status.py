@@ -18,8 +18,9 @@ RETRY_AFTER: Final = timedelta(seconds=1)
 async def write_status(
     cluster: Cluster, state: ClusterState, kind: Kind, manifest: Manifest, status: dict[str, Any]
 ) -> timedelta | None:
-    """Patch the fields of the object's status that differ from `status`. Return when to repeat the turn: where the
-    object has changed since it was read, the watch delivers the newer one."""
+    """Patch the fields of the object's status that differ from `status`. If the object has changed since it was read,
+    nothing is written: the watch delivers the newer object. Return after how long to repeat the turn; None: not at
+    all."""
     found = manifest.get("status") or {}
     patch = {field: value for field, value in status.items() if found.get(field) != value}
     if not patch:
@@ -35,7 +36,7 @@ async def write_status(
     except Unavailable as error:
         if error.code != KIND_MISSING:
             raise
-        # Helm does not upgrade definitions: in those of an earlier release this kind has no status.
+        # Helm does not upgrade definitions. In the definition of an earlier release this kind has no status.
         log.info("status not written", kind=kind.kind, name=metadata["name"], error=error.message)
         return None
     state.wrote(kind, written)

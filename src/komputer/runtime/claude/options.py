@@ -24,18 +24,20 @@ if TYPE_CHECKING:
 LINE_BYTES: Final = 64 * 2**20
 """The longest line of Claude's output; one picture exceeds the SDK's default of 1 MiB."""
 HOOK_S: Final = 60
-"""How long a tool waits for `before_tools`, which usually takes a fraction of a second; then the tool does not run."""
+"""How long a tool waits for `before_tools`, which usually takes a fraction of a second. After that the tool does not
+run."""
 RETRIES: Final = 10
-"""Retries of one model request, with pauses that grow to 36 s: some three minutes, enough for a gateway to restart."""
+"""Retries of one model request, with pauses that grow to 36 s. They take about three minutes together, enough for a
+gateway to restart."""
 SERVERS_S: Final = 5
-"""How long Claude waits for the connectors' servers before its first turn; a server that hangs is then left out.
-Claude's default is 30 s."""
+"""How long Claude waits for the connectors' servers before its first turn. A server that has not answered by then is
+not available to the task. Claude's default is 30 s."""
 TOOL_S: Final = 24 * 3600
-"""How long a connector's tool may take. In effect unlimited: the limits of the task end it."""
+"""How long a connector's tool may take: in effect without limit, since the limits of the task apply."""
 
 
 class Loopback(NamedTuple):
-    """The forwarder's address and the key that is valid there for one attempt."""
+    """The forwarder's address, and the key that the forwarder accepts during one attempt."""
 
     url: str
     key: str
@@ -45,8 +47,8 @@ _SETTINGS: Final = {"cleanupPeriodDays": 36500, "skipWebFetchPreflight": True}
 
 
 def system_prompt(task: wire.TaskSettings) -> str:
-    """Return the caller's prompt, a blank line, the built-in prompt of the role, and what there is to say about
-    connectors."""
+    """Return the system prompt: the agent's own text, a blank line, the built-in prompt of the role, and a note about
+    connectors if the task has any."""
     built_in = role_prompt(task.role)
     if connectors := connectors_with_tools(task):
         built_in += (
@@ -66,7 +68,8 @@ def role_prompt(role: Role) -> str:
 
 
 def executable() -> Path:
-    """Return the Claude CLI that the SDK contains, else the one on the PATH. Raises `FileNotFoundError`."""
+    """Return the path of the Claude CLI that the SDK contains, else of the one on the PATH. Raises
+    `FileNotFoundError`."""
     spec = importlib.util.find_spec("claude_agent_sdk")
     if spec and spec.origin:
         bundled = Path(spec.origin).parent / "_bundled" / "claude"
@@ -93,27 +96,28 @@ def environment(
         "ANTHROPIC_SMALL_FAST_MODEL": model,
         "CLAUDE_CONFIG_DIR": str(settings.claude),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        # Memory outside the conversation would carry text of one task into the instructions of the next.
+        # Claude's memory files would carry text of one task into the instructions of the next.
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
         "CLAUDE_CODE_MAX_RETRIES": str(RETRIES),
-        # Claude gives up a request without an answer, and repeats it, before our watchdog ends the task.
+        # Below the time of the runtime's watchdog: Claude can give up a request without an answer and repeat it before
+        # the watchdog ends the attempt.
         "API_TIMEOUT_MS": str(max(1000, stall_ms * 2 // 5)),
         "MCP_TIMEOUT": str(SERVERS_S * 1000),
         "MCP_TOOL_TIMEOUT": str(TOOL_S * 1000),
-        # A second limit, for a tool that reports no progress; Claude's default is five minutes.
+        # A second limit, for a tool that reports no progress. Claude's default is five minutes.
         "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": str(TOOL_S * 1000),
         "BASH_DEFAULT_TIMEOUT_MS": "120000",
         "BASH_MAX_TIMEOUT_MS": "3600000",
     }
     if os.getuid() == 0:
-        # Claude refuses to skip permissions as root unless it knows that it runs in a sandbox: the pod is one.
+        # As root, Claude refuses to skip permissions unless this variable says that it is in a sandbox: the pod is one.
         variables["IS_SANDBOX"] = "1"
     return variables
 
 
 def servers(task: wire.TaskSettings, loopback: Loopback) -> dict[str, Any]:
-    """Return Claude's MCP configuration: each connector under its name, and a manager's own server, all at the
-    forwarder's address. Servers of which the task may use no tool are left out."""
+    """Return Claude's MCP configuration: each connector under its name, and the platform's server for a manager, all at
+    the forwarder's address. A server is left out if the task may use none of its tools."""
     bearer = {"Authorization": f"Bearer {loopback.key}"}
     configured: dict[str, dict[str, Any]] = {
         name: {"type": "http", "url": f"{loopback.url}/connectors/{name}", "headers": bearer}
@@ -142,8 +146,9 @@ def options(
     before_tools: Callable[[], Awaitable[None]],
     is_command: bool = False,
 ) -> ClaudeAgentOptions:
-    """Return the SDK's options for one attempt. `launcher`, if any, starts `cli`. The files with the system prompt and
-    the servers must policy. No tool runs before `before_tools` has returned, nor if it raises."""
+    """Return the SDK's options for one attempt. `launcher`, if any, is the command that starts `cli`. The files with
+    the system prompt and the servers must exist when Claude starts. A tool runs only after `before_tools` has returned,
+    and not if it raises."""
     from claude_agent_sdk import ClaudeAgentOptions, HookContext, HookInput, HookJSONOutput, HookMatcher
 
     policy = ToolPolicy.of(task)
@@ -170,19 +175,20 @@ def options(
         # The prompt is passed in a file (see `extra_args`), since an argument is limited to 128 KiB. `snapshot: False`
         # makes a resumed session use the present prompt; the SDK offers it only with a preset, which adds no text here.
         system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
-        # The connectors are passed in a file as well: a key in an argument could be read by every process.
+        # The connectors are passed in a file as well: every process could read a key in an argument.
         extra_args={"system-prompt-file": str(settings.system_prompt), "mcp-config": str(settings.servers)},
         tools=policy.built_in,
         disallowed_tools=policy.removed,
-        # If some tools are allowed for some calls only, a call that no rule allows is refused: nobody can be asked.
+        # With rules that allow a tool for some calls only, a call that no rule allows is refused: there is no user to
+        # ask.
         permission_mode="dontAsk" if policy.has_allowed_patterns else "bypassPermissions",
         effort=task.effort,
-        # A command of ours, such as /compact, is no turn that the setting is about.
+        # `max_turns` limits the turns of a task; it does not apply to a slash command of the runtime, such as /compact.
         max_turns=None if is_command else task.max_turns or None,
         setting_sources=[],
         settings=settings_json(_SETTINGS, policy),
         strict_mcp_config=True,
-        # No slash commands and no @file references in the text of a task; only our own commands use them.
+        # Slash commands and @file references in the text of a task are not interpreted; those of the runtime are.
         verbatim_prompts=not is_command,
         max_buffer_size=LINE_BYTES,
         hooks={"PreToolUse": [HookMatcher(hooks=[allowed], timeout=HOOK_S, on_failure="block")]},

@@ -30,7 +30,7 @@ CONNECT_S: Final = 60.0
 
 
 def checked(result: ResultMessage) -> ResultMessage:
-    """Replace each field of the wrong type by its default; the SDK does not check types."""
+    """Return the result with each field of the wrong type replaced by its default. The SDK does not check types."""
 
     def text(value: object) -> str | None:
         return value if isinstance(value, str) else None
@@ -62,15 +62,15 @@ def checked(result: ResultMessage) -> ResultMessage:
 
 
 class ClaudeDied(Exception):
-    """The process ended, could not be started, or does not speak the protocol that we know."""
+    """The process has ended, could not be started, or does not speak the protocol of the pinned SDK."""
 
 
 class SessionRefused(ClaudeDied):
-    """Claude cannot open this session: there is none with this id to resume, or there is one already."""
+    """Claude cannot open the session: the one to resume does not exist, or the one to create exists already."""
 
 
 class Claude:
-    """The process and the conversation with it."""
+    """One Claude process and the conversation with it."""
 
     def __init__(self, options: ClaudeAgentOptions) -> None:
         self._stderr: deque[str] = deque(maxlen=20)
@@ -124,7 +124,7 @@ class Claude:
         if query is None:
             raise ClaudeDied("Claude is not connected")
         try:
-            # Not the client's own loop: that ends at the first message that it cannot parse.
+            # The client's own loop would end at the first message that it cannot parse.
             async for data in query.receive_messages():
                 try:
                     message = parse_message(data)

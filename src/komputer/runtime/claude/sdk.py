@@ -1,7 +1,7 @@
 """Imports the Claude Agent SDK without the Python MCP library.
 
-The SDK needs that library only for tools that a program serves in its own process. The runtime serves none, and the
-library is most of the import: 1.4 s of CPU and 68 MB instead of 0.25 s and 35 MB, at each start of each agent.
+The SDK needs that library only for tools that a program serves in its own process. The runtime serves none. At each
+start of each agent, the import takes 0.25 s of CPU and 35 MB without the library, and 1.4 s and 68 MB with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEFT_OUT: Final = ("mcp", "mcp.types", "mcp.server", "mcp.shared", "mcp.shared.
 
 
 class _LeftOut(ModuleType):
-    """A placeholder for a module while the SDK is imported: every name in it is an empty model."""
+    """A placeholder for a module while the SDK is imported. Every name in it is an empty pydantic model."""
 
     __path__: list[str] = []  # noqa: RUF012
 
@@ -28,8 +28,8 @@ class _LeftOut(ModuleType):
 
 
 def load() -> None:
-    """Import the SDK; afterwards `import mcp` means the real library again. If the SDK cannot be imported so, or either
-    is already imported, import it normally."""
+    """Import the SDK with placeholders for the MCP library. Afterwards `import mcp` imports the real library. If the
+    SDK cannot be imported in this way, or if either is imported already, import the SDK normally."""
     if "mcp" in sys.modules or "claude_agent_sdk" in sys.modules:
         importlib.import_module("claude_agent_sdk")
         return

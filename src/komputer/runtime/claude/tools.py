@@ -1,7 +1,7 @@
 """Decides which tools exist for a task, and which calls are refused. Pure.
 
-In a rule a tool's name means all of its calls, `Bash(git:*)` some of them (Claude's own permission rules), and
-`mcp__github` all tools of a connector.
+A rule is one of Claude's permission rules: a tool's name stands for all of its calls, `Bash(git:*)` for some of them,
+and `mcp__github` for all tools of a connector.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ToolPolicy:
     """The rules of a task's settings, as Claude applies them."""
 
     allowed: tuple[str, ...] | None
-    """None: everything."""
+    """The rules of allowed tools and calls. None: everything is allowed."""
     disallowed: tuple[str, ...]
 
     @classmethod
@@ -47,12 +47,12 @@ class ToolPolicy:
 
     @property
     def has_allowed_patterns(self) -> bool:
-        """Whether some tools are allowed for some calls only. Then every call that no rule allows is refused."""
+        """Whether some tools are allowed for some calls only. If so, every call that no rule allows is refused."""
         return any("(" in rule for rule in self.allowed or ())
 
     @property
     def permissions(self) -> dict[str, Any]:
-        """Claude's permission rules; a refusal takes precedence."""
+        """Claude's permission rules, which allow or deny. A denial takes precedence."""
         rules: dict[str, Any] = {}
         if self.disallowed:
             rules["deny"] = list(self.disallowed)
@@ -69,7 +69,7 @@ class ToolPolicy:
 
 
 def both_allow(one: list[str] | None, other: list[str] | None) -> list[str] | None:
-    """Return the rules of either list that the other one allows as well; None allows everything. If nothing is left,
+    """Return the rules of each list that the other list allows as well. None allows everything. If no rule is left,
     return a rule that matches no tool, since an empty list would allow everything."""
     if not one or not other:
         return one or other or None

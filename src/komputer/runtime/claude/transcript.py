@@ -12,12 +12,12 @@ from typing import Any, Final
 
 TAIL_BYTES: Final = 512 * 1024
 LIMIT_BYTES: Final = 2**30
-"""A larger file is not read, and its conversation is considered lost."""
+"""The largest transcript that is read. The conversation of a larger one is considered lost."""
 
 
 def path(claude: Path, session_id: str) -> Path | None:
-    """Return the session's file, in any project folder. None if there is no regular file of a readable size, or if the
-    agent has locked the folders."""
+    """Return the path of the session's file, in any project folder. None if there is no regular file within
+    `LIMIT_BYTES`, or if the agent has made the folders unreadable."""
     with contextlib.suppress(OSError):
         for folder in (claude / "projects").iterdir():
             file = folder / f"{session_id}.jsonl"
@@ -29,7 +29,7 @@ def path(claude: Path, session_id: str) -> Path | None:
 
 
 def has_conversation(claude: Path, session_id: str) -> bool:
-    """Whether there is something to resume: at least one user message."""
+    """Whether the session can be resumed: it has at least one user message."""
     return any(b'"user"' in line and _parsed(line).get("type") == "user" for line in _lines(claude, session_id))
 
 
@@ -42,7 +42,7 @@ def size_bytes(claude: Path, session_id: str) -> int:
 
 
 def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: int = 0) -> bool:
-    """Whether Claude has recorded the message with this uuid. A line that a crash has cut off does not count."""
+    """Whether Claude has recorded the message with this uuid completely: an incomplete last line is ignored."""
     needle = prompt_uuid.encode()
     for line in _lines(claude, session_id, from_byte):
         if needle in line:
@@ -53,15 +53,15 @@ def has_prompt(claude: Path, session_id: str, prompt_uuid: str, *, from_byte: in
 
 
 def has_message(claude: Path, session_id: str, message_uuid: str) -> bool:
-    """Whether Claude has recorded a message to the running task: as a message of its own, or attached to the result of
-    a tool that ran meanwhile."""
+    """Whether Claude has recorded a message to the running task: as a user message, or attached to the result of a tool
+    that was running."""
     needle = message_uuid.encode()
     return any(needle in line and _is_message(_parsed(line), message_uuid) for line in _lines(claude, session_id))
 
 
 def _lines(claude: Path, session_id: str, from_byte: int = 0) -> Iterator[bytes]:
-    """Yield the lines of the session's file as far as it can be read. Never blocks: the agent may put a pipe in its
-    place."""
+    """Yield the lines of the session's file, as far as it can be read. It is opened without blocking, since the agent
+    may replace it by a pipe."""
     file = path(claude, session_id)
     if file is None:
         return
@@ -80,7 +80,7 @@ def _is_message(entry: dict[str, Any], message_uuid: str) -> bool:
 
 
 def last_usage(claude: Path, session_id: str) -> dict[str, Any]:
-    """Return the final token counts of the model's last answer; empty if there is none near the end of the file."""
+    """Return the final token counts of the model's last answer; empty if no answer is near the end of the file."""
     newest: dict[str, Any] = {}
     for line in _lines(claude, session_id, max(0, size_bytes(claude, session_id) - TAIL_BYTES)):
         if b'"assistant"' in line and (entry := _parsed(line)).get("type") == "assistant":

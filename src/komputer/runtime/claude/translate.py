@@ -1,5 +1,4 @@
-"""Translates messages of the Claude SDK into events. Pure: the state goes in and comes out, and the time is an
-argument.
+"""Translates messages of the Claude SDK into events. Pure: state and time are arguments, the new state is returned.
 
 The SDK does not check types: a model may call a tool with a list, and a tool may return anything. A value of the wrong
 type is shown as JSON and does not affect the other blocks of its message.
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
 SYNTHETIC: Final = "<synthetic>"
 """The model name of messages that the Claude CLI itself has generated: errors, and answers that were not needed."""
 INPUT_LIMIT_BYTES: Final = 128 * 1024
-"""The largest input of a tool as JSON, after long strings were cut. The gateway drops the whole input of an event over
-256 KiB; below this limit the simple fields are kept."""
+"""The largest input of a tool as JSON, after long strings were cut. A larger one is reduced to its simple fields. The
+gateway would drop the whole input of an event over 256 KiB."""
 ID_LIMIT: Final = 256
-"""Characters of a tool call's id or a tool's name."""
+"""The longest id of a tool call and name of a tool, in characters."""
 
 
 class OpenCall(NamedTuple):
@@ -44,7 +43,8 @@ class OpenCall(NamedTuple):
 
 
 class BackgroundCommand(NamedTuple):
-    """A command that Claude runs in the background: it was started there, or exceeded its time limit."""
+    """A command that Claude runs in the background: it was started there, or was moved there when it exceeded its time
+    limit."""
 
     call_id: str
     call: OpenCall
@@ -52,23 +52,24 @@ class BackgroundCommand(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Translation:
-    """The state that is kept between messages. All times are of one clock, in seconds."""
+    """The state that is kept between messages. All times are seconds of the same clock."""
 
     task_id: str
     calls: Mapping[str, OpenCall] = field(default_factory=dict)
     """Tool calls without a result."""
     api_error: str | None = None
-    """Claude's name for the last API error, until the model answers again."""
+    """Claude's name for the last API error; None once the model has answered again."""
     usage: Mapping[str, Any] = field(default_factory=dict)
-    """The token usage of the last answer as its first message has it: input counts are final, output counts are not."""
+    """The token usage of the last answer, from its first message: input counts are final, output counts are not."""
     steps: int = 0
-    """How many tools have returned."""
+    """The number of tool calls that have returned."""
     started: Mapping[str, BackgroundCommand] = field(default_factory=dict)
     """All background commands so far, by Claude's id."""
     background: tuple[str, ...] = ()
-    """Ids of the background commands that run."""
+    """The ids of the background commands that are running."""
     owes_turn: bool = False
-    """Whether a background command has ended since the last model request: Claude will begin a turn to report it."""
+    """Whether a background command has ended since the last model request. If so, Claude will begin a turn to report
+    it to the model."""
 
 
 def translated(state: Translation, message: Message, now_s: float) -> tuple[Translation, list[Event]]:
@@ -158,7 +159,7 @@ def _background(state: Translation, message: SystemMessage, now_s: float) -> Tra
 
 
 def left_running(state: Translation, waited_s: float, now_s: float) -> list[ToolResult]:
-    """Return one result for each background command that still runs when the task ends: it is ended with the task."""
+    """Return one tool result for each background command that still runs when the task ends and is killed with it."""
     text = (
         f"The command still ran in the background {waited_s:.0f} s after the last answer. It was ended with the task, "
         "unfinished."
@@ -217,7 +218,7 @@ def _text(value: object) -> str:
 
 
 def _as_text(content: object) -> str:
-    """Return a tool's result as people read it; parts that are not text are named by their type."""
+    """Return a tool's result as text. A part that is not text is replaced by the name of its type."""
     if content is None:
         return ""
     return "\n".join(map(_part, content)) if isinstance(content, list) else _text(content)
@@ -231,8 +232,8 @@ def _part(part: object) -> str:
 
 
 def _bounded(given: object) -> dict[str, Any]:
-    """Return the input, or only its simple fields if it would be too large for an event even after cutting. A value
-    that is no object (Claude refuses such a call) is put under `input`."""
+    """Return the input of a tool call, or only its simple fields if it would be too large for an event even after its
+    strings are cut. A value that is not an object is put under the key `input`; Claude refuses such a call."""
     whole = given if isinstance(given, dict) else {"input": given}
     cut = clipped(ToolCall(task_id="-", id="-", tool="-", input=whole))
     if len(cut.model_dump_json()) <= INPUT_LIMIT_BYTES:

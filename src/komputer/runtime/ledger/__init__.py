@@ -1,1 +1,1 @@
-"""The runtime's durable record, on the agent's own disk, of what it accepted, did and sent."""
+"""The runtime's durable record of what it has accepted, done and sent, on the agent's own disk."""

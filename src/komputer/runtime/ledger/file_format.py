@@ -1,6 +1,7 @@
-"""The ledger's file: tables of SQLite, how a ledger is written into them and read back.
+"""The ledger's file: its SQLite tables, and the functions that write a ledger to them and read it back.
 
-The agent can write this file too. So what is read is checked, and a file with anything else in it is no ledger.
+The agent can write this file too. So all values are checked when they are read, and a file with other tables, triggers
+or views is not accepted as a ledger.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from komputer.runtime.ledger.ledger import Ledger, OpenTask, Outgoing
 
 FORMAT_VERSION: Final = 2
 LOCK_WAIT_S: Final = 8.0
-"""How long to wait for the lock of a runtime that is about to exit. Below the grace period of a pod that is being
-replaced; a guess, unmeasured."""
+"""How long to wait for the lock of a runtime that is about to exit. It is shorter than the grace period of a pod that
+is being replaced. A guess, unmeasured."""
 
 _NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-"""Ids of tasks, sessions and messages: never a path, an option or a pattern."""
+"""The accepted ids of tasks, sessions and messages. None of them can be a path, an option or a pattern."""
 _SCALARS: Final = ("uid", "term", "seq", "generation", "session_id")
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -36,7 +37,7 @@ _FROM_FORMAT_1: Final = (
     "UPDATE OR REPLACE facts SET name = 'seq' WHERE name = 'n'",
     "UPDATE OR REPLACE facts SET name = 'task.acked_message_id' WHERE name = 'task.heard'",
 )
-"""Statements that turn a file of format 1 into one of format 2. They can be removed when no workspace has a ledger from
+"""The statements that convert a file of format 1 to format 2. They can be removed when no workspace has a ledger from
 before 0.1."""
 
 
@@ -61,7 +62,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         if version > FORMAT_VERSION:
             raise Held(f"The ledger {path} is of format {version}; this release reads up to {FORMAT_VERSION}.")
         db.executescript(_TABLES)
-        # A trigger, a view or another table could act on what we write: so this check comes before any write.
+        # A trigger, a view or another table could react to our writes, so this check comes before the first write.
         if set(db.execute("SELECT type, name FROM sqlite_master")) != {("table", "facts"), ("table", "outbox")}:
             raise ValueError("the ledger's file holds more than a ledger")
         _convert(db)
@@ -72,7 +73,7 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 
 def _convert(db: sqlite3.Connection) -> None:
-    """Bring the file to the present format, in one transaction."""
+    """Convert the file to the current format, in one transaction."""
     columns = {row[1] for row in db.execute("PRAGMA table_info(outbox)")}
     db.execute("BEGIN IMMEDIATE")
     for statement in _FROM_FORMAT_1 if "n" in columns else ():
@@ -82,7 +83,7 @@ def _convert(db: sqlite3.Connection) -> None:
 
 
 def write(db: sqlite3.Connection, old: Ledger | None, new: Ledger) -> None:
-    """Write what differs from `old`, or everything where `old` is None. The caller begins and ends the transaction."""
+    """Write what differs from `old`, or everything if `old` is None. The caller begins and ends the transaction."""
     if old is None:
         db.execute("DELETE FROM facts")
         db.execute("DELETE FROM outbox")
@@ -151,7 +152,7 @@ def _is_continued(old: tuple[Outgoing, ...], new: tuple[Outgoing, ...]) -> bool:
 
 
 def _impossible(ledger: Ledger) -> str:
-    """Return the first value that could do harm when it is used; empty where there is none."""
+    """Return a sentence about the first value that would be dangerous to use; empty if there is none."""
     task = ledger.task
     counts = [ledger.term, ledger.seq, ledger.generation, *(entry.seq for entry in ledger.outbox)]
     names = [ledger.session_id, *ledger.owed, *ledger.closed, *(entry.task_id for entry in ledger.outbox)]

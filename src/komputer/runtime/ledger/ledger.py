@@ -1,4 +1,4 @@
-"""The ledger: what a restarted runtime must know. `rules` holds every decision about it, `store` keeps it on the
+"""The ledger: the state that a restarted runtime needs. `rules` has every decision about it, `store` keeps it on the
 disk."""
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Phase = Literal["written", "acted", "ended"]
 may have run. `ended`: the outbox holds the task's end."""
 
 MESSAGE: Final = "message"
-"""The cause of an attempt that only answers a message which arrived when the task was about to end."""
+"""The cause of an attempt that only answers a message. The message arrived when the task was about to end."""
 
 NO_MESSAGE: Final = "0-0"
-"""The id before that of every message."""
+"""An id that is lower than that of every message."""
 
 
 class PendingMessage(NamedTuple):
-    """A message to the running task: a `user_message` of the log, by its id."""
+    """A message to the running task: a `user_message` in the log, with its id there."""
 
     id: str
     content: str
 
     @property
     def uuid(self) -> str:
-        """The uuid under which Claude gets the message. Derived from the id, so that any runtime finds in the
-        transcript whether Claude has it."""
+        """The uuid with which the message is sent to Claude. It is derived from the id, so that a later runtime can
+        find out from the transcript whether Claude has the message."""
         return str(uuid5(NAMESPACE_URL, f"komputer:message:{self.id}"))
 
 
@@ -53,7 +53,7 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTask:
-    """The task that the runtime works on. It is in the ledger before anything of it starts."""
+    """The task that the runtime works on. It is written to the ledger before any work on it starts."""
 
     id: str
     instructions: str
@@ -65,32 +65,33 @@ class OpenTask:
     """Whether the session existed before this task."""
     kind: TaskKind | None = None
     prompt_uuid: str
-    """The uuid of the message with the original instructions. They are sent at most once: never again if the transcript
-    has this uuid."""
+    """The uuid of the message with the original instructions. They are not sent again once the transcript has this
+    uuid."""
     started_at: float
     """Unix time in seconds."""
     phase: Phase = "written"
     attempt: int = 1
-    """How often Claude was started for the task, this time included."""
+    """The number of attempts at the task, including the present one."""
     barren: int = 1
-    """How many of the last attempts finished no step, the present one included until it does."""
+    """The number of consecutive attempts that finished no step. It includes the present attempt until a step of it has
+    finished."""
     crashes: int = 0
     cause: str | None = None
-    """Why the last attempt ended, if the runtime could still record it."""
+    """Why the last attempt ended; None if the runtime died before it could record that."""
     spent_usd: float = 0.0
     """The cost of earlier attempts."""
     baseline_usd: float | None = None
     """The session's total cost when the present attempt began."""
     attempt_usd: float = 0.0
-    """The cost of the present attempt, as last read."""
+    """The cost of the present attempt when it was last read."""
     messages: tuple[PendingMessage, ...] = ()
     """All messages to the task, in order."""
     acked_message_id: str = NO_MESSAGE
-    """The last of them that the model has answered."""
+    """The id of the last message that the model has answered."""
 
     @property
     def has_unanswered_message(self) -> bool:
-        """Whether somebody waits for an answer. The task must not be completed before that is given."""
+        """Whether the model has not answered a message yet. The task must not be completed before it has."""
         return bool(self.messages) and self.messages[-1].id != self.acked_message_id
 
     @property
@@ -100,13 +101,13 @@ class OpenTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """Everything that a restarted runtime finds."""
+    """All state that a restarted runtime finds."""
 
     uid: str | None = None
     """The agent's uid. The ledger of another agent is discarded."""
     term: int = 0
     seq: int = 0
-    """The last number that was given under `term`."""
+    """The number of the last event under `term`."""
     generation: int = 0
     """The generation of the newest assignment."""
     session_id: str | None = None
@@ -114,16 +115,17 @@ class Ledger:
     task: OpenTask | None = None
     outbox: tuple[Outgoing, ...] = ()
     owed: Mapping[str, Outgoing] = field(default_factory=dict)
-    """Ends by task id: in the log as far as we know, and not accounted for in the agent's status yet."""
+    """Ends by task id. They are in the log as far as the runtime knows, and the agent's status does not count them
+    yet."""
     closed: tuple[str, ...] = ()
-    """Tasks that have ended, the newest last."""
+    """The ids of tasks that have ended, the newest last."""
     refused: tuple[str, int] | None = None
-    """The task whose start was `stale`, and the generation of that start: the task may begin only under a newer one.
-    Not on the disk: a restarted runtime is refused once more."""
+    """The task whose start the log answered with `stale`, and the generation of that start: the task may begin only
+    with a newer generation. It is not written to the disk: a restarted runtime is refused once more."""
 
 
 class Claim(NamedTuple):
-    """The state that the log should have of this runtime at one moment."""
+    """The state that the log should have received from this runtime at one moment."""
 
     term: int
     last_seq: int

@@ -1,8 +1,8 @@
 """Every decision about the ledger, as pure functions over plain values.
 
 The rules are those of the protocol's model (tests/model): `wait_start`, `exact`, `fresh`, `owe`, `adopt`, `fence`. Each
-hello gives the ledger a new term, under which its events are numbered from 1 without a gap. The runtime owes a task's
-end until the assignment shows it as accounted for, whoever ended the task.
+hello gives the ledger a new term, under which its events are numbered from 1 without a gap. The runtime keeps the end
+of a task, whoever wrote it, until an assignment shows that the agent's status counts it (the end is `owed`).
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from komputer.protocol import wire
 from komputer.runtime.ledger.ledger import MESSAGE, Claim, Ledger, OpenTask, Outgoing, PendingMessage
 
 CLOSED_KEPT: Final = 1000
-"""How many ended tasks the ledger keeps. An assignment that is older than that many tasks is refused by its
-generation."""
+"""How many ended tasks the ledger keeps. An assignment with an older task is refused because of its generation."""
 TASKS_LIMIT: Final = 4096
 """How many task ids a hello or heartbeat may carry (`wire.TaskIds`)."""
 
 ENDS_SESSION: Final = frozenset({"prompt_too_long", "model_context_window_exceeded", "session_lost"})
-"""Errors after which the next task begins a new conversation: in the old one every task would fail the same way."""
+"""Error codes after which the next task begins a new conversation: in the old one every task would fail in the same
+way."""
 
 REQUIRES_HELLO: Final = frozenset({"fenced", "gap", "ended", "stale"})
-"""Answers after which the runtime must say hello, so that log and ledger agree again. After `stale` the new term also
-refuses the same start, should it arrive again."""
+"""Answers of the log after which the runtime must say hello, so that log and ledger agree again. After `stale` this
+also ensures that a late copy of the refused start, under the old term, is not accepted."""
 
 
 def fitting(text: str) -> str:
-    """Return the text short enough for an event, and long enough that `clipped` still marks it as cut."""
+    """Return the text, cut to a size that fits into an event but is long enough that `clipped` marks it as cut."""
     return text[: 2 * TEXT_LIMIT]
 
 
@@ -40,7 +40,7 @@ def fitting(text: str) -> str:
 
 def with_message(ledger: Ledger, message: wire.TaskMessage) -> Ledger:
     """Add a message to the open task, even if the outbox has the task's end: the log will refuse that end as
-    `unacknowledged`. A message that the ledger has, or to another task, changes nothing."""
+    `unacknowledged`. A message to another task, or one that the ledger has already, changes nothing."""
     task = ledger.task
     if task is None or task.id != message.task_id or any(each.id == message.id for each in task.messages):
         return ledger
@@ -48,8 +48,8 @@ def with_message(ledger: Ledger, message: wire.TaskMessage) -> Ledger:
 
 
 def acked_by(ledger: Ledger, entry: Outgoing) -> str | None:
-    """Return the last answered message for a completion of the open task, else None: the log accepts other ends, and
-    those of earlier tasks, in any case."""
+    """Return the id of the last answered message if the entry completes the open task, else None. The log compares it
+    with the newest message of the task; it accepts other ends, and ends of earlier tasks, without it."""
     task = ledger.task
     if task is None or task.id != entry.task_id or entry.type != "task_completed":
         return None
@@ -76,7 +76,7 @@ def with_task(ledger: Ledger, task: OpenTask) -> Ledger:
 
 def with_end(ledger: Ledger, end: End) -> Ledger:
     """Append the open task's end. No event of the task may follow. The next task continues the session, unless the
-    session itself is the reason of the failure."""
+    session itself caused the failure (`ENDS_SESSION`)."""
     if not ledger.task or ledger.task.id != end.task_id or ledger.task.phase == "ended":
         raise ValueError(f"task {end.task_id} is not open")
     session_id = None if isinstance(end, TaskFailed) and end.code in ENDS_SESSION else ledger.session_id
@@ -106,8 +106,8 @@ def claim(ledger: Ledger) -> Claim:
 
 
 def lacks(claimed: Claim, pulse: wire.Pulse, accounted: Collection[str]) -> bool:
-    """Whether the log has lost what it had accepted; then the runtime must say hello. `claimed` is from before the
-    pulse was requested."""
+    """Whether the log has lost events that it had accepted; if so, the runtime must say hello. `claimed` must have been
+    taken before the pulse was requested."""
     if pulse.term != claimed.term or pulse.last_seq < claimed.last_seq:
         return True
     return any(task not in pulse.ended and task not in accounted for task in claimed.owed)
@@ -126,9 +126,9 @@ def hello(ledger: Ledger) -> wire.Hello:
 def after_hello(ledger: Ledger, welcome: wire.Welcome, accounted: Collection[str]) -> Ledger:
     """Make the ledger agree with the log (steps 10 to 13 of the protocol).
 
-    Dropped are events that the log accepted under the old term, and events of tasks that have ended there. Sent again
-    are owed ends that the log lacks and that are not accounted for, and a start that the log has lost. Tasks that only
-    the log knows get an end.
+    Events that the log accepted under the old term are dropped, and so are events of tasks that have ended in the log.
+    An owed end is sent again if the log lacks it and the status does not count it. A start that the log has lost is
+    sent again. A task that only the log has as open gets an end. The outbox is numbered again from 1.
     """
     if ledger.uid not in (None, welcome.uid):
         ledger = Ledger()
@@ -159,8 +159,13 @@ def after_hello(ledger: Ledger, welcome: wire.Welcome, accounted: Collection[str
 
 
 def after_post(ledger: Ledger, answer: wire.AppendResult) -> Ledger:
-    """Apply the log's answer to the first entry of the outbox. Answers in `REQUIRES_HELLO`, except `stale`, change
-    nothing before the hello."""
+    """Apply the log's answer to the first entry of the outbox.
+
+    `ok` and `duplicate` remove the entry; an end is owed from then on. `started` means that the log had the start
+    already, which this ledger does not know: the workspace was lost, and the task ends with that. `stale` refuses a
+    start: the task is dropped, or ended if it had begun before. `unacknowledged` refuses an end because of a message
+    that the model has not answered: the task continues. The other answers change nothing before the hello.
+    """
     sent, *rest = ledger.outbox
     match answer:
         case "ok" | "duplicate":
@@ -181,7 +186,7 @@ def after_post(ledger: Ledger, answer: wire.AppendResult) -> Ledger:
         case "stale":
             others = [entry for entry in rest if entry.task_id != sent.task_id]
             task = None if ledger.task and ledger.task.id == sent.task_id else ledger.task
-            if sent.generation is None:  # a repeated start: the task has begun, so it needs an end
+            if sent.generation is None:  # a repeated start: the task had begun, so it needs an end
                 out = _numbered([_entry(_superseded(sent.task_id)), *others], first=sent.seq)
                 closed = _closed(ledger.closed, [sent.task_id])
                 return replace(ledger, outbox=out, seq=sent.seq + len(others), task=task, closed=closed)
@@ -200,9 +205,10 @@ def after_post(ledger: Ledger, answer: wire.AppendResult) -> Ledger:
 
 
 def without_first(ledger: Ledger, reason: str) -> Ledger:
-    """Remove the first entry of the outbox, which the gateway refuses as malformed; replace an end by a plain one.
+    """Remove the first entry of the outbox, which the gateway refuses as malformed. If it is an end, replace it by a
+    plain error end, so that the task still ends.
 
-    The other entries keep their numbers: the caller says hello, which numbers them again.
+    The other entries keep their numbers until the caller says hello, which numbers them again.
     """
     sent, *rest = ledger.outbox
     if not sent.is_end:
@@ -226,7 +232,7 @@ def is_current(ledger: Ledger, assignment: wire.Assignment) -> bool:
 
 
 def after_assignment(ledger: Ledger, assignment: wire.Assignment) -> Ledger:
-    """Record the assignment's generation, and drop owed ends that it shows as accounted for."""
+    """Record the assignment's generation, and drop the owed ends that the agent's status counts."""
     if not is_current(ledger, assignment):
         return ledger
     owed = {task: entry for task, entry in ledger.owed.items() if task not in assignment.accounted}
@@ -234,8 +240,8 @@ def after_assignment(ledger: Ledger, assignment: wire.Assignment) -> Ledger:
 
 
 def next_task(ledger: Ledger, assignment: wire.Assignment | None) -> wire.AssignedTask | None:
-    """Return the task to begin now: none while a task is open or the log has not accepted all events of the last
-    one."""
+    """Return the task to begin now. None while a task is open, while the log has not accepted all events of the last
+    task, or if nothing new is assigned."""
     if assignment is None or ledger.task or ledger.outbox or not ledger.term or not is_current(ledger, assignment):
         return None
     task = assignment.task

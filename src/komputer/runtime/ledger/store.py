@@ -1,4 +1,4 @@
-"""The ledger on the agent's disk, owned by one runtime at a time, and what happens while the disk cannot be written."""
+"""Keeps the ledger on the agent's disk, which one runtime locks; in memory while the disk cannot be written."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from komputer.runtime.ledger.ledger import Ledger
 log = logging.getLogger(__name__)
 
 SPACE_WAIT_S: Final = 60.0
-"""How long a full disk is waited for: by a runtime that starts, before it exits with the reason (its container is then
-restarted), and by a task whose files cannot be written, before it ends."""
+"""How long to wait for space on a full disk. After that, a runtime that starts exits with the reason, and its container
+is restarted; a task whose files cannot be written ends."""
 SPACE_POLL_S: Final = 0.5
 LEDGER_LIMIT_BYTES: Final = 2**30
-"""A larger file is no ledger: its events alone would not fit into the runtime's memory."""
+"""The largest file that is accepted as a ledger. The events of a larger one would not fit into the runtime's memory."""
 
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 
 
 class LedgerStore:
-    """The current ledger and its copy on the disk: `ledger` is the current one, `save` replaces it.
+    """The current ledger and its copy on the disk. `ledger` is the current one, `save` replaces it.
 
-    A durable save survives a power failure, and so does everything saved before it; any other save survives the death
-    of this process. While the disk cannot be written the ledger in memory keeps changing, `is_behind` is true, and
-    `catch_up` writes all of it once that works again; a crash before that loses what was not written.
+    A durable save survives a power failure, together with everything saved before it. Any other save survives the death
+    of this process. While the disk cannot be written, the ledger in memory keeps changing and `is_behind` is true.
+    `catch_up` writes all of it when writing works again; a crash before that loses what was not written.
     """
 
     def __init__(self, path: Path, changed: Callable[[], None] = lambda: None) -> None:
         """Open or create the file at `path`; `changed` is called after each save.
 
-        A file that is no ledger is set aside: its content is lost, and the log will say so. Waits up to
-        `file_format.LOCK_WAIT_S` for another runtime's lock and up to `SPACE_WAIT_S` for a full disk, then raises
-        `Held`. If the folder cannot be used at all, the ledger starts empty, in memory, and `problem` says why.
+        A file that is not a ledger is renamed, and the ledger starts empty; the next hello shows what the log has of
+        it. Waits up to `file_format.LOCK_WAIT_S` for another runtime's lock and up to `SPACE_WAIT_S` for space on a
+        full disk, then raises `Held`. If the folder cannot be used at all, the ledger starts empty, in memory, and
+        `problem` says why.
         """
         self._changed = changed
         self._path = path
@@ -53,7 +54,7 @@ class LedgerStore:
         self.is_behind = False
         self.was_unreadable = False
         self.problem = ""
-        """Why the last attempt to write failed; empty if it succeeded."""
+        """The reason why the last attempt to write failed; empty if it succeeded."""
         deadline = time.monotonic() + SPACE_WAIT_S
         while True:
             try:
@@ -89,8 +90,8 @@ class LedgerStore:
         self.save(replace(self.ledger, task=replace(self.ledger.task, **changes)), durable=durable)
 
     def catch_up(self) -> bool:
-        """Write the whole ledger if the disk lacks some of it, into a new file if the old one is gone or damaged.
-        Return whether the disk has all of it now."""
+        """Write the whole ledger if the disk does not have all of it; to a new file if the old one is missing or
+        damaged. Return whether the disk has all of it now."""
         if not self.is_behind and self._is_in_place():
             return True
         was_behind = self.is_behind
@@ -148,7 +149,7 @@ class LedgerStore:
         return found.st_dev, found.st_ino
 
     def _is_in_place(self) -> bool:
-        """Whether the open file is still the one at our path: the agent may have removed or replaced it."""
+        """Whether the open file is still the one at its path: the agent may have removed or replaced it."""
         try:
             return self._db is not None and self._present_file_id() == self._file_id
         except OSError:

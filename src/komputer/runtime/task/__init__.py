@@ -1,1 +1,1 @@
-"""One task inside the runtime: its plan, its attempts, its end, and the messages that reach it."""
+"""The work on one task: how it is planned, attempted and ended, and how its events and messages are exchanged."""

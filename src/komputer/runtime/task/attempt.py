@@ -24,37 +24,39 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RESULT_WAIT_S: Final = 4.0
-"""How long Claude's result may take after an interrupt; it takes some 25 ms. Then SIGTERM."""
+"""How long Claude's result may take after an interrupt, before SIGTERM. It usually takes 25 ms."""
 TERM_WAIT_S: Final = 4.0
-"""How long Claude may take after SIGTERM to end its commands; it takes 2 to 3 s. Then SIGKILL."""
+"""How long Claude may take after SIGTERM to end its commands, before SIGKILL. It usually takes 2 to 3 s."""
 OWED_TURN_WAIT_S: Final = 5.0
-"""How long Claude may take to begin the turn in which it tells the model that a command has ended; it takes 0.2 s."""
+"""How long Claude may take to begin the turn that reports the end of a background command to the model. It usually
+takes 0.2 s."""
 COST_INTERVAL_S: Final = 0.25
-"""How long after a message of Claude's the cost is read, and the shortest time between two reads."""
+"""Seconds between a message of Claude and a read of the cost, which also limits how often it is read."""
 
 
 class AttemptObserver(Protocol):
-    """Gets what happens during an attempt, as it happens."""
+    """Receives what happens during an attempt, immediately."""
 
     def on_event(self, event: Event) -> None: ...
 
     def on_step(self) -> None:
-        """A tool has returned."""
+        """Called when a tool has returned."""
 
     def on_cost(self, attempt_usd: float) -> None:
-        """The session has cost so many US dollars since the attempt began."""
+        """Called with the session's cost since the attempt began, in US dollars."""
 
     def on_answer(self, unanswered: Collection[str]) -> None:
-        """The model has answered; `unanswered` are the uuids of messages that it has got and not answered."""
+        """Called when the model has answered. `unanswered` are the uuids of messages that it has received but not
+        answered."""
 
     def has_unsent_message(self) -> bool:
-        """Whether there is a message to the task that Claude has not got yet."""
+        """Whether there is a message to the task that was not sent to Claude yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptLimits:
     stall_s: float
-    """The attempt ends if the model sends nothing for so long."""
+    """How long the model may send nothing before the attempt ends."""
     background_s: float
     """How long, after the last answer, the attempt waits for commands in the background."""
 
@@ -81,7 +83,7 @@ class Attempt:
         self._last_byte_at = last_byte_at
         self._sent: set[str] = set()
         self._unanswered: set[str] = set()
-        """Uuids of messages that Claude has got and the model has not answered yet."""
+        """The uuids of messages that were sent to Claude and that the model has not answered yet."""
         self._turns = 0
         self._was_compacted = False
         self._has_prompt = asyncio.Event()
@@ -89,7 +91,7 @@ class Attempt:
         self._last_message_at = 0.0
         self._baseline_usd = 0.0
         self._held: ResultMessage | None = None
-        """The task's result, while commands in the background still run."""
+        """The task's result while it is held back because commands still run in the background; else None."""
         self._waiting_since = 0.0
         self._is_in_turn = False
         """Whether Claude is between `init` and the turn's result."""
@@ -110,7 +112,8 @@ class Attempt:
         return self._baseline_usd
 
     async def run(self, prompt: str, uuid: str) -> Outcome:
-        """Send the prompt and follow Claude until the end. A failure of Claude is an outcome, not an exception."""
+        """Send the prompt, follow Claude until the end, and return the outcome. A failure of Claude is an outcome, not
+        an exception."""
         self._mark_sent(uuid)
         beside = [
             asyncio.create_task(retry("stall watchdog", self._watch_for_stall)),
@@ -150,14 +153,14 @@ class Attempt:
         self._last_message_at = asyncio.get_running_loop().time()
 
     def stop(self, reason: StopReason) -> None:
-        """End the attempt: interrupt, then SIGTERM, then SIGKILL, with a pause after each. Later reasons change
-        nothing."""
+        """End the attempt: interrupt Claude, then send SIGTERM, then SIGKILL, with a pause after each. Later calls have
+        no effect."""
         if self.stopped is None:
             self.stopped = reason
             self._stopping = asyncio.create_task(self._stop(gently=reason is not StopReason.DROP))
 
     async def close(self) -> None:
-        """End the process in any state."""
+        """End the process, whatever the state of the attempt."""
         if self._stopping:
             self._stopping.cancel()
             await asyncio.gather(self._stopping, return_exceptions=True)
@@ -172,10 +175,11 @@ class Attempt:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
         if self._finished.done() and not self._finished.cancelled():
-            self._finished.exception()  # retrieved, else asyncio logs an error that nobody waited for
+            self._finished.exception()  # retrieve it: otherwise asyncio logs that it was never retrieved
 
     async def _read(self) -> None:
-        """Read Claude's messages until the end. An SDK whose messages are not read does not answer an interrupt."""
+        """Read Claude's messages until the end. They must be read all the time: otherwise the SDK does not process the
+        answer to an interrupt."""
         try:
             async for message in self._claude.messages():
                 self._take(message)
@@ -187,6 +191,8 @@ class Attempt:
                 self._finished.set_exception(error)
 
     def _take(self, message: Message) -> None:
+        """Handle one message: report its events, and find out whether a turn has begun or ended. A message that cannot
+        be translated is logged and causes no events, but the end of a turn in it is still handled."""
         from claude_agent_sdk import ResultMessage
 
         self._last_message_at = asyncio.get_running_loop().time()
@@ -213,7 +219,7 @@ class Attempt:
             self._wait_for_background(self._held)
 
     def _result(self, result: ResultMessage) -> None:
-        """Handle the end of a turn. The task's result is that of the last turn, also if Claude itself began that
+        """Handle the end of a turn. The task's result is the result of its last turn, even if Claude itself began that
         turn."""
         if self._is_ours(result):
             self._unanswered -= set(result.user_message_uuids or self._unanswered)
@@ -227,8 +233,8 @@ class Attempt:
             self._wait_for_background(result)
 
     def _wait_for_background(self, result: ResultMessage) -> None:
-        """Finish with `result` once no command runs in the background and the model has commented on those that
-        ended."""
+        """Hold `result` back until no command runs in the background and the model has had the turn that reports ended
+        commands. Then finish the attempt with it."""
         if self._timer:
             self._timer.cancel()
         now = asyncio.get_running_loop().time()
@@ -250,7 +256,7 @@ class Attempt:
             self._finish(result)
 
     def _finish_unless_unanswered(self, result: ResultMessage) -> None:
-        """Finish, unless a message arrived meanwhile: the turn that answers it has a result of its own."""
+        """Finish, unless a message was sent meanwhile: the turn that answers it has a result of its own."""
         if not self._unanswered:
             self._finish(result)
 
@@ -270,14 +276,15 @@ class Attempt:
             self._finished.set_result(result)
 
     def _is_ours(self, result: ResultMessage) -> bool:
-        """Whether the result is of a turn that we began. Claude itself begins one when a command in the background
-        ends."""
+        """Whether the result is that of a turn that the runtime began. Claude itself begins a turn when a command in
+        the background ends."""
         if result.user_message_uuids:
             return not self._sent.isdisjoint(result.user_message_uuids)
         return result.origin is None or result.origin["kind"] != "task-notification"
 
     async def _watch_for_stall(self) -> None:
-        """Stop the attempt if the model's stream stalls. While a tool runs the model has nothing to send."""
+        """Stop the attempt if the model's stream stalls. The clock does not run while a tool runs, or while only
+        commands in the background are left: the model has nothing to send then."""
         now = asyncio.get_running_loop().time
         while True:
             last = max(self._last_message_at, self._last_byte_at())
@@ -293,7 +300,7 @@ class Attempt:
         return money.number(money.amount(money.amount(total_usd) - money.amount(self._baseline_usd)))
 
     async def _read_costs(self) -> None:
-        """Read the cost regularly. Claude writes its total only when it ends, so a crash would lose what was spent."""
+        """Read the cost regularly. Claude reports the total only at the end, so a crash would lose it."""
         while True:
             await self._has_new_message.wait()
             await asyncio.sleep(COST_INTERVAL_S)
@@ -319,5 +326,5 @@ class Attempt:
 
 
 def _waits_for(telling: Translation) -> tuple[object, ...]:
-    """Return what must be over before the task can end."""
+    """Return the state that keeps the task from ending: background commands, and the turn that reports their end."""
     return telling.background, telling.owes_turn

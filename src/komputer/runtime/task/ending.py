@@ -1,4 +1,4 @@
-"""Decides what follows from an attempt: one of the three ends, another attempt, or nothing yet. Pure."""
+"""Decides what follows an attempt: one of the three ends, another attempt, or neither. Pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from claude_agent_sdk import ResultMessage
 
 CRASHES_PER_ATTEMPT: Final = 4
-"""A task that progresses between its crashes may crash this many times `max_attempts`; a guess, unmeasured. Without a
-limit a task whose command kills Claude each time would cost money forever."""
+"""A task that makes progress between its crashes may crash `CRASHES_PER_ATTEMPT * max_attempts` times. A guess,
+unmeasured. Without a limit, a task with a command that kills Claude each time would cost money for ever."""
 
 
 COMPACTED: Final = "The conversation was compacted."
@@ -56,20 +56,20 @@ class Outcome:
     api_error: str | None = None
     died: str = ""
     was_refused: bool = False
-    """Claude refused to open the session."""
+    """Whether Claude refused to open the session."""
     last_usage: Mapping[str, Any] | None = None
     turns: int = 0
-    """The turns of all results together."""
+    """The sum of the turns of all results."""
     was_compacted: bool = False
 
 
 def judged(
     task: OpenTask, outcome: Outcome, stopped: StopReason | None, stall_s: int, now: float
 ) -> End | AttemptVerdict:
-    """Return what follows from an attempt. The result decides: a task that was done when the cancel arrived is
-    completed.
+    """Return what follows an attempt. A result takes precedence over the reason of a stop: a task that was done when
+    the cancel arrived is completed.
 
-    `task` has the present costs; `now` is Unix time in seconds.
+    `task` must have the costs up to now. `now` is Unix time in seconds.
     """
     result = outcome.result
     if stopped is StopReason.DROP:
@@ -109,7 +109,7 @@ def given_up(task: OpenTask, max_attempts: int) -> TaskFailed | None:
 
 
 def compacted(task: OpenTask, now: float) -> TaskCompleted:
-    """Return the end of a compaction that is in the transcript, though its result is lost."""
+    """Return the end of a compaction that is in the transcript but whose result is lost."""
     return TaskCompleted(
         task_id=task.id,
         result=COMPACTED,
@@ -187,7 +187,7 @@ def error_text(result: ResultMessage) -> str:
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the token counts that clients know."""
+    """Return the token counts that are part of the event's schema."""
     found = usage if isinstance(usage, Mapping) else {}
     return {
         key: plausible(value, TOKENS_LIMIT) for key in TOKEN_FIELDS.values() if isinstance(value := found.get(key), int)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class Launcher:
-    """Starts the Claude CLI `cli` on one workspace. `temporary` is its TMPDIR; `forwarder` may not be ready when the
-    first task comes."""
+    """Starts the Claude CLI `cli` in the workspace. `temporary` is its TMPDIR. `forwarder` is awaited, since it may not
+    be ready when the first task arrives."""
 
     def __init__(self, settings: RuntimeSettings, cli: Path, temporary: Path, forwarder: Awaitable[Forwarder]) -> None:
         self.settings = settings
@@ -51,8 +51,8 @@ class Launcher:
         loopback: Loopback,
         before_tools: Callable[[], Awaitable[None]],
     ) -> Claude:
-        """Return a Claude process, not started yet. No tool runs before `before_tools` has returned, nor if it
-        raises."""
+        """Return a Claude process that is not started yet. A tool runs only after `before_tools` has returned, and not
+        if it raises."""
         return Claude(
             options(
                 self.settings,

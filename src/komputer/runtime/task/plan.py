@@ -22,7 +22,7 @@ CAUSES: Final = {
     "shutdown": "the platform was shut down or the agent was moved",
     "runtime_died": "the agent's process ended unexpectedly",
 }
-"""The reason that the model is told, by the cause in `task_resumed`."""
+"""The reason that the prompt of a resumed task gives to the model, by the cause in `task_resumed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +33,27 @@ class Recorded:
     has_conversation: bool
     has_prompt: bool
     messages: frozenset[str] = frozenset()
-    """Ids of messages that Claude has recorded."""
+    """The ids of messages that Claude has recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The start of an attempt. `resume`: the session exists; otherwise Claude creates one with that id."""
+    """The start of an attempt. With `resume` the session exists; otherwise Claude creates a session with that id."""
 
     prompt: str
     prompt_uuid: str
     session_id: str
     resume: bool
     given: frozenset[str] = frozenset()
-    """Ids of messages to the task that Claude has got, including the prompt if it is one."""
+    """The ids of messages to the task that Claude has, including the prompt if that is one of them."""
 
 
 def permitted(assignment: wire.Assignment, task: OpenTask) -> tuple[wire.Assignment, OpenTask]:
-    """Return the assignment and the task with the rights of both. The agent can write the ledger, so a resumed task
-    gets no tool that the agent may not use now, and only the assigned task gets secrets."""
+    """Return the assignment and the task, both restricted to what is permitted now.
+
+    The agent can write the ledger. So a resumed task gets no tool that the agent may not use now, and a task that is
+    not the assigned one gets no secrets.
+    """
     is_assigned = assignment.task is not None and assignment.task.id == task.id
     if not is_assigned:
         assignment = assignment.model_copy(update={"environment": {}})
@@ -66,7 +69,7 @@ def permitted(assignment: wire.Assignment, task: OpenTask) -> tuple[wire.Assignm
 
 
 def unsent_messages(task: OpenTask, given: Collection[str]) -> list[PendingMessage]:
-    """Return the messages that Claude has not got yet, in order."""
+    """Return the messages that Claude does not have yet, in order."""
     return [message for message in task.messages if message.id not in given]
 
 
@@ -77,10 +80,10 @@ def first(task: OpenTask) -> Start:
 
 
 def again(task: OpenTask, recorded: Recorded, max_attempts: int, new_id: str, now: float) -> Start | End:
-    """Return the start of an attempt after one that failed, or the task's end. The original instructions are sent again
-    only if Claude has not recorded them.
+    """Return the start of the attempt that follows another one, or the task's end. The original instructions are sent
+    again only if Claude has not recorded them.
 
-    `new_id` is a new UUID, for a message or a session; `now` is Unix time.
+    `new_id` is a new UUID, for a message or a session. `now` is Unix time in seconds.
     """
     if end := given_up(task, max_attempts):
         return end
@@ -111,7 +114,7 @@ def pause_s(task: OpenTask) -> float:
 def costs_before(task: OpenTask, session_id: str, baseline_usd: float) -> dict[str, Any]:
     """Return the open task's cost fields when an attempt begins and the session's total is `baseline_usd`.
 
-    The previous attempt has cost what was read last, or what Claude itself has recorded, if that is more.
+    The cost of the previous attempt is the last one that was read, or the one that Claude has recorded if that is more.
     """
     attempt_usd = task.attempt_usd
     if task.baseline_usd is not None and session_id == task.session_id:

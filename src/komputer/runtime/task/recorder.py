@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """One runtime's writer of events. `mask` learns the secrets of each task; `read_token` returns the pod's token,
-    which changes while the runtime runs, or raises `Unavailable`."""
+    """Writes the events of one runtime to its ledger. The secrets of each task are added to `mask`. `read_token`
+    returns the pod's token, which changes while the runtime runs, or raises `Unavailable`."""
 
     def __init__(self, store: LedgerStore, read_token: Callable[[], str]) -> None:
         self.mask = Mask()
@@ -37,13 +37,13 @@ class Recorder:
             self._store.save(rules.with_event(self._store.ledger, self._masked(event)))
 
     def update(self, task_id: str, **changes: Any) -> None:
-        """Change fields of the task if it is still open; write only if a value differs."""
+        """Change fields of the task if it is still open. Nothing is written if no value differs."""
         task = self.open_task(task_id)
         if task and any(getattr(task, name) != value for name, value in changes.items()):
             self._store.update_task(**changes)
 
     def open_task(self, task_id: str) -> OpenTask | None:
-        """Return the task if it is still open."""
+        """Return the task if it is still open, else None."""
         task = self._store.ledger.task
         return task if task and task.id == task_id and task.phase != "ended" else None
 
@@ -54,8 +54,8 @@ class Recorder:
 
 
 class AttemptRecorder:
-    """Records what one attempt at a task reports (`attempt.AttemptObserver`), and knows which messages Claude has
-    got."""
+    """Records what one attempt at a task reports (`attempt.AttemptObserver`), and which messages were sent to
+    Claude."""
 
     def __init__(self, recorder: Recorder, task_id: str, sent: Iterable[str]) -> None:
         self._recorder = recorder
@@ -73,7 +73,7 @@ class AttemptRecorder:
         log.debug("cost read", extra={"task": self._task_id, "attempt_usd": attempt_usd})
 
     def on_answer(self, unanswered: Collection[str]) -> None:
-        """The model has answered all messages up to the first one that it has not got or not answered."""
+        """Record the last answered message: the one before the first message that was not sent or not answered."""
         task = self._recorder.open_task(self._task_id)
         if task is None:
             return
@@ -88,7 +88,7 @@ class AttemptRecorder:
         return bool(self.unsent())
 
     def unsent(self) -> list[PendingMessage]:
-        """Return the messages that Claude has not got yet, in order."""
+        """Return the messages that were not sent to Claude yet, in order."""
         task = self._recorder.open_task(self._task_id)
         return [message for message in task.messages if message.id not in self._sent] if task else []
 

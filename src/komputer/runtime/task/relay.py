@@ -21,24 +21,25 @@ log = logging.getLogger(__name__)
 
 BATCH_EVENTS: Final = 100
 BATCH_BYTES: Final = 512 * 1024
-"""The size of one post; a single event may be larger. An eighth of the gateway's limit."""
+"""The largest size of one post with several events; a single event may be larger. An eighth of the gateway's limit."""
 REPEATED_HELLO_S: Final = 5.0
-"""A hello within this time after another one is delayed, each time longer: two pods of one agent must not fence each
-other as fast as the network allows."""
+"""A hello within this time after another one is delayed, by a delay that grows. Otherwise two pods of one agent would
+fence each other as fast as the network allows."""
 
 FORBIDDEN_S: Final = 8.0
-"""A pod that the gateway refuses for so long exits. It may take a second until the gateway knows a new pod; exiting too
-early costs a restart of the container, nothing else."""
+"""How long the gateway may refuse this pod before the runtime exits. A gateway may take a second until it knows a new
+pod. To exit too early only costs a restart of the container."""
 
 
 class Superseded(KomputerError):
-    """The agent has another pod: this runtime leaves its task to that one."""
+    """The agent has another pod, which continues the task of this runtime."""
 
     code = "superseded"
 
 
 class Relay:
-    """`assignment` is the newest one; `changes` is notified when it or the ledger changes."""
+    """Exchanges state between ledger and gateway. `assignment` is the newest assignment. `changes` is notified when it
+    or the ledger changes."""
 
     def __init__(self, store: LedgerStore, gateway: GatewayClient, changes: Changes) -> None:
         self.assignment: wire.Assignment | None = None
@@ -46,7 +47,8 @@ class Relay:
         self._gateway = gateway
         self._changes = changes
         self.is_introduced = False
-        """Whether the ledger's term is the one that the log issued last, as far as we know."""
+        """Whether the ledger's term is the newest one of the log, as far as the runtime knows. If not, `_send_outbox`
+        says hello before it posts."""
         self._must_send_heartbeat = asyncio.Event()
 
     async def run(self) -> None:
@@ -81,8 +83,8 @@ class Relay:
             self._changes.notify()
 
     def _apply_assignment(self) -> None:
-        """Apply the newest assignment to the ledger; not before the first hello, which shows whose workspace this
-        is."""
+        """Apply the newest assignment to the ledger. Nothing is applied before the first hello, which shows whether the
+        ledger is this agent's."""
         if self.is_introduced and self.assignment:
             after = rules.after_assignment(self._store.ledger, self.assignment)
             if after != self._store.ledger:
@@ -91,6 +93,8 @@ class Relay:
     # ---- hello and posts, one after the other ----
 
     async def _send_outbox(self) -> None:
+        """Say hello whenever `is_introduced` is false, and post the outbox otherwise. Hellos and posts are never
+        concurrent, since a hello numbers the outbox again. Raises `Superseded` after `FORBIDDEN_S` of refusals."""
         failures, repeated_hellos = 0, 0
         last_hello_at, forbidden_since = -math.inf, 0.0
         now = asyncio.get_running_loop().time
@@ -126,6 +130,8 @@ class Relay:
             await asyncio.sleep(BACKOFF.delay_s(failures))
 
     async def _hello(self) -> None:
+        """Get a new term. The first assignment is awaited, since it says which ends the agent's status counts. The
+        ledger with the term is on the disk before anything is posted under it."""
         welcome = await self._gateway.hello(rules.hello(self._store.ledger))
         await self._changes.until(lambda: self.assignment is not None)
         assert self.assignment is not None
@@ -137,6 +143,9 @@ class Relay:
         log.info("introduced to the log", extra={"term": welcome.term, "outbox": len(after.outbox)})
 
     async def _post(self) -> None:
+        """Post the first entries of the outbox, and apply the answers in order up to the first refusal: the log has not
+        accepted the entries after that. They are applied to the ledger as it is after the post, since events may have
+        been added meanwhile."""
         ledger = self._store.ledger
         batch = next_batch(ledger.outbox)
         try:
@@ -159,8 +168,8 @@ class Relay:
         self._store.save(after)
 
     async def _posted(self, term: int, batch: list[tuple[Outgoing, str | None]]) -> wire.Posted:
-        """Send a batch; if one of its events is refused as malformed, send the first alone. Raises `Invalid` if that is
-        the one."""
+        """Send a batch. If one of its events is refused as malformed, send only the first one. Raises `Invalid` if that
+        is the malformed one."""
         try:
             return await self._gateway.post(term, batch)
         except Invalid:
@@ -171,6 +180,8 @@ class Relay:
     # ---- heartbeats ----
 
     async def _send_heartbeats(self) -> None:
+        """Send a heartbeat every `wire.HEARTBEAT_S`, and at once if the assignment stream shows that the log may have
+        lost events. If the answer confirms a loss, and no hello has changed the term since the request, say hello."""
         while True:
             try:
                 async with asyncio.timeout(wire.HEARTBEAT_S):
@@ -196,7 +207,7 @@ class Relay:
 
 
 def next_batch(outbox: Sequence[Outgoing]) -> list[Outgoing]:
-    """Return the first entries, as many as fit into one post, at least one."""
+    """Return the first entries of the outbox: as many as fit into one post, but at least one."""
     batch: list[Outgoing] = []
     size = 0
     for entry in outbox[:BATCH_EVENTS]:

@@ -1,5 +1,5 @@
-"""Runs one attempt at the open task: prepares and starts Claude, passes it the prompt and the messages to the task, and
-records what the attempt came to."""
+"""Runs one attempt at the open task: prepares and starts Claude, sends the prompt and the messages to the task, and
+records the outcome."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ log = logging.getLogger(__name__)
 
 REAP_INTERVAL_S: Final = 10.0
 TRANSCRIPT_WAIT_S: Final = 5.0
-"""How long a tool waits until Claude's transcript has the task; usually up to 0.1 s, seconds on a busy machine. If
-Claude cannot write its transcript, the work goes on: a crash then ends the task as `session_lost`."""
+"""How long a tool waits until Claude's transcript has the prompt. That usually takes up to 0.1 s, and seconds on a busy
+machine. If Claude cannot write its transcript, the work continues; a crash then ends the task with `session_lost`."""
 TRANSCRIPT_POLL_S: Final = 0.01
 LEDGER_WAIT_S: Final = 50.0
-"""How long a tool waits while the ledger cannot be written; below `options.HOOK_S`. Then the tool does not run, and the
-model is told why."""
+"""How long a tool waits while the ledger cannot be written. After that the tool does not run, and the model gets the
+reason. It must be less than `options.HOOK_S`."""
 
 
 class AttemptRunner:
-    """Runs attempts one after the other. `stop_reason` returns why a task must be left now, or None."""
+    """Runs attempts one after the other. `stop_reason` returns why the work on a task must stop now, or None."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class AttemptRunner:
         self._stop_reason = stop_reason
 
     async def run(self, start: plan.Start, task: OpenTask, assignment: wire.Assignment) -> None:
-        """Run one attempt. Its outcome is in the ledger before the Claude process is gone: a crash in between must not
-        repeat the attempt."""
+        """Run one attempt. Its outcome is written to the ledger before the Claude process is ended, so that a crash in
+        between does not repeat the attempt."""
         forwarder = await self._launcher.forwarder()
         assignment, task = plan.permitted(assignment, task)
         loopback = Loopback(forwarder.url, forwarder.new_key())
@@ -86,8 +86,8 @@ class AttemptRunner:
             await processes.sweep()
 
     async def _prepared(self, task: OpenTask, loopback: Loopback) -> bool:
-        """Prepare the workspace and return whether the attempt can begin. A full disk is waited for. If there is no
-        space after that, or the workspace cannot be used, the task ends with that reason."""
+        """Prepare the workspace and return whether the attempt can begin. On a full disk, wait up to `SPACE_WAIT_S`. If
+        there is still no space, or the workspace cannot be used, end the task with that reason."""
         deadline = time.monotonic() + SPACE_WAIT_S
         while True:
             try:
@@ -108,8 +108,9 @@ class AttemptRunner:
     async def _follow(
         self, attempt: Attempt, task: OpenTask, start: plan.Start, records: AttemptRecorder
     ) -> tuple[StopReason | None, Outcome]:
-        """Start Claude while the log accepts the task's start; then send the prompt, and messages as they arrive, until
-        the attempt ends. Return why it was stopped, if it was, and its outcome."""
+        """Start Claude, and concurrently wait until the log has accepted the task's start. Then send the prompt, and
+        messages as they arrive, until the attempt ends. Return why it was stopped (None: it was not) and its outcome.
+        """
         opening = asyncio.create_task(attempt.open())
         opening.add_done_callback(lambda _: self._changes.notify())
         await self._changes.until(lambda: opening.done() or self._stop_reason(task) is not None)
@@ -170,10 +171,11 @@ class AttemptRunner:
                 self._recorder.end(end)
 
     async def _before_tools(self, task_id: str, transcript_size_bytes: int) -> None:
-        """Wait until the records on the disk say that tools may have run.
+        """Wait until transcript and ledger say on the disk that tools may have run.
 
-        Called before the first tool does anything. Until the transcript has the prompt, nothing was done, so the task
-        may still be started from its instructions; afterwards never again. Claude writes its transcript a little late.
+        This is called before the first tool does anything. A task whose prompt is not in the transcript has done
+        nothing, so it may be started from its instructions again. One whose prompt is there must never be. Claude
+        writes its transcript with a short delay, so the tool has to wait for it.
         """
         deadline = time.monotonic() + TRANSCRIPT_WAIT_S
         while (task := self._store.ledger.task) and task.id == task_id and task.phase == "written":
@@ -184,7 +186,7 @@ class AttemptRunner:
                 self._store.update_task(durable=True, phase="acted")
                 break
             await asyncio.sleep(TRANSCRIPT_POLL_S)
-        # If this were not on the disk, a crash could run the same tool twice.
+        # Without this on the disk, a crash could cause the same tool to run twice.
         if not await self._changes.until(lambda: not self._store.is_behind, timeout_s=LEDGER_WAIT_S):
             raise RuntimeError(f"The agent's records cannot be written, so no tool may run: {self._store.problem}.")
 

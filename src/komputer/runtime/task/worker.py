@@ -27,12 +27,12 @@ from komputer.runtime.task.runner import AttemptRunner
 log = logging.getLogger(__name__)
 
 MESSAGE_WAIT_S: Final = 60.0
-"""How long a task whose end was refused waits for the unanswered message. Then Claude is asked to end the task, and the
-log decides again."""
+"""How long a task whose end was refused waits for the unanswered message. After that Claude is asked to end the task,
+and the log decides again."""
 
 
 class Worker:
-    """Decides which task is worked on, and whether an attempt at it begins."""
+    """Decides which task the runtime works on, and whether another attempt at it begins."""
 
     def __init__(
         self, store: LedgerStore, relay: Relay, changes: Changes, launcher: Launcher, recorder: Recorder
@@ -52,7 +52,7 @@ class Worker:
         self._changes.notify()
 
     async def run(self) -> None:
-        """Work until `stop`. A task that an earlier runtime left open comes first."""
+        """Work on tasks until `stop`. A task that an earlier runtime left open comes first."""
         while True:
             await self._changes.until(lambda: self._is_stopping or self._has_work())
             if self._is_stopping:
@@ -68,7 +68,7 @@ class Worker:
         return rules.next_task(self._store.ledger, self._relay.assignment) is not None
 
     async def _work(self) -> None:
-        """Work on one task until it has ended or must be left."""
+        """Work on one task until it has ended, or until `_stop_reason` gives a reason to stop."""
         start = None if self._store.ledger.task else await self._begin()
         while (task := self._store.ledger.task) and self._stop_reason(task) is None:
             start = start or await self._next_start(task)
@@ -91,7 +91,8 @@ class Worker:
             )
 
     async def _begin(self) -> plan.Start | None:
-        """Open the assigned task in the ledger and return how its first attempt starts; None if the task has ended."""
+        """Open the assigned task in the ledger, and return how its first attempt starts; None if the task has ended
+        already."""
         assignment = self._relay.assignment
         assert assignment is not None
         assigned = rules.next_task(self._store.ledger, assignment)
@@ -123,7 +124,7 @@ class Worker:
         )
 
     def _stop_reason(self, task: OpenTask) -> StopReason | None:
-        """Return why the task must be left now, or None."""
+        """Return why the work on the task must stop now, or None."""
         held = self._store.ledger.task
         if held is None or held.id != task.id or held.phase == "ended":
             return StopReason.DROP
@@ -132,19 +133,19 @@ class Worker:
         return StopReason.STOP if self._is_stopping else None
 
     async def _next_start(self, task: OpenTask) -> plan.Start | None:
-        """Return how the next attempt at an open task starts, after its pause, and record that it begins; or end the
-        task. None if no attempt begins."""
+        """Return how the next attempt at an open task starts; None if there is none. The pause before the attempt is
+        over when this returns, and the attempt is recorded. Ends the task if it may not be attempted again."""
         assert self._relay.assignment is not None
         await processes.wait_for_former(self._settings.claude_process)
         if task.cause == MESSAGE:
-            # The log refused the end because of a message that we do not have yet, unless the log has lost it
-            # meanwhile.
+            # The log refused the end because of a message that this runtime does not have yet. Wait for it, but not for
+            # ever: the log may have lost it meanwhile.
             await self._changes.until(
                 lambda: self._stop_reason(task) is not None or self._has_unanswered_message(), MESSAGE_WAIT_S
             )
         if self._stop_reason(task) is not None or not (current := self._store.ledger.task):
             return None
-        task = current  # may have got a message meanwhile
+        task = current  # a message may have been added during the wait
         start = plan.again(
             task, self._recorded(task), self._relay.assignment.max_attempts, str(uuid.uuid4()), time.time()
         )
@@ -168,7 +169,7 @@ class Worker:
         )
 
     def _record_attempt(self, start: plan.Start) -> None:
-        """Record that another attempt begins. One that only answers a message does not count as an attempt."""
+        """Record that another attempt begins. An attempt that only answers a message is not counted."""
         task = self._store.ledger.task
         assert task is not None
         if task.cause == MESSAGE:

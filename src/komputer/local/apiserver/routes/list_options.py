@@ -1,7 +1,8 @@
 """The checks of a list's or watch's query: `resourceVersion`, `resourceVersionMatch`, `sendInitialEvents`.
 
-A resourceVersion is the store's revision at some moment. A list may ask for one "exactly" or for one "not older than"
-it; this server only ever serves the newest, which satisfies the second and seldom the first.
+A resourceVersion is the store's revision at some moment. A list may ask for exactly that revision (`Exact`) or for one
+that is not older (`NotOlderThan`). This server only serves the newest revision, which always satisfies the second, and
+the first only if nothing has changed since.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from komputer.local.apiserver.requests import ResourceRequest
 
 
 def parse_revision(text: str) -> int:
-    """Return a resourceVersion as a number. StatusError 400."""
+    """Return a resourceVersion as a number. Raises StatusError 400."""
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
         raise bad_request(f"resourceVersion: Invalid value: {text!r}: must be a whole number")
     return int(text)
@@ -46,9 +47,9 @@ def check_list(call: ResourceRequest, current: int) -> None:
 
 
 def refuse_future(requested: int, current: int) -> None:
-    """Raise StatusError 504 for a revision that was not reached yet.
+    """Raise StatusError 504 for a revision that the store has not reached yet.
 
-    The client has read it from a database that was lost since. The answer is the one that makes clients list again."""
+    The client has read it from a database that has been lost since. This is the error that makes clients list again."""
     if requested > current:
         details: dict[str, Any] = {
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]

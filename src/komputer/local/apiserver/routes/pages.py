@@ -9,13 +9,14 @@ from komputer.local.apiserver.errors import bad_request, expired
 from komputer.local.apiserver.store import Stored
 
 MAX_SNAPSHOTS = 100
-"""How many unfinished lists are kept; a guess. Beyond it the oldest one is dropped, and its next page is answered 410,
-after which clients list again."""
+"""How many unfinished lists are kept; a guess. If there are more, the oldest one is dropped. A request for its next
+page is answered with 410, after which clients list again."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A part of a list as it was at `revision`. `token` leads to the next page and is empty on the last one."""
+    """A part of a list as it was at `revision`. `token` is the `continue` token of the next page; empty on the last
+    page."""
 
     revision: int
     items: list[Stored]
@@ -24,14 +25,14 @@ class ListPage:
 
 
 class Snapshots:
-    """The unfinished lists. All pages of a list show the objects as they were when the first page was read, as in the
-    real server, where etcd keeps old revisions. Here the list of immutable objects itself is kept."""
+    """The unfinished lists. All pages of a list show the objects as they were when the first page was read. The real
+    server reads them from etcd, which keeps old revisions; here the list of immutable objects itself is kept."""
 
     def __init__(self) -> None:
         self._lists: OrderedDict[str, tuple[int, list[Stored]]] = OrderedDict()
 
     def first_page(self, revision: int, items: list[Stored], limit: int | None) -> ListPage:
-        """Return the first `limit` items, all of them for None or 0, and keep the list if there are more."""
+        """Return the first `limit` items (None or 0: all), and keep the list if there are more."""
         page = items[:limit] if limit else items
         if len(page) == len(items):
             return ListPage(revision, page, "", 0)
@@ -42,7 +43,7 @@ class Snapshots:
         return self._page(snapshot_id, 0, limit)
 
     def next_page(self, token: str, limit: int | None) -> ListPage:
-        """Return the page of a `continue` token. StatusError 400 or 410."""
+        """Return the page of a `continue` token. Raises StatusError 400 or 410."""
         try:
             snapshot_id, start = base64.urlsafe_b64decode(token.encode()).decode().rsplit(":", 1)
             position = int(start)

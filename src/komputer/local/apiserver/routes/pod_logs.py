@@ -12,12 +12,12 @@ from komputer.local.apiserver.requests import ResourceRequest, is_true, refuse_m
 from komputer.local.apiserver.store import Stored
 
 FIRST_CHUNK_S = 0.2
-"""How long the log source may take to report that there is no log; then the response begins. A guess, unmeasured."""
+"""How long the log source may take to report that there is no log, before the response begins. A guess, unmeasured."""
 
 
 async def pod_log(call: ResourceRequest, pod: Stored, source: LogSource | None, stopping: asyncio.Event) -> Response:
-    """Return the log of one container as text; empty without a kubelet. StatusError 400 for an unknown container, or
-    one that never started."""
+    """Return the log of one container as text; empty without a kubelet. Raises StatusError 400 for an unknown
+    container, or for one that never started."""
     if call.request.method != "GET":
         raise refuse_method(call.target.kind, call.request.method, ("GET",))
     spec = pod.object["spec"]

@@ -29,7 +29,7 @@ from komputer.local.apiserver.watch import Encode, Watch, follow
 
 
 class Resources:
-    """The verbs over the store."""
+    """Handles requests to stored resources, one method per verb."""
 
     def __init__(self, objects: Objects, stopping: asyncio.Event) -> None:
         self._objects = objects
@@ -38,7 +38,7 @@ class Resources:
         self._snapshots = Snapshots()
 
     async def answer(self, call: ResourceRequest) -> Response:
-        """Answer a request by its method and target. StatusError for every refusal."""
+        """Answer a request by its method and target. Raises StatusError for every refusal."""
         kind, name, method = call.target.kind, call.target.name, call.request.method
         allowed = _allowed(call.target)
         if method not in allowed:

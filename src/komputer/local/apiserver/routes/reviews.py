@@ -1,4 +1,4 @@
-"""Kinds that are answered and never stored: TokenRequest, TokenReview and the access reviews."""
+"""The kinds that are answered but never stored: TokenRequest, TokenReview and the access reviews."""
 
 import base64
 import hmac
@@ -39,8 +39,8 @@ class Reviews:
         self._admin_token = admin_token.encode()
 
     def authenticate(self, headers: Mapping[str, str]) -> User:
-        """Return the user of the bearer token, or of the proxy password (see `write_kubeconfig`). StatusError 401. The
-        administrator may impersonate another user (`kubectl --as`), who may do nothing."""
+        """Return the user of the bearer token, or of the proxy password (see `write_kubeconfig`). Raises StatusError
+        401. The administrator may impersonate another user (`kubectl --as`), who has no rights."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = _proxy_password(headers.get("proxy-authorization", ""))
@@ -109,7 +109,7 @@ def _proxy_password(header: str) -> str:
 
 
 def _body(body: Any, kind: ResourceKind) -> Object:
-    """Return the submitted review with its types checked. StatusError 400."""
+    """Return the submitted review with its types checked. Raises StatusError 400."""
     if not isinstance(body, dict) or body.get("kind", kind.kind) != kind.kind:
         raise bad_request(f"the body must be a {kind.kind}")
     review: Object = {**conform(body, schema_of(kind)), "metadata": metadata.decoded(body)[0]}

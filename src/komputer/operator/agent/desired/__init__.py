@@ -1,4 +1,4 @@
-"""The objects that must exist for an agent, as pure functions of resources. One file per object."""
+"""The desired objects of an agent, as pure functions of resources. One file per object."""
 
 from komputer.operator.agent.desired.configmap import changed_settings, settings
 from komputer.operator.agent.desired.namespace import network_policy, service_account

@@ -8,7 +8,7 @@ from komputer.operator.agent.desired.metadata import metadata
 
 
 def settings(agent: Agent, config: ConfigSpec) -> Manifest:
-    """Return the ConfigMap that the pod's environment comes from. Each restart of the container reads it again."""
+    """Return the ConfigMap with the variables of the pod's environment. Each start of the container reads it again."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -22,5 +22,5 @@ def settings(agent: Agent, config: ConfigSpec) -> Manifest:
 
 
 def changed_settings(found: Manifest, desired: Manifest) -> Manifest | None:
-    """Return the merge patch that restores the ConfigMap's data; None where it is as desired."""
+    """Return the merge patch that restores the ConfigMap's data; None if the data is as desired."""
     return {"data": desired["data"]} if found.get("data") != desired["data"] else None

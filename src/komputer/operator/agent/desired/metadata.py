@@ -6,7 +6,8 @@ from komputer.domain.base import Manifest
 
 
 def metadata(agent: Agent, name: str) -> Manifest:
-    """Return the metadata of a child. It has the labels of the agent's spec, except reserved ones; ours win."""
+    """Return the metadata of a child. It has the labels in the agent's spec, except reserved ones. Labels of the
+    operator take precedence."""
     own = {key: value for key, value in (agent.spec.labels or {}).items() if not labels.is_reserved(key)}
     return {
         "name": name,

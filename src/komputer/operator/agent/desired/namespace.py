@@ -18,7 +18,7 @@ def service_account(namespace: str) -> Manifest:
 
 
 def network_policy(namespace: str, config: ConfigSpec) -> Manifest | None:
-    """Return the policy of KomputerConfig `spec.agentNetworkPolicy`; None where that is not set."""
+    """Return the NetworkPolicy with the spec in KomputerConfig `spec.agentNetworkPolicy`; None if that is not set."""
     spec: dict[str, Any] | None = config.agent_network_policy
     if spec is None:
         return None

@@ -37,7 +37,8 @@ CONTAINER_SECURITY: Final[Manifest] = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-"""Both are defaults: a template can override each field. Whoever may write templates decides what pods may do."""
+"""This and the pod's security context are defaults: a template can override each field. Whoever may write templates
+decides what pods may do."""
 
 
 class PodImpossible(ValueError):
@@ -45,7 +46,7 @@ class PodImpossible(ValueError):
 
 
 def pod(agent: Agent, template: TemplateSpec, config: ConfigSpec) -> Manifest:
-    """Return the pod of `agent`. Raises `PodImpossible` where the template has no usable container."""
+    """Return the pod of `agent`. Raises `PodImpossible` if the template has no usable container."""
     spec = copy.deepcopy(template.pod_spec)
     containers = _objects(spec, "containers")
     if not containers:
@@ -87,7 +88,7 @@ def _add_runtime(container: Manifest, agent: Agent) -> None:
         *(entry for entry in _objects(container, "env") if entry.get("name") not in reserved),
         *({"name": name, "value": value} for name, value in env.items()),
     ]
-    # The last source wins: ours comes after the template's.
+    # Of two sources with the same variable the last one wins, so the operator's comes after the template's.
     container["envFrom"] = [
         *_objects(container, "envFrom"),
         {"configMapRef": {"name": names.settings_name(agent.metadata.name)}},

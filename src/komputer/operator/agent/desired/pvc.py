@@ -40,7 +40,7 @@ def workspace(agent: Agent, template: TemplateSpec) -> Manifest:
 
 
 def grown(found: Manifest, desired: Manifest) -> Manifest | None:
-    """Return the merge patch that grows a claim to the desired size; None where it is large enough. Kubernetes cannot
+    """Return the merge patch that grows a claim to the desired size; None if it is large enough. Kubernetes cannot
     shrink claims."""
     has, wants = (
         claim.get("spec", {}).get("resources", {}).get("requests", {}).get("storage", "0") for claim in (found, desired)
