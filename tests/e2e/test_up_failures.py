@@ -65,11 +65,20 @@ def test_a_directory_that_is_a_file_is_refused_with_one_sentence(tmp_path: Path)
     )
 
 
+def _with_ctrl_c() -> None:
+    """Undo what a shell does to commands in the background: it lets them, and so this suite, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "komputer.cli", "up", "--port", "0", "--offline", "--data-dir", str(tmp_path)]
     for wait_s in (0.15, 0.4, 1.0, 2.0):
         process = subprocess.Popen(
-            command, env={**os.environ, "ANTHROPIC_API_KEY": KEY}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            env={**os.environ, "ANTHROPIC_API_KEY": KEY},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=_with_ctrl_c,
         )
         time.sleep(wait_s)  # no event to wait for: the moment itself is what is tried
         process.send_signal(signal.SIGINT)
