@@ -150,6 +150,31 @@ def _is_ready(laptop: Laptop) -> bool:
         return False
 
 
+def test_agents_have_their_etc_and_no_second_process_after_the_kubelet_was_killed(
+    new_laptop: Callable[..., Laptop],
+) -> None:
+    laptop = new_laptop()
+    for name in ("old", "new"):
+        laptop.assign(name, script({"say": "Before."}))
+    laptop.end("old")
+    runtimes = laptop.agent_processes("komputer.runtime", "old")
+    laptop.kill_part("kubelet")
+    until(lambda: not any(process.is_running() for process in runtimes), "the kubelet's sandboxes end with it")
+    laptop.end("new")
+    for name in ("old", "new"):
+        look = script(
+            {"tool": "Bash", "input": {"command": "whoami; env | grep KOMPUTER_POD | wc -l"}}, {"say": "After."}
+        )
+        until(partial(_accepted, laptop, name, look), f"{name} takes a task")
+        laptop.end(name, 2)
+        (result,) = [e for e in laptop.events(name) if e["type"] == "tool_result"]
+        assert result["payload"]["output"].split() == ["agent", "0"], result
+
+
+def _accepted(laptop: Laptop, name: str, instructions: str) -> bool:
+    return laptop.post(name, instructions).status_code == 200
+
+
 def test_a_copy_beside_the_original_and_a_taken_port_of_the_gateway_cost_no_task(
     tmp_path: Path, new_laptop: Callable[..., Laptop]
 ) -> None:

@@ -110,15 +110,17 @@ class Run:
                 program=bubblewrap() or "bwrap",
                 etc=command.etc,
             )
+            environment = container_environment(command.environment, "/tmp", "/tmp")
+            environment[processes.MARK] = str(command.pod_folder)  # on bubblewrap only: it unsets it for the command
             process = await asyncio.create_subprocess_exec(
                 *line,
-                env=container_environment(command.environment, "/tmp", "/tmp"),
+                env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(write_end,),
                 start_new_session=True,
-                preexec_fn=processes.be_first_oom_victim,
+                preexec_fn=_before_exec,
             )
         finally:
             os.close(write_end)

@@ -58,7 +58,8 @@ class Kubelet:
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Run until `stop` is set, then end the processes of all pods gracefully; the next run starts them again.
         `ready` is called once the caches are filled."""
-        # Kill the containers of an earlier kubelet that was killed: without a sandbox they may still run.
+        # Kill the containers of an earlier kubelet that was killed. They may still run if there is no sandbox, or if
+        # the kubelet died before bubblewrap had asked to end with its parent.
         processes.kill(processes.marked(self._node.pods))
         self._pods.subscribe(self._pod_changed)
         self._claims.subscribe(self._claim_changed)
@@ -66,6 +67,8 @@ class Kubelet:
         async with self._removals, self._background:
             self._background.run_forever("space on the disk", self._watch_disk)
             if self._node.sandbox is Sandbox.BUBBLEWRAP:
+                with suppress(OSError):  # then the background work tries again, and pods wait for it
+                    await self._make_etc()
                 self._background.run_forever("/etc of sandboxes", self._sync_etc)
             self._background.run_forever("cache of pods", self._pods.run)
             self._background.run_forever("cache of claims", self._claims.run)
@@ -97,12 +100,20 @@ class Kubelet:
             await asyncio.sleep(disk.CHECK_S)
 
     async def _sync_etc(self) -> None:
-        """Create the sandboxes' /etc, then keep its network files up to date."""
-        etc = self._node.etc
-        await asyncio.to_thread(make_etc, etc)
+        """Create the sandboxes' /etc, then keep its network files up to date.
+
+        This runs again after an error. The folder is then kept if it is there, because running sandboxes have bound it.
+        """
+        if not (self._node.has_etc and self._node.etc.exists()):
+            await self._make_etc()
         while True:
             await asyncio.sleep(NETWORK_CHECK_S)
-            await asyncio.to_thread(follow_network, etc)
+            await asyncio.to_thread(follow_network, self._node.etc)
+
+    async def _make_etc(self) -> None:
+        self._node.has_etc = False
+        await asyncio.to_thread(make_etc, self._node.etc)
+        self._node.has_etc = True
 
     def _set_aside_unknown_folders(self) -> None:
         """Move folders that belong to no pod and no claim to `lost+found/`.

@@ -11,7 +11,8 @@ from komputer.local.kubelet.sandbox import Sandbox
 
 @dataclass
 class Node:
-    """Facts shared by all pods of this machine. The kubelet keeps `full_disk` up to date; the rest never changes."""
+    """Facts shared by all pods of this machine. The kubelet keeps `full_disk` and `has_etc` up to date; the rest never
+    changes."""
 
     data_dir: Path
     sandbox: Sandbox
@@ -19,6 +20,9 @@ class Node:
     """The command that each image name stands for."""
     full_disk: str | None = None
     """Why no container may start at present (the disk is full), or None."""
+    has_etc: bool = False
+    """Whether this kubelet has created `etc`. One that an earlier kubelet left is about to be replaced: a sandbox that
+    bound it would have an empty /etc."""
 
     @property
     def pods(self) -> Path:

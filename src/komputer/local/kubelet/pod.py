@@ -162,7 +162,7 @@ class PodRunner:
         Kubernetes client."""
         if full := self._node.full_disk:
             raise NotMounted(full, code=DISK_PRESSURE)
-        if self._node.sandbox is Sandbox.BUBBLEWRAP and not self._node.etc.exists():
+        if self._node.sandbox is Sandbox.BUBBLEWRAP and not (self._node.has_etc and self._node.etc.exists()):
             raise NotMounted("the sandbox's /etc does not exist yet")
         return await self._command(spec, await self._volumes.make())
 

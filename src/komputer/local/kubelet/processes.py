@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MARK = "KOMPUTER_POD_FOLDER"
-"""The mark: an environment variable of every process of a container without a sandbox. Children inherit it, even
-through setsid and double forks. Its value is the pod's folder and not the uid, because two installations on one machine
-may have pods with the same uid if one is a copy of the other."""
+"""The mark: an environment variable of every process of a container without a sandbox, and of bubblewrap itself for one
+with a sandbox. Children inherit it, even through setsid and double forks. Its value is the pod's folder and not the
+uid, because two installations on one machine may have pods with the same uid if one is a copy of the other."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 

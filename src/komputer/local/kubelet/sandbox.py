@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import komputer
+from komputer.local.kubelet.processes import MARK
 
 USER_ID = 1000
 """The user id inside the sandbox, as in the agent's image. Outside, the processes belong to the user who runs the
@@ -106,7 +107,7 @@ def bubblewrap_command(
     # The root and /dev are tmpfs that the sandbox's user owns. If they were writable, it could replace /bin or /lib64.
     for shown in (*fixed, "/dev", "/"):
         line += ["--remount-ro", shown]
-    return [*line, "--chdir", working_dir, "--", *command]
+    return [*line, "--unsetenv", MARK, "--chdir", working_dir, "--", *command]
 
 
 def _first_below(place: Path, folder: Path) -> Path | None:
