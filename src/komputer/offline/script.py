@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from komputer.http.validation import explain
 from komputer.offline.conversation import MAX_DEPTH, BadRequest, is_deeper
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -142,8 +143,10 @@ def parse(block: ContentBlock) -> tuple[Step, ...]:
     array = block.text[block.end :].lstrip()
     try:
         value, end = _JSON.raw_decode(array)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadRequest(f"The ```offline block is not JSON: {error}") from None
+    except RecursionError:
+        raise BadRequest(f"The ```offline block nests more than {MAX_DEPTH} objects and arrays") from None
     rest = array[end:].lstrip()
     if not rest.startswith(block.fence):
         raise BadRequest(f"The ```offline block must close after its JSON array, with {block.fence}, not {rest[:20]!r}")
@@ -188,11 +191,8 @@ def _step(value: object, number: int) -> Step:
     try:
         return KINDS[kinds[0]].model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadRequest(
-            f"Step {number} of the ```offline block, {_shown(value)}, is wrong at {where}: {first['msg']}"
-        ) from None
+        fault, _ = explain(error.errors(include_url=False))
+        raise BadRequest(f"Step {number} of the ```offline block, {_shown(value)}: {fault}") from None
 
 
 def _shown(value: object) -> str:

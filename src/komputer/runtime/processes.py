@@ -128,6 +128,14 @@ def reap_orphans(wanted: int | None) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
+def resume_stopped(pid: int | None) -> None:
+    """Continue a process that is stopped (SIGSTOP, SIGTSTP). A tool can stop Claude, which then reports nothing and is
+    not considered stalled while the tool runs."""
+    if pid is not None and (stat := _stat(str(pid))) and stat[0] == "T":
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def _parent(pid: str) -> int:
     stat = _stat(pid)
     return int(stat[1]) if stat else -1

@@ -51,3 +51,19 @@ finally:
     os.kill(forked, 9)
 """
     assert run(program) == "noticed\n"
+
+
+def test_a_stopped_process_is_continued_and_a_running_one_left_alone() -> None:
+    said = run("""
+import signal, subprocess
+child = subprocess.Popen([sys.executable, "-I", "-c", "print(input())"], stdin=-1, stdout=-1)
+processes.resume_stopped(child.pid)
+child.send_signal(signal.SIGSTOP)
+while processes._stat(str(child.pid))[0] != "T":
+    time.sleep(0.01)
+processes.resume_stopped(child.pid)
+print(child.communicate(b"on", timeout=30)[0].decode().strip())
+processes.resume_stopped(child.pid)
+processes.resume_stopped(None)
+""")
+    assert said == "on\n"

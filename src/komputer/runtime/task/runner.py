@@ -31,7 +31,8 @@ from komputer.runtime.task.recorder import AttemptRecorder, Recorder
 
 log = logging.getLogger(__name__)
 
-REAP_INTERVAL_S: Final = 10.0
+PROCESSES_CHECK_S: Final = 10.0
+"""Interval between two checks for dead orphans and for a Claude process that was stopped."""
 TRANSCRIPT_WAIT_S: Final = 5.0
 """How long a tool waits until Claude's transcript has the prompt. That usually takes up to 0.1 s, and seconds on a busy
 machine. If Claude cannot write its transcript, the work continues; a crash then ends the task with `session_lost`."""
@@ -75,12 +76,12 @@ class AttemptRunner:
         records = AttemptRecorder(self._recorder, task.id, start.given)
         limits = AttemptLimits(stall_s=assignment.stall_seconds, background_s=self._settings.background_s)
         attempt = Attempt(claude, task.id, limits, records, lambda: forwarder.last_byte_at)
-        reaping = asyncio.create_task(retry("reaping of orphans", partial(_reap, claude)))
+        watching = asyncio.create_task(retry("watch of processes", partial(_watch_processes, claude)))
         try:
             stopped, outcome = await self._follow(attempt, task, start, records)
             self._conclude(outcome, stopped, assignment)
         finally:
-            reaping.cancel()
+            watching.cancel()
             forwarder.revoke()
             await attempt.close()
             await processes.sweep()
@@ -191,7 +192,8 @@ class AttemptRunner:
             raise RuntimeError(f"The agent's records cannot be written, so no tool may run: {self._store.problem}.")
 
 
-async def _reap(claude: Claude) -> None:
+async def _watch_processes(claude: Claude) -> None:
     while True:
-        await asyncio.sleep(REAP_INTERVAL_S)
+        await asyncio.sleep(PROCESSES_CHECK_S)
         processes.reap_orphans(claude.pid)
+        processes.resume_stopped(claude.pid)
