@@ -1,4 +1,4 @@
-"""What an unauthenticated client can send to any of the HTTP servers."""
+"""Limits for requests of unauthenticated clients, on every HTTP server."""
 
 import json
 import os

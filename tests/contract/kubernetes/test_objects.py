@@ -92,7 +92,7 @@ def test_an_update_replaces_the_object_and_changes_its_version(room: Room) -> No
 
 @pytest.mark.parametrize("plural", ["widgets", "configmaps"])
 def test_a_stale_update_is_409_and_changes_nothing(room: Room, plural: str) -> None:
-    """Of two writers that read the same version, one must fail."""
+    """One of two writers that read the same version must fail."""
     first = room.create(plural, room.widget("ada") if plural == "widgets" else room.config_map("ada"))
     path = room.path(plural, "ada")
     second = answered(room.api.put(path, {**first, "metadata": {**first["metadata"], "labels": {"by": "one"}}}))

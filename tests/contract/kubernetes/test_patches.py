@@ -83,7 +83,7 @@ def test_a_json_patch_whose_tests_hold_is_applied(room: Room) -> None:
     ids=str,
 )
 def test_a_json_patch_whose_test_fails_changes_nothing(room: Room, test: dict[str, Any]) -> None:
-    """Of two simultaneous assignments the second fails, and none of its operations is applied."""
+    """The second of two simultaneous assignments fails, and none of its operations is applied."""
     created = room.create("widgets", room.widget("ada", note="first"))
     steps = [{"op": "replace", "path": "/spec/color", "value": "blue"}, {"op": "test", **test}]
     refused(room.api.patch(room.path("widgets", "ada"), steps, JSON_PATCH), 422, "Invalid")

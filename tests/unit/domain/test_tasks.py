@@ -1,4 +1,4 @@
-"""What an agent's task is, whether the agent is busy, what an end means and what the task used."""
+"""Decisions about tasks: which one is wanted, whether the agent is busy, what an end means and what the task used."""
 
 from decimal import Decimal
 from typing import Any, get_args

@@ -1,4 +1,4 @@
-"""What the routes share: parameters, the errors that they document, and JSON responses."""
+"""Parts that the routes share: parameters, the errors that they document, and JSON responses."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final

@@ -1,4 +1,4 @@
-"""What responses of several nouns have in common."""
+"""Fields that responses of several kinds have in common."""
 
 from typing import Annotated, Literal
 
